@@ -1,0 +1,42 @@
+# Needs git, make and Python 3.11 or newer with pip; everything else is installed into .venv.
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+# The release that llama-index-llms-dashscope pins; tests compare its rankings with ours.
+OLD_SDK := .venv/dashscope-1.22.2
+
+.PHONY: help demo test check format clean
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+demo: .venv/installed  ## rerank the Python language reference through both frameworks
+	$(BIN)/qwen-rerank demo
+
+test: .venv/installed  ## run the tests, with branch coverage
+	QWEN_RERANK_OLD_SDK=$(OLD_SDK) $(BIN)/python -m pytest --cov --cov-report=term
+
+check: .venv/installed  ## lint, types, import contracts, and whether it installs beside its neighbours
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pip install --quiet --dry-run --ignore-installed '.[all]' \
+		llama-index-llms-dashscope llama-index-embeddings-dashscope langchain-community langchain-qwq
+
+format: .venv/installed  ## let ruff mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:  ## remove what these commands made
+	rm -rf .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+
+# The mark is written last, so an interrupted install is made again.
+.venv/installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/it"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet --editable '.[all]' --group dev
+	$(BIN)/pip install --quiet --no-deps --target $(OLD_SDK) --upgrade dashscope==1.22.2
+	touch $@

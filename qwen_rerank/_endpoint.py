@@ -1,0 +1,307 @@
+"""Which host, path, key and headers a call uses: the dashscope SDK's rules without its import.
+
+Reads the environment and the SDK's files; sends nothing. The rules that keep a key where it belongs
+live here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import SecretStr
+
+from qwen_rerank._wire import PATHS, Protocol
+
+__all__ = ["REGIONS", "Endpoint", "borrowed", "resolve", "url_below"]
+
+# The shared host of each region, or None where only a workspace host serves it (dashscope 2.0.2
+# quietly sends those to Singapore, whose keys are others).
+REGIONS: dict[str, str | None] = {
+    "cn-beijing": "https://dashscope.aliyuncs.com",
+    "ap-southeast-1": "https://dashscope-intl.aliyuncs.com",
+    "cn-hongkong": "https://cn-hongkong.dashscope.aliyuncs.com",
+    "us-east-1": None,
+    "eu-central-1": None,
+    "ap-northeast-1": None,
+}
+_DEFAULT_REGION = "cn-beijing"
+
+# Not *.aliyuncs.com: anybody can rent a bucket or a function there.
+_ALIBABA = re.compile(
+    r"dashscope(-[a-z]+)?\.aliyuncs\.com"
+    r"|[a-z0-9-]+\.dashscope\.aliyuncs\.com"
+    r"|([a-z0-9_-]+\.)+maas\.aliyuncs\.com"
+)
+# It becomes part of a host name.
+_WORKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where requests go and what they carry.
+
+    Attributes:
+        url: The full URL to post to.
+        host: Its host, for messages.
+        local: Whether that is this machine; such calls never go through a proxy.
+        api_key: The key to send, or None to send none.
+        workspace: The workspace to name in a header, or None.
+    """
+
+    url: str
+    host: str
+    local: bool
+    api_key: SecretStr | None
+    workspace: str | None
+
+    def headers(self) -> dict[str, str]:
+        """The headers of every request; holds the key in the clear, so make it late."""
+        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        if self.api_key is not None:
+            headers["authorization"] = f"Bearer {self.api_key.get_secret_value()}"
+        if self.workspace is not None:
+            headers["x-dashscope-workspace"] = self.workspace
+        return headers
+
+
+class _Found(NamedTuple):
+    """A setting and the place that gave it."""
+
+    value: str | None
+    place: str
+
+
+def resolve(
+    *,
+    api_key: SecretStr | None,
+    base_url: str | None,
+    region: str | None,
+    workspace: str | None,
+    protocol: Protocol,
+    allow_http: bool,
+    key_required: bool = True,
+) -> Endpoint:
+    """The endpoint for these options, completed from the environment and the SDK's files.
+
+    An option always wins over what is found, and a region that was asked for over a base URL that
+    was found. A key that was found, rather than passed, goes only to Alibaba Cloud and loopback.
+
+    Args:
+        api_key: The key passed by the caller, or None to look for one: ``DASHSCOPE_API_KEY``, the
+            SDK's key file, its ``config.toml``, ``dashscope.api_key`` if that module is loaded.
+        base_url: Base URL, such as ``https://host/api/v1``, or None for the region's.
+        region: One of `REGIONS`, or None for the one found, else ``cn-beijing``.
+        workspace: Workspace id, or None for the one found, else none.
+        protocol: The protocol to be spoken; decides the path.
+        allow_http: Whether plain http may leave this machine.
+        key_required: False if another client carries a key of its own.
+
+    Raises:
+        ValueError: The options name no host that we would send this key to.
+    """
+    config = _config()
+    if region is not None and region not in REGIONS:
+        raise ValueError(f"unknown region {region!r}: use one of {', '.join(REGIONS)}")
+    if base_url is not None and region is not None:
+        raise ValueError("give either base_url or region: a base_url already says where to send")
+    workspace = (
+        workspace
+        or os.environ.get("DASHSCOPE_WORKSPACE")
+        or os.environ.get("DASHSCOPE_WORKSPACE_ID")
+        or config.get("workspace")
+    )
+    if workspace is not None and not _WORKSPACE.fullmatch(workspace):
+        raise ValueError("workspace must be an id of letters, digits, '-' and '_'")
+    base = _Found(base_url, "base_url")
+    if base.value is None and region is None:
+        base = _found_base_url(config, workspace)
+    if base.value is None:
+        base = _region_base_url(region, workspace, config)
+    parts = _checked(base, allow_http)
+    host, local = parts.hostname or "", _is_loopback(parts.hostname or "")
+    key = api_key if api_key is not None and api_key.get_secret_value().strip() else None
+    if key is None and (local or _ALIBABA.fullmatch(host)):
+        key = _found_api_key(config)
+    if key is None and key_required and _ALIBABA.fullmatch(host):
+        raise ValueError(
+            "no API key: pass api_key=..., set DASHSCOPE_API_KEY, or try it without a key on the "
+            "emulator (from qwen_rerank.emulator import Emulator)"
+        )
+    return Endpoint(
+        url=url_below(base.value or "", protocol),
+        host=parts.netloc,
+        local=local,
+        api_key=_clean(key),
+        workspace=workspace,
+    )
+
+
+def borrowed(
+    base_url: str, *, api_key: SecretStr | None, workspace: str | None, protocol: Protocol
+) -> Endpoint:
+    """The endpoint behind a client of the caller's, which carries its own key and host.
+
+    Args:
+        base_url: The client's base URL.
+        api_key: A key passed to us, which then replaces the client's; else None.
+        workspace: Likewise.
+        protocol: The protocol to be spoken; decides the path.
+
+    Raises:
+        ValueError: The client has no base URL.
+    """
+    host = urlsplit(base_url).hostname
+    if not host:
+        raise ValueError("the injected client has no base URL: build it with base_url=...")
+    return Endpoint(
+        url=url_below(base_url, protocol),
+        host=urlsplit(base_url).netloc.rpartition("@")[2],
+        local=_is_loopback(host),
+        api_key=_clean(api_key),
+        workspace=workspace,
+    )
+
+
+def url_below(base: str, protocol: Protocol) -> str:
+    """The rerank URL of *protocol* below *base*.
+
+    *base* may be a bare host, a base that ends in the path of either protocol (every DashScope host
+    serves both), the full rerank URL, or the base of a gateway with a path of its own.
+    """
+    base = base.rstrip("/")
+    for head, tail in PATHS.values():
+        if base.endswith(tail):
+            base = base.removesuffix(tail).rstrip("/")
+        if base.endswith(head):
+            base = base.removesuffix(head)
+            return base + "".join(PATHS[protocol])
+    head, tail = PATHS[protocol]
+    return base + (head if not urlsplit(base).path else "") + tail
+
+
+def _config() -> Mapping[str, Any]:
+    """The SDK's ``config.toml``, or an empty mapping."""
+    path = Path(os.environ.get("DASHSCOPE_CONFIG") or "~/.dashscope/config.toml").expanduser()
+    try:
+        read = tomllib.loads(path.read_text("utf-8"))
+    except OSError:
+        return {}
+    except ValueError:  # bad TOML or bad UTF-8; the text may hold the key, so it is not shown
+        raise ValueError(f"{path} is not valid TOML") from None
+    return {name: value for name, value in read.items() if isinstance(value, str) and value}
+
+
+def _found_base_url(config: Mapping[str, Any], workspace: str | None) -> _Found:
+    for name in ("DASHSCOPE_BASE_URL", "DASHSCOPE_HTTP_BASE_URL"):
+        if value := os.environ.get(name):
+            return _Found(value, f"the environment variable {name}")
+    if value := config.get("base_url"):
+        return _Found(value, "base_url in the dashscope config file")
+    value = _from_loaded_sdk("base_http_api_url")
+    if value is None or value.startswith("https://dashscope.aliyuncs.com/"):
+        return _Found(None, "")  # the module's default, which says nothing about what is wanted
+    if "{workspace_id}" in value:
+        if workspace is None:
+            raise ValueError("dashscope.base_http_api_url needs a workspace: pass workspace=...")
+        value = value.replace("{workspace_id}", workspace)
+    return _Found(value, "dashscope.base_http_api_url")
+
+
+def _region_base_url(
+    region: str | None, workspace: str | None, config: Mapping[str, Any]
+) -> _Found:
+    region = (
+        region
+        or os.environ.get("DASHSCOPE_REGION")
+        or os.environ.get("DASHSCOPE_API_REGION")
+        or config.get("region")
+        or _DEFAULT_REGION
+    )
+    if region not in REGIONS:
+        raise ValueError(f"unknown region {region!r}: use one of {', '.join(REGIONS)}")
+    if workspace is not None:
+        return _Found(f"https://{workspace}.{region}.maas.aliyuncs.com/api/v1", "region")
+    if (shared := REGIONS[region]) is None:
+        raise ValueError(
+            f"region {region!r} has no shared host: pass workspace=... or base_url=..., otherwise "
+            "the call would be served from another region, where this key is not valid"
+        )
+    return _Found(f"{shared}/api/v1", "region")
+
+
+def _found_api_key(config: Mapping[str, Any]) -> SecretStr | None:
+    path = os.environ.get("DASHSCOPE_API_KEY_FILE_PATH") or "~/.dashscope/api_key"
+    try:
+        in_file = Path(path).expanduser().read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        in_file = ""
+    key = (
+        os.environ.get("DASHSCOPE_API_KEY")
+        or in_file
+        or config.get("api_key")
+        or _from_loaded_sdk("api_key")
+    )
+    return SecretStr(key) if key else None
+
+
+def _from_loaded_sdk(name: str) -> str | None:
+    """A module-level setting of dashscope, if somebody else has imported it already."""
+    value = vars(sys.modules.get("dashscope", object)).get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def _clean(key: SecretStr | None) -> SecretStr | None:
+    if key is None:
+        return None
+    text = key.get_secret_value().strip()  # a key read from a file often ends in a newline
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("the API key holds a character that no HTTP header can carry")
+    return SecretStr(text)
+
+
+def _checked(base: _Found, allow_http: bool) -> SplitResult:
+    """*base* split, if it is a URL that a key may be sent to. Messages do not repeat the value."""
+    value, place = base.value or "", base.place
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname or "", parts.port  # .port raises on a bad one
+    except ValueError:
+        raise ValueError(f"{place} is not a URL") from None
+    if parts.scheme not in ("http", "https") or not re.fullmatch(
+        r"[A-Za-z0-9._-]+|[0-9a-f:.]+", host
+    ):
+        raise ValueError(f"{place} must look like https://host/api/v1")
+    if "@" in parts.netloc:
+        raise ValueError(f"{place} must not hold a user name or password; pass api_key=...")
+    if parts.query or parts.fragment or not re.fullmatch(r"[!-~]*", value) or "\\" in value:
+        raise ValueError(f"{place} must end with its path: no query, fragment, spaces or backslash")
+    if "/compatible-mode/" in f"{parts.path}/":
+        root = f"{parts.scheme}://{parts.netloc}"
+        raise ValueError(
+            f"{place} ends in /compatible-mode/v1, which serves chat models but not rerank: "
+            f"use {root}/api/v1, or {root}/compatible-api/v1 with protocol='compatible'"
+        )
+    if parts.scheme == "http" and not allow_http and not _is_loopback(host):
+        raise ValueError(
+            f"{place} is plain http, which would show the key and the documents on the way: use "
+            "https, or allow_http=True on a network you trust"
+        )
+    return parts
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

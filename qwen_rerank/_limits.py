@@ -1,0 +1,110 @@
+"""What each model accepts, as data: every number beside its source and date. No logic but look-up.
+
+The vendor's pages are undated unless a date is given, and some disagree; the newest one wins here.
+None of these numbers was measured against the live service.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["LIMITS", "UNKNOWN_MODEL", "Limit", "ModelLimits", "limits_for"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One documented number, where it stands and when it was read or seen."""
+
+    value: int
+    source: str
+    date: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLimits:
+    """The limits of one model.
+
+    Attributes:
+        documents: Documents per request.
+        item_tokens: Tokens of one document, and of the query.
+        request_tokens: Tokens per request: query tokens x documents + tokens of all documents.
+        item_characters: Characters of one document.
+        share: The part of each token limit that is planned for, between 0 and 1. Counting is ours
+            and the template around each pair is not documented, so nothing is planned to the brim.
+    """
+
+    documents: Limit
+    item_tokens: Limit
+    request_tokens: Limit
+    item_characters: Limit
+    share: float = 0.95
+
+    @property
+    def planned_item_tokens(self) -> int:
+        """Tokens that an item may have after our own cut."""
+        return int(self.item_tokens.value * self.share)
+
+    @property
+    def planned_request_tokens(self) -> int:
+        """Tokens that a request may have by our own count."""
+        return int(self.request_tokens.value * self.share)
+
+
+_API = "help.aliyun.com/zh/model-studio/text-rerank-api"
+_API_READ = "2026, before 05-30"
+_GUIDE = "help.aliyun.com/zh/model-studio/rerank"
+_GUIDE_READ = "2026, after 06"
+_OURS = "a conservative choice of this project"
+_OURS_DATE = "2026-11-23"
+
+# "document index:0 is invalid, it should not be larger than 300000", seen with gte-rerank-v2. The
+# unit is inferred, and no other model is known to differ.
+_CHARACTERS = Limit(300_000, "github.com/apecloud/ApeRAG/issues/1071", "2025-07-10")
+
+# A hard 400 above 500: "batch size of documents is invalid, it should not be empty or larger than
+# 500", also seen in github.com/Tencent/WeKnora/issues/3458 on 2026-09-20.
+_FIVE_HUNDRED = Limit(500, _API, _API_READ)
+
+LIMITS: dict[str, ModelLimits] = {
+    "qwen3-rerank": ModelLimits(
+        documents=_FIVE_HUNDRED,
+        item_tokens=Limit(4_000, _API, _API_READ),
+        request_tokens=Limit(120_000, _GUIDE, _GUIDE_READ),  # its model card still says 30,000
+        item_characters=_CHARACTERS,
+    ),
+    "qwen3.7-text-rerank": ModelLimits(
+        documents=Limit(500, _GUIDE, _GUIDE_READ),
+        item_tokens=Limit(30_000, _GUIDE, _GUIDE_READ),
+        request_tokens=Limit(120_000, _GUIDE, _GUIDE_READ),  # "recommended"
+        item_characters=_CHARACTERS,
+    ),
+    "qwen3-vl-rerank": ModelLimits(
+        documents=Limit(100, _API, _API_READ),  # texts
+        item_tokens=Limit(8_000, _API, _API_READ),
+        request_tokens=Limit(
+            120_000, "alibabacloud.com/help/en/model-studio/text-rerank-api", "2026-03-15"
+        ),
+        item_characters=_CHARACTERS,
+    ),
+    "gte-rerank-v2": ModelLimits(
+        documents=_FIVE_HUNDRED,
+        item_tokens=Limit(4_000, _API, _API_READ),
+        request_tokens=Limit(30_000, _API, _API_READ),
+        item_characters=_CHARACTERS,
+        share=0.75,  # another tokenizer than the one we count with
+    ),
+}
+
+# For any other name: nothing here is larger than what the strictest known model accepts.
+UNKNOWN_MODEL = ModelLimits(
+    documents=Limit(100, _OURS, _OURS_DATE),
+    item_tokens=Limit(4_000, _OURS, _OURS_DATE),
+    request_tokens=Limit(30_000, _OURS, _OURS_DATE),
+    item_characters=_CHARACTERS,
+    share=0.75,
+)
+
+
+def limits_for(model: str) -> ModelLimits:
+    """The limits of *model*, or the conservative row for a name that is not in the table."""
+    return LIMITS.get(model, UNKNOWN_MODEL)

@@ -1,0 +1,312 @@
+"""The window: one POST out, status and bytes in; the only file that imports an http library.
+
+It knows nothing of reranking and decides nothing: no retry, no limit, no reading of bodies. Clients
+are made at the first call, because importing and building them takes longer than a call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+import weakref
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.request import getproxies
+
+import httpcore
+import httpx
+
+from qwen_rerank._values import Answer
+from qwen_rerank.errors import DeadlineError, ReplyError, RerankError, ServiceError
+
+if TYPE_CHECKING:
+    from qwen_rerank._endpoint import Endpoint
+
+__all__ = ["Transport"]
+
+# 500 results are about 40 KB; without a cap one bad server can fill the memory.
+_MAX_BODY = 8 * 2**20
+# Wide enough never to be the limit: how many requests are in flight is decided elsewhere.
+_POOL = httpx.Limits(max_connections=1_000, max_keepalive_connections=100, keepalive_expiry=15)
+
+
+class Transport:
+    """The http clients of one reranker: sync ones shared by all threads, an async one per loop."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sync: dict[bool, httpx.Client] = {}
+        self._async: dict[tuple[asyncio.AbstractEventLoop, bool], asyncio.Task[_Kept]] = {}
+        # Few users close a reranker; the sockets of a forgotten one are closed all the same.
+        weakref.finalize(self, _close_all, self._sync)
+
+    def send(
+        self, endpoint: Endpoint, body: bytes, deadline: float, client: httpx.Client | None = None
+    ) -> Answer:
+        """Posts *body* and reads the whole answer before *deadline* (in ``time.monotonic`` time).
+
+        Args:
+            endpoint: Where to, with which headers.
+            body: The body, JSON.
+            deadline: When to give up, whatever is under way; name look-up alone is not covered.
+            client: A client of the caller's to send through. Its own transport is left as it is,
+                so there the deadline is checked between the pieces of the answer.
+
+        Raises:
+            DeadlineError: The deadline passed.
+            ServiceError: There was no whole answer.
+        """
+        http = client or self._sync_client(endpoint.local)
+        try:
+            with (
+                _clamped(deadline),
+                http.stream(
+                    "POST",
+                    endpoint.url,
+                    content=body,
+                    headers=endpoint.headers(),
+                    timeout=_left(deadline, httpx.ReadTimeout),
+                    follow_redirects=False,
+                ) as response,
+            ):
+                pieces = bytearray()
+                for piece in response.iter_raw():
+                    pieces += piece
+                    _check(pieces, deadline, endpoint)
+                return _answer(response, bytes(pieces), endpoint)
+        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+            failure = _failure(error, deadline, endpoint)
+        # Outside the handler: the frames of a chained cause hold the request and its key.
+        raise failure
+
+    async def asend(
+        self,
+        endpoint: Endpoint,
+        body: bytes,
+        deadline: float,
+        client: httpx.AsyncClient | None = None,
+    ) -> Answer:
+        """`send` for a running event loop; the deadline covers name look-up too."""
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                http = client or await self._async_client(endpoint.local)
+                async with http.stream(
+                    "POST",
+                    endpoint.url,
+                    content=body,
+                    headers=endpoint.headers(),
+                    timeout=None,
+                    follow_redirects=False,
+                ) as response:
+                    pieces = bytearray()
+                    async for piece in response.aiter_raw():
+                        pieces += piece
+                        _check(pieces, deadline, endpoint)
+                    return _answer(response, bytes(pieces), endpoint)
+        except RerankError:
+            raise
+        except Exception as error:  # httpx-aiohttp lets several of aiohttp's own through
+            if not _is_network(error):
+                raise
+            failure = _failure(error, deadline, endpoint)
+        raise failure
+
+    def close(self) -> None:
+        """Closes the sync clients; the next call makes new ones."""
+        with self._lock:
+            _close_all(self._sync)
+
+    async def aclose(self) -> None:
+        """Closes the sync clients and this event loop's async ones."""
+        self.close()
+        loop = asyncio.get_running_loop()
+        for key in [key for key in self._async if key[0] is loop]:
+            await (await self._async.pop(key)).aclose()
+
+    def _sync_client(self, local: bool) -> httpx.Client:
+        with self._lock:
+            if local not in self._sync:
+                self._sync[local] = _clamping(httpx.Client(trust_env=not local, limits=_POOL))
+            return self._sync[local]
+
+    async def _async_client(self, local: bool) -> httpx.AsyncClient:
+        loop = asyncio.get_running_loop()
+        task = self._async.get((loop, local))
+        if task is None:  # no await before the assignment, so one task per loop
+            for key in [key for key in self._async if key[0].is_closed()]:
+                self._async.pop(key, None)
+            task = loop.create_task(_keep(weakref.ref(self), (loop, local)))
+            self._async[loop, local] = task
+        try:
+            return (await asyncio.shield(task)).client
+        except BaseException:
+            if task.done() and (task.cancelled() or task.exception()):
+                self._async.pop((loop, local), None)
+            raise
+
+    def _forget(self, key: tuple[asyncio.AbstractEventLoop, bool]) -> None:
+        self._async.pop(key, None)
+
+
+def _close_all(clients: dict[bool, httpx.Client]) -> None:
+    while clients:
+        clients.popitem()[1].close()
+
+
+class _Kept:
+    """An async client that closes with its loop: ``shutdown_asyncgens`` ends the generator."""
+
+    def __init__(self, client: httpx.AsyncClient, keeper: AsyncGenerator[None]) -> None:
+        self.client = client
+        self._keeper = keeper
+
+    async def aclose(self) -> None:
+        await self._keeper.aclose()
+
+
+async def _keep(
+    owner: weakref.ref[Transport], key: tuple[asyncio.AbstractEventLoop, bool]
+) -> _Kept:
+    client = await asyncio.to_thread(_build_async, key[1])
+
+    async def keeper() -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            if (transport := owner()) is not None:
+                transport._forget(key)
+            await client.aclose()
+
+    kept = keeper()
+    await anext(kept)
+    return _Kept(client, kept)
+
+
+def _build_async(local: bool) -> httpx.AsyncClient:
+    """Imports aiohttp and reads certificates, so it is run in a thread."""
+    if not local and _socks_proxy():
+        return httpx.AsyncClient(limits=_POOL)  # aiohttp speaks no SOCKS
+    from httpx_aiohttp import HttpxAiohttpClient  # noqa: PLC0415  sync callers need no aiohttp
+
+    return HttpxAiohttpClient(trust_env=not local, limits=_POOL)
+
+
+def _socks_proxy() -> bool:
+    return any(url.startswith("socks") for url in getproxies().values())
+
+
+def _answer(response: httpx.Response, body: bytes, endpoint: Endpoint) -> Answer:
+    key = endpoint.api_key.get_secret_value().encode() if endpoint.api_key else b""
+    if key and key in body:  # some servers quote the key they refuse
+        body = body.replace(key, b"***")
+    return Answer(response.status_code, dict(response.headers), body)
+
+
+def _check(pieces: bytearray, deadline: float, endpoint: Endpoint) -> None:
+    if len(pieces) > _MAX_BODY:
+        raise ReplyError(f"{endpoint.host} sent more than {_MAX_BODY} bytes: that is no ranking.")
+    if time.monotonic() >= deadline:
+        raise _late(endpoint)
+
+
+def _late(endpoint: Endpoint) -> DeadlineError:
+    return DeadlineError(
+        f"{endpoint.host} did not answer before the deadline.",
+        hint="timeout= is for the whole call, in seconds: raise it, or send fewer documents.",
+    )
+
+
+def _is_network(error: Exception) -> bool:
+    kinds = (httpx.HTTPError, httpx.StreamError, OSError, TimeoutError)
+    return isinstance(error, kinds) or type(error).__module__.partition(".")[0] == "aiohttp"
+
+
+def _failure(error: Exception, deadline: float, endpoint: Endpoint) -> RerankError:
+    if time.monotonic() >= deadline:
+        return _late(endpoint)
+    # Through httpx-aiohttp a refused connection arrives as a timeout: the innermost cause knows.
+    cause: BaseException = error
+    while (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    said = str(cause) or type(cause).__name__
+    return ServiceError(
+        f"No answer from {endpoint.host}: {said}.",
+        hint="Check the network, the proxy settings and base_url=.",
+    )
+
+
+# A total deadline for the sync client, whose own timeouts are per read: each network operation is
+# clamped to what is left of the sending thread's time.
+_thread = threading.local()
+
+
+@contextlib.contextmanager
+def _clamped(deadline: float) -> Iterator[None]:
+    _thread.deadline = deadline
+    try:
+        yield
+    finally:
+        del _thread.deadline
+
+
+def _left(deadline: float, late: type[Exception]) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise late("the deadline passed")
+    return left
+
+
+def _clamp(timeout: float | None, late: type[Exception]) -> float | None:
+    if (deadline := getattr(_thread, "deadline", None)) is None:
+        return timeout
+    left = _left(deadline, late)
+    return left if timeout is None else min(left, timeout)
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, inner: httpcore.NetworkStream) -> None:
+        self._inner = inner
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, _clamp(timeout, httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        # In pieces, because one write of a large body gets its whole timeout for every piece sent.
+        for start in range(0, len(buffer), 2**18):
+            piece = buffer[start : start + 2**18]
+            self._inner.write(piece, _clamp(timeout, httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        timeout = _clamp(timeout, httpcore.ConnectTimeout)
+        return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+class _Backend(httpcore.SyncBackend):
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        timeout = _clamp(timeout, httpcore.ConnectTimeout)
+        return _Stream(super().connect_tcp(host, port, timeout, local_address, socket_options))
+
+
+def _clamping(client: httpx.Client) -> httpx.Client:
+    # The one private touch of httpx; a test with slow headers fails if it stops working.
+    for transport in (client._transport, *client._mounts.values()):
+        if isinstance(transport, httpx.HTTPTransport):
+            transport._pool._network_backend = _Backend()
+    return client

@@ -1,0 +1,180 @@
+"""The frozen values that pass from room to room; no decisions and no I/O live here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+from qwen_rerank.errors import RerankError
+
+__all__ = [
+    "Answer",
+    "Hit",
+    "Item",
+    "Job",
+    "Plan",
+    "Prepared",
+    "Ranking",
+    "Reply",
+    "Request",
+    "Usage",
+]
+
+
+def _short(text: str, width: int = 60) -> str:
+    return repr(text if len(text) <= width else text[: width - 1] + "\u2026")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a ranking cost.
+
+    Attributes:
+        requests: HTTP requests that were answered with scores.
+        tokens: Input tokens billed, as the service reported them (``usage.total_tokens``);
+            0 where it reported none.
+    """
+
+    requests: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.requests + other.requests, self.tokens + other.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One document and where it came from.
+
+    Attributes:
+        index: Position of the document in the list that was given, from 0.
+        score: Relevance as the service returned it (0.0 to 1.0 for DashScope's models; higher is
+            more relevant), or None if the document was never scored, as a blank one is not.
+        document: The document as it was given.
+    """
+
+    index: int
+    score: float | None
+    document: str
+
+    def __repr__(self) -> str:
+        return f"Hit(index={self.index}, score={self.score}, document={_short(self.document)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking(Sequence[Hit]):
+    """The documents of one call, best first; a sequence of `Hit`.
+
+    Equal scores keep the order of the input. Documents without a score come last, in input order.
+
+    Attributes:
+        hits: The hits, best first, already cut to ``top_n`` and ``score_threshold``.
+        model: The model that was asked.
+        usage: What the call cost.
+        request_ids: The service's ids, one for each request that it gave an id, in sending order.
+        truncated: Positions of the documents that were cut to the model's limit before they
+            were scored, ascending.
+        query_truncated: Whether the query was cut to the model's limit.
+        degraded: The error that made this a passed-through list instead of a ranking, else None.
+    """
+
+    hits: tuple[Hit, ...]
+    model: str
+    usage: Usage = Usage()
+    request_ids: tuple[str, ...] = ()
+    truncated: tuple[int, ...] = ()
+    query_truncated: bool = False
+    degraded: RerankError | None = None
+
+    @overload
+    def __getitem__(self, key: int) -> Hit: ...
+    @overload
+    def __getitem__(self, key: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, key: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[key]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(map(repr, self.hits[:3])) + (", ..." if len(self.hits) > 3 else "")
+        return f"Ranking([{shown}], {len(self.hits)} hits, model={self.model!r}, {self.usage})"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One validated call: what is asked, of which model, and how much of the answer is wanted."""
+
+    model: str
+    query: str
+    documents: tuple[str, ...]
+    top_n: int | None = None
+    instruct: str | None = None
+    score_threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One distinct text to be scored, standing for every position of the list that holds it.
+
+    Attributes:
+        text: The text as it will be sent.
+        tokens: At most this many tokens.
+        positions: Where it stands in the job's documents, ascending.
+        truncated: Whether it was cut to the model's limit.
+    """
+
+    text: str
+    tokens: int
+    positions: tuple[int, ...]
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A job as it will be asked: the query and the distinct items, with their lengths in tokens."""
+
+    query: Item
+    instruct_tokens: int
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to the service: the query as sent, and some of a job's items."""
+
+    model: str
+    query: str
+    instruct: str | None
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a job is asked: its requests in order, and what had to be cut to ask it."""
+
+    requests: tuple[Request, ...]
+    truncated: tuple[int, ...] = ()
+    query_truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back over HTTP, unread. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A validated answer: one finite score for each item of its request, in the request's order."""
+
+    scores: tuple[float, ...]
+    tokens: int
+    request_id: str | None

@@ -1,0 +1,116 @@
+"""Everything that can go wrong in a call, as one tree; imports nothing of this project.
+
+The branches say whose move is next, not which HTTP status came back::
+
+    RerankError
+    |- RequestError          your side: fix the call         (also a ValueError)
+    |- ContentError          the service refused what a document holds, or could not fetch its media
+    |- AuthenticationError   key, region or permission
+    |- QuotaError            balance or quota used up        never retryable, whatever its status
+    |- RateLimitError        slow down                       retryable; may carry retry_after
+    |- ServiceError          their side is down or too slow  retryable
+    |  `- DeadlineError      our timeout ran out             (also a TimeoutError)
+    `- ReplyError            their answer is no ranking      retryable
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+__all__ = [
+    "AuthenticationError",
+    "ContentError",
+    "DeadlineError",
+    "QuotaError",
+    "RateLimitError",
+    "ReplyError",
+    "RequestError",
+    "RerankError",
+    "ServiceError",
+]
+
+
+class RerankError(Exception):
+    """A rerank call that did not end in a ranking.
+
+    Attributes:
+        message: What happened; the service's own words where it sent any.
+        code: The service's error code, such as ``"InvalidApiKey"``; None if it sent none.
+        status: HTTP status of the answer; None if there was no answer.
+        request_id: The service's id for the request; quote it to Alibaba Cloud's support.
+        hint: What to do next, in one sentence; None if there is nothing to add.
+        retry_after: Seconds the service asked us to wait; None if it did not say.
+        retryable: Whether the same call may succeed later without any change.
+    """
+
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+        hint: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.status = status
+        self.request_id = request_id
+        self.hint = hint
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        facts = [
+            f"HTTP {self.status}" if self.status is not None else "",
+            f"code {self.code}" if self.code else "",
+            f"request id {self.request_id}" if self.request_id else "",
+        ]
+        shown = ", ".join(fact for fact in facts if fact)
+        text = f"{self.message} ({shown})" if shown else self.message
+        return f"{text}\n{self.hint}" if self.hint else text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own pickling knows only positional arguments and would drop the facts.
+        return (type(self), (self.message,), vars(self))
+
+
+class RequestError(RerankError, ValueError):
+    """The call itself is wrong; nothing will change until it is changed."""
+
+
+class ContentError(RerankError):
+    """The service refused what a document holds, or could not fetch its media."""
+
+
+class AuthenticationError(RerankError):
+    """The key, its region, its workspace or its permissions do not allow this call."""
+
+
+class QuotaError(RerankError):
+    """The account's balance, subscription or free quota is used up."""
+
+
+class RateLimitError(RerankError):
+    """Too many requests or tokens at once; the same call succeeds later."""
+
+    retryable = True
+
+
+class ServiceError(RerankError):
+    """The service is down, broken or too slow, or could not be reached."""
+
+    retryable = True
+
+
+class DeadlineError(ServiceError, TimeoutError):
+    """The call's own ``timeout`` ran out before a ranking was complete."""
+
+
+class ReplyError(RerankError):
+    """The answer cannot be read as a ranking of what was asked."""
+
+    retryable = True

@@ -1,0 +1,225 @@
+"""Every option of a reranker, once: its name, default and check. No call is made from here."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from typing import Annotated, Any, ClassVar, Self, cast
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PrivateAttr,
+    SecretStr,
+    Strict,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
+from typing_extensions import override
+
+from qwen_rerank import _endpoint
+from qwen_rerank._wire import Protocol
+
+__all__ = ["RerankSettings"]
+
+_KEY_NAMES = ("api_key", "dashscope_api_key")
+_UNSET = object()
+
+# Plain text options; blanks at the ends are a slip.
+_Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+class RerankSettings(BaseModel):
+    """The options that every reranker of this project has, whatever framework it serves.
+
+    Options are checked when they are given and again when one is assigned, which takes effect with
+    the next call. No value that fails a check is shown in the message: it might be the key.
+
+    Attributes:
+        model: Name of the rerank model. Any name is sent as it is; one without a row in the table
+            of limits is planned for conservatively.
+        top_n: How many documents to keep, at least 1; None keeps all.
+        api_key: The DashScope API key. None looks for one in ``DASHSCOPE_API_KEY``, in the
+            dashscope SDK's key file and config file, and in ``dashscope.api_key``; a key found
+            there is sent to Alibaba Cloud and loopback hosts only. ``dashscope_api_key`` is an
+            alias.
+        base_url: Base URL of the service, such as ``https://host/api/v1``; None uses the region's.
+        region: ``cn-beijing`` (the default), ``ap-southeast-1``, ``cn-hongkong``, and with
+            *workspace* also ``us-east-1``, ``eu-central-1``, ``ap-northeast-1``.
+        workspace: Model Studio workspace id; calls then go to the workspace's own host.
+        protocol: ``"dashscope"`` for the native protocol, which serves every model, or
+            ``"compatible"`` for the flat one at ``/compatible-api/v1/reranks``.
+        instruct: What counts as relevant, in an English sentence; None leaves the model's default
+            (web search retrieval). The gte models ignore it.
+        score_threshold: Keep only documents with at least this score; None keeps all.
+        timeout: Seconds for the whole call, from its start to its ranking.
+        client: A ``dashscope.Client`` (dashscope 2.x) whose connections, key and host are used for
+            sync calls.
+        async_client: A ``dashscope.AsyncClient``, likewise for async calls.
+        http_client: An ``httpx.Client`` to send sync calls through: proxies, certificates.
+        async_http_client: An ``httpx.AsyncClient``, likewise for async calls.
+        allow_http: Whether the key and the documents may leave this machine over plain http.
+
+    Raises:
+        ValueError: An option is unknown or wrong, or there is no key for an Alibaba Cloud host.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        validate_assignment=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        protected_namespaces=(),
+    )
+
+    model: _Name = "qwen3-rerank"
+    top_n: Annotated[int, Strict(), Field(ge=1)] | None = None
+    api_key: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices(*_KEY_NAMES), exclude=True, repr=False
+    )
+    base_url: _Name | None = None
+    region: _Name | None = None
+    workspace: _Name | None = None
+    protocol: Protocol = "dashscope"
+    instruct: _Name | None = None
+    score_threshold: FiniteFloat | None = None
+    timeout: Annotated[FiniteFloat, Field(gt=0)] = 30.0
+    client: Any = Field(default=None, exclude=True, repr=False)
+    async_client: Any = Field(default=None, exclude=True, repr=False)
+    http_client: Any = Field(default=None, exclude=True, repr=False)
+    async_http_client: Any = Field(default=None, exclude=True, repr=False)
+    allow_http: bool = False
+
+    _resolved: _endpoint.Endpoint | None = PrivateAttr(default=None)
+
+    # What the endpoint is made of; assigning one of these makes it anew.
+    _connection: ClassVar[tuple[str, ...]] = (
+        *("api_key", "base_url", "region", "workspace", "protocol", "allow_http"),
+        *("client", "async_client"),
+    )
+
+    def __init__(self, **options: Any) -> None:
+        options = self._sealed(options)
+        try:
+            super().__init__(**options)
+            self._resolved = self._resolve()
+        except ValidationError as error:
+            problem = _explain(error, type(self))
+        except ValueError as error:
+            problem = str(error)
+        else:
+            return
+        # Outside the handlers: pydantic's errors and frames hold the input, perhaps the key.
+        raise ValueError(problem)
+
+    @field_validator("client", "async_client")
+    @classmethod
+    def _has_transport(cls, client: Any) -> Any:
+        if client is not None and not hasattr(getattr(client, "transport", None), "http_client"):
+            raise ValueError("must be a client of dashscope 2.x")
+        return client
+
+    @field_validator("http_client", "async_http_client")
+    @classmethod
+    def _can_stream(cls, client: Any) -> Any:
+        if client is not None and not hasattr(client, "stream"):
+            raise ValueError("must be an httpx client")
+        return client
+
+    @override
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_") or name not in type(self).model_fields:
+            super().__setattr__(name, value)
+            return
+        before = self.__dict__.get(name, _UNSET)
+        value = self._sealed({name: value})[name]
+        try:
+            super().__setattr__(name, value)
+            if name in self._connection:
+                self._resolved = self._resolve()
+        except ValidationError as error:
+            problem = _explain(error, type(self))
+        except ValueError as error:
+            problem = str(error)
+        else:
+            return
+        if before is not _UNSET:
+            self.__dict__[name] = before  # a refused value must not stay behind
+        raise ValueError(problem)
+
+    def _resolve(self, *, key_required: bool | None = None) -> _endpoint.Endpoint:
+        if key_required is None:
+            key_required = self.client is None and self.async_client is None
+        return _endpoint.resolve(
+            api_key=self.api_key,
+            base_url=self.base_url,
+            region=self.region,
+            workspace=self.workspace,
+            protocol=self.protocol,
+            allow_http=self.allow_http,
+            key_required=key_required,
+        )
+
+    def _for_this_call(self, name: str, value: Any) -> Any:
+        """*value*, checked as the option *name* is; the option itself stays as it is."""
+        checked: RerankSettings = RerankSettings.model_construct()
+        setattr(checked, name, value)
+        return getattr(checked, name)
+
+    @staticmethod
+    def _sealed(options: dict[str, Any]) -> dict[str, Any]:
+        """*options* with the key out of sight of whoever prints a frame that holds them."""
+        return {
+            name: SecretStr(value) if name in _KEY_NAMES and isinstance(value, str) else value
+            for name, value in options.items()
+        }
+
+    # Pickles hold no key and no live client; copies share both, because a copy is made to change
+    # an option, not to lose the connection.
+    @override
+    def __getstate__(self) -> dict[Any, Any]:
+        fields = type(self).model_fields
+        kept = {name: value for name, value in self.__dict__.items() if not fields[name].exclude}
+        return {"options": kept, "set": set(self.model_fields_set) & kept.keys()}
+
+    @override
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        self._become(type(self).model_construct(state["set"], **state["options"]))
+
+    @override
+    def __copy__(self) -> Self:
+        kind: Any = type(self)  # mypy loses Self in model_construct
+        return cast("Self", kind.model_construct(set(self.model_fields_set), **self.__dict__))
+
+    @override
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return copy.copy(self)
+
+    def _become(self, other: Self) -> None:
+        for name in (
+            "__dict__",
+            "__pydantic_fields_set__",
+            "__pydantic_extra__",
+            "__pydantic_private__",
+        ):
+            object.__setattr__(self, name, getattr(other, name))
+
+
+def _explain(error: ValidationError, owner: type[BaseModel]) -> str:
+    """What is wrong, without any value that was given."""
+    problems = []
+    for problem in error.errors(include_input=False, include_context=False, include_url=False):
+        name = ".".join(map(str, problem["loc"][:1]))
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(name, owner.model_fields, n=1)
+            guess = f"; did you mean {near[0]!r}?" if near else ""
+            problems.append(f"{owner.__name__} has no option {name!r}{guess}")
+        else:
+            said = problem["msg"].removeprefix("Value error, ")
+            problems.append(f"{name}: {said[:1].lower()}{said[1:]}")
+    return "; ".join(problems)

@@ -1,0 +1,87 @@
+"""What the emulator remembers of each request; nothing here decides an answer."""
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+_CREDENTIALS = frozenset({"authorization", "proxy-authorization"})
+_MASK = "***"
+
+
+@dataclass(frozen=True)
+class LoggedRequest:
+    """One request that the emulator saw. The API key is in none of its fields."""
+
+    method: str
+    path: str
+    """Path, with the query string if there was one."""
+    headers: Mapping[str, str]
+    """Lower-case names; the authorization header is left out."""
+    body: Any = field(repr=False)
+    """The parsed JSON, the key masked; None where the body was no JSON."""
+    documents: int
+    """How many documents the request carried."""
+    request_id: str
+    status: int | None = None
+    """None while unanswered, and for ever if the connection was closed before the head."""
+    tokens: int | None = None
+    """The usage that was answered, or None."""
+
+
+class Log:
+    """The requests since the last `clear`, in order of arrival; safe from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: dict[str, LoggedRequest] = {}
+
+    def add(self, entry: LoggedRequest) -> None:
+        """Remember *entry*."""
+        with self._lock:
+            self._entries[entry.request_id] = entry
+
+    def answered(self, request_id: str, status: int, tokens: int | None) -> None:
+        """Note the answer to a request, unless it has been forgotten meanwhile."""
+        with self._lock:
+            if request_id in self._entries:
+                self._entries[request_id] = replace(
+                    self._entries[request_id], status=status, tokens=tokens
+                )
+
+    def snapshot(self) -> tuple[LoggedRequest, ...]:
+        """Return the entries so far."""
+        with self._lock:
+            return tuple(self._entries.values())
+
+    def clear(self) -> None:
+        """Forget all entries."""
+        with self._lock:
+            self._entries.clear()
+
+
+def without_secrets(value: Any, secrets: Iterable[str]) -> Any:
+    """Return *value*, a string or parsed JSON, with every secret masked."""
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, _MASK)
+        return value
+    if isinstance(value, list):
+        return [without_secrets(item, secrets) for item in value]
+    if isinstance(value, dict):
+        return {
+            without_secrets(key, secrets): without_secrets(item, secrets)
+            for key, item in value.items()
+        }
+    return value
+
+
+def without_credentials(
+    headers: Iterable[tuple[str, str]], secrets: Iterable[str]
+) -> dict[str, str]:
+    """Return *headers* by lower-case name, credentials left out, repeated ones joined."""
+    kept: dict[str, list[str]] = {}
+    for name, value in headers:
+        if name.lower() not in _CREDENTIALS:
+            kept.setdefault(name.lower(), []).append(without_secrets(value, secrets))
+    return {name: ", ".join(values) for name, values in kept.items()}

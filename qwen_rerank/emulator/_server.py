@@ -1,0 +1,279 @@
+"""The running server: `Emulator`, its thread and its socket. What it answers lives elsewhere."""
+
+import asyncio
+import contextlib
+import http.client
+import ipaddress
+import socket
+import threading
+from types import TracebackType
+from typing import Any, Self, get_args
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from ._app import Desk, build
+from ._log import Log, LoggedRequest
+from ._scorer import lexical_score
+from ._script import Script, Scripted
+from ._service import OverLong, Score, Service
+from ._tokenizer import qwen_tokenizer
+
+_STARTUP_SECONDS = 30.0
+_KEEP_ALIVE_SECONDS = 75  # well over a test's pauses, so that a pooled connection is still good
+
+
+class Emulator:
+    """A local DashScope rerank service, over real HTTP on loopback.
+
+    It answers both documented protocols, enforces the documented limits with the documented
+    errors, and can be told what to answer instead. It was written from documents and public
+    reports and never compared with the live service. **Its scores are a lexical stand-in, not
+    the Qwen models**: deterministic, and a pair's score depends on that pair alone.
+
+    Args:
+        host: A loopback address.
+        port: Port, or 0 for any free one.
+        api_key: The key that callers must present.
+        over_long: "truncate" cuts items over the model's token limit, "refuse" answers 400. The
+            vendor's pages disagree on which is true.
+        score: Scores a pair instead of the lexical scorer: ``(query, document) -> float``. It may
+            be called from several threads.
+        shuffle: Answer in a fixed order that is not by score, which the service documents it
+            never does.
+
+    Raises:
+        ValueError: The host is not loopback, the key is blank, or *over_long* is unknown.
+
+    Examples:
+        >>> with Emulator() as emulator:
+        ...     emulator.log
+        ()
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_key: str = "sk-emulator",
+        over_long: OverLong = "truncate",
+        score: Score = lexical_score,
+        shuffle: bool = False,
+    ) -> None:
+        if not _is_loopback(host):
+            raise ValueError(f"the emulator listens on loopback only, not on {host!r}")
+        if not api_key.strip():
+            raise ValueError("api_key must not be blank")
+        if over_long not in get_args(OverLong):
+            raise ValueError(f'over_long must be "truncate" or "refuse", not {over_long!r}')
+        self._host = host
+        self._port = port
+        self._api_key = api_key
+        self._over_long = over_long
+        self._score = score
+        self._shuffle = shuffle
+        self._log = Log()
+        self._script = Script()
+        self._running: _Running | None = None
+        self._address: str | None = None
+
+    def start(self) -> Self:
+        """Start to serve; return when a request has been answered.
+
+        The first start in a process also loads the Qwen vocabulary, in about 0.4 s.
+
+        Raises:
+            OSError: The port is taken.
+            RuntimeError: It is running already, or did not come up.
+        """
+        if self._running is not None:
+            raise RuntimeError("the emulator is running already")
+        service = Service(qwen_tokenizer(), self._score, self._over_long, self._shuffle)
+        desk = Desk(service, self._script, self._log, self._api_key)
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listener = socket.create_server((self._host, self._port), family=family)
+        port = listener.getsockname()[1]
+        self._address = f"[{self._host}]:{port}" if ":" in self._host else f"{self._host}:{port}"
+        self._running = _Running(desk, listener)
+        try:
+            self._running.wait_until_it_answers(self._host, port)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop serving, and drop whatever is unanswered. Does nothing if it is not running."""
+        if self._running is not None:
+            self._running.stop()
+            self._running = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def base_url(self) -> str:
+        """The native protocol's base, such as ``http://127.0.0.1:49152/api/v1``.
+
+        It stays readable after `stop`.
+
+        Raises:
+            RuntimeError: The emulator was never started.
+        """
+        return f"{self._origin()}/api/v1"
+
+    @property
+    def compatible_base_url(self) -> str:
+        """The compatible protocol's base, such as ``http://127.0.0.1:49152/compatible-api/v1``."""
+        return f"{self._origin()}/compatible-api/v1"
+
+    @property
+    def api_key(self) -> str:
+        """The key that callers must present."""
+        return self._api_key
+
+    @property
+    def log(self) -> tuple[LoggedRequest, ...]:
+        """The requests seen since the start or the last `clear`, in order of arrival.
+
+        A request is there as soon as its body has been read, and gets its status and tokens
+        just before the answer is sent. ``GET /``, which only says what this is, is not logged.
+        """
+        return self._log.snapshot()
+
+    def script(self, *replies: Scripted) -> None:
+        """Say what to answer to the next requests, in order; then service is normal again.
+
+        Args:
+            replies: Each a `Reply`, or a function that is given the `LoggedRequest` and returns a
+                `Reply`. A function runs on the server's event loop: keep it short.
+
+        Raises:
+            TypeError: One of them is neither.
+        """
+        self._script.add(*replies)
+
+    def clear(self) -> None:
+        """Forget the log and what is left of the script."""
+        self._log.clear()
+        self._script.clear()
+
+    def __repr__(self) -> str:
+        state = "running" if self._running else "stopped"
+        return f"<Emulator {self._address or self._host}, {state}>"
+
+    def _origin(self) -> str:
+        if self._address is None:
+            raise RuntimeError("the emulator has no address before it is started")
+        return f"http://{self._address}"
+
+
+class _Running:
+    """One run of the server: a listening socket, a thread, an event loop."""
+
+    def __init__(self, desk: Desk, listener: socket.socket) -> None:
+        self._listener = listener
+        self._server = _Server(
+            uvicorn.Config(
+                build(desk),
+                http=_Protocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            )
+        )
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()  # known before the thread begins, so `stop` can be
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="qwen-rerank-emulator", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            with self._listener, self._runner:
+                self._runner.run(self._server.serve(sockets=[self._listener]))
+        except BaseException as error:  # noqa: BLE001 - shown by the thread that started this one
+            self._error = error
+
+    def wait_until_it_answers(self, host: str, port: int) -> None:
+        """Ask for ``/``: the socket listens already, so this waits for the loop to answer."""
+        connection = http.client.HTTPConnection(host, port, timeout=_STARTUP_SECONDS)
+        try:
+            connection.request("GET", "/")
+            connection.getresponse().read()
+        except (OSError, http.client.HTTPException) as error:
+            self.stop()  # so that the thread has told what happened to it
+            raise RuntimeError("the emulator did not come up") from self._error or error
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        """Return when the thread has ended."""
+        with contextlib.suppress(RuntimeError):  # the loop has closed by itself
+            self._loop.call_soon_threadsafe(self._server.stopping.set)
+        self._thread.join()
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server, which ends at once on an event instead of looking at a flag."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stopping = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.stopping.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # First no new connections, then a few turns of the loop for those just accepted: asyncio
+        # would leak a connection whose server closes before its transport is made.
+        loop = asyncio.get_running_loop()
+        for listener in sockets or ():
+            with contextlib.suppress(NotImplementedError):  # Windows, where this cannot happen
+                loop.remove_reader(listener)
+        await asyncio.sleep(0.01)
+        for server in self.servers:
+            server.close()
+        state = self.server_state
+        while state.connections or state.tasks:
+            for connection in tuple(state.connections):
+                connection.transport.abort()
+            await asyncio.sleep(0.01)
+        for server in self.servers:
+            await server.wait_closed()
+
+
+class _Protocol(H11Protocol):
+    """Uvicorn's h11 protocol, with its transport within reach of the routes, and no access log."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # uvicorn.Config(access_log=False) would change the process's logging instead.
+        self.access_log = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        # asyncio sets this only where a socket names its protocol, which create_server's do not;
+        # without it every answer on a reused connection takes 40 ms.
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.app_state = {**self.app_state, "transport": transport}
+        super().connection_made(transport)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

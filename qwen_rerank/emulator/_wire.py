@@ -1,0 +1,270 @@
+"""The two wire formats and their failure envelopes, as pure functions of parsed JSON."""
+
+import json
+from typing import Any, NamedTuple, Protocol
+
+from ._limits import MODELS, Model
+from ._service import Answer, Question, RefusedError, invalid
+from ._tokenizer import replace_surrogates
+
+_MOST_NESTED = 64  # levels; more than any question needs, few enough to walk recursively
+
+
+class Failure(NamedTuple):
+    """How the vendor's catalogue spells one failure, native and compatible."""
+
+    message: str
+    compatible_code: str | None = None
+    compatible_message: str | None = None
+
+
+# docs.qwencloud.com/api-reference/preparation/error-messages, 2026. A code without a documented
+# lower-case twin is sent as it is by both protocols.
+CATALOGUE = {
+    "AccessDenied": Failure("Access denied."),
+    "AccessDenied.Unpurchased": Failure("Access to model denied."),
+    "Arrearage": Failure("Access denied, please make sure your account is in good standing."),
+    "BadRequest.EmptyInput": Failure("Required input parameter missing from request."),
+    "DataInspectionFailed": Failure(
+        "Input data may contain inappropriate content.", "data_inspection_failed"
+    ),
+    "InternalError": Failure("An internal error has occured.", "internal_error"),
+    "InternalError.Algo": Failure("inference internal error."),
+    "InternalError.Timeout": Failure("Request timed out, try again later."),
+    "InvalidApiKey": Failure(
+        "Invalid API-key provided.", "invalid_api_key", "Incorrect API key provided."
+    ),
+    "InvalidParameter.DataInspection": Failure(
+        "Unable to download the media resource during the data inspection process."
+    ),
+    "Model.AccessDenied": Failure("Model access denied."),
+    "ModelNotFound": Failure("Model can not be found.", "model_not_found"),
+    "ModelServingError": Failure(
+        "Too many requests. Your requests are being throttled due to system capacity limits."
+    ),
+    "ModelUnavailable": Failure("Model is unavailable, try again later."),
+    "RequestTimeOut": Failure("Response timeout!"),
+    "ServiceUnavailable": Failure("Model is unavailable, try again later."),
+    "Throttling": Failure("Requests throttling triggered."),
+    "Throttling.AllocationQuota": Failure(
+        "Allocated quota exceeded, please increase your quota limit.",
+        "insufficient_quota",
+        "You exceeded your current quota.",
+    ),
+    "Throttling.BurstRate": Failure("Request rate increased too quickly.", "limit_burst_rate"),
+    "Throttling.RateQuota": Failure(
+        "Requests rate limit exceeded, try again later.",
+        "limit_requests",
+        "You exceeded your current requests list.",
+    ),
+    "Workspace.AccessDenied": Failure("Workspace access denied."),
+}
+
+
+class Format(Protocol):
+    """One protocol: where it listens, how it asks, how it answers and how it fails."""
+
+    path: str
+
+    def parse(self, body: Any) -> Question:
+        """Return the question in *body*, a parsed JSON value, or raise `RefusedError`."""
+
+    def render(self, question: Question, answer: Answer, request_id: str) -> dict[str, Any]:
+        """Return the body of a success."""
+
+    def failure(self, refused: RefusedError, request_id: str) -> dict[str, Any]:
+        """Return the body of a failure."""
+
+
+class Native:
+    """`input` and `parameters` in, `output` out."""
+
+    path = "/api/v1/services/rerank/text-rerank/text-rerank"
+
+    def parse(self, body: Any) -> Question:
+        body = _object(body)
+        name = _model_name(body)
+        if body.get("input") is None:
+            raise RefusedError(400, "BadRequest.EmptyInput")
+        if name not in MODELS:
+            raise invalid("Model not exist.")
+        asked, parameters = body["input"], body.get("parameters")
+        if not isinstance(asked, dict):
+            raise invalid("input should be an object: input")
+        if not isinstance(parameters, dict | None):
+            raise invalid("parameters should be an object: parameters")
+        return _question(name, asked, parameters or {}, where="input.")
+
+    def render(self, question: Question, answer: Answer, request_id: str) -> dict[str, Any]:
+        return {
+            "output": {"results": _results(question, answer)},
+            "usage": {"total_tokens": answer.tokens},
+            "request_id": request_id,
+        }
+
+    def failure(self, refused: RefusedError, request_id: str) -> dict[str, Any]:
+        message = refused.message
+        if message is None:
+            message = CATALOGUE[refused.code].message if refused.code in CATALOGUE else ""
+        if refused.inner:
+            message = f"<{refused.status}> InternalError.Algo.{refused.code}: {message}"
+        return {"code": refused.code, "message": message, "request_id": request_id}
+
+
+class Compatible:
+    """Everything at top level, in and out.
+
+    Which failure envelope the live route uses was not captured; this one is what its family of
+    routes documents.
+    """
+
+    path = "/compatible-api/v1/reranks"
+
+    def parse(self, body: Any) -> Question:
+        body = _object(body)
+        name = _model_name(body)
+        if name not in MODELS:
+            raise RefusedError(
+                404,
+                "ModelNotFound",
+                f"The model {name} does not exist or you do not have access to it.",
+            )
+        if not MODELS[name].compatible:
+            raise RefusedError(
+                404,
+                "model_not_supported",
+                f"Unsupported model {name} for OpenAI compatibility mode.",
+            )
+        return _question(name, body, body, where="")
+
+    def render(self, question: Question, answer: Answer, request_id: str) -> dict[str, Any]:
+        return {
+            "object": "list",
+            "results": _results(question, answer),
+            "model": question.model,
+            "id": request_id,
+            "usage": {"total_tokens": answer.tokens},
+        }
+
+    def failure(self, refused: RefusedError, request_id: str) -> dict[str, Any]:
+        known = CATALOGUE.get(refused.code, Failure(""))
+        message = refused.message
+        if message is None:
+            message = known.compatible_message or known.message
+        return {
+            "error": {
+                "message": message,
+                "type": "invalid_request_error" if refused.status < 500 else "server_error",
+                "param": None,
+                "code": known.compatible_code or refused.code,
+            },
+            "request_id": request_id,
+        }
+
+
+NATIVE = Native()
+COMPATIBLE = Compatible()
+
+
+def read_json(raw: bytes) -> Any:
+    """Return the JSON value in *raw*.
+
+    Raises:
+        ValueError: It is no JSON, or nested too deeply.
+    """
+    try:
+        value = json.loads(raw)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if _depth_exceeds(value, _MOST_NESTED):
+        raise ValueError("nested too deeply")
+    return value
+
+
+def _depth_exceeds(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def write_json(body: Any) -> bytes:
+    """Return *body* as UTF-8 JSON; a lone surrogate in it becomes a question mark."""
+    return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def documents_in(body: Any) -> int:
+    """Return how many documents *body* carries, in either format."""
+    for holder in (body, body.get("input") if isinstance(body, dict) else None):
+        if isinstance(holder, dict) and isinstance(holder.get("documents"), list):
+            return len(holder["documents"])
+    return 0
+
+
+def _object(body: Any) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise invalid("The request body should be a JSON object.")
+    return body
+
+
+def _model_name(body: dict[str, Any]) -> str:
+    name = body.get("model")
+    if name is None or name == "":
+        raise RefusedError(
+            400, "BadRequest.EmptyModel", "Required model parameter missing from request."
+        )
+    if not isinstance(name, str):
+        raise invalid("model should be a string: model")
+    return name
+
+
+def _question(
+    name: str, asked: dict[str, Any], parameters: dict[str, Any], *, where: str
+) -> Question:
+    # An option that is null counts as absent. Unknown options are ignored.
+    documents = asked.get("documents")
+    if not isinstance(documents, list):
+        raise invalid(f"documents should be a list: {where}documents")
+    model = MODELS[name]
+    top_n, instruct = parameters.get("top_n"), parameters.get("instruct")
+    return_documents = parameters.get("return_documents")
+    # JSON's true is an int to Python.
+    if top_n is not None and (type(top_n) is not int or top_n < 1):
+        raise invalid("top_n should be an integer of at least 1: parameters.top_n")
+    if not isinstance(instruct, str | None):
+        raise invalid("instruct should be a string: parameters.instruct")
+    if not isinstance(return_documents, bool | None):
+        raise invalid("return_documents should be a boolean: parameters.return_documents")
+    return Question(
+        model=name,
+        query=_text(asked.get("query"), model, f"{where}query"),
+        documents=tuple(_text(item, model, f"{where}documents") for item in documents),
+        top_n=top_n,
+        instruct=replace_surrogates(instruct) if instruct else None,
+        return_documents=bool(return_documents),
+    )
+
+
+def _text(item: Any, model: Model, where: str) -> str:
+    if model.text_objects and isinstance(item, dict) and item.keys() == {"text"}:
+        item = item["text"]
+    if not isinstance(item, str):
+        raise invalid(f"text input should be a string: {where}")
+    return replace_surrogates(item)
+
+
+def _results(question: Question, answer: Answer) -> list[dict[str, Any]]:
+    results: list[dict[str, Any]] = [
+        {"index": index, "relevance_score": score} for index, score in answer.results
+    ]
+    if question.return_documents:
+        for result in results:
+            result["document"] = {"text": question.documents[result["index"]]}
+    return results

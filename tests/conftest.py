@@ -1,0 +1,42 @@
+"""A clean environment for every test, and one emulator for all of them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from qwen_rerank.emulator import Emulator
+
+_OURS_ALONE = ("DASHSCOPE_", "QWEN_RERANK_", "LANGCHAIN_", "LANGSMITH_")
+_NETWORK = (
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "WS_PROXY", "WSS_PROXY"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the machine reaches a test: no key, no proxy, no certificates, no home."""
+    for name in os.environ:
+        if name.startswith(_OURS_ALONE) or name.upper() in _NETWORK:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture(scope="session")
+def _emulator():
+    with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture(name="emulator")
+def _fresh_emulator(_emulator: Emulator) -> Emulator:
+    """The emulator with an empty log and nothing scripted; starting one takes half a second."""
+    _emulator.clear()
+    return _emulator
+
+
+@pytest.fixture(name="connection")
+def _connection(emulator: Emulator) -> dict[str, str]:
+    """The options that point any reranker at the emulator."""
+    return {"base_url": emulator.base_url, "api_key": emulator.api_key}

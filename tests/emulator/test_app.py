@@ -1,0 +1,332 @@
+import json
+import threading
+import time
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from qwen_rerank.emulator import Reply
+
+
+def test_the_native_protocol(caller, emulator):
+    """A native call is ranked, echoed, billed and identified as documented."""
+    answer = caller.native("blue cat", ["a dog", "the blue cat"], return_documents=True, top_n=1)
+    body = answer.json()
+    (result,) = body["output"]["results"]
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert (result["index"], result["document"]) == (1, {"text": "the blue cat"})
+    assert 0 < result["relevance_score"] < 1
+    assert body["usage"] == {"total_tokens": 2 * 2 + 2 + 3}
+    assert body["request_id"] == answer.headers["x-request-id"]
+    (seen,) = emulator.log
+    assert (seen.method, seen.path, seen.status, seen.documents, seen.tokens) == (
+        "POST",
+        "/api/v1/services/rerank/text-rerank/text-rerank",
+        200,
+        2,
+        9,
+    )
+    assert seen.request_id == body["request_id"]
+    assert seen.body["input"]["documents"] == ["a dog", "the blue cat"]
+
+
+def test_the_compatible_protocol(caller):
+    """A compatible call is answered at top level, with the same scores."""
+    answer = caller.compatible("blue cat", ["a dog", "the blue cat"])
+    native = caller.native("blue cat", ["a dog", "the blue cat"])
+    body = answer.json()
+
+    assert answer.status_code == 200
+    assert (body["object"], body["model"]) == ("list", "qwen3-rerank")
+    assert body["id"] == answer.headers["x-request-id"]
+    assert body["results"] == native.json()["output"]["results"]
+    assert body["usage"] == native.json()["usage"]
+
+
+def test_the_root_says_what_it_is(caller, emulator):
+    """GET / says that the scores are no Qwen model's, needs no key and is not logged."""
+    answer = caller.http.get(emulator.base_url.removesuffix("/api/v1"))
+
+    assert "lexical stand-in, not a Qwen model" in answer.text
+    assert emulator.log == ()
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/compatible-mode/v1/reranks"),
+        ("POST", "/api/v1/services/rerank/text-rerank"),
+        ("GET", "/compatible-api/v1/reranks"),
+        ("PUT", "/"),
+        ("ODD", "/x"),
+    ],
+)
+def test_anything_else_is_not_found(caller, emulator, method, path):
+    """Other paths and methods are a documented 404, and logged."""
+    url = emulator.base_url.removesuffix("/api/v1") + path
+    answer = caller.http.request(method, url)
+
+    assert answer.status_code == 404
+    assert answer.json() == {
+        "code": "NotFound",
+        "message": "Not found.",
+        "request_id": answer.headers["x-request-id"],
+    }
+    assert [(e.method, e.path, e.status) for e in emulator.log] == [(method, path, 404)]
+
+
+@pytest.mark.parametrize(
+    "authorization", [None, "", "sk-emulator", "Basic sk-emulator", "Bearer sk-other"]
+)
+def test_a_wrong_key_is_refused(caller, authorization):
+    """Without the right bearer key the answer is 401 in the protocol's own envelope."""
+    headers = {} if authorization is None else {"authorization": authorization}
+    native = caller.http.post(caller.native_url, headers=headers, json={})
+    compatible = caller.http.post(caller.compatible_url, headers=headers, json={})
+
+    assert native.status_code == compatible.status_code == 401
+    assert native.json()["code"] == "InvalidApiKey"
+    assert compatible.json()["error"]["code"] == "invalid_api_key"
+
+
+def test_asynchronous_calls_are_refused(caller):
+    """Rerank has no asynchronous calls: the header that asks for them is a 403."""
+    answer = caller.post(caller.native_url, json={}, headers={"X-DashScope-Async": "enable"})
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "AccessDenied")
+    assert "does not support asynchronous calls" in answer.json()["message"]
+
+
+def test_an_unknown_model(caller):
+    """An unknown model is 400 on the native route and 404 on the compatible one."""
+    native = caller.native(model="gte-rerank")
+    compatible = caller.compatible(model="gte-rerank")
+    unsupported = caller.compatible(model="gte-rerank-v2")
+
+    assert (native.status_code, native.json()["message"]) == (400, "Model not exist.")
+    assert (compatible.status_code, compatible.json()["error"]["code"]) == (404, "model_not_found")
+    assert unsupported.json()["error"]["message"] == (
+        "Unsupported model gte-rerank-v2 for OpenAI compatibility mode."
+    )
+
+
+def test_a_flat_body_on_the_native_route(caller):
+    """A compatible body on the native route has no input."""
+    body = {"model": "qwen3-rerank", "query": "q", "documents": ["d"]}
+    answer = caller.post(caller.native_url, json=body)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "BadRequest.EmptyInput")
+
+
+def test_a_limit_is_refused_with_the_seen_text(caller):
+    """501 documents are refused in exactly the words that users of the service quoted."""
+    answer = caller.native(documents=["d"] * 501)
+
+    assert answer.status_code == 400
+    assert answer.json()["message"] == (
+        "<400> InternalError.Algo.InvalidParameter: Value error, batch size of documents is "
+        "invalid, it should not be empty or larger than 500.: input.documents"
+    )
+
+
+def test_malformed_json(caller, emulator):
+    """A body that is no JSON is a 400, and has no body in the log."""
+    answer = caller.post(caller.native_url, content=b"{oops")
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "InvalidParameter")
+    assert emulator.log[0].body is None
+
+
+@pytest.mark.parametrize(("size", "status"), [(16 * 2**20, 400), (16 * 2**20 + 1, 413)])
+def test_a_body_over_16_mib_is_too_large(caller, emulator, size, status):
+    """16 MiB are read, one byte more is a 413."""
+    answer = caller.post(caller.native_url, content=b" " * size)
+
+    assert answer.status_code == status
+    assert emulator.log[0].body is None
+
+
+JUNK = st.sampled_from([None, True, 0, -1, 2, 1.5, float("nan"), "", "x", [], ["x"], {}, {"a": []}])
+TEXT = st.text(st.characters(), max_size=8)
+OPTIONS = {
+    "top_n": st.integers(-1, 4) | JUNK,
+    "instruct": TEXT | JUNK,
+    "return_documents": st.booleans() | JUNK,
+}
+ASKED = {"query": TEXT | JUNK, "documents": st.lists(TEXT | JUNK, max_size=3) | JUNK}
+MODEL = st.sampled_from(["qwen3-rerank", "qwen3-vl-rerank", "gte-rerank-v2"]) | TEXT | JUNK
+NATIVE = {
+    "model": MODEL,
+    "input": st.fixed_dictionaries({}, optional=ASKED) | JUNK,
+    "parameters": st.fixed_dictionaries({}, optional=OPTIONS) | JUNK,
+}
+BODIES = (
+    st.fixed_dictionaries({}, optional=NATIVE)
+    | st.fixed_dictionaries({"model": MODEL}, optional=ASKED | OPTIONS)
+    | JUNK
+)
+
+
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(BODIES, st.booleans())
+def test_any_json_is_answered(caller, body, compatible):
+    """Whatever JSON is sent, the answer is a success or names a fault of the caller's."""
+    url = caller.compatible_url if compatible else caller.native_url
+    answer = caller.post(url, content=json.dumps(body).encode())
+
+    assert answer.status_code in (200, 400, 404)
+    assert answer.headers["x-request-id"]
+    assert isinstance(answer.json(), dict)
+
+
+@pytest.mark.parametrize("content", [{"a": 1}, '{"a": 1}', b'{"a": 1}'])
+def test_a_scripted_body(caller, emulator, content):
+    """A scripted body is sent as given, with its status and headers, whatever was asked."""
+    emulator.script(Reply(418, content, {"Retry-After": "3", "X-Request-Id": "mine"}))
+    answer = caller.post(caller.native_url, key="wrong key", content=b"{")
+
+    assert (answer.status_code, answer.json()) == (418, {"a": 1})
+    assert (answer.headers["retry-after"], answer.headers["x-request-id"]) == ("3", "mine")
+    assert caller.native().status_code == 200
+
+
+def test_a_scripted_error_fits_the_protocol(caller, emulator):
+    """One scripted error is rendered for whichever protocol is called."""
+    emulator.script(
+        Reply.error(429, "Throttling.RateQuota", repeat=2), Reply.error(200, "Odd", "m")
+    )
+    native, compatible, odd = caller.native(), caller.compatible(), caller.native()
+
+    assert (native.status_code, compatible.status_code) == (429, 429)
+    assert native.json() == {
+        "code": "Throttling.RateQuota",
+        "message": "Requests rate limit exceeded, try again later.",
+        "request_id": native.headers["x-request-id"],
+    }
+    assert compatible.json()["error"]["code"] == "limit_requests"
+    assert (odd.status_code, odd.json()["code"], odd.json()["message"]) == (200, "Odd", "m")
+
+
+def test_a_scripted_function_chooses_by_request(caller, emulator):
+    """A function can fail the requests that hold one document, and serve the others."""
+    emulator.script(
+        lambda seen: (
+            Reply.error(400, "DataInspectionFailed", repeat=None)
+            if "bad" in seen.body["input"]["documents"]
+            else Reply(repeat=None)
+        )
+    )
+
+    statuses = [caller.native(documents=[word]).status_code for word in ("bad", "good", "bad")]
+
+    assert statuses == [400, 200, 400]
+
+
+def test_a_failing_function_is_shown(caller, emulator, calling):
+    """What a scripted or a scoring function raises is told in a 500."""
+    emulator.script(lambda seen: seen.nothing)
+    scripted = caller.native()
+    scored = calling(score=lambda *_: 1 / 0).native()
+
+    assert (scripted.status_code, scored.status_code) == (500, 500)
+    assert "AttributeError: 'LoggedRequest'" in scripted.json()["message"]
+    assert scored.json()["message"] == "ZeroDivisionError: division by zero"
+
+
+def test_drop_before(caller, emulator):
+    """The connection is closed before the head; the log shows a request without a status."""
+    emulator.script(Reply(drop="before"))
+
+    with pytest.raises(httpx.RemoteProtocolError, match="without sending a response"):
+        caller.native()
+    assert [seen.status for seen in emulator.log] == [None]
+    assert caller.native().status_code == 200
+
+
+def test_drop_mid(caller, emulator):
+    """The connection is closed after half of the announced body, scripted or honest."""
+    emulator.script(Reply(drop="mid"), Reply(503, b"x" * 100, drop="mid"))
+
+    with pytest.raises(httpx.RemoteProtocolError, match="without sending complete"):
+        caller.native()
+    with pytest.raises(httpx.RemoteProtocolError, match="received 50 bytes, expected 100"):
+        caller.native()
+    assert [seen.status for seen in emulator.log] == [200, 503]
+
+
+def test_a_delayed_answer_is_honest(caller, emulator):
+    """A delay holds back the normal answer, and the request is in the log meanwhile."""
+    emulator.script(Reply(delay=0.2))
+    with pytest.raises(httpx.ReadTimeout):
+        caller.http.post(
+            caller.native_url,
+            headers={"authorization": "Bearer sk-emulator"},
+            json={},
+            timeout=0.05,
+        )
+    assert [seen.status for seen in emulator.log] == [None]
+
+    emulator.script(Reply(delay=0.05))
+    answer = caller.native()
+    assert answer.status_code == 200
+    assert answer.elapsed.total_seconds() >= 0.05
+
+
+def test_delays_do_not_queue(caller, emulator):
+    """While one request waits, others are answered."""
+    emulator.script(Reply(delay=5.0))
+
+    def wait(client):
+        with pytest.raises(httpx.ReadTimeout):
+            client.post(caller.native_url, json={}, timeout=0.5)
+
+    with httpx.Client(trust_env=False) as other:
+        waiting = threading.Thread(target=wait, args=[other])
+        waiting.start()
+        while not emulator.log:
+            time.sleep(0.01)
+        answer = caller.native()
+        waiting.join()
+
+    assert answer.status_code == 200
+    assert answer.elapsed.total_seconds() < 2
+
+
+def test_the_key_is_nowhere_in_the_log(caller, emulator):
+    """However a client sends the key, or another one, the log does not hold it."""
+    for key in ("sk-emulator", "sk-somebody-elses"):
+        url = f"{caller.native_url}?api_key={key}&a=b"
+        body = {"api_key": key, key: [f"x{key}y"]}
+        caller.post(url, key=key, json=body, headers={"x-key": key, "proxy-authorization": key})
+    dumped = repr([vars(seen) for seen in emulator.log]) + repr(emulator)
+
+    assert "sk-" not in dumped
+    assert emulator.log[0].path.endswith("text-rerank?api_key=***&a=b")
+    assert emulator.log[0].headers["x-key"] == "***"
+    assert "authorization" not in emulator.log[0].headers
+
+
+def test_a_short_wrong_key_does_not_blot_out_the_log(caller, emulator):
+    """A presented key too short to be one is not masked in ordinary text."""
+    caller.post(caller.native_url, key="a", json={"a": "banana"})
+
+    assert emulator.log[0].body == {"a": "banana"}
+
+
+def test_a_client_that_leaves_while_sending_is_forgotten(caller, emulator):
+    """A request whose body never arrives whole is not logged, and harms nobody."""
+
+    def half():
+        yield b'{"model":'
+        raise RuntimeError("client gone")
+
+    with pytest.raises(RuntimeError, match="client gone"):
+        caller.post(caller.native_url, content=half())
+    assert caller.native().status_code == 200
+    assert len(emulator.log) == 1

@@ -1,0 +1,292 @@
+import asyncio
+import gc
+import http.client
+import logging
+import socket
+import threading
+import time
+import warnings
+
+import httpx
+import pytest
+import uvicorn
+
+from qwen_rerank.emulator import Emulator, Reply, _server
+
+
+def ours():
+    """Return the emulators' threads."""
+    return [thread for thread in threading.enumerate() if "emulator" in thread.name]
+
+
+def test_it_answers_as_soon_as_it_has_started(calling):
+    """The first request after start needs no waiting and no retry."""
+    assert calling().native().status_code == 200
+
+
+def test_addresses(emulator):
+    """The bases of both protocols are on loopback, on a port of the system's choice."""
+    host, _, port = emulator.base_url.removeprefix("http://").removesuffix("/api/v1").partition(":")
+
+    assert host == "127.0.0.1"
+    assert int(port) > 0
+    assert emulator.compatible_base_url == f"http://127.0.0.1:{port}/compatible-api/v1"
+    assert emulator.api_key == "sk-emulator"
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1", "127.0.0.2"])
+def test_every_loopback_host_will_do(calling, host):
+    """Names and IPv6 addresses of loopback are served as well."""
+    try:
+        caller = calling(host=host)
+    except OSError:
+        pytest.skip(f"this machine has no {host}")
+
+    assert caller.native().status_code == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.1", "::", "example.com", ""])  # noqa: S104
+def test_other_hosts_are_refused(host):
+    """It never listens where others could reach it."""
+    with pytest.raises(ValueError, match="loopback only"):
+        Emulator(host=host)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"), [({"api_key": " "}, "api_key"), ({"over_long": "cut"}, "over_long")]
+)
+def test_impossible_options_are_refused(options, named):
+    """A blank key or an unknown way with long items is an error at once."""
+    with pytest.raises(ValueError, match=named):
+        Emulator(**options)
+
+
+def test_options_reach_the_service(calling):
+    """The key, the scoring function, the order and the treatment of long items are settable."""
+    caller = calling(
+        api_key="sk-other",
+        over_long="refuse",
+        score=lambda _, document: len(document) / 100,
+        shuffle=True,
+    )
+    url, body = caller.compatible_url, {"model": "qwen3-rerank", "query": "q"}
+    shuffled = caller.post(url, key="sk-other", json=body | {"documents": ["aa", "b", "cccc"]})
+    long = caller.post(url, key="sk-other", json=body | {"documents": ["word " * 4_001]})
+
+    assert shuffled.json()["results"] == [
+        {"index": 0, "relevance_score": 0.02},
+        {"index": 2, "relevance_score": 0.04},
+        {"index": 1, "relevance_score": 0.01},
+    ]
+    assert long.json()["error"]["message"] == "Range of input length should be [1, 4000]"
+
+
+def test_there_is_no_address_before_the_start():
+    """Asking for the address of an emulator that never ran is an error."""
+    with pytest.raises(RuntimeError, match="no address before it is started"):
+        Emulator().base_url  # noqa: B018
+
+
+def test_it_can_be_stopped_and_started_again():
+    """Stopping twice is harmless, starting twice is an error, and the log survives a restart."""
+    emulator = Emulator()
+    emulator.stop()
+    emulator.start()
+    first = emulator.base_url
+    with pytest.raises(RuntimeError, match="running already"):
+        emulator.start()
+    httpx.post(first, trust_env=False)
+    emulator.stop()
+    emulator.stop()
+
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(first, trust_env=False)
+    assert emulator.base_url == first
+    with emulator:
+        assert httpx.get(emulator.base_url, trust_env=False).status_code == 404
+    assert len(emulator.log) == 2
+
+
+def test_a_fixed_port_can_be_reused_at_once():
+    """A port is free again as soon as stop returns."""
+    with Emulator() as emulator:
+        port = int(emulator.base_url.split(":")[2].split("/")[0])
+        httpx.get(emulator.base_url, trust_env=False)
+    with Emulator(port=port) as again:
+        assert f":{port}/" in again.base_url
+
+
+def test_a_taken_port_is_an_error():
+    """A port in use raises at start, leaves nothing behind, and can be retried."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        emulator = Emulator(port=taken.getsockname()[1])
+        with pytest.raises(OSError, match=r"[Aa]ddress"):
+            emulator.start()
+    with emulator:
+        assert httpx.get(emulator.base_url, trust_env=False).status_code == 404
+
+
+def test_a_server_that_does_not_come_up_is_an_error(monkeypatch):
+    """If the server dies while starting, start raises, and says why."""
+
+    async def startup(*_, **__):
+        raise ZeroDivisionError("no server today")
+
+    monkeypatch.setattr(uvicorn.Server, "startup", startup)
+    before = len(ours())
+
+    with pytest.raises(RuntimeError, match="did not come up") as caught:
+        Emulator().start()
+    assert "no server today" in str(caught.value.__cause__)
+    assert len(ours()) == before
+
+
+def test_several_at_once(calling):
+    """Emulators in one process do not share logs, scripts or keys."""
+    one, two = calling(api_key="sk-one"), calling()
+    one.emulator.script(Reply(418, "{}"))
+
+    assert two.native().status_code == 200
+    assert one.native().status_code == 418
+    assert one.native().status_code == 401
+    assert (len(one.emulator.log), len(two.emulator.log)) == (2, 1)
+
+
+def test_start_within_a_running_loop():
+    """It can be started and stopped by a coroutine, and called from it."""
+
+    async def main():
+        with Emulator() as emulator:
+            async with httpx.AsyncClient(trust_env=False) as client:
+                answers = await asyncio.gather(*(client.get(emulator.base_url) for _ in range(20)))
+        return {answer.status_code for answer in answers}
+
+    assert asyncio.run(main()) == {404}
+
+
+def test_start_and_stop_are_quick():
+    """Once the vocabulary is loaded, a start and a stop take well under a second."""
+    begun = time.perf_counter()
+    with Emulator():
+        pass
+
+    assert time.perf_counter() - begun < 1.0
+
+
+def test_stop_waits_for_nobody():
+    """Delayed answers, idle connections and half-sent requests do not hold stop up."""
+    emulator = Emulator().start()
+    emulator.script(Reply(delay=60.0))
+    address = httpx.URL(emulator.base_url)
+    failures = []
+
+    def ask():
+        try:
+            httpx.post(emulator.base_url, trust_env=False, json={}, timeout=30)
+        except httpx.HTTPError as error:
+            failures.append(type(error))
+
+    waiting = threading.Thread(target=ask)
+    waiting.start()
+    while not emulator.log:
+        time.sleep(0.01)
+    idle = httpx.Client(trust_env=False)
+    idle.get(emulator.base_url)
+    half = socket.create_connection((address.host, address.port))
+    half.sendall(b"POST /api/v1 HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
+    fresh = socket.create_connection((address.host, address.port))
+    begun = time.perf_counter()
+    emulator.stop()
+    seconds = time.perf_counter() - begun
+    waiting.join()
+    idle.close()
+    half.close()
+    fresh.close()
+
+    assert seconds < 1.0
+    assert failures
+    assert issubclass(failures[0], httpx.TransportError)
+
+
+def test_nothing_is_left_behind():
+    """No thread, socket or event loop outlives stop, whatever the connections were doing."""
+    before = set(threading.enumerate())
+    for _ in range(5):
+        with Emulator() as emulator, httpx.Client(trust_env=False) as client:
+            emulator.script(Reply(drop="mid", body=b"1234"))
+            with pytest.raises(httpx.RemoteProtocolError):
+                client.get(emulator.base_url)
+            url = f"{emulator.compatible_base_url}/reranks"
+            body = {"model": "qwen3-rerank", "query": "q", "documents": ["d"]}
+            headers = {"authorization": "Bearer sk-emulator"}
+            assert client.post(url, json=body, headers=headers).status_code == 200
+            address = httpx.URL(url)
+            fresh = [socket.create_connection((address.host, address.port)) for _ in range(3)]
+            emulator.stop()
+        for connection in fresh:
+            connection.close()
+    with warnings.catch_warnings(record=True) as leaks:
+        warnings.simplefilter("always", ResourceWarning)
+        gc.collect()
+
+    assert [str(leak.message) for leak in leaks] == []
+    assert set(threading.enumerate()) == before
+
+
+def test_logging_is_left_alone(capfd):
+    """Neither uvicorn's loggers nor the terminal see anything of a normal run."""
+    names = ("uvicorn", "uvicorn.error", "uvicorn.access")
+    state = [(logging.getLogger(n).level, list(logging.getLogger(n).handlers)) for n in names]
+    propagating = logging.getLogger("uvicorn.access").propagate
+    with Emulator() as emulator:
+        httpx.get(emulator.base_url, trust_env=False)
+
+    assert state == [
+        (logging.getLogger(n).level, list(logging.getLogger(n).handlers)) for n in names
+    ]
+    assert logging.getLogger("uvicorn.access").propagate is propagating
+    assert capfd.readouterr() == ("", "")
+
+
+def test_repr_tells_the_state_and_not_the_key():
+    """The repr shows where it listens and whether it runs; never the key."""
+    emulator = Emulator(api_key="sk-private")
+    shown = [repr(emulator)]
+    with emulator:
+        shown.append(repr(emulator))
+
+    assert shown[0] == "<Emulator 127.0.0.1, stopped>"
+    assert shown[1].startswith("<Emulator 127.0.0.1:")
+    assert shown[1].endswith(", running>")
+    assert "sk-" not in "".join(shown)
+
+
+def test_keep_alive(emulator):
+    """One connection serves many requests."""
+    url = httpx.URL(emulator.base_url)
+    connection = http.client.HTTPConnection(url.host, url.port)
+    ports = set()
+    for _ in range(3):
+        connection.request("GET", "/")
+        connection.getresponse().read()
+        ports.add(connection.sock.getsockname()[1])
+    connection.close()
+
+    assert len(ports) == 1
+
+
+def test_answers_are_not_held_back(caller):
+    """On a reused connection the head does not wait for an acknowledgement (40 ms on Linux)."""
+    fastest = min(caller.native().elapsed.total_seconds() for _ in range(10))
+
+    assert fastest < 0.03
+
+
+def test_stop_after_the_loop_has_closed():
+    """Stopping a server whose loop is gone already is harmless."""
+    emulator = Emulator().start()
+    running = emulator._running
+    emulator.stop()
+
+    running.stop()
+    assert isinstance(running, _server._Running)

@@ -1,0 +1,202 @@
+import json
+
+import pytest
+
+from qwen_rerank.emulator._service import Answer, Question, RefusedError
+from qwen_rerank.emulator._wire import (
+    COMPATIBLE,
+    NATIVE,
+    documents_in,
+    read_json,
+    write_json,
+)
+
+QUESTION = Question("qwen3-rerank", "q", ("a", "b"), 1, "i", return_documents=True)
+ANSWER = Answer(((1, 0.9), (0, 0.1)), 7)
+
+
+def native(**parameters):
+    """Return a native body."""
+    given = {"query": "q", "documents": ["a", "b"]}
+    return {"model": "qwen3-rerank", "input": given, "parameters": parameters}
+
+
+def compatible(**parameters):
+    """Return a compatible body."""
+    return {"model": "qwen3-rerank", "query": "q", "documents": ["a", "b"], **parameters}
+
+
+@pytest.mark.parametrize(("wire", "body"), [(NATIVE, native), (COMPATIBLE, compatible)])
+def test_both_formats_ask_the_same_question(wire, body):
+    """Every option is read from where the format puts it; null counts as absent."""
+    every = body(top_n=1, instruct="i", return_documents=True)
+    nulls = body(top_n=None, instruct=None, return_documents=None, unknown=1)
+
+    assert wire.parse(every) == QUESTION
+    assert wire.parse(body()) == wire.parse(nulls) == Question("qwen3-rerank", "q", ("a", "b"))
+
+
+def test_native_parameters_may_be_absent():
+    """The native `parameters` are optional."""
+    body = native()
+    del body["parameters"]
+
+    assert NATIVE.parse(body).top_n is None
+
+
+def test_success_bodies():
+    """The native answer lies under output, the compatible one at top level."""
+    results = [
+        {"index": 1, "relevance_score": 0.9, "document": {"text": "b"}},
+        {"index": 0, "relevance_score": 0.1, "document": {"text": "a"}},
+    ]
+
+    assert NATIVE.render(QUESTION, ANSWER, "id") == {
+        "output": {"results": results},
+        "usage": {"total_tokens": 7},
+        "request_id": "id",
+    }
+    assert COMPATIBLE.render(QUESTION, ANSWER, "id") == {
+        "object": "list",
+        "results": results,
+        "model": "qwen3-rerank",
+        "id": "id",
+        "usage": {"total_tokens": 7},
+    }
+
+
+def test_failure_bodies():
+    """A known code has its documented texts and its lower-case twin in the compatible envelope."""
+    refused = RefusedError(401, "InvalidApiKey")
+
+    assert NATIVE.failure(refused, "id") == {
+        "code": "InvalidApiKey",
+        "message": "Invalid API-key provided.",
+        "request_id": "id",
+    }
+    assert COMPATIBLE.failure(refused, "id") == {
+        "error": {
+            "message": "Incorrect API key provided.",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": "invalid_api_key",
+        },
+        "request_id": "id",
+    }
+
+
+def test_an_unknown_code_is_sent_as_it_is():
+    """A scripted code that is in no catalogue keeps its spelling, and has no invented text."""
+    refused = RefusedError(503, "Odd")
+
+    assert NATIVE.failure(refused, "id") == {"code": "Odd", "message": "", "request_id": "id"}
+    assert COMPATIBLE.failure(refused, "id")["error"] == {
+        "message": "",
+        "type": "server_error",
+        "param": None,
+        "code": "Odd",
+    }
+
+
+def test_the_inner_code_is_shown_by_the_native_format_only():
+    """Texts of the inner service carry the prefix that was seen on the native route."""
+    refused = RefusedError(400, "InvalidParameter", "bad", inner=True)
+
+    assert (
+        NATIVE.failure(refused, "id")["message"] == "<400> InternalError.Algo.InvalidParameter: bad"
+    )
+    assert COMPATIBLE.failure(refused, "id")["error"]["message"] == "bad"
+
+
+REFUSED = [
+    ({"top_n": 0}, "top_n"),
+    ({"top_n": True}, "top_n"),
+    ({"top_n": 1.0}, "top_n"),
+    ({"top_n": "1"}, "top_n"),
+    ({"instruct": 1}, "instruct"),
+    ({"return_documents": "yes"}, "return_documents"),
+]
+
+
+@pytest.mark.parametrize(("wire", "body"), [(NATIVE, native), (COMPATIBLE, compatible)])
+@pytest.mark.parametrize(("options", "named"), REFUSED)
+def test_options_of_a_wrong_type_are_refused_by_name(wire, body, options, named):
+    """top_n is an integer of at least 1, instruct a string, return_documents a boolean."""
+    with pytest.raises(RefusedError, match=named) as caught:
+        wire.parse(body(**options))
+
+    assert (caught.value.status, caught.value.code) == (400, "InvalidParameter")
+
+
+@pytest.mark.parametrize(
+    ("wire", "body", "expected"),
+    [
+        (NATIVE, [], (400, "InvalidParameter")),
+        (NATIVE, None, (400, "InvalidParameter")),
+        (NATIVE, {}, (400, "BadRequest.EmptyModel")),
+        (NATIVE, compatible(), (400, "BadRequest.EmptyInput")),
+        (NATIVE, native() | {"model": 7}, (400, "InvalidParameter")),
+        (NATIVE, native() | {"model": "gte-rerank"}, (400, "InvalidParameter")),
+        (NATIVE, native() | {"input": "q"}, (400, "InvalidParameter")),
+        (NATIVE, native() | {"input": {"query": "q"}}, (400, "InvalidParameter")),
+        (NATIVE, native() | {"input": {"documents": ["d"]}}, (400, "InvalidParameter")),
+        (NATIVE, native() | {"parameters": []}, (400, "InvalidParameter")),
+        (COMPATIBLE, "q", (400, "InvalidParameter")),
+        (COMPATIBLE, {"model": ""}, (400, "BadRequest.EmptyModel")),
+        (COMPATIBLE, native(), (400, "InvalidParameter")),
+        (COMPATIBLE, compatible() | {"model": "gte-rerank"}, (404, "ModelNotFound")),
+        (COMPATIBLE, compatible() | {"model": "gte-rerank-v2"}, (404, "model_not_supported")),
+        (COMPATIBLE, compatible() | {"model": "qwen3-vl-rerank"}, (404, "model_not_supported")),
+        (COMPATIBLE, compatible() | {"documents": [{"text": "a"}]}, (400, "InvalidParameter")),
+        (COMPATIBLE, compatible() | {"documents": {"0": "a"}}, (400, "InvalidParameter")),
+    ],
+)
+def test_bodies_that_ask_nothing_are_refused(wire, body, expected):
+    """Each kind of malformed question has the documented status and code."""
+    with pytest.raises(RefusedError) as caught:
+        wire.parse(body)
+
+    assert (caught.value.status, caught.value.code) == expected
+
+
+def test_the_multimodal_model_takes_text_objects():
+    """qwen3-vl-rerank takes a text as a string or as an object; other media not yet."""
+    given = {"query": {"text": "q"}, "documents": ["a", {"text": "b"}]}
+    body = native() | {"model": "qwen3-vl-rerank", "input": given}
+
+    assert NATIVE.parse(body) == Question("qwen3-vl-rerank", "q", ("a", "b"))
+    for item in ({"image": "https://x/y.png"}, {"text": "a", "image": "b"}, {}, {"text": 1}):
+        with pytest.raises(RefusedError, match=r"input\.documents"):
+            NATIVE.parse(body | {"input": given | {"documents": [item]}})
+
+
+def test_lone_surrogates_are_replaced_on_the_way_in_and_out():
+    """JSON can carry lone surrogates; what is answered is valid UTF-8 all the same."""
+    body = read_json(b'{"model": "qwen3-rerank", "query": "\\ud800", "documents": ["a\\udfff"]}')
+
+    assert COMPATIBLE.parse(body).documents == ("a\ufffd",)
+    assert json.loads(write_json({"é": "\ud800"})) == {"é": "?"}
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"\xff", b"[" * 100_000, b"9" * 10_000])
+def test_what_is_no_json_is_a_value_error(raw):
+    """Malformed, undecodable, bottomless and absurd bodies are all the same error."""
+    with pytest.raises(ValueError):  # noqa: PT011 - the texts are the json module's
+        read_json(raw)
+
+
+def test_json_is_read_to_64_levels():
+    """Nesting beyond any question's need counts as malformed."""
+    assert read_json(b"[" * 63 + b"1" + b"]" * 63)
+    assert read_json(b"[" * 64 + b"]" * 64)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_json(b'{"a":' * 65 + b"1" + b"}" * 65)
+
+
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [(native(), 2), (compatible(), 2), ({"input": []}, 0), ({"documents": 1}, 0), (None, 0)],
+)
+def test_documents_are_counted_in_either_format(body, count):
+    """The log's count works for any body."""
+    assert documents_in(body) == count

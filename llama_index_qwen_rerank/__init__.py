@@ -1,0 +1,14 @@
+"""DashScope's rerank models as a LlamaIndex node postprocessor."""
+
+try:
+    import llama_index.core  # noqa: F401  (only to say what is missing)
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        'llama_index_qwen_rerank needs llama-index-core: pip install "qwen-rerank[llama-index]"',
+        name=missing.name,
+    ) from None
+
+from llama_index_qwen_rerank.postprocessor import QwenRerank
+from qwen_rerank import __version__
+
+__all__ = ["QwenRerank", "__version__"]

@@ -1,0 +1,142 @@
+"""Nodes in, nodes out: LlamaIndex's conventions; nothing about ranking is decided here."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
+from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+from llama_index_instrumentation import get_dispatcher
+from pydantic import Field, Strict
+from typing_extensions import override
+
+from qwen_rerank import BaseReranker, Ranking, RequestError
+
+__all__ = ["QwenRerank"]
+
+dispatcher = get_dispatcher(__name__)
+
+
+class QwenRerank(BaseReranker, BaseNodePostprocessor):
+    """Reranks LlamaIndex nodes with a DashScope rerank model.
+
+    Works wherever a node postprocessor does, such as
+    ``index.as_query_engine(node_postprocessors=[...])``. What comes back are new `NodeWithScore`
+    objects around the same nodes, best first; a node that was never scored, such as a blank one,
+    comes last with the score None.
+
+    Example:
+        >>> from llama_index.core.schema import NodeWithScore, TextNode
+        >>> from llama_index_qwen_rerank import QwenRerank
+        >>> from qwen_rerank.emulator import Emulator
+        >>> texts = ("green tea", "a red sports car")
+        >>> nodes = [NodeWithScore(node=TextNode(text=text)) for text in texts]
+        >>> with Emulator() as emulator:
+        ...     reranker = QwenRerank(1, base_url=emulator.base_url, api_key=emulator.api_key)
+        ...     [best] = reranker.postprocess_nodes(nodes, query_str="a fast red car")
+        >>> best.node.text
+        'a red sports car'
+
+    The options are those of `qwen_rerank.RerankSettings`, and:
+
+    Attributes:
+        top_n: How many nodes to keep, at least 1; None keeps all. 3 by default. The only option
+            that can be given by position.
+        metadata_mode: Which text of a node is ranked; by default what would be embedded.
+        return_documents: Accepted for those who come from ``DashScopeRerank``; it does nothing,
+            there as here, and warns.
+    """
+
+    top_n: Annotated[int, Strict(), Field(ge=1)] | None = 3
+    metadata_mode: MetadataMode = MetadataMode.EMBED
+    callback_manager: CallbackManager = Field(default_factory=CallbackManager, exclude=True)
+
+    def __init__(self, top_n: int | None = 3, **options: Any) -> None:
+        if "return_documents" in options:
+            del options["return_documents"]
+            warnings.warn(
+                "return_documents does nothing: the nodes that come back are always the caller's",
+                UserWarning,
+                stacklevel=2,
+            )
+        if options.get("callback_manager", ...) is None:
+            del options["callback_manager"]
+        options = self._sealed(options)
+        super().__init__(top_n=top_n, **options)
+
+    @override
+    @classmethod
+    def class_name(cls) -> str:
+        return "QwenRerank"
+
+    @override
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        query, texts = _query(query_bundle), self._texts(nodes)
+        with self._reported(nodes, query) as ranked:
+            ranked.extend(_reranked(nodes, self._rank(query, texts)))
+        return ranked
+
+    # Spanned by hand: the base class spans only what is abstract in it, and without a span of its
+    # own the events below would be attached to the caller's.
+    @override
+    @dispatcher.span
+    async def _apostprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        query, texts = _query(query_bundle), self._texts(nodes)
+        with self._reported(nodes, query) as ranked:
+            ranked.extend(_reranked(nodes, await self._arank(query, texts)))
+        return ranked
+
+    def _texts(self, nodes: Sequence[NodeWithScore]) -> list[str]:
+        for position, node in enumerate(nodes):
+            if not isinstance(node, NodeWithScore):
+                raise RequestError(
+                    f"node {position} must be a NodeWithScore, not {type(node).__name__}"
+                )
+        return [node.node.get_content(metadata_mode=self.metadata_mode) for node in nodes]
+
+    @contextmanager
+    def _reported(self, nodes: list[NodeWithScore], query: str) -> Iterator[list[NodeWithScore]]:
+        """Tells LlamaIndex's instrumentation and its older callbacks of one rerank.
+
+        Yields a list for the result; what it holds at the end is reported, which after a failure
+        is nothing. Without nodes there is no call and nothing to tell.
+        """
+        ranked: list[NodeWithScore] = []
+        if not nodes:
+            yield ranked
+            return
+        top_n = len(nodes) if self.top_n is None else self.top_n  # the event takes no None
+        payload: dict[str, Any] = {
+            EventPayload.NODES: nodes,
+            EventPayload.MODEL_NAME: self.model,
+            EventPayload.QUERY_STR: query,
+            EventPayload.TOP_K: top_n,
+        }
+        dispatcher.event(
+            ReRankStartEvent(query=query, nodes=nodes, top_n=top_n, model_name=self.model)
+        )
+        try:
+            with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
+                yield ranked
+                event.on_end(payload={EventPayload.NODES: ranked})
+        finally:
+            dispatcher.event(ReRankEndEvent(nodes=ranked))
+
+
+def _query(query_bundle: QueryBundle | None) -> str:
+    if query_bundle is None:
+        raise RequestError("a query is needed: pass query_bundle or query_str")
+    return query_bundle.query_str
+
+
+def _reranked(nodes: Sequence[NodeWithScore], ranking: Ranking) -> list[NodeWithScore]:
+    return [NodeWithScore(node=nodes[hit.index].node, score=hit.score) for hit in ranking]

@@ -1,0 +1,118 @@
+"""What LangChain's users can rely on beyond the duties of every door."""
+
+import threading
+
+import pytest
+from langchain_core.documents import BaseDocumentCompressor, Document
+
+from langchain_qwen_rerank import QwenRerank
+from qwen_rerank.emulator import Emulator
+
+QUERY = "a fast red sports car"
+
+
+class Annotated(Document):
+    """A user's own kind of document."""
+
+    language: str = "en"
+
+
+@pytest.fixture(name="reranker")
+def _reranker(connection):
+    return QwenRerank(**connection)
+
+
+def test_is_a_document_compressor():
+    """It fits wherever a compressor is asked for, with both methods on the class itself."""
+    assert issubclass(QwenRerank, BaseDocumentCompressor)
+    assert {"compress_documents", "acompress_documents"} <= vars(QwenRerank).keys()
+
+
+def test_document_survives(reranker):
+    """Id, subclass, fields and metadata of a document are kept."""
+    document = Annotated("red car", id="d7", metadata={"page": 3}, language="de")
+
+    [ranked] = reranker.compress_documents([document], QUERY)
+
+    assert type(ranked) is Annotated
+    assert (ranked.id, ranked.language, ranked.metadata["page"]) == ("d7", "de", 3)
+    assert type(ranked.metadata["relevance_score"]) is float
+
+
+def test_input_is_untouched(reranker):
+    """The caller's documents, down to nested metadata, stay as they were."""
+    document = Document("red car", metadata={"tags": ["a"]})
+
+    [ranked] = reranker.compress_documents([document], QUERY)
+    ranked.metadata["tags"].append("b")
+
+    assert document.metadata == {"tags": ["a"]}
+
+
+def test_metadata_that_cannot_be_copied(reranker):
+    """A value that refuses to be copied is shared, and the call succeeds."""
+    lock = threading.Lock()
+    document = Document("red car", metadata={"lock": lock})
+
+    [ranked] = reranker.compress_documents([document], QUERY)
+
+    assert ranked.metadata["lock"] is lock
+    assert "relevance_score" not in document.metadata
+
+
+def test_stale_score_never_wins(reranker):
+    """A score of an earlier stage is overwritten, or removed where there is no new one."""
+    stale = {"relevance_score": 0.99}
+    documents = [Document("red car", metadata=stale), Document(" ", metadata=stale)]
+
+    scored, blank = reranker.compress_documents(documents, QUERY)
+
+    assert scored.metadata["relevance_score"] != 0.99
+    assert blank.metadata == {}
+
+
+def test_rerank_gives_indices_and_scores(reranker):
+    """`rerank` takes texts or documents and answers as its peers do."""
+    documents = ["green tea", Document("a red sports car"), ""]
+
+    scores = reranker.rerank(documents, QUERY, top_n=None)
+
+    assert [score["index"] for score in scores] == [1, 0, 2]
+    assert scores[0]["relevance_score"] > scores[1]["relevance_score"]
+    assert scores[2]["relevance_score"] is None
+    assert reranker.rerank(documents, QUERY, top_n=1) == scores[:1]
+
+
+async def test_arerank_equals_rerank(reranker):
+    """The async twin gives the same answer."""
+    documents = ["green tea", "a red sports car"]
+
+    assert await reranker.arerank(documents, QUERY) == reranker.rerank(documents, QUERY)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda it: it.rerank("a query", ["a text"]), "query must be a str|swapped"),
+        (lambda it: it.rerank("one text", QUERY), "swapped"),
+        (lambda it: it.rerank([1, 2], QUERY), "document 0 must be a str, not int"),
+        (lambda it: it.rerank(["a", None], QUERY), "document 1 must be a str, not NoneType"),
+        (lambda it: it.compress_documents(["text"], QUERY), "document 0 must be a Document"),
+        (lambda it: it.compress_documents(Document("text"), QUERY), "list of Document"),
+        (lambda it: it.compress_documents("text", QUERY), "list of Document"),
+        (lambda it: it.rerank(["text"], QUERY, top_n=0), "top_n"),
+        (lambda it: it.rerank(["text"], QUERY, score_threshold="high"), "score_threshold"),
+    ],
+)
+def test_wrong_arguments(reranker, emulator: Emulator, call, message):
+    """Arguments that make no sense are named before anything is sent."""
+    with pytest.raises(ValueError, match=message):
+        call(reranker)
+
+    assert emulator.log == ()
+
+
+def test_unexpected_call_option(reranker):
+    """An option that no call takes is a TypeError, as for any function."""
+    with pytest.raises(TypeError, match="model"):
+        reranker.rerank(["text"], QUERY, model="other")

@@ -1,0 +1,228 @@
+"""What the demo shows and asks on the terminal, with rich. Nothing is measured or sent from here.
+
+Passages, questions and errors are text of others: they are shown as `rich.text.Text`, never as
+markup, and control characters in them are made visible.
+"""
+
+import io
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich import box
+from rich.bar import Bar
+from rich.columns import Columns
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.prompt import Confirm
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from qwen_rerank.cli._measure import Found, Judged, Result, Trial
+
+__all__ = [
+    "agreed",
+    "explanation",
+    "intention",
+    "loading",
+    "open_console",
+    "progress",
+    "samples",
+    "summary",
+    "visible",
+]
+
+_SHOWN = 5  # topics of each order
+_RULE = re.compile(r"[-=+|]{4,}")  # the lines that a table is drawn with
+_GRADES = (" · ", "●○○", "●●○", "●●●")
+_STYLES = ("dim", "yellow", "green", "bold green")  # of the grades
+_LEGEND = "●●● answers it   ●●○ answers part of it   ●○○ is related   · is not relevant"
+_NOTES = (
+    "nDCG@10: how well the first ten topics stand in the order of their grades. MRR: one over the "
+    "rank of the first topic that helps at all. 1 is perfect. The last digits can differ between "
+    "the frameworks: where few passages share a word with a question, each store fills up in its "
+    "own way."
+)
+
+
+def visible(text: str) -> str:
+    """*text* in one line that says what it holds: no character moves the cursor or hides."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in " ".join(text.split())
+    )
+
+
+def open_console() -> Console:
+    """A console on standard output that prints every character, if need be as a question mark."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    return Console(highlight=False)
+
+
+@contextmanager
+def loading(console: Console, what: str) -> Iterator[None]:
+    """A spinner while *what* is loaded; nothing where there is no terminal."""
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(Text(f"Loading {what}", "dim")):
+        yield
+
+
+def progress(console: Console) -> Progress:
+    """A progress bar that is gone when it is done; nothing where there is no terminal."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(complete_style="cyan", finished_style="cyan"),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def explanation(*, passages: int, questions: int, retrieved: int, live: bool, model: str) -> Panel:
+    """What is about to happen, and what the figures do not say."""
+    text = Text(
+        f"{passages} passages of the Python language reference, as it ships with this Python, and "
+        f"{questions} questions with topics graded by hand. For each question LangChain's "
+        "InMemoryVectorStore and LlamaIndex's VectorStoreIndex retrieve "
+        f"{retrieved} passages with an embedding that is "
+    )
+    text.append("weak on purpose", "bold")
+    text.append(
+        ": it hashes words and knows nothing of meaning. Then langchain_qwen_rerank and "
+        "llama_index_qwen_rerank rerank what was found, "
+    )
+    if live:
+        text.append(
+            f"asking {visible(model)} on DashScope. It is a look at one small collection "
+            "with one reader's grades, not a benchmark."
+        )
+    else:
+        text.append("over HTTP against the emulator on this machine. Its scores come from a ")
+        text.append("lexical stand-in", "bold")
+        text.append(", so that the figures are ")
+        text.append("no measure of the Qwen models", "bold")
+        text.append("; --live asks the real one.")
+    return Panel(text, title=Text("qwen-rerank demo", "bold"), border_style="cyan", padding=(0, 1))
+
+
+def intention(*, requests: int, retrieved: int, tokens: int, model: str) -> Text:
+    """What is about to be sent."""
+    return Text(
+        f"This sends {requests} requests of {retrieved} passages each to {visible(model)} on "
+        f"DashScope, about {tokens:,} tokens in all, billed to your key."
+    )
+
+
+def agreed(console: Console) -> bool:
+    """Whether the user wants it sent; no answer is a no."""
+    try:
+        return Confirm.ask("Send them?", console=console, default=False)
+    except EOFError:
+        console.print()
+        return False
+
+
+def samples(results: Sequence[Result]) -> Iterator[RenderableType]:
+    """Two questions before and after: the largest gain, and the other end, each by one framework.
+
+    Showing the worst beside the best keeps the picture fair.
+    """
+    first, last = results[0], results[-1]
+    best = max(first.trials, key=lambda trial: trial.gain)
+    worst = min(last.trials, key=lambda trial: trial.gain)
+    yield _sample(best, "Largest gain", first.framework)
+    if worst.question != best.question:
+        label = "Largest loss" if worst.gain < 0 else "Smallest gain"
+        yield _sample(worst, label, last.framework)
+    yield Padding(Text(_LEGEND, "dim"), (0, 1, 1, 1))
+
+
+def summary(results: Sequence[Result], scored_by: str) -> Group:
+    """The figures of each framework, after a note on how to read them."""
+    table = Table(box=box.ROUNDED, border_style="cyan", header_style="bold")
+    table.add_column(Text(f"{len(results[0].trials)} questions"), min_width=36)
+    for result in results:
+        table.add_column(Text(result.framework), justify="right", min_width=16)
+
+    def row(label: str, cells: Iterable[str], style: str = "", end: bool = False) -> None:
+        table.add_row(Text(label, style), *(Text(cell, style) for cell in cells), end_section=end)
+
+    row("nDCG@10 before", (f"{result.before.ndcg:.3f}" for result in results))
+    row("nDCG@10 after", (f"{result.after.ndcg:.3f}" for result in results), "bold", end=True)
+    row("MRR before", (f"{result.before.rr:.3f}" for result in results))
+    row("MRR after", (f"{result.after.rr:.3f}" for result in results), "bold", end=True)
+    counts = (f"{result.rose} / {result.fell} / {result.stayed}" for result in results)
+    row("questions that rose / fell / stayed", counts, end=True)
+    row("requests", (f"{result.usage.requests:,}" for result in results))
+    row("tokens", (f"{result.usage.tokens:,}" for result in results))
+    row("seconds of reranking", (f"{result.seconds:.1f}" for result in results))
+    return Group(
+        Rule(Text(f"Scored by {visible(scored_by)}", "bold cyan"), align="left", style="cyan"),
+        Padding(Text(_NOTES, "dim"), (0, 1)),
+        "",
+        table,
+    )
+
+
+def _sample(trial: Trial, label: str, framework: str) -> Group:
+    before, after = trial.before, trial.after
+    change = f"nDCG@10 {before.quality.ndcg:.2f} → {after.quality.ndcg:.2f}"
+    return Group(
+        Rule(
+            Text.assemble((f"{label}, with {framework}", "bold cyan"), f"  {change}"),
+            align="left",
+            style="cyan",
+        ),
+        Padding(Text(visible(trial.question.text), "bold italic"), (0, 1, 1, 1)),
+        _order(trial, before, "before", "similarity"),
+        "",
+        _order(trial, after, "after", "score"),
+        "",
+    )
+
+
+def _order(trial: Trial, order: Judged, name: str, score: str) -> Table:
+    """The head of one order of *trial*, topic by topic."""
+    came_from = {found.passage.topic: rank for rank, found in enumerate(trial.before.topics, 1)}
+    table = Table(box=None, expand=True, padding=(0, 1), header_style="cyan")
+    table.add_column(Text(name), width=6, justify="right", style="bold")
+    table.add_column(Text("topic"), width=20, no_wrap=True, overflow="ellipsis")
+    table.add_column(Text("its first passage"), ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column(Text(score), width=12)
+    table.add_column(Text("moved" if order is trial.after else ""), width=7, justify="right")
+    for rank, found in enumerate(order.topics[:_SHOWN], 1):
+        topic = found.passage.topic
+        grade = trial.question.grades.get(topic, 0)
+        table.add_row(
+            str(rank),
+            Text(f"{_GRADES[grade]} {visible(topic)}", _STYLES[grade]),
+            Text(_snippet(found)),
+            _bar(found.score),
+            _move(came_from[topic], rank) if order is trial.after else "",
+        )
+    return table
+
+
+def _snippet(found: Found) -> str:
+    """The passage without its heading, which every passage of a topic repeats."""
+    heading, _, body = found.passage.text.partition("\n\n")
+    return visible(_RULE.sub(" ", body or heading))[:200]
+
+
+def _bar(score: float) -> Columns:
+    bar = Bar(1.0, 0.0, min(max(score, 0.0), 1.0), width=7, color="cyan")
+    return Columns([bar, Text(f"{score:.2f}")], padding=(0, 1))
+
+
+def _move(before: int, after: int) -> Text:
+    style = "green" if after < before else "red" if after > before else "dim"
+    return Text(f"{before} → {after}", style)

@@ -1,0 +1,62 @@
+"""`qwen-rerank serve`: the emulator in the foreground. What it answers lives in the emulator."""
+
+import shlex
+import signal
+import sys
+import threading
+from typing import Literal
+
+from qwen_rerank.emulator import Emulator
+
+__all__ = ["serve"]
+
+
+def serve(*, host: str, port: int, api_key: str, over_long: Literal["truncate", "refuse"]) -> int:
+    """Runs the emulator until SIGINT or SIGTERM.
+
+    Args:
+        host: A loopback address.
+        port: Port, or 0 for any free one.
+        api_key: The key that callers must present.
+        over_long: What happens to items over the model's token limit.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ValueError: One of the arguments is not allowed.
+    """
+    emulator = Emulator(host=host, port=port, api_key=api_key, over_long=over_long)
+    stop = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+    try:
+        with emulator:
+            print(_greeting(emulator), flush=True)
+            while not stop.wait(0.5):  # without a timeout, Windows would not see Ctrl-C
+                pass
+        print(f"\nStopped. Requests seen: {len(emulator.log)}")
+    except OSError as error:  # the port is taken, or not ours to take
+        print(f"qwen-rerank serve cannot listen on {host}:{port}: {error}", file=sys.stderr)
+        return 1
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+    return 0
+
+
+def _greeting(emulator: Emulator) -> str:
+    return f"""\
+A local DashScope rerank service is running. Its scores are a lexical stand-in, not the Qwen
+models: they show that your code works, and nothing about the models' quality.
+
+  native protocol      {emulator.base_url}
+  compatible protocol  {emulator.compatible_base_url}
+  key                  {emulator.api_key}
+
+To send your rerank calls here:
+
+  export DASHSCOPE_BASE_URL={emulator.base_url}
+  export DASHSCOPE_API_KEY={shlex.quote(emulator.api_key)}
+
+Ctrl-C stops it."""

@@ -1,0 +1,125 @@
+"""The command's arguments, exit codes and what it says when something is missing."""
+
+import subprocess
+import sys
+
+import pytest
+
+from qwen_rerank import __version__
+from qwen_rerank.cli import main
+
+
+def test_version(capsys):
+    """--version names the package's version."""
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"qwen-rerank {__version__}\n"
+
+
+def test_help_names_both_commands(capsys):
+    """--help shows the two commands there are."""
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert "demo" in out
+    assert "serve" in out
+
+
+@pytest.mark.parametrize("command", ["demo", "serve"])
+def test_each_command_has_help(capsys, command):
+    """A command's help says that without the live service the scores are a stand-in's."""
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0
+    assert "lexical stand-in" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "COMMAND"),
+        (["fly"], "invalid choice"),
+        (["demo", "--questions", "0"], "'0' is not a positive whole number"),
+        (["demo", "--questions", "-3"], "'-3' is not a positive whole number"),
+        (["demo", "--questions", "²"], "'²' is not a positive whole number"),
+        (["demo", "--region", "cn-beijing"], "--region needs --live"),
+        (["demo", "--fast"], "unrecognized arguments"),
+        (["serve", "--port", "http"], "'http' is not a port"),
+        (["serve", "--port", "-1"], "'-1' is not a port"),
+        (["serve", "--port", "65536"], "'65536' is not a port"),
+        (["serve", "--over-long", "split"], "invalid choice"),
+    ],
+)
+def test_wrong_arguments(capsys, argv, said):
+    """Wrong arguments end in argparse's usage and exit code 2, before any work."""
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "package", "ours"),
+    [
+        ("demo", "rich", ("cli.demo", "cli._report")),
+        ("demo", "ir_measures", ("cli.demo", "cli._report", "cli._measure")),
+        ("demo", "langchain_core", ("cli._frameworks", "cli._first_stage")),
+        ("demo", "llama_index", ("cli._frameworks", "cli._first_stage")),
+        ("demo", "uvicorn", ("emulator",)),
+        ("serve", "fastapi", ("cli.serve", "emulator")),
+    ],
+)
+def test_a_missing_package_is_one_sentence(monkeypatch, capsys, command, package, ours):
+    """Without a package of the extras there is one sentence that says what to install."""
+    for name in list(sys.modules):
+        if name == package or name.startswith(f"{package}."):
+            monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, package, None)
+    for name in ours:
+        monkeypatch.delitem(sys.modules, f"qwen_rerank.{name}", raising=False)
+
+    assert main([command]) == 2
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        f"qwen-rerank {command} needs {package}, which is not installed: "
+        'pip install "qwen-rerank[all]"\n'
+    )
+
+
+def test_the_first_cause_of_an_import_error_is_named(monkeypatch, capsys):
+    """An import error that only reports another one, or names nothing, is still a sentence."""
+
+    def nameless(**_):
+        raise ImportError("somewhere")
+
+    monkeypatch.setattr("qwen_rerank.cli.serve.serve", nameless)
+    assert main(["serve"]) == 2
+    assert "needs a package, which" in capsys.readouterr().err
+
+
+def test_ctrl_c_leaves_no_traceback(monkeypatch, capsys):
+    """An interrupted command ends with the shell's exit code for it, in silence."""
+
+    def interrupted(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qwen_rerank.cli.demo.demo", interrupted)
+    assert main(["demo"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_command_line_is_light():
+    """Until a command runs, neither rich nor a framework nor a web server is imported."""
+    code = (
+        "import sys, qwen_rerank.cli; heavy = {'rich', 'ir_measures', 'langchain_core', "
+        "'llama_index', 'fastapi', 'uvicorn', 'numpy', 'httpx'}; "
+        "sys.exit(str(heavy & sys.modules.keys()) if heavy & sys.modules.keys() else 0)"
+    )
+    done = subprocess.run(  # noqa: S603  our own interpreter, our own code
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

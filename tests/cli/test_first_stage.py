@@ -1,0 +1,169 @@
+"""The weak embedding, and what the two frameworks' stores find with it."""
+
+import asyncio
+import math
+import subprocess
+import sys
+
+import pytest
+
+from qwen_rerank import RequestError, Usage
+from qwen_rerank.cli._corpus import Passage, load_passages
+from qwen_rerank.cli._first_stage import LangChainEmbedding, LlamaIndexEmbedding, embed
+from qwen_rerank.cli._frameworks import FRAMEWORKS, LangChain, LlamaIndex
+
+LOOP = "which loops are there?"
+PASSAGES = tuple(
+    Passage(f"{topic}-0", topic, text)
+    for topic, text in {
+        "for": "Loops\n\nThe loop over a list runs for each item.",
+        "tea": "Tea\n\nGreen leaves in hot water.",
+        "while": "While\n\nThis loop ends when its condition is false; a loop may have an else.",
+    }.items()
+)
+
+
+def similarity(one, two):
+    """The cosine of two texts."""
+    return sum(a * b for a, b in zip(embed(one), embed(two), strict=True))
+
+
+@pytest.fixture(params=FRAMEWORKS, ids=lambda framework: framework.name)
+def framework(request, connection):
+    """Either framework, connected to the emulator."""
+    opened = request.param(PASSAGES, **connection)
+    yield opened
+    opened.close()
+
+
+def test_a_vector_has_unit_length():
+    """Whatever the text's length, its vector has 128 dimensions and length 1."""
+    for text in ("loop", "loop " * 1_000, "Ünïcode 变量 loop"):
+        assert len(embed(text)) == 128
+        assert math.hypot(*embed(text)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "the of and", "!?"])
+def test_a_text_without_words_is_all_zeros(text):
+    """A text of stop words alone is near to nothing, and no division fails."""
+    assert embed(text) == [0.0] * 128
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("loops", "Loop"), ("classes of the", "classe"), ("queries", "query"), ("a loop", "loop")],
+)
+def test_words_that_count_as_the_same(one, other):
+    """Case, plural and stop words make no difference."""
+    assert embed(one) == embed(other)
+
+
+@pytest.mark.parametrize("word", ["class", "status", "this_is", "gas", "is_"])
+def test_what_is_no_plural_stays(word):
+    """A word that merely ends in s is not cut into another one."""
+    assert embed(word) != embed(word[:-1])
+
+
+def test_repetition_counts_less_each_time():
+    """The tenth mention of a word adds less than the second."""
+    once, twice, often = (similarity("loop", "loop " * n + "tea green water") for n in (1, 2, 10))
+    assert 0 < twice - once > (often - twice) / 8
+
+
+def test_a_surrogate_is_a_word_like_any_other():
+    """A lone surrogate, which no hash takes as it is, does not stop the embedding."""
+    assert embed("\ud800x loop") != embed("loop")
+
+
+def test_vectors_are_the_same_in_every_process():
+    """Python's own string hash, which differs from process to process, has no part in it."""
+    code = "from qwen_rerank.cli._first_stage import embed; print(embed('stop a loop early'))"
+    done = subprocess.run(  # noqa: S603  our own interpreter, our own code
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONHASHSEED": "12345"},
+    )
+    assert done.stdout.strip() == str(embed("stop a loop early"))
+
+
+def test_both_wrappers_embed_alike():
+    """LangChain and LlamaIndex get the same vectors, for texts and for questions."""
+    chain, index = LangChainEmbedding(), LlamaIndexEmbedding()
+    expected = embed(LOOP)
+    assert chain.embed_query(LOOP) == index.get_query_embedding(LOOP) == expected
+    assert chain.embed_documents([LOOP]) == index.get_text_embedding_batch([LOOP]) == [expected]
+    assert asyncio.run(index.aget_query_embedding(LOOP)) == expected
+
+
+def test_the_nearest_come_first(framework):
+    """Retrieval finds the passages that share a word with the question, the nearest first."""
+    found = framework.read(framework.retrieve(LOOP, 2))
+    assert {one.passage.topic for one in found} == {"for", "while"}
+    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+    assert [one.score for one in found] == pytest.approx(
+        [similarity(LOOP, one.passage.text) for one in found]
+    )
+
+
+def test_reranking_keeps_every_candidate(framework):
+    """Reranking changes the order and the scores, and loses nothing."""
+    candidates = framework.retrieve(LOOP, 3)
+    before, after = framework.read(candidates), framework.read(framework.rerank(LOOP, candidates))
+    assert {one.passage.id for one in after} == {one.passage.id for one in before}
+    assert [one.score for one in after] == sorted((one.score for one in after), reverse=True)
+    assert [one.score for one in after] != [one.score for one in before]
+    assert after[-1].passage.topic == "tea"
+
+
+def test_retrieving_again_finds_the_first_scores(framework):
+    """A rerank leaves no score behind in the store."""
+    candidates = framework.retrieve(LOOP, 3)
+    before = framework.read(candidates)
+    framework.rerank(LOOP, candidates)
+    assert framework.read(candidates) == before
+    assert framework.read(framework.retrieve(LOOP, 3)) == before
+
+
+def test_the_cost_is_added_up(framework, emulator):
+    """Usage is what the service counted, over all calls."""
+    assert framework.usage == Usage()
+    for _ in range(2):
+        framework.rerank(LOOP, framework.retrieve(LOOP, 3))
+    tokens = sum(request.tokens for request in emulator.log)
+    assert framework.usage == Usage(requests=2, tokens=tokens)
+
+
+def test_a_failing_call_costs_nothing(framework):
+    """What was refused before it was sent is not counted."""
+    with pytest.raises(RequestError, match="blank"):
+        framework.rerank(" ", framework.retrieve(LOOP, 3))
+    assert framework.usage == Usage()
+
+
+def test_the_frameworks_send_the_same(connection, emulator):
+    """For the same question both doors send the same texts: ids and topics are not among them."""
+    for kind in FRAMEWORKS:
+        opened = kind(PASSAGES, **connection)
+        opened.rerank(LOOP, opened.retrieve(LOOP, 3))
+        opened.close()
+    one, other = (request.body["input"]["documents"] for request in emulator.log)
+    assert one == other
+    assert set(one) == {passage.text for passage in PASSAGES}
+
+
+def test_the_frameworks_find_the_same(connection):
+    """On the real corpus both stores find the same, but for passages that share no word at all."""
+    chain, index = (kind(load_passages(), **connection) for kind in (LangChain, LlamaIndex))
+    question = "how do I stop a loop early?"
+    one, other = (
+        {
+            found.passage.id: pytest.approx(found.score)
+            for found in opened.read(opened.retrieve(question, 100))
+            if abs(found.score) > 1e-9
+        }
+        for opened in (chain, index)
+    )
+    assert len(one) > 20
+    assert one == other

@@ -1,0 +1,212 @@
+"""What is shown: hostile text, narrow and dumb terminals, and the figures at the end."""
+
+import io
+import re
+import sys
+
+import pytest
+from rich.console import Console
+
+from qwen_rerank import Usage
+from qwen_rerank.cli import _report
+from qwen_rerank.cli._corpus import Passage, Question
+from qwen_rerank.cli._measure import Found, Judged, Quality, Result, Trial
+
+HOSTILE = "[/oops] [bold]x[/bold] :smile: \x1b[31mred\x1b[0m \x07 \u202eevil \ud800 \x85 end"
+
+
+def found(topic, text="Heading\n\nwords", score=0.5):
+    """A passage in a ranking."""
+    return Found(Passage(f"{topic}-0", topic, text), score)
+
+
+def trial(name, before, after, text="why?", topics=("a", "b", "c")):
+    """A question whose order was turned round."""
+    order = tuple(found(topic) for topic in topics)
+    return Trial(
+        Question(name, text, {"a": 3, "b": 1}),
+        Judged(order, Quality(before, before)),
+        Judged(order[::-1], Quality(after, after)),
+    )
+
+
+def result(*trials, framework="LangChain"):
+    """These questions through one framework."""
+    return Result(framework, trials, Usage(requests=12, tokens=34_567), 8.91)
+
+
+def shown(*renderables, width=80):
+    """What a pipe would get of these."""
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    for renderable in renderables:
+        console.print(renderable)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a  b\n\tc ", "a b c"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("bell\x07", "bell\\x07"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("\ud800", "\\ud800"),
+        ("zero\u200bwidth", "zero\\u200bwidth"),
+        ("[/oops] é 变量", "[/oops] é 变量"),
+    ],
+)
+def test_control_characters_are_visible(text, expected):
+    """What would move the cursor, hide, or fail to encode is spelled out; the rest stays."""
+    assert _report.visible(text) == expected
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 120])
+def test_hostile_text_is_shown_as_it_is(width):
+    """Markup in passages, topics, questions and models is text, and no escape gets through."""
+    order = (found(HOSTILE, f"Heading\n\n{HOSTILE}", 7.0), found("[b]", HOSTILE, -1.0))
+    hostile = Trial(
+        Question("q", HOSTILE, {HOSTILE: 2}),
+        Judged(order, Quality(0.1, 0.1)),
+        Judged(order, Quality(0.2, 0.2)),
+    )
+    results = [result(hostile)]
+    text = shown(
+        *_report.samples(results),
+        _report.summary(results, HOSTILE),
+        _report.explanation(passages=1, questions=1, retrieved=1, live=True, model=HOSTILE),
+        width=width,
+    )
+    text.encode()
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
+    if width >= 80:
+        assert "[/oops] [bold]x[/bold] :smile: \\x1b[31mred" in text
+
+
+def test_no_line_is_wider_than_the_terminal():
+    """At 80 columns nothing wraps."""
+    results = [result(trial("q1", 0.1, 0.9), trial("q2", 0.9, 0.1)) for _ in range(2)]
+    text = shown(*_report.samples(results), _report.summary(results, "x"))
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_both_ends_are_shown():
+    """The largest gain is shown with the first framework, the largest loss with the other."""
+    trials = (trial("q1", 0.1, 0.2), trial("q2", 0.1, 0.9, "up?"), trial("q3", 0.9, 0.1, "down?"))
+    text = shown(*_report.samples([result(*trials), result(*trials, framework="LlamaIndex")]))
+    assert re.search(r"Largest gain, with LangChain .*0\.10 → 0\.90.*\n up\?", text)
+    assert re.search(r"Largest loss, with LlamaIndex .*0\.90 → 0\.10.*\n down\?", text)
+
+
+def test_without_a_loss_there_is_none():
+    """If every question gained, the other end is the smallest gain."""
+    trials = (trial("q1", 0.1, 0.2), trial("q2", 0.1, 0.9))
+    assert "Smallest gain" in shown(*_report.samples([result(*trials)]))
+
+
+def test_one_question_is_shown_once():
+    """With a single question there is a single sample."""
+    text = shown(*_report.samples([result(trial("q1", 0.1, 0.2))]))
+    assert text.count("nDCG@10") == 1
+
+
+def test_a_sample_shows_grades_and_moves():
+    """Each topic has its grade as a symbol, and where it came from."""
+    text = shown(*_report.samples([result(trial("q1", 0.1, 0.2))]))
+    before, after = text.split("after")[:2]
+    assert re.search(r"1 +●●● a +words .*0\.50", before)
+    assert re.search(r"2 +●○○ b", before)
+    assert re.search(r"3 +· +c", before)
+    assert re.search(r"1 +· +c .*3 → 1", after)
+    assert re.search(r"2 +●○○ b .*2 → 2", after)
+    assert re.search(r"3 +●●● a .*1 → 3", after)
+    assert "→" not in before.split("topic")[1]
+
+
+def test_a_snippet_has_words():
+    """The heading and the lines of a table are left out; a passage of one line is shown whole."""
+    order = (found("a", "Heading\n\n+-----+=====+\n| cell |\n+-----+"), found("b", "only"))
+    judged = Judged(order, Quality(0.0, 0.0))
+    text = shown(*_report.samples([result(Trial(Question("q", "?", {}), judged, judged))]))
+    assert "Heading" not in text
+    assert "-----" not in text
+    assert "| cell |" in text
+    assert "only" in text
+
+
+def test_the_figures_are_the_last_lines():
+    """The four numbers of each framework, the counts, requests, tokens and seconds end it all."""
+    trials = (trial("q1", 0.1, 0.2), trial("q2", 0.3, 0.1), trial("q3", 0.2, 0.2))
+    results = [result(*trials), result(*trials, framework="LlamaIndex")]
+    lines = shown(_report.summary(results, "somebody")).splitlines()[-15:]
+    text = " ".join(re.sub(r"[^\w@./, ]", " ", " ".join(lines)).split())
+    assert text == (
+        "3 questions LangChain LlamaIndex "
+        "nDCG@10 before 0.200 0.200 nDCG@10 after 0.167 0.167 "
+        "MRR before 0.200 0.200 MRR after 0.167 0.167 "
+        "questions that rose / fell / stayed 1 / 1 / 1 1 / 1 / 1 "
+        "requests 12 12 tokens 34,567 34,567 seconds of reranking 8.9 8.9"
+    )
+
+
+def test_the_explanation_says_what_the_scores_are():
+    """Against the emulator the reader is told that nothing here measures the Qwen models."""
+    about = {"passages": 384, "questions": 99, "retrieved": 100, "model": "qwen3-rerank"}
+    text = " ".join(re.sub("[│\n]", " ", shown(_report.explanation(live=False, **about))).split())
+    assert "384 passages" in text
+    assert "99 questions" in text
+    assert "weak on purpose" in text
+    assert "lexical stand-in" in text
+    assert "no measure of the Qwen models" in text
+    live = shown(_report.explanation(live=True, **about))
+    assert "stand-in" not in live
+    assert "qwen3-rerank" in live
+
+
+def test_progress_leaves_no_trace():
+    """A terminal has its bar while it lasts; elsewhere nothing is written."""
+    for terminal in (True, False):
+        console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
+        with _report.loading(console, "[/it]"):
+            pass
+        with _report.progress(console) as progress:
+            assert list(progress.track([1, 2], description="[/x] works")) == [1, 2]
+        written = console.file.getvalue()
+        assert ("[/x] works" in written) == terminal
+        assert ("[/it]" in written) == terminal
+        assert bool(written) == terminal
+
+
+def test_a_poor_encoding_is_no_error(monkeypatch):
+    """Where standard output cannot say a character, it prints a question mark."""
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    console = _report.open_console()
+    console.print(_report.summary([result(trial("q1", 0.1, 0.2))], "变量"))
+    sys.stdout.flush()
+    assert b"Scored by ??" in raw.getvalue()
+    assert b"0.200" in raw.getvalue()
+
+
+def test_any_output_will_do(monkeypatch):
+    """Standard output may be an object without an encoding, as in a notebook."""
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    _report.open_console().print("fine")
+    assert sys.stdout.getvalue() == "fine\n"
+
+
+@pytest.mark.parametrize(("answer", "expected"), [("y\n", True), ("n\n", False), ("", False)])
+def test_only_a_yes_is_a_yes(monkeypatch, answer, expected):
+    """A closed input means no."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+    console = Console(file=io.StringIO(), width=200, highlight=False)
+    assert _report.agreed(console) is expected
+    assert "Send" in console.file.getvalue()
+
+
+def test_the_intention_says_how_much():
+    """The user is told the requests, the model and roughly the tokens; the model is no markup."""
+    about = {"requests": 24, "retrieved": 100, "tokens": 612_345, "model": HOSTILE}
+    said = " ".join(shown(_report.intention(**about), width=200).split())
+    assert "24 requests of 100 passages" in said
+    assert "about 612,345 tokens" in said
+    assert "to [/oops] [bold]x[/bold]" in said

@@ -1,0 +1,102 @@
+"""`qwen-rerank serve`: what it prints, that it serves, and how it ends."""
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from qwen_rerank import Reranker
+from qwen_rerank.cli import main
+from qwen_rerank.emulator import Emulator
+
+RUN = "import sys; from qwen_rerank.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_on_a_signal(capfd, number):
+    """Ctrl-C and a polite kill end it with exit code 0 and give the handlers back."""
+    before = signal.getsignal(number)
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), number))
+    timer.start()
+    assert main(["serve", "--port", "0"]) == 0
+    timer.join()
+    assert signal.getsignal(number) is before
+    out, err = capfd.readouterr()
+    assert "lexical stand-in, not the Qwen models" in " ".join(out.split())
+    assert out.endswith("Stopped. Requests seen: 0\n")
+    assert err == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_it_prints_can_be_exported(monkeypatch, number):
+    """The two variables it shows send a reranker's calls there, whatever the key looks like."""
+    key = "sk-my'own$key"
+    arguments = ["serve", "--port", "0", "--api-key", key, "--over-long", "refuse"]
+    with subprocess.Popen(  # noqa: S603  our own interpreter, our own code
+        [sys.executable, "-c", RUN, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        try:
+            shown = ""
+            while "Ctrl-C" not in shown:
+                line = server.stdout.readline()
+                assert line, server.stderr.read()
+                shown += line
+            for name, value in re.findall(r"^  export (\w+)=(.*)$", shown, re.MULTILINE):
+                monkeypatch.setenv(name, shlex.split(value)[0])
+            with Reranker() as reranker:
+                ranking = reranker.rerank("a red car", ["green tea", "a red sports car"])
+            assert [hit.index for hit in ranking] == [1, 0]
+            assert f"  {key}\n" in shown
+            assert re.search(r"http://127\.0\.0\.1:\d+/compatible-api/v1\n", shown)
+        finally:
+            server.send_signal(number)
+        assert server.wait(10) == 0
+        assert server.stdout.read().endswith("Stopped. Requests seen: 1\n")
+        assert server.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--host", "0.0.0.0"], "loopback only"),  # noqa: S104  that is what is refused
+        (["--api-key", " "], "api_key must not be blank"),
+    ],
+)
+def test_what_the_emulator_refuses(capsys, arguments, said):
+    """A refused setting is one sentence and exit code 2."""
+    assert main(["serve", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert err.startswith("qwen-rerank serve: ")
+    assert err.count("\n") == 1
+
+
+def test_a_taken_port(capsys, emulator: Emulator):
+    """A port that somebody else listens on is one sentence and exit code 1."""
+    port = re.search(r":(\d+)/", emulator.base_url)[1]
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["serve", "--port", port]) == 1
+    assert f"cannot listen on 127.0.0.1:{port}: " in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+def test_ipv6_loopback(capsys):
+    """The other loopback address works, and its URL is a URL."""
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    code = main(["serve", "--host", "::1", "--port", "0"])
+    timer.cancel()
+    if code:
+        pytest.skip("this machine has no ::1")
+    assert "http://[::1]:" in capsys.readouterr().out

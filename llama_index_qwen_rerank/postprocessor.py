@@ -67,7 +67,11 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
         if options.get("callback_manager", ...) is None:
             del options["callback_manager"]
         options = self._sealed(options)
-        super().__init__(top_n=top_n, **options)
+        try:
+            super().__init__(top_n=top_n, **options)
+        except ValueError:
+            options.clear()  # a key under a wrong name would show in this frame
+            raise
 
     @override
     @classmethod

@@ -1,39 +1,130 @@
-"""Room 4: sends the requests of one plan and waits; the only clock. Sync and async side by side.
+"""Room 4: sends the requests of one plan and waits; the only clock, threads, tasks and sleeps.
 
-The requests of a call go one after another.
+Sync and async stand side by side. Both hold one limit of requests in flight, one deadline, one
+retry policy, and stop sending as soon as one request has failed for good.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
+import logging
+import random
+import threading
 import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qwen_rerank import _wire
-from qwen_rerank._values import Answer, Plan, Reply, Request
+from qwen_rerank._retry import Policy, retry_after
+from qwen_rerank._values import Answer, Reply, Request
+from qwen_rerank.errors import DeadlineError, RateLimitError, RerankError
 
 if TYPE_CHECKING:
     from qwen_rerank._endpoint import Endpoint
     from qwen_rerank._transport import Transport
 
-__all__ = ["Line", "adrive", "deadline_in", "drive"]
+__all__ = ["Gate", "Line", "adrive", "deadline_in", "drive"]
+
+_log = logging.getLogger("qwen_rerank")
+
+
+class Gate:
+    """At most *width* requests at once, over all threads and event loops; first come, first served.
+
+    It also remembers until when the service asked to be left alone, so that requests that were not
+    throttled themselves slow down too.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self._free = width
+        self._queue: deque[Future[None]] = deque()
+        self._lock = threading.Lock()
+        self._quiet_until = 0.0
+
+    def enter(self, timeout: float) -> None:
+        """Waits for a turn; raises TimeoutError if none comes in *timeout* seconds."""
+        turn = self._ask()
+        try:
+            turn.result(timeout)
+        except BaseException:
+            self._give_up(turn)
+            raise
+
+    async def aenter(self) -> None:
+        """Waits for a turn for as long as it takes."""
+        turn = self._ask()
+        if not turn.done():
+            try:
+                await asyncio.wrap_future(turn)
+            except BaseException:
+                self._give_up(turn)
+                raise
+
+    def leave(self) -> None:
+        """Gives the turn to whoever waits longest."""
+        with self._lock:
+            while self._queue:
+                turn = self._queue.popleft()
+                if turn.set_running_or_notify_cancel():  # False: it has given up waiting
+                    break
+            else:
+                self._free += 1
+                return
+        turn.set_result(None)
+
+    def hush(self, seconds: float) -> None:
+        """Nobody should send for *seconds* from now."""
+        self._quiet_until = max(self._quiet_until, time.monotonic() + seconds)
+
+    def quiet(self) -> float:
+        """Seconds for which nobody should send."""
+        return max(0.0, self._quiet_until - time.monotonic())
+
+    def _ask(self) -> Future[None]:
+        turn: Future[None] = Future()
+        with self._lock:
+            if self._free > 0:
+                self._free -= 1
+                turn.set_result(None)
+            else:
+                self._queue.append(turn)
+        return turn
+
+    def _give_up(self, turn: Future[None]) -> None:
+        if not turn.cancel():  # it is being handed over this very moment
+            turn.result()
+            self.leave()
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An open line to the service: where to, in which protocol, through which client.
+    """An open line to the service: where to, how, and how many requests at once.
 
     Attributes:
         endpoint: Where requests go and what they carry.
         protocol: The protocol spoken there.
         transport: Our own http clients.
         client: An httpx client of the caller's to be used instead, sync or async as the call is.
+        gate: Shared by all calls of one reranker.
+        max_retries: How often one request is sent again.
     """
 
     endpoint: Endpoint
     protocol: _wire.Protocol
     transport: Transport
-    client: Any = None
+    client: Any
+    gate: Gate
+    max_retries: int
+
+    @property
+    def place(self) -> str:
+        """What a score depends on besides model, query and text."""
+        return f"{self.protocol} {self.endpoint.url}"
 
 
 def deadline_in(seconds: float) -> float:
@@ -41,31 +132,147 @@ def deadline_in(seconds: float) -> float:
     return time.monotonic() + seconds
 
 
-def drive(plan: Plan, line: Line, deadline: float) -> list[Reply]:
-    """The replies to the requests of *plan*, in its order."""
-    replies = []
-    for request in plan.requests:
+def drive(requests: tuple[Request, ...], line: Line, deadline: float) -> list[Reply]:
+    """The replies to *requests*, in their order. A single request needs no thread.
+
+    Raises:
+        RerankError: The first failure. Nothing is sent after it; requests that are on their way
+            end in the background, because a thread cannot be stopped.
+    """
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def doze(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise _StoppedError
+
+    def one(request: Request) -> Reply:
+        try:
+            return _policy(line, deadline).sync(doze)(_send, request, line, deadline, stop, doze)
+        except BaseException as error:
+            failures.append(error)
+            stop.set()  # here, not in the main thread, which would let one more request go out
+            raise
+
+    if len(requests) <= 1:
+        return [one(request) for request in requests]
+    pool = ThreadPoolExecutor(min(line.gate.width, len(requests)), "qwen-rerank")
+    try:
+        jobs = [pool.submit(contextvars.copy_context().run, one, each) for each in requests]
+        wait(jobs, return_when=FIRST_EXCEPTION)
+        if failures:
+            raise failures[0]
+        return [job.result() for job in jobs]
+    finally:
+        stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+async def adrive(requests: tuple[Request, ...], line: Line, deadline: float) -> list[Reply]:
+    """`drive` for a running event loop; a failure or a cancellation leaves nothing running."""
+    failures: list[RerankError] = []
+
+    async def one(request: Request) -> Reply:
+        try:
+            return await _policy(line, deadline).aio(asyncio.sleep)(_asend, request, line, deadline)
+        except RerankError as error:
+            failures.append(error)
+            raise
+
+    try:
+        async with asyncio.timeout(_left(deadline)):
+            if len(requests) <= 1:
+                return [await one(request) for request in requests]
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(each)) for each in requests]
+            return [task.result() for task in tasks]
+    except RerankError:
+        raise
+    except TimeoutError:
+        failure: RerankError = _late()
+    except BaseExceptionGroup:
+        if not failures:
+            raise
+        failure = failures[0]
+    raise failure
+
+
+def _send(
+    request: Request,
+    line: Line,
+    deadline: float,
+    stop: threading.Event,
+    doze: Callable[[float], None],
+) -> Reply:
+    try:
+        line.gate.enter(_left(deadline))
+    except TimeoutError:
+        raise _late() from None
+    try:
+        if quiet := _quiet(line, deadline):
+            doze(quiet)
+        if stop.is_set():
+            raise _StoppedError
         body = _wire.encode(request, line.protocol)
         answer = line.transport.send(line.endpoint, body, deadline, line.client)
-        replies.append(_read(answer, request, line))
-    return replies
+    finally:
+        line.gate.leave()
+    return _read(answer, request, line)
 
 
-async def adrive(plan: Plan, line: Line, deadline: float) -> list[Reply]:
-    """`drive` for a running event loop."""
-    replies = []
-    for request in plan.requests:
+async def _asend(request: Request, line: Line, deadline: float) -> Reply:
+    await line.gate.aenter()
+    try:
+        if quiet := _quiet(line, deadline):
+            await asyncio.sleep(quiet)
         body = _wire.encode(request, line.protocol)
         answer = await line.transport.asend(line.endpoint, body, deadline, line.client)
-        replies.append(_read(answer, request, line))
-    return replies
+    finally:
+        line.gate.leave()
+    return _read(answer, request, line)
+
+
+def _policy(line: Line, deadline: float) -> Policy:
+    def told(error: RerankError, seconds: float) -> None:
+        if isinstance(error, RateLimitError):
+            line.gate.hush(seconds)
+        _log.info("Trying again in %.2f s: %r", seconds, error)
+
+    return Policy(line.max_retries, deadline, time.monotonic, random.random, told)
+
+
+def _quiet(line: Line, deadline: float) -> float:
+    """Seconds to wait because another request was throttled; a little apart, so as not to storm."""
+    quiet = line.gate.quiet()
+    if quiet >= _left(deadline):
+        raise RateLimitError("The service asked for a longer pause than this call has time for.")
+    return min(quiet * (1 + random.random() / 2), _left(deadline))  # noqa: S311  no secret
 
 
 def _read(answer: Answer, request: Request, line: Line) -> Reply:
-    return _wire.decode(
-        answer,
-        len(request.items),
-        protocol=line.protocol,
-        model=request.model,
-        host=line.endpoint.host,
+    try:
+        return _wire.decode(
+            answer,
+            len(request.items),
+            protocol=line.protocol,
+            model=request.model,
+            host=line.endpoint.host,
+        )
+    except RerankError as error:
+        error.retry_after = retry_after(answer.headers, time.time())
+        raise
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
+
+
+def _late() -> DeadlineError:
+    return DeadlineError(
+        "The call's timeout ran out before all of its requests were answered.",
+        hint="timeout= is for the whole call, in seconds: raise it, or send fewer documents.",
     )
+
+
+class _StoppedError(Exception):
+    """Another request of the same call has failed."""

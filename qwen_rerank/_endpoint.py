@@ -41,6 +41,8 @@ _ALIBABA = re.compile(
     r"|[a-z0-9-]+\.dashscope\.aliyuncs\.com"
     r"|([a-z0-9_-]+\.)+maas\.aliyuncs\.com"
 )
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
 # It becomes part of a host name.
 _WORKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
@@ -62,6 +64,21 @@ class Endpoint:
     local: bool
     api_key: SecretStr | None
     workspace: str | None
+
+    @property
+    def region(self) -> str | None:
+        """The Alibaba Cloud region that serves this host, or None for any other host."""
+        for region, shared in REGIONS.items():
+            if f"https://{self.host}" == shared or self.host.endswith(
+                f".{region}.maas.aliyuncs.com"
+            ):
+                return region
+        return None
+
+    @property
+    def origin(self) -> str:
+        """Scheme and host of `url`."""
+        return "{0.scheme}://{0.netloc}/".format(urlsplit(self.url))
 
     def headers(self) -> dict[str, str]:
         """The headers of every request; holds the key in the clear, so make it late."""
@@ -113,6 +130,7 @@ def resolve(
         raise ValueError(f"unknown region {region!r}: use one of {', '.join(REGIONS)}")
     if base_url is not None and region is not None:
         raise ValueError("give either base_url or region: a base_url already says where to send")
+    named = workspace
     workspace = (
         workspace
         or os.environ.get("DASHSCOPE_WORKSPACE")
@@ -129,7 +147,8 @@ def resolve(
     parts = _checked(base, allow_http)
     host, local = parts.hostname or "", _is_loopback(parts.hostname or "")
     key = api_key if api_key is not None and api_key.get_secret_value().strip() else None
-    if key is None and (local or _ALIBABA.fullmatch(host)):
+    trusted = local or _ALIBABA.fullmatch(host)
+    if key is None and trusted:
         key = _found_api_key(config)
     if key is None and key_required and _ALIBABA.fullmatch(host):
         raise ValueError(
@@ -141,7 +160,7 @@ def resolve(
         host=parts.netloc,
         local=local,
         api_key=_clean(key),
-        workspace=workspace,
+        workspace=workspace if trusted else named,
     )
 
 
@@ -178,6 +197,9 @@ def url_below(base: str, protocol: Protocol) -> str:
     serves both), the full rerank URL, or the base of a gateway with a path of its own.
     """
     base = base.rstrip("/")
+    head, tail = PATHS[protocol]
+    if base.endswith(tail) and not base.endswith(head + tail):
+        return base  # a gateway's full URL
     for head, tail in PATHS.values():
         if base.endswith(tail):
             base = base.removesuffix(tail).rstrip("/")
@@ -190,10 +212,10 @@ def url_below(base: str, protocol: Protocol) -> str:
 
 def _config() -> Mapping[str, Any]:
     """The SDK's ``config.toml``, or an empty mapping."""
-    path = Path(os.environ.get("DASHSCOPE_CONFIG") or "~/.dashscope/config.toml").expanduser()
+    path = Path(os.environ.get("DASHSCOPE_CONFIG") or "~/.dashscope/config.toml")
     try:
-        read = tomllib.loads(path.read_text("utf-8"))
-    except OSError:
+        read = tomllib.loads(path.expanduser().read_text("utf-8"))
+    except (OSError, RuntimeError):  # RuntimeError: there is no home directory
         return {}
     except ValueError:  # bad TOML or bad UTF-8; the text may hold the key, so it is not shown
         raise ValueError(f"{path} is not valid TOML") from None
@@ -242,7 +264,7 @@ def _found_api_key(config: Mapping[str, Any]) -> SecretStr | None:
     path = os.environ.get("DASHSCOPE_API_KEY_FILE_PATH") or "~/.dashscope/api_key"
     try:
         in_file = Path(path).expanduser().read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+    except (OSError, RuntimeError, UnicodeDecodeError):
         in_file = ""
     key = (
         os.environ.get("DASHSCOPE_API_KEY")
@@ -276,13 +298,11 @@ def _checked(base: _Found, allow_http: bool) -> SplitResult:
         host, _ = parts.hostname or "", parts.port  # .port raises on a bad one
     except ValueError:
         raise ValueError(f"{place} is not a URL") from None
-    if parts.scheme not in ("http", "https") or not re.fullmatch(
-        r"[A-Za-z0-9._-]+|[0-9a-f:.]+", host
-    ):
+    if parts.scheme not in ("http", "https") or not _HOST.fullmatch(host):
         raise ValueError(f"{place} must look like https://host/api/v1")
     if "@" in parts.netloc:
         raise ValueError(f"{place} must not hold a user name or password; pass api_key=...")
-    if parts.query or parts.fragment or not re.fullmatch(r"[!-~]*", value) or "\\" in value:
+    if "?" in value or "#" in value or not re.fullmatch(r"[!-~]*", value) or "\\" in value:
         raise ValueError(f"{place} must end with its path: no query, fragment, spaces or backslash")
     if "/compatible-mode/" in f"{parts.path}/":
         root = f"{parts.scheme}://{parts.netloc}"

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["LIMITS", "UNKNOWN_MODEL", "Limit", "ModelLimits", "limits_for"]
+from qwen_rerank._values import Price
+
+__all__ = [
+    "LIMITS",
+    "PRICES",
+    "UNKNOWN_MODEL",
+    "Limit",
+    "ModelLimits",
+    "limits_for",
+    "price_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +39,7 @@ class ModelLimits:
         item_tokens: Tokens of one document, and of the query.
         request_tokens: Tokens per request: query tokens x documents + tokens of all documents.
         item_characters: Characters of one document.
+        body_bytes: Bytes of a request's body.
         share: The part of each token limit that is planned for, between 0 and 1. Counting is ours
             and the template around each pair is not documented, so nothing is planned to the brim.
     """
@@ -37,6 +48,7 @@ class ModelLimits:
     item_tokens: Limit
     request_tokens: Limit
     item_characters: Limit
+    body_bytes: Limit
     share: float = 0.95
 
     @property
@@ -48,6 +60,11 @@ class ModelLimits:
     def planned_request_tokens(self) -> int:
         """Tokens that a request may have by our own count."""
         return int(self.request_tokens.value * self.share)
+
+    @property
+    def planned_body_bytes(self) -> int:
+        """Bytes that the documents of a request may take in its body."""
+        return int(self.body_bytes.value * 0.95)
 
 
 _API = "help.aliyun.com/zh/model-studio/text-rerank-api"
@@ -61,6 +78,9 @@ _OURS_DATE = "2026-11-23"
 # unit is inferred, and no other model is known to differ.
 _CHARACTERS = Limit(300_000, "github.com/apecloud/ApeRAG/issues/1071", "2025-07-10")
 
+# The gateway's, for bodies without base64: 413 above it.
+_BODY = Limit(16 * 2**20, "help.aliyun.com/zh/model-studio/rate-limit", "2026")
+
 # A hard 400 above 500: "batch size of documents is invalid, it should not be empty or larger than
 # 500", also seen in github.com/Tencent/WeKnora/issues/3458 on 2026-09-20.
 _FIVE_HUNDRED = Limit(500, _API, _API_READ)
@@ -71,12 +91,14 @@ LIMITS: dict[str, ModelLimits] = {
         item_tokens=Limit(4_000, _API, _API_READ),
         request_tokens=Limit(120_000, _GUIDE, _GUIDE_READ),  # its model card still says 30,000
         item_characters=_CHARACTERS,
+        body_bytes=_BODY,
     ),
     "qwen3.7-text-rerank": ModelLimits(
         documents=Limit(500, _GUIDE, _GUIDE_READ),
         item_tokens=Limit(30_000, _GUIDE, _GUIDE_READ),
         request_tokens=Limit(120_000, _GUIDE, _GUIDE_READ),  # "recommended"
         item_characters=_CHARACTERS,
+        body_bytes=_BODY,
     ),
     "qwen3-vl-rerank": ModelLimits(
         documents=Limit(100, _API, _API_READ),  # texts
@@ -85,12 +107,14 @@ LIMITS: dict[str, ModelLimits] = {
             120_000, "alibabacloud.com/help/en/model-studio/text-rerank-api", "2026-03-15"
         ),
         item_characters=_CHARACTERS,
+        body_bytes=_BODY,
     ),
     "gte-rerank-v2": ModelLimits(
         documents=_FIVE_HUNDRED,
         item_tokens=Limit(4_000, _API, _API_READ),
         request_tokens=Limit(30_000, _API, _API_READ),
         item_characters=_CHARACTERS,
+        body_bytes=_BODY,
         share=0.75,  # another tokenizer than the one we count with
     ),
 }
@@ -101,6 +125,7 @@ UNKNOWN_MODEL = ModelLimits(
     item_tokens=Limit(4_000, _OURS, _OURS_DATE),
     request_tokens=Limit(30_000, _OURS, _OURS_DATE),
     item_characters=_CHARACTERS,
+    body_bytes=_BODY,
     share=0.75,
 )
 
@@ -108,3 +133,28 @@ UNKNOWN_MODEL = ModelLimits(
 def limits_for(model: str) -> ModelLimits:
     """The limits of *model*, or the conservative row for a name that is not in the table."""
     return LIMITS.get(model, UNKNOWN_MODEL)
+
+
+# List prices of a million input text tokens; output is free.
+PRICES: dict[tuple[str, str], Price] = {
+    ("qwen3.7-text-rerank", "cn-beijing"): Price(
+        0.5, "CNY", "help.aliyun.com/en/model-studio/qwen3-7-text-rerank", "2026"
+    ),
+    ("qwen3-rerank", "cn-beijing"): Price(
+        0.5, "CNY", "www.alibabacloud.com/help/en/model-studio/qwen3-rerank", "2026"
+    ),
+    ("qwen3-rerank", "ap-southeast-1"): Price(
+        0.1, "USD", "www.alibabacloud.com/help/en/model-studio/qwen3-rerank", "2026"
+    ),
+    ("qwen3-vl-rerank", "cn-beijing"): Price(
+        0.7, "CNY", "help.aliyun.com/zh/model-studio/qwen3-vl-rerank", "2026"
+    ),
+    ("gte-rerank-v2", "cn-beijing"): Price(
+        0.8, "CNY", "help.aliyun.com/en/model-studio/gte-rerank-v2", "2026"
+    ),
+}
+
+
+def price_of(model: str, region: str | None) -> Price | None:
+    """The list price of *model* in *region*, or None where none is known."""
+    return PRICES.get((model, region or ""))

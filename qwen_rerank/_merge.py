@@ -1,4 +1,4 @@
-"""Room 5: replies become one ranking. Scores are compared by raw value and top_n is applied here.
+"""Room 5: scores become one ranking. They are compared by raw value and top_n is applied here.
 
 The open Qwen rerankers score every pair on its own, and public clients merge requests this way; the
 vendor nevertheless documents scores as relative to one request. Never checked against the service.
@@ -6,34 +6,48 @@ vendor nevertheless documents scores as relative to one request. Never checked a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
-from qwen_rerank._values import Hit, Job, Plan, Ranking, Reply, Usage
+from qwen_rerank._values import Hit, Job, Prepared, Ranking, Scored, Usage
 
 __all__ = ["merge"]
 
 
-def merge(job: Job, plan: Plan, replies: Sequence[Reply]) -> Ranking:
-    """The ranking that *replies*, one for each request of *plan* in its order, give for *job*."""
-    scores: dict[int, float] = {
-        position: score
-        for request, reply in zip(plan.requests, replies, strict=True)
-        for item, score in zip(request.items, reply.scores, strict=True)
-        for position in item.positions
-    }
-    order = sorted(scores, key=lambda position: (-scores[position], position))
+def merge(
+    job: Job,
+    prepared: Prepared,
+    scored: Iterable[Scored],
+    usage: Usage,
+    request_ids: tuple[str, ...],
+) -> Ranking:
+    """The ranking of *job* from the scores of its items. A split document has its best window's."""
+    best: dict[int, tuple[float, tuple[int, int] | None]] = {}
+    for item, score in scored:
+        for position, window in item.places:
+            # Of windows that score alike, the first wins, whatever order they come in.
+            if position not in best or (score, _early(window)) > (
+                best[position][0],
+                _early(best[position][1]),
+            ):
+                best[position] = (score, window)
+    order = sorted(best, key=lambda position: (-best[position][0], position))
     if job.score_threshold is None:
-        order += [position for position in range(len(job.documents)) if position not in scores]
+        order += [position for position in range(len(job.documents)) if position not in best]
     else:
-        order = [position for position in order if scores[position] >= job.score_threshold]
+        order = [position for position in order if best[position][0] >= job.score_threshold]
     return Ranking(
         hits=tuple(
-            Hit(position, scores.get(position), job.documents[position])
+            Hit(position, score, job.documents[position], window)
             for position in order[: job.top_n]
+            for score, window in [best.get(position, (None, None))]
         ),
         model=job.model,
-        usage=Usage(requests=len(replies), tokens=sum(reply.tokens for reply in replies)),
-        request_ids=tuple(reply.request_id for reply in replies if reply.request_id),
-        truncated=plan.truncated,
-        query_truncated=plan.query_truncated,
+        usage=usage,
+        request_ids=request_ids,
+        truncated=prepared.truncated,
+        query_truncated=prepared.query_truncated,
     )
+
+
+def _early(window: tuple[int, int] | None) -> int:
+    return -window[0] if window else 0

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Protocol
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Literal, Protocol, TypeAlias
 
 from qwen_rerank import _tokens
 from qwen_rerank._limits import ModelLimits
-from qwen_rerank._values import Item, Job, Prepared
+from qwen_rerank._values import Item, Job, Place, Prepared
+from qwen_rerank.errors import RequestError
 
-__all__ = ["Counter", "measure", "prepare"]
+__all__ = ["Counter", "LongDocuments", "measure", "prepare"]
+
+LongDocuments: TypeAlias = Literal["truncate", "split", "error"]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Counter(Protocol):
@@ -18,53 +25,124 @@ class Counter(Protocol):
     def count(self, text: str) -> int:
         """Tokens of *text*."""
 
-    def cut(self, text: str, limit: int) -> str:
-        """The head of *text* that has at most *limit* tokens."""
+    def head(self, text: str, most: int) -> int:
+        """Where a head of *text* with at most *most* tokens ends, in characters."""
+
+    def windows(self, text: str, most: int, characters: int) -> list[tuple[int, int]]:
+        """Overlapping parts of *text* within both limits, as offsets in characters."""
 
 
 def prepare(job: Job) -> Prepared:
-    """The distinct texts of *job* that can be sent, with bounds on their tokens instead of counts.
+    """The distinct texts of *job* that can be sent, with bounds on their lengths, not counts.
 
     Blank documents are left out: one of them fails the service's whole request. Equal documents
     become one item. A lone surrogate, which no UTF-8 body can carry, is replaced.
     """
-    positions: dict[str, list[int]] = {}
-    for position, document in enumerate(job.documents):
-        if document and not document.isspace():
-            positions.setdefault(_sendable(document), []).append(position)
-    query = _sendable(job.query)
+    texts = (
+        (_sendable(document), Place(position))
+        for position, document in enumerate(job.documents)
+        if document and not document.isspace()
+    )
     return Prepared(
-        query=Item(query, _tokens.bound(query), ()),
-        instruct_tokens=_tokens.bound(_sendable(job.instruct or "")),
-        items=tuple(
-            Item(text, _tokens.bound(text), tuple(where)) for text, where in positions.items()
-        ),
+        query=_bounded(_sendable(job.query)),
+        instruct=_bounded(_sendable(job.instruct or "")),
+        items=tuple(_bounded(text, places) for text, places in _distinct(texts)),
     )
 
 
-def measure(prepared: Prepared, limits: ModelLimits, counter: Counter) -> Prepared:
-    """*prepared* with its tokens counted, and what is over-long cut to the model's limit."""
+def measure(
+    prepared: Prepared, limits: ModelLimits, counter: Counter, long_documents: LongDocuments
+) -> Prepared:
+    """*prepared* with its lengths counted, and what is over-long cut, split or refused.
 
-    def measured(item: Item) -> Item:
-        text = item.text[: limits.item_characters.value]
-        tokens = counter.count(text)
-        too_long = tokens > limits.planned_item_tokens
-        if too_long:
-            text = counter.cut(text, limits.planned_item_tokens)
-            tokens = counter.count(text)
-        return replace(
-            item, text=text, tokens=tokens, truncated=too_long or len(text) < len(item.text)
-        )
-
-    return replace(
-        prepared, query=measured(prepared.query), items=tuple(map(measured, prepared.items))
+    Raises:
+        RequestError: Something is too long and *long_documents* is ``"error"``.
+    """
+    ruler = _Ruler(limits, counter)
+    query = prepared.query.text
+    long_query = not ruler.fits(query)
+    long = {item.text for item in prepared.items if not ruler.fits(item.text)}
+    positions = sorted(
+        place.position for item in prepared.items if item.text in long for place in item.places
     )
+    if long_documents == "error" and (long_query or positions):
+        raise _too_long(long_query, positions, ruler.tokens)
+
+    def parts(text: str) -> Iterable[tuple[str, tuple[int, int] | None]]:
+        if text not in long:
+            return [(text, None)]
+        return ruler.windows(text) if long_documents == "split" else [(ruler.head(text), None)]
+
+    texts = (
+        (part, Place(place.position, window))
+        for item in prepared.items
+        for part, window in parts(item.text)
+        for place in item.places
+    )
+    return Prepared(
+        query=ruler.item(ruler.head(query) if long_query else query),
+        instruct=ruler.item(prepared.instruct.text),
+        items=tuple(ruler.item(text, places) for text, places in _distinct(texts)),
+        truncated=() if long_documents == "split" else tuple(positions),
+        query_truncated=long_query,
+    )
+
+
+class _Ruler:
+    """Measures texts against the limits of one item, and counts each text once."""
+
+    def __init__(self, limits: ModelLimits, counter: Counter) -> None:
+        self.tokens = limits.planned_item_tokens
+        self._characters = limits.item_characters.value
+        self._counter = counter
+        self._counted: dict[str, int] = {}
+
+    def fits(self, text: str) -> bool:
+        return len(text) <= self._characters and self._count(text) <= self.tokens
+
+    def item(self, text: str, places: tuple[Place, ...] = ()) -> Item:
+        size = len(json.dumps(text, ensure_ascii=False).encode())
+        return Item(text, self._count(text), size, places)
+
+    def head(self, text: str) -> str:
+        text = text.lstrip()  # a head of nothing but blanks would fail the whole request
+        return text[: self._counter.head(text[: self._characters], self.tokens)]
+
+    def windows(self, text: str) -> Iterator[tuple[str, tuple[int, int]]]:
+        for start, end in self._counter.windows(text, self.tokens, self._characters):
+            if not (part := text[start:end]).isspace():
+                yield part, (start, end)
+
+    def _count(self, text: str) -> int:
+        if text not in self._counted:
+            self._counted[text] = self._counter.count(text)
+        return self._counted[text]
+
+
+def _too_long(query: bool, positions: list[int], most: int) -> RequestError:
+    shown = ", ".join(map(str, positions[:10])) + (", ..." if len(positions) > 10 else "")
+    what = " and ".join(["the query"] * query + [f"document {shown}"] * bool(positions))
+    return RequestError(
+        f"{what} exceeds the {most} tokens that one item may have",
+        hint="long_documents='truncate' scores the head, 'split' the best of overlapping windows.",
+    )
+
+
+def _bounded(text: str, places: tuple[Place, ...] = ()) -> Item:
+    # JSON escapes a control character in six bytes; everything else takes fewer per character.
+    return Item(text, _tokens.bound(text), 6 * len(text), places)
+
+
+def _distinct(texts: Iterable[tuple[str, Place]]) -> Iterator[tuple[str, tuple[Place, ...]]]:
+    places: dict[str, list[Place]] = {}
+    for text, place in texts:
+        places.setdefault(text, []).append(place)
+    return ((text, tuple(sorted(where))) for text, where in places.items())
 
 
 def _sendable(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        # UTF-16 joins the halves of a pair that arrived apart and replaces those left alone.
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return _SURROGATE.sub("\ufffd", text)  # character by character, so offsets stay true
     return text

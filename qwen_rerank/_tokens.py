@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import importlib.util
 import unicodedata
+from collections.abc import Iterator
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 
 import tiktoken
@@ -24,6 +26,9 @@ _SPLIT = (
 )
 # tiktoken recurses in proportion to a text's length, and a cut needs only the text's head.
 _CHUNK = 20_000
+_NORMALISED = 2_000
+# Bytes that continue a UTF-8 character.
+_INSIDE = bytes(range(0x80, 0xC0))
 
 
 def bound(text: str) -> int:
@@ -33,7 +38,13 @@ def bound(text: str) -> int:
     """
     if text.isascii():
         return len(text)
-    return len(unicodedata.normalize("NFC", text).encode())
+    return sum(len(part.encode()) for part in _normal(text))
+
+
+def _normal(text: str) -> Iterator[str]:
+    """*text* in NFC, by parts: normalising marks in disorder takes the square of their number."""
+    for start in range(0, len(text), _NORMALISED):
+        yield unicodedata.normalize("NFC", text[start : start + _NORMALISED])
 
 
 class Tokenizer:
@@ -52,30 +63,74 @@ class Tokenizer:
 
     def count(self, text: str) -> int:
         """Tokens of *text*; markers such as ``<|im_end|>`` count as the plain text they are."""
-        text = unicodedata.normalize("NFC", text)
-        return sum(
-            len(self._encoding.encode_ordinary(text[start : start + _CHUNK]))
-            for start in range(0, len(text), _CHUNK)
-        )
+        if not text.isascii():
+            text = "".join(_normal(text))
+        return sum(len(tokens) for tokens in self._encoded(text))
 
-    def cut(self, text: str, limit: int) -> str:
-        """The longest head of *text* found with at most *limit* tokens, on a character boundary."""
-        text = unicodedata.normalize("NFC", text)
-        tokens: list[int] = []
-        for start in range(0, len(text), _CHUNK):
-            tokens += self._encoding.encode_ordinary(text[start : start + _CHUNK])
-            if len(tokens) > limit:
+    def head(self, text: str, most: int) -> int:
+        """Where the longest head of *text* found with at most *most* tokens ends.
+
+        The offset is in characters of *text* as it is, and never inside a character.
+        """
+        starts = [0]
+        for tokens in self._encoded(text):
+            starts += self._starts(tokens, first=starts.pop())
+            if len(starts) - 1 > most:
                 break
-        else:
-            return text
-        # A head can tokenise differently from the whole, so what is kept is what was counted.
-        keep = limit
-        while self.count(head := self._decode(tokens[:keep])) > limit:
+        # A head can have other tokens than the whole had there, so it is counted itself.
+        keep = min(most, len(starts) - 1)
+        while self.count(text[: starts[keep]]) > most:
             keep -= 1
-        return head
+        return starts[keep]
 
-    def _decode(self, tokens: list[int]) -> str:
-        return self._encoding.decode_bytes(tokens).decode("utf-8", errors="ignore")
+    def windows(self, text: str, most: int, characters: int) -> list[tuple[int, int]]:
+        """Even parts of *text*, each overlapping the next by an eighth.
+
+        Args:
+            text: The text.
+            most: Tokens that a window may have.
+            characters: Characters that a window may have.
+
+        Returns:
+            Where each window starts and ends, in characters of *text* as it is.
+        """
+        starts = [0]
+        for tokens in self._encoded(text):
+            starts += self._starts(tokens, first=starts.pop())
+        budget = most
+        while True:
+            windows = _even_windows(starts, budget)
+            if budget == 1 or all(
+                end - start <= characters and self.count(text[start:end]) <= most
+                for start, end in windows
+            ):
+                return windows
+            budget = max(
+                1, budget * 9 // 10
+            )  # a part can have other tokens than the whole had there
+
+    def _encoded(self, text: str) -> Iterator[list[int]]:
+        for start in range(0, len(text), _CHUNK):
+            yield self._encoding.encode_ordinary(text[start : start + _CHUNK])
+
+    def _starts(self, tokens: list[int], first: int) -> list[int]:
+        """Where each of *tokens* starts in characters, if the first starts at *first*; and the end.
+
+        One that starts inside a character is said to start with it.
+        """
+        pieces = self._encoding.decode_tokens_bytes(tokens)
+        begun = accumulate((len(piece.translate(None, _INSIDE)) for piece in pieces), initial=first)
+        return [
+            at - (piece[0] in _INSIDE) for at, piece in zip(begun, [*pieces, b" "], strict=True)
+        ]
+
+
+def _even_windows(starts: list[int], most: int) -> list[tuple[int, int]]:
+    total, overlap = len(starts) - 1, most // 8
+    count = max(1, -(-(total - overlap) // (most - overlap)))
+    size = -(-(total + (count - 1) * overlap) // count)
+    firsts = (number * (size - overlap) for number in range(count))
+    return [(starts[first], starts[min(first + size, total)]) for first in firsts]
 
 
 @cache

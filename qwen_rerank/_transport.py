@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import ssl
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies
 
@@ -28,6 +31,9 @@ __all__ = ["Transport"]
 
 # 500 results are about 40 KB; without a cap one bad server can fill the memory.
 _MAX_BODY = 8 * 2**20
+_PIECE = 2**18
+# UnicodeError: a host name that no look-up can carry.
+_NETWORK = (httpx.HTTPError, httpx.StreamError, OSError, UnicodeError)
 # Wide enough never to be the limit: how many requests are in flight is decided elsewhere.
 _POOL = httpx.Limits(max_connections=1_000, max_keepalive_connections=100, keepalive_expiry=15)
 
@@ -39,8 +45,10 @@ class Transport:
         self._lock = threading.Lock()
         self._sync: dict[bool, httpx.Client] = {}
         self._async: dict[tuple[asyncio.AbstractEventLoop, bool], asyncio.Task[_Kept]] = {}
-        # Few users close a reranker; the sockets of a forgotten one are closed all the same.
+        # Few users close a reranker; the sockets of a forgotten one are closed all the same. At
+        # exit the event loops have seen to theirs.
         weakref.finalize(self, _close_all, self._sync)
+        weakref.finalize(self, _abandon, self._async).atexit = False
 
     def send(
         self, endpoint: Endpoint, body: bytes, deadline: float, client: httpx.Client | None = None
@@ -71,12 +79,14 @@ class Transport:
                     follow_redirects=False,
                 ) as response,
             ):
+                if response.is_stream_consumed:  # a caller's transport may answer from memory
+                    return _answer(response, response.content, endpoint)
                 pieces = bytearray()
                 for piece in response.iter_raw():
                     pieces += piece
                     _check(pieces, deadline, endpoint)
                 return _answer(response, bytes(pieces), endpoint)
-        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+        except _NETWORK as error:
             failure = _failure(error, deadline, endpoint)
         # Outside the handler: the frames of a chained cause hold the request and its key.
         raise failure
@@ -95,11 +105,13 @@ class Transport:
                 async with http.stream(
                     "POST",
                     endpoint.url,
-                    content=body,
-                    headers=endpoint.headers(),
+                    content=_in_pieces(body) if len(body) > _PIECE else body,
+                    headers=endpoint.headers() | {"content-length": str(len(body))},
                     timeout=None,
                     follow_redirects=False,
                 ) as response:
+                    if response.is_stream_consumed:
+                        return _answer(response, response.content, endpoint)
                     pieces = bytearray()
                     async for piece in response.aiter_raw():
                         pieces += piece
@@ -113,6 +125,40 @@ class Transport:
             failure = _failure(error, deadline, endpoint)
         raise failure
 
+    def touch(
+        self, endpoint: Endpoint, deadline: float, client: httpx.Client | None = None
+    ) -> None:
+        """Opens a connection that the next call finds; nothing is asked and no key is shown.
+
+        Raises:
+            ServiceError: The host cannot be reached.
+        """
+        http = client or self._sync_client(endpoint.local)
+        try:
+            with _clamped(deadline):
+                http.head(endpoint.origin, timeout=_left(deadline, httpx.ReadTimeout))
+        except _NETWORK as error:
+            failure = _failure(error, deadline, endpoint)
+        else:
+            return
+        raise failure
+
+    async def atouch(
+        self, endpoint: Endpoint, deadline: float, client: httpx.AsyncClient | None = None
+    ) -> None:
+        """`touch` for the running event loop's own connections."""
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                http = client or await self._async_client(endpoint.local)
+                await http.head(endpoint.origin, timeout=None)
+        except Exception as error:
+            if not _is_network(error):
+                raise
+            failure = _failure(error, deadline, endpoint)
+        else:
+            return
+        raise failure
+
     def close(self) -> None:
         """Closes the sync clients; the next call makes new ones."""
         with self._lock:
@@ -122,20 +168,21 @@ class Transport:
         """Closes the sync clients and this event loop's async ones."""
         self.close()
         loop = asyncio.get_running_loop()
-        for key in [key for key in self._async if key[0] is loop]:
+        for key in [key for key in list(self._async) if key[0] is loop]:
             await (await self._async.pop(key)).aclose()
 
     def _sync_client(self, local: bool) -> httpx.Client:
         with self._lock:
             if local not in self._sync:
-                self._sync[local] = _clamping(httpx.Client(trust_env=not local, limits=_POOL))
+                client = httpx.Client(trust_env=not local, limits=_POOL, verify=_certificates())
+                self._sync[local] = _clamping(client)
             return self._sync[local]
 
     async def _async_client(self, local: bool) -> httpx.AsyncClient:
         loop = asyncio.get_running_loop()
         task = self._async.get((loop, local))
         if task is None:  # no await before the assignment, so one task per loop
-            for key in [key for key in self._async if key[0].is_closed()]:
+            for key in [key for key in list(self._async) if key[0].is_closed()]:
                 self._async.pop(key, None)
             task = loop.create_task(_keep(weakref.ref(self), (loop, local)))
             self._async[loop, local] = task
@@ -153,6 +200,13 @@ class Transport:
 def _close_all(clients: dict[bool, httpx.Client]) -> None:
     while clients:
         clients.popitem()[1].close()
+
+
+def _abandon(clients: dict[tuple[asyncio.AbstractEventLoop, bool], asyncio.Task[_Kept]]) -> None:
+    for (loop, _), task in clients.items():
+        if task.done() and not task.cancelled() and not task.exception():
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and with it the client
+                loop.call_soon_threadsafe(loop.create_task, task.result().aclose())
 
 
 class _Kept:
@@ -187,10 +241,21 @@ async def _keep(
 def _build_async(local: bool) -> httpx.AsyncClient:
     """Imports aiohttp and reads certificates, so it is run in a thread."""
     if not local and _socks_proxy():
-        return httpx.AsyncClient(limits=_POOL)  # aiohttp speaks no SOCKS
+        # aiohttp speaks no SOCKS
+        return httpx.AsyncClient(limits=_POOL, verify=_certificates())
     from httpx_aiohttp import HttpxAiohttpClient  # noqa: PLC0415  sync callers need no aiohttp
 
-    return HttpxAiohttpClient(trust_env=not local, limits=_POOL)
+    return HttpxAiohttpClient(trust_env=not local, limits=_POOL, verify=_certificates())
+
+
+def _certificates() -> ssl.SSLContext:
+    """What servers have to show; shared, because reading it takes longer than a call."""
+    return _read_certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@cache
+def _read_certificates(_file: str | None, _folder: str | None) -> ssl.SSLContext:
+    return httpx.create_ssl_context()
 
 
 def _socks_proxy() -> bool:
@@ -201,7 +266,17 @@ def _answer(response: httpx.Response, body: bytes, endpoint: Endpoint) -> Answer
     key = endpoint.api_key.get_secret_value().encode() if endpoint.api_key else b""
     if key and key in body:  # some servers quote the key they refuse
         body = body.replace(key, b"***")
-    return Answer(response.status_code, dict(response.headers), body)
+    headers = {
+        name: value.replace(key.decode(), "***") if key else value
+        for name, value in response.headers.items()
+    }
+    return Answer(response.status_code, headers, body)
+
+
+async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:
+    """*body* as aiohttp wants large ones, which would otherwise hold up the event loop."""
+    for start in range(0, len(body), _PIECE):
+        yield body[start : start + _PIECE]
 
 
 def _check(pieces: bytearray, deadline: float, endpoint: Endpoint) -> None:
@@ -219,8 +294,7 @@ def _late(endpoint: Endpoint) -> DeadlineError:
 
 
 def _is_network(error: Exception) -> bool:
-    kinds = (httpx.HTTPError, httpx.StreamError, OSError, TimeoutError)
-    return isinstance(error, kinds) or type(error).__module__.partition(".")[0] == "aiohttp"
+    return isinstance(error, _NETWORK) or type(error).__module__.partition(".")[0] == "aiohttp"
 
 
 def _failure(error: Exception, deadline: float, endpoint: Endpoint) -> RerankError:
@@ -274,8 +348,8 @@ class _Stream(httpcore.NetworkStream):
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         # In pieces, because one write of a large body gets its whole timeout for every piece sent.
-        for start in range(0, len(buffer), 2**18):
-            piece = buffer[start : start + 2**18]
+        for start in range(0, len(buffer), _PIECE):
+            piece = buffer[start : start + _PIECE]
             self._inner.write(piece, _clamp(timeout, httpcore.WriteTimeout))
 
     def close(self) -> None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import NamedTuple, TypeAlias, overload
 
 from qwen_rerank.errors import RerankError
 
 __all__ = [
     "Answer",
+    "Estimate",
     "Hit",
     "Item",
     "Job",
-    "Plan",
+    "Place",
     "Prepared",
+    "Price",
     "Ranking",
     "Reply",
     "Request",
+    "Scored",
     "Usage",
 ]
 
@@ -34,13 +37,19 @@ class Usage:
         requests: HTTP requests that were answered with scores.
         tokens: Input tokens billed, as the service reported them (``usage.total_tokens``);
             0 where it reported none.
+        cache_hits: Distinct texts whose score came from the cache and was not asked for.
     """
 
     requests: int = 0
     tokens: int = 0
+    cache_hits: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(self.requests + other.requests, self.tokens + other.tokens)
+        return Usage(
+            self.requests + other.requests,
+            self.tokens + other.tokens,
+            self.cache_hits + other.cache_hits,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +61,19 @@ class Hit:
         score: Relevance as the service returned it (0.0 to 1.0 for DashScope's models; higher is
             more relevant), or None if the document was never scored, as a blank one is not.
         document: The document as it was given.
+        window: With ``long_documents="split"``, the part of an over-long document that scored best:
+            ``document[window[0]:window[1]]``. None for a document that was scored in one piece.
     """
 
     index: int
     score: float | None
     document: str
+    window: tuple[int, int] | None = None
 
     def __repr__(self) -> str:
-        return f"Hit(index={self.index}, score={self.score}, document={_short(self.document)})"
+        window = f", window={self.window}" if self.window else ""
+        document = _short(self.document)
+        return f"Hit(index={self.index}, score={self.score}, document={document}{window})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +120,49 @@ class Ranking(Sequence[Hit]):
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """A list price, where it stands and when it was read.
+
+    Attributes:
+        per_million: Price of a million input tokens.
+        currency: ISO code, such as ``"CNY"``.
+        source: Where it was read.
+        date: When.
+    """
+
+    per_million: float
+    currency: str
+    source: str
+    date: str
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a call would take, counted without sending anything.
+
+    Attributes:
+        requests: Requests that would be sent.
+        tokens: Input tokens, by the vendor's formula for the size of a request (query tokens x
+            documents + document tokens) and by our tokenizer; the bill may differ, because the
+            template around each pair is not documented.
+        truncated: Positions of the documents that would be cut, ascending.
+        query_truncated: Whether the query would be cut.
+        cache_hits: Distinct texts that the cache already knows.
+        cost: What those tokens cost, in the currency of `list_price` or of the price that was
+            passed; None if no price is known.
+        list_price: The list price that was used, or None.
+    """
+
+    requests: int
+    tokens: int
+    truncated: tuple[int, ...] = ()
+    query_truncated: bool = False
+    cache_hits: int = 0
+    cost: float | None = None
+    list_price: Price | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One validated call: what is asked, of which model, and how much of the answer is wanted."""
 
@@ -117,30 +174,50 @@ class Job:
     score_threshold: float | None = None
 
 
+class Place(NamedTuple):
+    """Where a text to be scored stands: a whole document, its head, or a window of it."""
+
+    position: int
+    window: tuple[int, int] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One distinct text to be scored, standing for every position of the list that holds it.
+    """One distinct text to be scored, standing for every place that holds it.
 
     Attributes:
         text: The text as it will be sent.
         tokens: At most this many tokens.
-        positions: Where it stands in the job's documents, ascending.
-        truncated: Whether it was cut to the model's limit.
+        size: At most this many bytes in a request's body.
+        places: Where it stands in the job's documents, ascending by position.
     """
 
     text: str
     tokens: int
-    positions: tuple[int, ...]
-    truncated: bool = False
+    size: int
+    places: tuple[Place, ...] = ()
+
+
+Scored: TypeAlias = tuple[Item, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A job as it will be asked: the query and the distinct items, with their lengths in tokens."""
+    """A job as it will be asked: the query, the distinct items, and what had to be cut.
+
+    Attributes:
+        query: The query as it will be sent.
+        instruct: The instruct, likewise.
+        items: The distinct texts, in the order of their first place.
+        truncated: Positions of the documents that were cut, ascending.
+        query_truncated: Whether the query was cut.
+    """
 
     query: Item
-    instruct_tokens: int
+    instruct: Item
     items: tuple[Item, ...]
+    truncated: tuple[int, ...] = ()
+    query_truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +228,6 @@ class Request:
     query: str
     instruct: str | None
     items: tuple[Item, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How a job is asked: its requests in order, and what had to be cut to ask it."""
-
-    requests: tuple[Request, ...]
-    truncated: tuple[int, ...] = ()
-    query_truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

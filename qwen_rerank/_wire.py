@@ -68,9 +68,8 @@ def decode(answer: Answer, expected: int, *, protocol: Protocol, model: str, hos
     """
     body = _json(answer)
     fields = body if isinstance(body, dict) else {}
-    request_id = _text(fields.get("request_id") or fields.get("id")) or answer.headers.get(
-        "x-request-id"
-    )
+    ids = fields.get("request_id"), fields.get("id"), answer.headers.get("x-request-id")
+    request_id = next(filter(None, map(_text, ids)), None)
 
     def broken(what: str) -> ReplyError:
         return ReplyError(
@@ -116,7 +115,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _json(answer: Answer) -> Any:
-    if answer.headers.get("content-encoding", "identity") != "identity":
+    if answer.headers.get("content-encoding", "identity").lower() != "identity":
         return None  # we asked for plain bytes, and unpacking on request is how bombs go off
     try:
         return json.loads(answer.body)
@@ -155,6 +154,9 @@ _SERVICE = ("internalerror", "internal_error", "systemerror", "modelserv", "mode
             "serviceunavailable", "requesttimeout", "gatewaytimeout")  # fmt: skip
 
 
+_NO_SUCH_MODEL = ("modelnotfound", "model_not_found", "model_not_supported", "model.notexist")
+
+
 def _refusal(
     answer: Answer, fields: dict[str, Any], request_id: str | None, *, model: str, host: str
 ) -> RerankError:
@@ -163,14 +165,16 @@ def _refusal(
     inner = error if isinstance(error, dict) else fields
     code = _text(inner.get("code") or inner.get("type"))
     said = _text(inner.get("message") or error)
-    kind = _kind((code or "").lower(), (said or "").lower(), answer.status)
+    # The inner service's codes arrive bare or behind the prefix of the layer that passes them on.
+    known = re.sub(r"^internalerror\.algo\.(?=.)", "", (code or "").lower())
+    kind = _kind(known, (said or "").lower(), answer.status)
     message = said or f"{host} answered without saying why"
     return kind(
         message,
         code=code,
         status=answer.status,
         request_id=request_id,
-        hint=_hint(kind, (code or "").lower(), message.lower(), model, host),
+        hint=_hint(kind, known, message.lower(), model, host),
     )
 
 
@@ -204,13 +208,14 @@ def _hint(kind: type[RerankError], code: str, said: str, model: str, host: str) 
         return "Top up or enable pay-as-you-go in the Model Studio console; waiting does not help."
     if kind is ContentError:
         return "The service names no document; rank the candidates in halves to find the one."
-    if "not exist" in said or "model" in code:
+    if code in _NO_SUCH_MODEL or "model not exist" in said:
         if model == "gte-rerank":
             return "gte-rerank was retired on 2026-05-30: use model='qwen3-rerank'."
         return (
-            f"{model} may not be offered on {host} or by this protocol: qwen3-vl-rerank and "
-            "gte-rerank-v2 need protocol='dashscope', Singapore lists only qwen3-rerank."
+            f"Check the name: {model} may not be offered on {host} or by this protocol. On Alibaba "
+            "Cloud qwen3-vl-rerank and gte-rerank-v2 need protocol='dashscope', and Singapore "
+            "lists only qwen3-rerank."
         )
-    if kind is RequestError and "should not be empty" in said:
+    if "text input should not be empty" in said:
         return "A document counts as blank for the service: remove it from the candidates."
     return None

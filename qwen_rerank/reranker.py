@@ -1,4 +1,4 @@
-"""One call through the rooms: check, prepare, plan, drive, merge. Decides nothing itself.
+"""One call through the rooms: check, prepare, recall, plan, drive, merge. Decides nothing itself.
 
 `Reranker` is the core for users of no framework; `BaseReranker` is what a door is built on.
 """
@@ -6,19 +6,31 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict, Unpack
 
 from pydantic import PrivateAttr
 
 from qwen_rerank import _drive, _endpoint, _tokens
-from qwen_rerank._limits import limits_for
+from qwen_rerank._limits import limits_for, price_of
 from qwen_rerank._merge import merge
 from qwen_rerank._plan import fits, plan
 from qwen_rerank._prepare import measure, prepare
-from qwen_rerank._values import Job, Prepared, Ranking
+from qwen_rerank._recall import recall, remember
+from qwen_rerank._values import (
+    Estimate,
+    Item,
+    Job,
+    Prepared,
+    Ranking,
+    Reply,
+    Request,
+    Scored,
+    Usage,
+)
 from qwen_rerank.errors import RequestError
 from qwen_rerank.settings import RerankSettings
 
@@ -36,13 +48,30 @@ class CallOptions(TypedDict, total=False):
     score_threshold: float | None
 
 
+class _Asked(NamedTuple):
+    """A call half way: what it takes, what is known of it already, and what has to be asked."""
+
+    prepared: Prepared
+    known: tuple[Scored, ...]
+    requests: tuple[Request, ...]
+
+
+class _Live(NamedTuple):
+    """What a reranker keeps open, and the process that opened it."""
+
+    process: int
+    transport: Transport
+    gate: _drive.Gate
+
+
 class BaseReranker(RerankSettings):
     """The options, calls and lifetimes that `Reranker` and every framework's class share.
 
-    A subclass translates its framework's objects and calls `_rank` and `_arank`.
+    A subclass translates its framework's objects and calls `_rank` and `_arank`. One object may be
+    used from many threads and event loops at once.
     """
 
-    _transport: Transport | None = PrivateAttr(default=None)
+    _live: _Live | None = PrivateAttr(default=None)
     _opening: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
     def _rank(
@@ -51,39 +80,96 @@ class BaseReranker(RerankSettings):
         """The ranking of *documents* for *query*. See `Reranker.rerank`."""
         deadline = _drive.deadline_in(self.timeout)
         job = self._job(query, documents, options)
-        limits = limits_for(job.model)
+        if not job.documents:
+            return Ranking((), job.model)
+        line = self._line()
         prepared = prepare(job)
-        if not fits(prepared, limits):
-            prepared = _counted(prepared, job.model)
-        asked = plan(job, prepared, limits)
-        replies = _drive.drive(asked, self._line(), deadline) if asked.requests else []
-        return merge(job, asked, replies)
+        asked = self._asked(job, prepared, line, count=not self._fits(prepared))
+        replies = _drive.drive(asked.requests, line, deadline)
+        return self._ranking(job, asked, replies, line)
 
     async def _arank(
         self, query: str, documents: Iterable[str], **options: Unpack[CallOptions]
     ) -> Ranking:
-        """`_rank` for a running event loop, which it never blocks."""
+        """`_rank` for a running event loop; what would block it is done in a thread."""
         deadline = _drive.deadline_in(self.timeout)
         job = self._job(query, documents, options)
-        limits = limits_for(job.model)
+        if not job.documents:
+            return Ranking((), job.model)
+        line = await self._aline()
         prepared = prepare(job)
-        if not fits(prepared, limits):
-            prepared = await asyncio.to_thread(_counted, prepared, job.model)
-        asked = plan(job, prepared, limits)
-        replies = (
-            await _drive.adrive(asked, await self._aline(), deadline) if asked.requests else []
+        count = not self._fits(prepared)
+        slow_cache = not isinstance(self.cache, dict | None)
+        if count or slow_cache:
+            asked = await asyncio.to_thread(self._asked, job, prepared, line, count=count)
+        else:
+            asked = self._asked(job, prepared, line, count=False)
+        replies = await _drive.adrive(asked.requests, line, deadline)
+        if slow_cache:
+            return await asyncio.to_thread(self._ranking, job, asked, replies, line)
+        return self._ranking(job, asked, replies, line)
+
+    def estimate(
+        self,
+        query: str,
+        documents: Iterable[str],
+        *,
+        price_per_million: float | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Estimate:
+        """What ranking *documents* would take. Nothing is sent; what the cache knows is free.
+
+        Args:
+            query: The query.
+            documents: The candidate texts.
+            price_per_million: Your price of a million input tokens, instead of the list price.
+            **options: As for the call; only ``instruct`` matters here.
+
+        Raises:
+            RequestError: The call would be refused.
+        """
+        job = self._job(query, documents, options)
+        line = self._line()
+        asked = self._asked(job, prepare(job), line, count=True)
+        pair = asked.prepared.query.tokens + asked.prepared.instruct.tokens
+        tokens = sum(item.tokens + pair for request in asked.requests for item in request.items)
+        listed = price_of(job.model, line.endpoint.region)
+        price = listed.per_million if listed and price_per_million is None else price_per_million
+        return Estimate(
+            requests=len(asked.requests),
+            tokens=tokens,
+            truncated=asked.prepared.truncated,
+            query_truncated=asked.prepared.query_truncated,
+            cache_hits=len(asked.known),
+            cost=None if price is None else price * tokens / 1e6,
+            list_price=listed if price_per_million is None else None,
         )
-        return merge(job, asked, replies)
+
+    def warm_up(self) -> None:
+        """Loads the tokenizer and opens a connection, so that the first question does not wait.
+
+        Raises:
+            ServiceError: The host cannot be reached.
+        """
+        _tokens.tokenizer()
+        line = self._line()
+        line.transport.touch(line.endpoint, _drive.deadline_in(self.timeout), line.client)
+
+    async def awarm_up(self) -> None:
+        """`warm_up` for the running event loop's own connections."""
+        line = await self._aline()
+        await asyncio.to_thread(_tokens.tokenizer)
+        await line.transport.atouch(line.endpoint, _drive.deadline_in(self.timeout), line.client)
 
     def close(self) -> None:
         """Closes the sync connections. The object stays usable: the next call opens new ones."""
-        if self._transport is not None:
-            self._transport.close()
+        if self._live is not None:
+            self._live.transport.close()
 
     async def aclose(self) -> None:
         """Closes the sync connections and those of the running event loop; stays usable."""
-        if self._transport is not None:
-            await self._transport.aclose()
+        if self._live is not None:
+            await self._live.transport.aclose()
 
     def __enter__(self) -> Self:
         return self
@@ -131,38 +217,81 @@ class BaseReranker(RerankSettings):
             wanted[name] = self._for_this_call(name, value)
         return Job(self.model, query, documents, **wanted)
 
+    @property
+    def _width(self) -> int:
+        """Documents per request."""
+        most = limits_for(self.model).documents.value
+        return min(most, self.max_documents_per_request or most)
+
+    def _fits(self, prepared: Prepared) -> bool:
+        return fits(prepared, limits_for(self.model), self._width)
+
+    def _asked(self, job: Job, prepared: Prepared, line: _drive.Line, *, count: bool) -> _Asked:
+        """*job* up to the point where it is sent; may load the tokenizer and read the cache."""
+        limits = limits_for(job.model)
+        if count:
+            prepared = measure(prepared, limits, _tokens.tokenizer(), self.long_documents)
+        if self.cache is None:
+            return _Asked(prepared, (), plan(job, prepared, limits, self._width))
+        known, unknown = recall(job, prepared, line.place, self.cache)
+        return _Asked(prepared, known, plan(job, unknown, limits, self._width))
+
+    def _ranking(self, job: Job, asked: _Asked, replies: list[Reply], line: _drive.Line) -> Ranking:
+        new: list[tuple[Item, float]] = [
+            pair
+            for request, reply in zip(asked.requests, replies, strict=True)
+            for pair in zip(request.items, reply.scores, strict=True)
+        ]
+        if self.cache is not None:
+            remember(job, asked.prepared, new, line.place, self.cache)
+        return merge(
+            job,
+            asked.prepared,
+            [*asked.known, *new],
+            usage=Usage(len(replies), sum(reply.tokens for reply in replies), len(asked.known)),
+            request_ids=tuple(reply.request_id for reply in replies if reply.request_id),
+        )
+
     def _line(self) -> _drive.Line:
         return self._open(self.client, self.http_client)
 
     async def _aline(self) -> _drive.Line:
-        if self._transport is None or self._resolved is None:  # imports and reads files
+        if self._live is None or self._resolved is None:  # imports, and reads files
             return await asyncio.to_thread(self._open, self.async_client, self.async_http_client)
         return self._open(self.async_client, self.async_http_client)
 
     def _open(self, sdk_client: Any, http_client: Any) -> _drive.Line:
+        live = self._keep_open()
+        if sdk_client is not None:
+            http_client = sdk_client.transport.http_client
+            endpoint = _endpoint.borrowed(
+                str(http_client.base_url),
+                api_key=self.api_key,
+                workspace=self.workspace,
+                protocol=self.protocol,
+            )
+        elif self.client is not None or self.async_client is not None:
+            # A client was injected for the other kind of call, with a key that is not ours.
+            endpoint = self._resolve(key_required=True)
+        else:
+            endpoint = self._resolved = self._resolved or self._resolve()
+        return _drive.Line(
+            endpoint, self.protocol, live.transport, http_client, live.gate, self.max_retries
+        )
+
+    def _keep_open(self) -> _Live:
+        process = os.getpid()
+        if self._live is not None and self._live.process != process:
+            # After a fork the connections belong to the parent, and so may the lock.
+            self._live, self._opening = None, threading.Lock()
         with self._opening:
-            if self._transport is None:
+            if self._live is None:
                 from qwen_rerank._transport import Transport  # noqa: PLC0415  httpx is slow to import
 
-                self._transport = Transport()
-            if sdk_client is not None:
-                http_client = sdk_client.transport.http_client
-                endpoint = _endpoint.borrowed(
-                    str(http_client.base_url),
-                    api_key=self.api_key,
-                    workspace=self.workspace,
-                    protocol=self.protocol,
-                )
-            elif self.client is not None or self.async_client is not None:
-                # A client was injected for the other colour of call, with a key that is not ours.
-                endpoint = self._resolve(key_required=True)
-            else:
-                endpoint = self._resolved = self._resolved or self._resolve()
-        return _drive.Line(endpoint, self.protocol, self._transport, http_client)
-
-
-def _counted(prepared: Prepared, model: str) -> Prepared:
-    return measure(prepared, limits_for(model), _tokens.tokenizer())
+                self._live = _Live(process, Transport(), _drive.Gate(self.max_concurrency))
+            elif self._live.gate.width != self.max_concurrency:
+                self._live = self._live._replace(gate=_drive.Gate(self.max_concurrency))
+            return self._live
 
 
 class Reranker(BaseReranker):
@@ -186,9 +315,8 @@ class Reranker(BaseReranker):
         """Ranks *documents* by their relevance to *query*.
 
         A list of any length can be given: it is split over as many requests as the model's limits
-        ask for. Blank documents are not sent and come last without a score; equal documents are
-        sent once; a document longer than the model's limit is scored by its head and reported in
-        ``Ranking.truncated``.
+        ask for, and those run at the same time. Blank documents are not sent and come last without
+        a score; equal documents are sent once; what is too long is handled by ``long_documents``.
 
         Args:
             query: What to look for; not blank.
@@ -200,12 +328,18 @@ class Reranker(BaseReranker):
 
         Raises:
             RequestError: The call is wrong; nothing was sent unless the service says so.
-            RerankError: There is no ranking; see `qwen_rerank.errors` for the branches.
+            DeadlineError: ``timeout`` ran out.
+            RerankError: There is no ranking; see `qwen_rerank.errors` for the branches. After the
+                first request that fails for good nothing more is sent; requests that are on their
+                way by then are still billed, and end in the background.
         """
         return self._rank(query, documents, **options)
 
     async def arerank(
         self, query: str, documents: Iterable[str], **options: Unpack[CallOptions]
     ) -> Ranking:
-        """`rerank` for a running event loop, over connections of that loop."""
+        """`rerank` for a running event loop, over connections of that loop.
+
+        A failure or a cancellation ends all requests of the call before it is raised.
+        """
         return await self._arank(query, documents, **options)

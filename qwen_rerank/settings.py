@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import inspect
 from typing import Annotated, Any, ClassVar, Self, cast
 
 from pydantic import (
@@ -14,6 +15,7 @@ from pydantic import (
     FiniteFloat,
     PrivateAttr,
     SecretStr,
+    SkipValidation,
     Strict,
     StringConstraints,
     ValidationError,
@@ -22,6 +24,7 @@ from pydantic import (
 from typing_extensions import override
 
 from qwen_rerank import _endpoint
+from qwen_rerank._prepare import LongDocuments
 from qwen_rerank._wire import Protocol
 
 __all__ = ["RerankSettings"]
@@ -56,7 +59,20 @@ class RerankSettings(BaseModel):
         instruct: What counts as relevant, in an English sentence; None leaves the model's default
             (web search retrieval). The gte models ignore it.
         score_threshold: Keep only documents with at least this score; None keeps all.
-        timeout: Seconds for the whole call, from its start to its ranking.
+        timeout: Seconds for the whole call, from its start to its ranking: queueing, all attempts,
+            the waits between them and the reading of answers included.
+        max_retries: How often a request is sent again after a failure that may pass.
+        max_concurrency: Requests in flight at once, over all calls, threads and event loops that
+            use this object.
+        max_documents_per_request: Cut requests smaller than the model's limit asks for: more of
+            them at once for a lower latency. The token bill stays the same. None uses the limit.
+        long_documents: What happens to a document over the model's token limit: ``"truncate"``
+            scores its head and reports it in ``Ranking.truncated``, ``"split"`` scores overlapping
+            windows, keeps the best and reports it in ``Hit.window``, ``"error"`` refuses before
+            anything is sent. An over-long query is cut under the first two.
+        cache: Where scores are kept: anything with ``[]``, such as a dict, ``cachetools.TTLCache``
+            or ``diskcache.Cache``. It is used as given, never copied. A cached score assumes that
+            a pair's score does not depend on its neighbours, which the vendor does not promise.
         client: A ``dashscope.Client`` (dashscope 2.x) whose connections, key and host are used for
             sync calls.
         async_client: A ``dashscope.AsyncClient``, likewise for async calls.
@@ -89,6 +105,11 @@ class RerankSettings(BaseModel):
     instruct: _Name | None = None
     score_threshold: FiniteFloat | None = None
     timeout: Annotated[FiniteFloat, Field(gt=0)] = 30.0
+    max_retries: Annotated[int, Strict(), Field(ge=0)] = 2
+    max_concurrency: Annotated[int, Strict(), Field(ge=1)] = 8
+    max_documents_per_request: Annotated[int, Strict(), Field(ge=1)] | None = None
+    long_documents: LongDocuments = "truncate"
+    cache: SkipValidation[Any] = Field(default=None, exclude=True, repr=False)
     client: Any = Field(default=None, exclude=True, repr=False)
     async_client: Any = Field(default=None, exclude=True, repr=False)
     http_client: Any = Field(default=None, exclude=True, repr=False)
@@ -114,7 +135,10 @@ class RerankSettings(BaseModel):
             problem = str(error)
         else:
             return
-        # Outside the handlers: pydantic's errors and frames hold the input, perhaps the key.
+        # A key may stand in the wrong place. Pydantic's errors hold the input, so this is raised
+        # outside the handlers, and a traceback that prints its frames finds nothing in this one.
+        options.clear()
+        self.__dict__.clear()
         raise ValueError(problem)
 
     @field_validator("client", "async_client")
@@ -131,9 +155,23 @@ class RerankSettings(BaseModel):
             raise ValueError("must be an httpx client")
         return client
 
+    @field_validator("http_client", "client")
+    @classmethod
+    def _is_sync(cls, client: Any) -> Any:
+        if _is_async(client):
+            raise ValueError("is for sync calls and cannot be an async client")
+        return client
+
+    @field_validator("async_http_client", "async_client")
+    @classmethod
+    def _is_for_loops(cls, client: Any) -> Any:
+        if client is not None and not _is_async(client):
+            raise ValueError("is for async calls and must be an async client")
+        return client
+
     @override
     def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("_") or name not in type(self).model_fields:
+        if name.startswith("_"):
             super().__setattr__(name, value)
             return
         before = self.__dict__.get(name, _UNSET)
@@ -150,6 +188,7 @@ class RerankSettings(BaseModel):
             return
         if before is not _UNSET:
             self.__dict__[name] = before  # a refused value must not stay behind
+        del value, before
         raise ValueError(problem)
 
     def _resolve(self, *, key_required: bool | None = None) -> _endpoint.Endpoint:
@@ -208,6 +247,11 @@ class RerankSettings(BaseModel):
             "__pydantic_private__",
         ):
             object.__setattr__(self, name, getattr(other, name))
+
+
+def _is_async(client: Any) -> bool:
+    http = getattr(getattr(client, "transport", None), "http_client", client)
+    return inspect.iscoroutinefunction(getattr(http, "send", None))
 
 
 def _explain(error: ValidationError, owner: type[BaseModel]) -> str:

@@ -13,8 +13,8 @@ except ImportError as _error:
         'The emulator needs FastAPI and uvicorn: pip install "qwen-rerank[emulator]"'
     ) from _error
 
-from ._log import LoggedRequest
-from ._script import Reply
-from ._server import Emulator
+from qwen_rerank.emulator._log import LoggedRequest
+from qwen_rerank.emulator._script import Reply
+from qwen_rerank.emulator._server import Emulator
 
 __all__ = ["Emulator", "LoggedRequest", "Reply"]

@@ -13,11 +13,18 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ._limits import BODY_BYTES
-from ._log import Log, LoggedRequest, without_credentials, without_secrets
-from ._script import ErrorBody, Reply, Script
-from ._service import RefusedError, Service, invalid
-from ._wire import COMPATIBLE, NATIVE, Format, documents_in, read_json, write_json
+from qwen_rerank.emulator._limits import BODY_BYTES
+from qwen_rerank.emulator._log import Log, LoggedRequest, without_credentials, without_secrets
+from qwen_rerank.emulator._script import ErrorBody, Reply, Script
+from qwen_rerank.emulator._service import RefusedError, Service, invalid
+from qwen_rerank.emulator._wire import (
+    COMPATIBLE,
+    NATIVE,
+    Format,
+    documents_in,
+    read_json,
+    write_json,
+)
 
 _LEAST_SECRET = 8  # characters; masking a shorter "key" would blot out ordinary text
 _NORMAL = Reply()

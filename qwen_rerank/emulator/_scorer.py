@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-from ._tokenizer import qwen_tokenizer
+from qwen_rerank.emulator._tokenizer import qwen_tokenizer
 
 # Saturation, weight of the length, length of an average document (terms), weight of an adjacent
 # pair, and the rank at which a word begins to count; found on labelled public collections.

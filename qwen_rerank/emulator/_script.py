@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from ._log import LoggedRequest
+from qwen_rerank.emulator._log import LoggedRequest
 
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
 

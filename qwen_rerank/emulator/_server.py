@@ -12,12 +12,12 @@ from typing import Any, Self, get_args
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ._app import Desk, build
-from ._log import Log, LoggedRequest
-from ._scorer import lexical_score
-from ._script import Script, Scripted
-from ._service import OverLong, Score, Service
-from ._tokenizer import qwen_tokenizer
+from qwen_rerank.emulator._app import Desk, build
+from qwen_rerank.emulator._log import Log, LoggedRequest
+from qwen_rerank.emulator._scorer import lexical_score
+from qwen_rerank.emulator._script import Script, Scripted
+from qwen_rerank.emulator._service import OverLong, Score, Service
+from qwen_rerank.emulator._tokenizer import qwen_tokenizer
 
 _STARTUP_SECONDS = 30.0
 _KEEP_ALIVE_SECONDS = 75  # well over a test's pauses, so that a pooled connection is still good

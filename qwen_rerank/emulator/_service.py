@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from ._limits import DOCUMENT_CHARACTERS, MODELS, Model
-from ._tokenizer import Tokenizer
+from qwen_rerank.emulator._limits import DOCUMENT_CHARACTERS, MODELS, Model
+from qwen_rerank.emulator._tokenizer import Tokenizer
 
 Score: TypeAlias = Callable[[str, str], float]
 """How relevant a document is to a query: ``(query, document) -> float``."""

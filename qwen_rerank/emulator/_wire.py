@@ -3,9 +3,9 @@
 import json
 from typing import Any, NamedTuple, Protocol
 
-from ._limits import MODELS, Model
-from ._service import Answer, Question, RefusedError, invalid
-from ._tokenizer import replace_surrogates
+from qwen_rerank.emulator._limits import MODELS, Model
+from qwen_rerank.emulator._service import Answer, Question, RefusedError, invalid
+from qwen_rerank.emulator._tokenizer import replace_surrogates
 
 _MOST_NESTED = 64  # levels; more than any question needs, few enough to walk recursively
 

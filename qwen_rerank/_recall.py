@@ -1,0 +1,87 @@
+"""Room 2: which (query, item) pairs are already scored; reads and writes the caller's cache.
+
+A cached score assumes that a pair's score depends on nothing but what its key digests. The open
+Qwen rerankers are pointwise; the vendor does not promise it for the service.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Protocol
+
+from qwen_rerank._values import Item, Job, Prepared, Scored
+
+__all__ = ["Cache", "recall", "remember"]
+
+_log = logging.getLogger("qwen_rerank")
+
+
+class Cache(Protocol):
+    """Anything with ``[]``: a dict, a ``cachetools.TTLCache``, a ``diskcache.Cache``."""
+
+    def __getitem__(self, key: str, /) -> float:
+        """The score under *key*; KeyError if there is none."""
+
+    def __setitem__(self, key: str, value: float, /) -> None:
+        """Keeps *value* under *key*."""
+
+
+def recall(
+    job: Job, prepared: Prepared, place: str, cache: Cache
+) -> tuple[tuple[Scored, ...], Prepared]:
+    """What *cache* knows of *prepared*, and what is left to ask.
+
+    Args:
+        job: Names model and instruct.
+        prepared: Query and items as they would be sent, so that a whole text, its head and its
+            windows never share a score.
+        place: Where they would be sent: URL and protocol.
+        cache: The caller's. One that fails to answer knows nothing, and the call goes on.
+    """
+    common = _common(job, prepared, place)
+    known: list[Scored] = []
+    unknown: list[Item] = []
+    for at, item in enumerate(prepared.items):
+        try:
+            score = cache[_digest(common, item.text)]
+        except KeyError:
+            unknown.append(item)
+            continue
+        except Exception as error:  # noqa: BLE001  a broken cache costs money, not the answer
+            _log.warning("The cache failed to read, so this call asks for all scores: %r", error)
+            unknown += prepared.items[at:]
+            break
+        if isinstance(score, float) and abs(score) <= sys.float_info.max:
+            known.append((item, score))
+        else:
+            unknown.append(item)
+    return tuple(known), replace(prepared, items=tuple(unknown))
+
+
+def remember(
+    job: Job, prepared: Prepared, scored: Iterable[Scored], place: str, cache: Cache
+) -> None:
+    """Keeps new scores under the keys that `recall` looks for; a failing cache is left alone."""
+    common = _common(job, prepared, place)
+    for item, score in scored:
+        try:
+            cache[_digest(common, item.text)] = score
+        except Exception as error:  # noqa: BLE001  as above
+            _log.warning("The cache failed to write, so these scores are not kept: %r", error)
+            return
+
+
+def _common(job: Job, prepared: Prepared, place: str) -> str:
+    return _digest(place, job.model, job.instruct or "", prepared.query.text)
+
+
+def _digest(*parts: str) -> str:
+    digest = hashlib.blake2b(digest_size=20)
+    for part in parts:
+        encoded = part.encode()
+        digest.update(len(encoded).to_bytes(8, "big") + encoded)  # no two lists run together
+    return digest.hexdigest()

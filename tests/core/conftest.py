@@ -1,0 +1,147 @@
+"""Small servers that misbehave on purpose, and a look at everything an error could show."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+import qwen_rerank
+
+# A busy machine is no bug: nothing here is timed except against generous deadlines.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
+_PACKAGE = str(Path(qwen_rerank.__file__).parent)
+
+
+class Server:
+    """Hands every loopback connection to *behaviour*, each in a thread; `over` ends them all."""
+
+    def __init__(self, behaviour: Callable[["Server", socket.socket], None]) -> None:
+        self._behaviour = behaviour
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._threads: list[threading.Thread] = []
+        self.port: int = self._listener.getsockname()[1]
+        self.requests: list[bytes] = []
+        self.over = threading.Event()
+        self._start(self._accept)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def read(self, connection: socket.socket) -> bytes:
+        """One whole request, which is also remembered."""
+        seen = b""
+        while b"\r\n\r\n" not in seen and (piece := connection.recv(65_536)):
+            seen += piece
+        head, _, body = seen.partition(b"\r\n\r\n")
+        length = 0
+        for line in head.lower().split(b"\r\n"):
+            if line.startswith(b"content-length:"):
+                length = int(line.partition(b":")[2])
+        while len(body) < length and (piece := connection.recv(65_536)):
+            body += piece
+        self.requests.append(head + b"\r\n\r\n" + body)
+        return self.requests[-1]
+
+    def stop(self) -> None:
+        self.over.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _start(self, target: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self.over.is_set():
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._start(self._serve, connection)
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(10)
+            self._behaviour(self, connection)
+
+
+@pytest.fixture(name="serve")
+def _serve() -> Iterator[Callable[[Callable[[Server, socket.socket], None]], Server]]:
+    """Starts servers from behaviours, and ends them with the test."""
+    servers: list[Server] = []
+
+    def start(behaviour: Callable[[Server, socket.socket], None]) -> Server:
+        servers.append(Server(behaviour))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+def _shown(error: BaseException) -> str:
+    """All that printing, logging or a debugger's view of our frames shows of *error*."""
+    pieces = ["".join(traceback.format_exception(error))]
+    seen: list[BaseException] = []
+    todo: list[BaseException | None] = [error]
+    while todo:
+        one = todo.pop()
+        if one is None or one in seen:
+            continue
+        seen.append(one)
+        todo += [one.__cause__, one.__context__]
+        pieces += [str(one), repr(one), repr(vars(one))]
+        pieces += [
+            f"{frame.f_code.co_name}: {name} = {value!r}"
+            for frame, _ in traceback.walk_tb(one.__traceback__)
+            if frame.f_code.co_filename.startswith(_PACKAGE)
+            for name, value in frame.f_locals.items()
+        ]
+    return "\n".join(pieces)
+
+
+@pytest.fixture(name="shown")
+def _shown_fixture() -> Callable[[BaseException], str]:
+    return _shown
+
+
+@pytest.fixture(name="fresh")
+def _fresh(tmp_path: Path) -> Callable[..., str]:
+    """Runs a script in an interpreter of its own, whose warnings are errors; what it printed."""
+
+    def run(script: str, *arguments: str, path: str | None = None, strict: bool = True) -> str:
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PYTHON", "COV_"))
+        }
+        if path:
+            environment["PYTHONPATH"] = path
+        done = subprocess.run(  # noqa: S603  our own script and interpreter
+            [sys.executable, *(["-W", "error"] if strict else []), "-c", script, *arguments],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run

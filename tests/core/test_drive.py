@@ -1,0 +1,305 @@
+import asyncio
+import json
+import threading
+import time
+
+import pytest
+from pydantic import SecretStr
+
+from qwen_rerank import _drive, errors
+from qwen_rerank._endpoint import Endpoint
+from qwen_rerank._values import Answer, Item, Request
+
+_ENDPOINT = Endpoint("http://host.example/x", "host.example", False, SecretStr("sk-x"), None)
+
+
+class Recorder:
+    """A transport that scores every document by the number in its text, or fails in its turn."""
+
+    def __init__(self, *outcomes, seconds=0.0):
+        self.outcomes = list(outcomes)
+        self.calls = []
+        self.inside = self.peak = 0
+        self._lock = threading.Lock()
+        self._seconds = seconds
+
+    def send(self, endpoint, body, deadline, client=None):
+        outcome = self._enter(endpoint, body, deadline, client)
+        time.sleep(self._seconds)
+        return self._leave(outcome, body)
+
+    async def asend(self, endpoint, body, deadline, client=None):
+        outcome = self._enter(endpoint, body, deadline, client)
+        try:
+            await asyncio.sleep(self._seconds)
+        except asyncio.CancelledError:
+            self.inside -= 1
+            raise
+        return self._leave(outcome, body)
+
+    def _enter(self, *call):
+        with self._lock:
+            self.inside += 1
+            self.peak = max(self.peak, self.inside)
+            self.calls.append(call)
+            return self.outcomes.pop(0) if self.outcomes else None
+
+    def _leave(self, outcome, body):
+        with self._lock:
+            self.inside -= 1
+        if isinstance(outcome, Exception):
+            raise outcome
+        asked = json.loads(body)
+        texts = asked.get("input", asked)["documents"]
+        results = [{"index": i, "relevance_score": float(text)} for i, text in enumerate(texts)]
+        flat = {"results": results, "usage": {"total_tokens": len(results)}, "id": texts[0]}
+        return outcome or Answer(200, {}, json.dumps({**flat, "output": flat}).encode())
+
+
+def _requests(*sizes):
+    numbers = iter(range(sum(sizes)))
+    return tuple(
+        Request("m", "q", "rules", tuple(Item(str(next(numbers)), 1, 1) for _ in range(size)))
+        for size in sizes
+    )
+
+
+@pytest.fixture(name="drive", params=["sync", "async"])
+def _drive_fixture(request):
+    """Both colours of `drive`, as one awaitable function."""
+
+    async def drive(requests, transport, **options):
+        seconds = options.pop("seconds", 30.0)
+        line = _drive.Line(
+            _ENDPOINT,
+            options.pop("protocol", "dashscope"),
+            transport,
+            options.pop("client", None),
+            options.pop("gate", None) or _drive.Gate(options.pop("width", 1)),
+            options.pop("max_retries", 0),
+        )
+        deadline = _drive.deadline_in(seconds)
+        if request.param == "async":
+            return await _drive.adrive(requests, line, deadline)
+        return await asyncio.to_thread(_drive.drive, requests, line, deadline)
+
+    return drive
+
+
+@pytest.mark.parametrize("protocol", ["dashscope", "compatible"])
+@pytest.mark.parametrize("width", [1, 2, 8])
+async def test_replies_in_order(drive, protocol, width):
+    """Every request is sent once, and the replies come back in the plan's order."""
+    transport = Recorder()
+
+    replies = await drive(_requests(2, 1, 3), transport, protocol=protocol, width=width)
+
+    assert [reply.scores for reply in replies] == [(0.0, 1.0), (2.0,), (3.0, 4.0, 5.0)]
+    assert [reply.request_id for reply in replies] == ["0", "2", "3"]
+    assert [reply.tokens for reply in replies] == [2, 1, 3]
+    bodies = [json.loads(body) for _, body, _, _ in transport.calls]
+    assert len(bodies) == 3
+    assert all(("input" in body) is (protocol == "dashscope") for body in bodies)
+
+
+async def test_what_is_handed_on(drive):
+    """Each request goes to the line's endpoint and client, with the call's one deadline."""
+    transport, client = Recorder(), object()
+
+    await drive(_requests(1, 1), transport, client=client)
+
+    assert [(call[0], call[3]) for call in transport.calls] == [(_ENDPOINT, client)] * 2
+    assert len({call[2] for call in transport.calls}) == 1
+
+
+@pytest.mark.parametrize("width", [1, 3, 20])
+async def test_as_many_at_once_as_allowed(drive, width):
+    """Requests of one call run at the same time, up to the limit and never over it."""
+    transport = Recorder(seconds=0.05)
+
+    await drive(_requests(*[1] * 10), transport, width=width)
+
+    assert transport.peak == min(width, 10)
+    assert len(transport.calls) == 10
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        (errors.ServiceError("down"), errors.ServiceError),
+        (
+            Answer(401, {}, b'{"code": "InvalidApiKey", "message": "no"}'),
+            errors.AuthenticationError,
+        ),
+        (Answer(200, {}, b"{}"), errors.ReplyError),
+    ],
+)
+async def test_the_first_failure_ends_the_call(drive, failure, kind):
+    """After a failed request no further one is paid for."""
+    transport = Recorder(None, failure)
+
+    with pytest.raises(kind):
+        await drive(_requests(1, 1, 1, 1), transport)
+
+    assert len(transport.calls) == 2
+
+
+async def test_a_failure_among_many_stops_the_rest(drive):
+    """With several at once, what has not been sent when one fails never is."""
+    transport = Recorder(errors.RequestError("no"), seconds=0.05)
+
+    with pytest.raises(errors.RequestError):
+        await drive(_requests(*[1] * 40), transport, width=4)
+    await asyncio.sleep(0.2)
+
+    assert len(transport.calls) <= 8
+
+
+async def test_a_fatal_failure_wakes_a_waiting_request(drive):
+    """A request that waits to try again does not hold up the error of another."""
+    slow = errors.RateLimitError("slow down", retry_after=20.0)
+    transport = Recorder(slow, errors.RequestError("no"), seconds=0.02)
+    start = time.monotonic()
+
+    with pytest.raises(errors.RequestError):
+        await drive(_requests(1, 1), transport, width=2, max_retries=2)
+
+    assert time.monotonic() - start < 5
+
+
+async def test_failures_that_pass_are_repeated(drive):
+    """One bad answer among many costs one more request."""
+    transport = Recorder(Answer(503, {"retry-after-ms": "1"}, b"{}"))
+
+    replies = await drive(_requests(1, 1), transport, max_retries=1)
+
+    assert [reply.scores for reply in replies] == [(0.0,), (1.0,)]
+    assert len(transport.calls) == 3
+
+
+async def test_the_wait_that_was_asked_for_is_on_the_error(drive):
+    """The caller sees what the service asked for."""
+    with pytest.raises(errors.RateLimitError) as caught:
+        await drive(_requests(1), Recorder(Answer(429, {"retry-after": "7"}, b"{}")))
+
+    assert caught.value.retry_after == 7.0
+
+
+async def test_throttling_slows_the_others_down(drive):
+    """When one request is throttled, those still to be sent wait as well."""
+    gate, throttled = _drive.Gate(1), errors.RateLimitError("slow down", retry_after=0.3)
+    transport = Recorder(throttled)
+
+    await drive(_requests(1, 1, 1), transport, gate=gate, max_retries=1)
+
+    assert len(transport.calls) == 4
+    assert gate.quiet() == 0.0
+
+
+async def test_quiet_beyond_the_deadline(drive):
+    """A call that has no time for the pause the service asked for says so."""
+    gate = _drive.Gate(1)
+    gate.hush(60)
+
+    with pytest.raises(errors.RateLimitError, match="pause"):
+        await drive(_requests(1), Recorder(), gate=gate, seconds=5.0)
+
+
+async def test_queueing_counts(drive):
+    """A call that never gets its turn ends at its deadline."""
+    gate = _drive.Gate(1)
+    gate.enter(0)
+
+    with pytest.raises(errors.DeadlineError):
+        await drive(_requests(1), Recorder(), gate=gate, seconds=0.1)
+
+    gate.leave()
+    assert len(await drive(_requests(1), Recorder(), gate=gate)) == 1
+
+
+async def test_failures_name_the_host(drive):
+    """An unreadable answer is blamed on the host that gave it."""
+    with pytest.raises(errors.ReplyError, match=r"host\.example"):
+        await drive(_requests(1), Recorder(Answer(200, {}, b"")))
+
+
+async def test_bugs_are_not_dressed_up(drive):
+    """An error that is not ours comes through as it is."""
+    with pytest.raises(ZeroDivisionError):
+        await drive(_requests(1), Recorder(ZeroDivisionError()))
+
+
+async def test_bugs_among_many(drive):
+    """Also where several requests run."""
+    with pytest.raises((ZeroDivisionError, ExceptionGroup)):
+        await drive(_requests(1, 1, 1), Recorder(ZeroDivisionError()), width=3)
+
+
+async def test_nothing_to_send(drive):
+    """An empty plan sends nothing."""
+    transport = Recorder()
+
+    assert await drive((), transport) == []
+    assert transport.calls == []
+
+
+async def test_a_single_request_needs_no_thread():
+    """One request is sent by the thread that asked."""
+    seen = []
+    line = _drive.Line(_ENDPOINT, "dashscope", Recorder(), None, _drive.Gate(8), 0)
+    line.transport.send = lambda *call: (
+        seen.append(threading.current_thread()),
+        Recorder().send(*call),
+    )[1]
+
+    _drive.drive(_requests(1), line, _drive.deadline_in(5))
+
+    assert seen == [threading.current_thread()]
+
+
+async def test_cancelling_frees_the_gate():
+    """A cancelled call gives back its turn and its place in the queue."""
+    gate, transport = _drive.Gate(2), Recorder(seconds=5)
+    line = _drive.Line(_ENDPOINT, "dashscope", transport, None, gate, 0)
+    call = asyncio.create_task(_drive.adrive(_requests(*[1] * 6), line, _drive.deadline_in(30)))
+    await asyncio.sleep(0.05)
+
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+    assert transport.inside == 0
+    for _ in range(2):
+        gate.enter(0)
+    with pytest.raises(TimeoutError):
+        gate.enter(0)
+
+
+def test_first_come_first_served():
+    """Turns are given in the order in which they were asked for."""
+    gate, order = _drive.Gate(1), []
+    gate.enter(0)
+
+    def wait(number):
+        gate.enter(5)
+        order.append(number)
+        gate.leave()
+
+    threads = [threading.Thread(target=wait, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.02)
+    gate.leave()
+    for thread in threads:
+        thread.join()
+
+    assert order == [0, 1, 2, 3, 4]
+
+
+def test_deadlines_are_on_the_clock_that_only_runs_forward():
+    """A change of the wall clock moves no deadline."""
+    before = time.monotonic()
+
+    deadline = _drive.deadline_in(5)
+
+    assert before + 5 <= deadline <= time.monotonic() + 5

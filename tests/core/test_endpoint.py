@@ -1,0 +1,626 @@
+import pwd
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from qwen_rerank import _endpoint
+
+_KEY = "sk-given-0123456789abcdef"
+_FOUND = "sk-found-0123456789abcdef"
+_NATIVE = "/api/v1/services/rerank/text-rerank/text-rerank"
+_FLAT = "/compatible-api/v1/reranks"
+
+
+def _resolve(api_key=_KEY, **options):
+    return _endpoint.resolve(
+        **{
+            "api_key": None if api_key is None else SecretStr(api_key),
+            "base_url": None,
+            "region": None,
+            "workspace": None,
+            "protocol": "dashscope",
+            "allow_http": False,
+            **options,
+        }
+    )
+
+
+def _key(endpoint):
+    return endpoint.api_key and endpoint.api_key.get_secret_value()
+
+
+def _write(path, text):
+    file = Path(path).expanduser()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, "utf-8")
+
+
+@pytest.fixture(name="found")
+def _found(monkeypatch):
+    """A key in the environment."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", _FOUND)
+
+
+@pytest.fixture(name="loaded")
+def _loaded(monkeypatch):
+    """Stands for a dashscope that somebody else has imported."""
+    module = types.ModuleType("dashscope")
+    module.api_key = None
+    module.base_http_api_url = "https://dashscope.aliyuncs.com/api/v1"
+    monkeypatch.setitem(sys.modules, "dashscope", module)
+    return module
+
+
+# Hosts and regions
+
+
+@pytest.mark.parametrize(
+    ("options", "host"),
+    [
+        ({}, "dashscope.aliyuncs.com"),
+        ({"region": "cn-beijing"}, "dashscope.aliyuncs.com"),
+        ({"region": "ap-southeast-1"}, "dashscope-intl.aliyuncs.com"),
+        ({"region": "cn-hongkong"}, "cn-hongkong.dashscope.aliyuncs.com"),
+        ({"workspace": "ws-1"}, "ws-1.cn-beijing.maas.aliyuncs.com"),
+        *(
+            ({"region": region, "workspace": "llm_X1"}, f"llm_X1.{region}.maas.aliyuncs.com")
+            for region in _endpoint.REGIONS
+        ),
+    ],
+)
+@pytest.mark.parametrize(("protocol", "path"), [("dashscope", _NATIVE), ("compatible", _FLAT)])
+def test_regions(options, host, protocol, path):
+    """Each region has its shared host or the workspace's own, and each host both protocols."""
+    endpoint = _resolve(protocol=protocol, **options)
+
+    assert endpoint.url == f"https://{host}{path}"
+    assert endpoint.host == host
+    assert not endpoint.local
+    assert endpoint.workspace == options.get("workspace")
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "ap-northeast-1"])
+@pytest.mark.parametrize("by", ["option", "environment"])
+def test_regions_without_a_shared_host(monkeypatch, region, by):
+    """A region that would silently be served from another is refused."""
+    if by == "environment":
+        monkeypatch.setenv("DASHSCOPE_REGION", region)
+
+    with pytest.raises(ValueError, match=f"'{region}' has no shared host: pass workspace="):
+        _resolve(region=region if by == "option" else None)
+
+
+@pytest.mark.parametrize("by", ["option", "DASHSCOPE_REGION", "DASHSCOPE_API_REGION", "file"])
+def test_unknown_regions(monkeypatch, by):
+    """An unknown region is refused, wherever it comes from, and the known ones are listed."""
+    if by == "file":
+        _write("~/.dashscope/config.toml", 'region = "mars-1"')
+    elif by != "option":
+        monkeypatch.setenv(by, "mars-1")
+
+    with pytest.raises(ValueError, match=r"'mars-1': use one of cn-beijing, ap-southeast-1, "):
+        _resolve(region="mars-1" if by == "option" else None)
+
+
+def test_region_and_base_url_exclude_each_other():
+    """Two options that say where to send are one too many."""
+    with pytest.raises(ValueError, match="either base_url or region"):
+        _resolve(region="cn-beijing", base_url="https://dashscope.aliyuncs.com")
+
+
+@pytest.mark.parametrize(
+    "workspace",
+    [
+        "a.b",
+        "a/b",
+        "evil.com/",
+        "a@b",
+        "a b",
+        "-a",
+        "_a",
+        "",
+        "a" * 64,
+        "a\n",
+        "\u00e9",
+        "a?b",
+        "a:1",
+    ],
+)
+def test_bad_workspaces(monkeypatch, workspace):
+    """A workspace cannot turn into another host."""
+    monkeypatch.setenv("DASHSCOPE_WORKSPACE", workspace)
+
+    if workspace:
+        with pytest.raises(ValueError, match="workspace must be an id of letters"):
+            _resolve(workspace=workspace)
+        with pytest.raises(ValueError, match="workspace must be an id of letters"):
+            _resolve()
+    else:
+        assert _resolve().workspace is None  # an empty setting is none
+
+
+@pytest.mark.parametrize("name", ["DASHSCOPE_REGION", "DASHSCOPE_API_REGION"])
+def test_region_from_the_environment(monkeypatch, name):
+    """Both majors' names for the region work."""
+    monkeypatch.setenv(name, "ap-southeast-1")
+
+    assert _resolve().host == "dashscope-intl.aliyuncs.com"
+
+
+@pytest.mark.parametrize("name", ["DASHSCOPE_WORKSPACE", "DASHSCOPE_WORKSPACE_ID"])
+def test_workspace_from_the_environment(monkeypatch, name):
+    """Both majors' names for the workspace work."""
+    monkeypatch.setenv(name, "ws-1")
+
+    assert _resolve(region="us-east-1").host == "ws-1.us-east-1.maas.aliyuncs.com"
+
+
+def test_region_and_workspace_from_the_config_file():
+    """The SDK's config file can name both."""
+    _write("~/.dashscope/config.toml", 'region = "eu-central-1"\nworkspace = "ws-9"\ntimeout = 3')
+
+    assert _resolve().host == "ws-9.eu-central-1.maas.aliyuncs.com"
+
+
+# Base URLs: sources
+
+
+def test_precedence_of_base_urls(monkeypatch, loaded):
+    """Option, then DASHSCOPE_BASE_URL, the 1.x name, the config file, the loaded module."""
+    loaded.base_http_api_url = "https://gateway-e.example/api/v1"
+    seen = [_resolve().host]
+    _write("~/.dashscope/config.toml", 'base_url = "https://gateway-d.example/api/v1"')
+    seen.append(_resolve().host)
+    monkeypatch.setenv("DASHSCOPE_HTTP_BASE_URL", "https://gateway-c.example/api/v1")
+    seen.append(_resolve().host)
+    monkeypatch.setenv("DASHSCOPE_BASE_URL", "https://gateway-b.example/api/v1")
+    seen.append(_resolve().host)
+    seen.append(_resolve(base_url="https://gateway-a.example/api/v1").host)
+
+    assert seen == [f"gateway-{letter}.example" for letter in "edcba"]
+
+
+def test_an_asked_for_region_wins_over_a_found_base_url(monkeypatch):
+    """What the caller says counts more than what lies around."""
+    monkeypatch.setenv("DASHSCOPE_BASE_URL", "https://gateway.example/api/v1")
+
+    assert _resolve(region="ap-southeast-1").host == "dashscope-intl.aliyuncs.com"
+
+
+def test_the_modules_default_says_nothing(monkeypatch, loaded):  # noqa: ARG001  is loaded
+    """Dashscope's built-in base URL does not override a region from the environment."""
+    monkeypatch.setenv("DASHSCOPE_REGION", "ap-southeast-1")
+
+    assert _resolve().host == "dashscope-intl.aliyuncs.com"
+
+
+def test_the_modules_base_url_may_name_a_workspace(loaded):
+    """The placeholder that dashscope.set_region leaves is filled in."""
+    loaded.base_http_api_url = "https://{workspace_id}.ap-southeast-1.maas.aliyuncs.com/api/v1"
+
+    assert _resolve(workspace="ws-1").host == "ws-1.ap-southeast-1.maas.aliyuncs.com"
+    with pytest.raises(ValueError, match=r"base_http_api_url needs a workspace: pass workspace="):
+        _resolve()
+
+
+@pytest.mark.parametrize("value", [None, "", 7, b"https://gateway.example"])
+def test_odd_module_settings_are_ignored(loaded, value):
+    """A module-level setting that is no text counts as not set."""
+    loaded.base_http_api_url = loaded.api_key = value
+
+    assert _resolve().host == "dashscope.aliyuncs.com"
+    with pytest.raises(ValueError, match="no API key"):
+        _resolve(None)
+
+
+def test_a_found_base_url_is_checked(monkeypatch):
+    """A bad URL from the environment is refused by the name of its variable."""
+    monkeypatch.setenv("DASHSCOPE_HTTP_BASE_URL", "ftp://files.example")
+
+    with pytest.raises(ValueError, match="the environment variable DASHSCOPE_HTTP_BASE_URL must"):
+        _resolve()
+
+
+# Base URLs: refusals
+
+
+@pytest.mark.parametrize(
+    ("base_url", "said"),
+    [
+        ("https://user:hunter2@dashscope.aliyuncs.com/api/v1", "user name or password"),
+        ("https://hunter2@dashscope.aliyuncs.com/api/v1", "user name or password"),
+        ("https://@dashscope.aliyuncs.com/api/v1", "user name or password"),
+        ("https://dashscope.aliyuncs.com/api/v1?token=hunter2", "no query"),
+        ("https://dashscope.aliyuncs.com/api/v1#hunter2", "no query, fragment"),
+        ("https://dashscope.aliyuncs.com/api/v1?", "no query"),
+        ("https://dashscope.aliyuncs.com/api/v1#", "no query, fragment"),
+        ("https://dashscope.aliyuncs.com/hunter2\\api", "backslash"),
+        ("https://dashscope.aliyuncs.com/api v1/hunter2", "spaces"),
+        ("https://dashscope.aliyuncs.com/api/v1\thunter2", "spaces"),
+        ("https://dashscope.aliyuncs.com/api/v1\r\nx: hunter2", "spaces"),
+        ("https://dashscope.aliyuncs.com/\u00e9hunter2", "spaces"),
+        ("http://dashscope.aliyuncs.com/api/v1/hunter2", "plain http.*allow_http=True"),
+        ("http://gateway.example/hunter2", "plain http"),
+        ("http://10.0.0.1/hunter2", "plain http"),
+        ("http://localhost.evil.example/hunter2", "plain http"),
+        ("http://127.0.0.1.evil.example/hunter2", "plain http"),
+        ("http://0.0.0.0/hunter2", "plain http"),
+        ("https://dashscope.aliyuncs.com/compatible-mode/v1", "chat models but not rerank"),
+        ("https://dashscope.aliyuncs.com/compatible-mode/v1/", "/compatible-api/v1 with protocol="),
+        ("https://dashscope.aliyuncs.com/compatible-mode", "chat models but not rerank"),
+        ("https://gateway.example:8443/compatible-mode/v1", "https://gateway.example:8443/api/v1"),
+        ("ftp://dashscope.aliyuncs.com/hunter2", "must look like https://host/api/v1"),
+        ("file:///etc/hunter2", "must look like"),
+        ("dashscope.aliyuncs.com/api/v1/hunter2", "must look like"),
+        ("//dashscope.aliyuncs.com/hunter2", "must look like"),
+        ("https:///api/v1/hunter2", "must look like"),
+        ("https://", "must look like"),
+        ("https://:443/hunter2", "must look like"),
+        ("hunter2", "must look like"),
+        ("https://dashscope.aliyuncs.com\\.evil.example/hunter2", "must look like"),
+        ("https://dash scope.aliyuncs.com/hunter2", "must look like"),
+        ("https://d\u0430shscope.aliyuncs.com/hunter2", "must look like"),  # a Cyrillic letter
+        ("https://dashscope.aliyuncs.com%2eevil.example/hunter2", "must look like"),
+        ("https://a..b/hunter2", "must look like"),
+        ("https://" + "a" * 64 + ".example/hunter2", "must look like"),
+        ("https://dashscope.aliyuncs.com:99999/hunter2", "is not a URL"),
+        ("https://dashscope.aliyuncs.com:hunter2/", "is not a URL"),
+        ("https://[::1/hunter2", "is not a URL"),
+        ("https://[hunter2]/", "is not a URL"),
+        ("https://evil.example\\@dashscope.aliyuncs.com/hunter2", "user name|must look like"),
+    ],
+)
+def test_refused_base_urls(base_url, said):
+    """A URL that cannot be right is refused; the message says why, and repeats no secret of it."""
+    with pytest.raises(ValueError, match=f"^base_url .*{said}") as caught:
+        _resolve(base_url=base_url)
+
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("base_url", ["http://gateway.example/api/v1", "http://10.0.0.1:8000"])
+def test_allow_http(base_url):
+    """Plain http leaves this machine if the caller says so."""
+    assert _resolve(base_url=base_url, allow_http=True).url.startswith(base_url)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.1:8000", True),
+        ("127.1.2.3", True),
+        ("localhost", True),
+        ("LOCALHOST:80", True),
+        ("[::1]", True),
+        ("[::1]:8000", True),
+        ("127.0.0.1.evil.example", False),
+        ("localhost.evil.example", False),
+        ("10.0.0.1", False),
+        ("[2001:db8::1]", False),
+        ("dashscope.aliyuncs.com", False),
+    ],
+)
+def test_loopback(host, local):
+    """Only this machine's own addresses are local."""
+    endpoint = _resolve(base_url=f"http://{host}/api/v1", allow_http=True)
+
+    assert endpoint.local is local
+    assert endpoint.host == host
+
+
+# The URL below a base
+
+
+@pytest.mark.parametrize(
+    ("base", "native", "flat"),
+    [
+        ("https://h", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
+        ("https://h/", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
+        ("https://h:8443", f"https://h:8443{_NATIVE}", f"https://h:8443{_FLAT}"),
+        ("https://h/api/v1", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
+        ("https://h/api/v1/", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
+        ("https://h/compatible-api/v1", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
+        ("https://h/compatible-api/v1//", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
+        (f"https://h{_NATIVE}", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
+        (f"https://h{_FLAT}", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
+        (f"https://h{_FLAT}/", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
+        ("https://h/gw/api/v1", f"https://h/gw{_NATIVE}", f"https://h/gw{_FLAT}"),
+        (f"https://h/gw{_NATIVE}", f"https://h/gw{_NATIVE}", f"https://h/gw{_FLAT}"),
+        (
+            "https://h/gw",
+            "https://h/gw/services/rerank/text-rerank/text-rerank",
+            "https://h/gw/reranks",
+        ),
+        (
+            "https://h/gw/reranks",
+            "https://h/gw/services/rerank/text-rerank/text-rerank",
+            "https://h/gw/reranks",
+        ),
+        (
+            "https://h/v1/",
+            "https://h/v1/services/rerank/text-rerank/text-rerank",
+            "https://h/v1/reranks",
+        ),
+    ],
+)
+def test_url_below(base, native, flat):
+    """A host, either base, a full URL or a gateway's base all lead to the protocol's URL."""
+    assert _endpoint.url_below(base, "dashscope") == native
+    assert _endpoint.url_below(base, "compatible") == flat
+
+
+# Where keys come from
+
+
+def test_precedence_of_keys(monkeypatch, loaded):
+    """Option, then environment, key file, config file, the loaded module."""
+    loaded.api_key = "sk-module"
+    seen = [_key(_resolve(None))]
+    _write("~/.dashscope/config.toml", 'api_key = "sk-config"')
+    seen.append(_key(_resolve(None)))
+    _write("~/.dashscope/api_key", "sk-file\n")
+    seen.append(_key(_resolve(None)))
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-environment")
+    seen.append(_key(_resolve(None)))
+    seen.append(_key(_resolve("sk-option")))
+
+    assert seen == ["sk-module", "sk-config", "sk-file", "sk-environment", "sk-option"]
+
+
+def test_other_places_for_the_files(monkeypatch, tmp_path):
+    """Both files can be elsewhere, and a missing one is none."""
+    _write(tmp_path / "my key", " sk-elsewhere \n")
+    monkeypatch.setenv("DASHSCOPE_API_KEY_FILE_PATH", str(tmp_path / "my key"))
+    assert _key(_resolve(None)) == "sk-elsewhere"
+
+    monkeypatch.setenv("DASHSCOPE_API_KEY_FILE_PATH", str(tmp_path / "none"))
+    _write(tmp_path / "my.toml", 'api_key = "sk-toml"')
+    monkeypatch.setenv("DASHSCOPE_CONFIG", str(tmp_path / "my.toml"))
+    assert _key(_resolve(None)) == "sk-toml"
+
+
+def test_unreadable_files_are_none(tmp_path):
+    """A folder or binary junk in place of the key file is no key."""
+    (tmp_path / ".dashscope" / "api_key").mkdir(parents=True)
+    with pytest.raises(ValueError, match="no API key"):
+        _resolve(None)
+
+    (tmp_path / ".dashscope" / "api_key").rmdir()
+    (tmp_path / ".dashscope" / "api_key").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="no API key"):
+        _resolve(None)
+
+
+@pytest.mark.parametrize("content", [b'api_key = "sk-secret-in-file', b'api_key = "\xff"'])
+def test_a_broken_config_file(tmp_path, content):
+    """A config file that is no TOML is named, and nothing of it is shown."""
+    (tmp_path / ".dashscope").mkdir()
+    (tmp_path / ".dashscope" / "config.toml").write_bytes(content)
+
+    with pytest.raises(ValueError, match=r"config\.toml is not valid TOML") as caught:
+        _resolve()
+
+    assert "secret" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_config_values_that_are_no_text_are_ignored():
+    """Numbers, tables and empty texts of the config file are nobody's setting."""
+    _write("~/.dashscope/config.toml", 'api_key = 7\nregion = ""\nbase_url = ["x"]\n[workspace]')
+
+    assert _resolve().host == "dashscope.aliyuncs.com"
+    with pytest.raises(ValueError, match="no API key"):
+        _resolve(None)
+
+
+def test_no_home(monkeypatch):
+    """A process without a home folder is told that there is no key, and no more."""
+    monkeypatch.delenv("HOME")
+
+    def nobody(_):
+        raise KeyError("nobody")
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+
+    assert _key(_resolve()) == _KEY
+    with pytest.raises(ValueError, match="no API key"):
+        _resolve(None)
+
+
+@pytest.mark.parametrize("options", [{}, {"region": "ap-southeast-1"}, {"workspace": "ws-1"}])
+def test_no_key_for_an_alibaba_host(options):
+    """Without a key, the error names the variable and the way to try it without one."""
+    with pytest.raises(ValueError, match=r"DASHSCOPE_API_KEY.*emulator"):
+        _resolve(None, **options)
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\n"])
+def test_a_blank_key_is_none(found, blank):  # noqa: ARG001  is set
+    """A key that was left blank is looked for as if it had not been given."""
+    assert _key(_resolve(blank)) == _FOUND
+
+
+def test_key_not_required():
+    """Where another client brings its own key, none is asked for."""
+    assert _resolve(None, key_required=False).api_key is None
+
+
+@pytest.mark.parametrize("where", ["option", "environment", "file"])
+@pytest.mark.parametrize(
+    "key", ["sk-a b", "sk-a\nb", "sk-\u00e9", "sk-a\x00", "sk-\u201cquoted\u201d", "sk-a\x7f"]
+)
+def test_keys_that_no_header_can_carry(monkeypatch, where, key):
+    """A key with a stray character is refused without being shown, wherever it came from."""
+    if where == "environment":
+        key = key.replace("\x00", "\x01")  # no environment holds a NUL
+        monkeypatch.setenv("DASHSCOPE_API_KEY", key)
+    if where == "file":
+        _write("~/.dashscope/api_key", key)
+
+    with pytest.raises(ValueError, match="no HTTP header can carry") as caught:
+        _resolve(key if where == "option" else None)
+
+    assert key not in str(caught.value)
+
+
+def test_a_keys_ends_are_cleaned():
+    """White space around a pasted key is dropped."""
+    assert _key(_resolve(f" {_KEY}\r\n")) == _KEY
+
+
+# Where keys may go
+
+_ALIBABA = [
+    "dashscope.aliyuncs.com",
+    "dashscope-intl.aliyuncs.com",
+    "dashscope-us.aliyuncs.com",
+    "cn-hongkong.dashscope.aliyuncs.com",
+    "ws-1.cn-beijing.maas.aliyuncs.com",
+    "llm_x.eu-central-1.maas.aliyuncs.com",
+    "trial.cn-beijing.maas.aliyuncs.com",
+    "DashScope.AliyunCS.com",
+]
+_OTHERS = [
+    "dashscope.aliyuncs.com.evil.com",
+    "evil-aliyuncs.com",
+    "evildashscope.aliyuncs.com",
+    "dashscope.aliyuncs.com.",
+    "bucket.oss-cn-hangzhou.aliyuncs.com",
+    "dashscope.oss-cn-hangzhou.aliyuncs.com",
+    "dashscope-x.y.aliyuncs.com",
+    "aliyuncs.com",
+    "maas.aliyuncs.com.evil",
+    "x.maas.aliyuncs.com.evil.com",
+    "evilmaas.aliyuncs.com",
+    "x.evilmaas.aliyuncs.com",
+    "dashscope-aliyuncs.com",
+    "dashscopexaliyuncs.com",
+    "a.b.dashscope.aliyuncs.com.co",
+    "gateway.example",
+    "10.0.0.1",
+]
+
+
+@pytest.mark.parametrize("host", _ALIBABA)
+def test_a_found_key_goes_to_alibaba_cloud(found, host):  # noqa: ARG001  is set
+    """A key from the environment is for the service's own hosts."""
+    assert _key(_resolve(None, base_url=f"https://{host}/api/v1")) == _FOUND
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "[::1]:80", "127.9.9.9"])
+def test_a_found_key_goes_to_loopback(found, host):  # noqa: ARG001  is set
+    """And for this machine, where an emulator or a gateway may run."""
+    assert _key(_resolve(None, base_url=f"http://{host}")) == _FOUND
+
+
+@pytest.mark.parametrize("where", ["environment", "file", "config", "module"])
+@pytest.mark.parametrize("host", _OTHERS)
+def test_a_found_key_never_goes_elsewhere(monkeypatch, loaded, where, host):
+    """No other host gets a key that was not passed for it, however much it looks like Alibaba."""
+    if where == "environment":
+        monkeypatch.setenv("DASHSCOPE_API_KEY", _FOUND)
+    elif where == "file":
+        _write("~/.dashscope/api_key", _FOUND)
+    elif where == "config":
+        _write("~/.dashscope/config.toml", f'api_key = "{_FOUND}"')
+    else:
+        loaded.api_key = _FOUND
+
+    endpoint = _resolve(None, base_url=f"https://{host}/api/v1")
+
+    assert endpoint.api_key is None
+    assert "authorization" not in endpoint.headers()
+
+
+@pytest.mark.parametrize("host", _OTHERS)
+def test_a_passed_key_goes_where_it_was_passed_for(host):
+    """An explicit key is sent to the explicit host."""
+    endpoint = _resolve(base_url=f"https://{host}/api/v1")
+
+    assert endpoint.headers()["authorization"] == f"Bearer {_KEY}"
+
+
+@pytest.mark.parametrize("source", ["DASHSCOPE_BASE_URL", "config", "module"])
+def test_a_found_base_url_is_as_suspect_as_any(monkeypatch, loaded, found, source):  # noqa: ARG001
+    """A found key does not follow a found base URL to a foreign host either."""
+    url = "https://gateway.example/api/v1"
+    if source == "config":
+        _write("~/.dashscope/config.toml", f'base_url = "{url}"')
+    elif source == "module":
+        loaded.base_http_api_url = url
+    else:
+        monkeypatch.setenv(source, url)
+
+    assert _resolve(None).api_key is None
+
+
+# What is sent
+
+
+def test_headers():
+    """Every request says what it is, who asks, and that it wants plain bytes."""
+    assert _resolve(workspace="ws-1").headers() == {
+        "content-type": "application/json",
+        "accept-encoding": "identity",
+        "authorization": f"Bearer {_KEY}",
+        "x-dashscope-workspace": "ws-1",
+    }
+
+
+def test_repr_hides_the_key():
+    """Printing an endpoint does not show the key."""
+    assert _KEY not in repr(_resolve())
+
+
+# A client of the caller's
+
+
+def test_borrowed():
+    """An injected client's host is called, and its own key stays its own."""
+    endpoint = _endpoint.borrowed(
+        "http://gateway.example:8000/api/v1/", api_key=None, workspace=None, protocol="dashscope"
+    )
+
+    assert endpoint.url == f"http://gateway.example:8000{_NATIVE}"
+    assert (endpoint.host, endpoint.local, endpoint.api_key) == (
+        "gateway.example:8000",
+        False,
+        None,
+    )
+    assert set(endpoint.headers()) == {"content-type", "accept-encoding"}
+
+
+def test_borrowed_with_a_key_of_ours():
+    """A key passed to us replaces the client's, and so does a workspace."""
+    endpoint = _endpoint.borrowed(
+        "http://127.0.0.1:1", api_key=SecretStr(f"{_KEY}\n"), workspace="w", protocol="compatible"
+    )
+
+    assert endpoint.url == f"http://127.0.0.1:1{_FLAT}"
+    assert endpoint.local
+    assert endpoint.headers()["authorization"] == f"Bearer {_KEY}"
+    assert endpoint.headers()["x-dashscope-workspace"] == "w"
+
+
+def test_borrowed_hides_user_info():
+    """A password in an injected client's URL is not in the host that messages name."""
+    endpoint = _endpoint.borrowed(
+        "https://user:hunter2@gateway.example/api/v1",
+        api_key=None,
+        workspace=None,
+        protocol="dashscope",
+    )
+
+    assert endpoint.host == "gateway.example"
+
+
+@pytest.mark.parametrize("base_url", ["", "/api/v1"])
+def test_borrowed_without_a_host(base_url):
+    """A client that knows no host is refused."""
+    with pytest.raises(ValueError, match="the injected client has no base URL"):
+        _endpoint.borrowed(base_url, api_key=None, workspace=None, protocol="dashscope")

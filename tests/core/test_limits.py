@@ -1,0 +1,82 @@
+import dataclasses
+import re
+
+import pytest
+
+from qwen_rerank._limits import LIMITS, UNKNOWN_MODEL, Limit, limits_for
+from qwen_rerank.emulator._limits import DOCUMENT_CHARACTERS, MODELS
+
+_ROWS = {**LIMITS, "any other name": UNKNOWN_MODEL}
+_NUMBERS = ("documents", "item_tokens", "request_tokens", "item_characters")
+
+
+@pytest.mark.parametrize("name", _ROWS)
+@pytest.mark.parametrize("number", _NUMBERS)
+def test_every_number_has_a_source_and_a_date(name, number):
+    """Each limit says where it was read or seen, and when."""
+    limit = getattr(_ROWS[name], number)
+
+    assert isinstance(limit, Limit)
+    assert limit.value > 0
+    assert limit.source.strip()
+    assert re.search(r"202\d", limit.date)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_known_models_have_their_own_row(name):
+    """A name in the table gets its row."""
+    assert LIMITS[name] is limits_for(name)
+
+
+@pytest.mark.parametrize("name", ["qwen9-rerank", "", "QWEN3-RERANK", "gte-rerank"])
+def test_unknown_models_get_the_conservative_row(name):
+    """Any other name is planned for as the strictest model."""
+    assert UNKNOWN_MODEL is limits_for(name)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize("number", _NUMBERS)
+def test_the_conservative_row_is_the_strictest(name, number):
+    """Nothing that fits the row for unknown names is refused by a known model."""
+    assert getattr(UNKNOWN_MODEL, number).value <= getattr(LIMITS[name], number).value
+    assert UNKNOWN_MODEL.share <= LIMITS[name].share
+
+
+@pytest.mark.parametrize("row", _ROWS.values(), ids=_ROWS)
+def test_nothing_is_planned_to_the_brim(row):
+    """Our own count may be a little too small without a refusal."""
+    assert 0.5 < row.share < 1
+    assert row.planned_item_tokens < row.item_tokens.value
+    assert row.planned_request_tokens < row.request_tokens.value
+    assert row.planned_item_tokens < row.planned_request_tokens
+
+
+def test_another_tokenizer_gets_a_wider_margin():
+    """gte-rerank-v2 counts with another vocabulary and is planned at three quarters."""
+    row = limits_for("gte-rerank-v2")
+
+    assert (row.planned_item_tokens, row.planned_request_tokens) == (3_000, 22_500)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_two_readings_of_the_same_pages_agree(name):
+    """The client's table and the emulator's own say the same."""
+    ours, theirs = LIMITS[name], MODELS[name]
+
+    assert (theirs.documents.value, theirs.item_tokens.value, theirs.request_tokens.value) == (
+        ours.documents.value,
+        ours.item_tokens.value,
+        ours.request_tokens.value,
+    )
+    assert DOCUMENT_CHARACTERS.value == ours.item_characters.value
+
+
+def test_both_tables_have_the_same_models():
+    """No model is known to one side only."""
+    assert set(MODELS) == set(LIMITS)
+
+
+def test_rows_are_frozen():
+    """A limit cannot be changed by accident."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        UNKNOWN_MODEL.share = 1.0

@@ -1,0 +1,202 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwen_rerank._merge import merge
+from qwen_rerank._values import Item, Job, Place, Prepared, Usage
+
+_PREPARED = Prepared(Item("q", 1, 1), Item("", 0, 0), ())
+_SCORE = st.one_of(st.sampled_from([0.0, -0.0, 0.5, 1.0]), st.floats(-2, 2))
+
+
+@st.composite
+def _calls(draw):
+    """A job whose documents are scored, equal to another, or never asked about."""
+    size = draw(st.integers(0, 12))
+    asked = draw(st.lists(st.integers(-1, 5), min_size=size, max_size=size))  # -1: never
+    items = tuple(
+        _item(f"t{name}", *(i for i in range(size) if asked[i] == name))
+        for name in dict.fromkeys(name for name in asked if name >= 0)
+    )
+    scores = draw(st.lists(_SCORE, min_size=len(items), max_size=len(items)))
+    return tuple(f"t{name}" for name in asked), items, scores
+
+
+def _job(documents, **options):
+    return Job("m", "q", tuple(documents), **options)
+
+
+def _item(text, *positions, window=None):
+    return Item(text, 1, len(text), tuple(Place(position, window) for position in positions))
+
+
+def _ask(job, items, scores):
+    """Merges *scores* of *items*."""
+    return merge(job, _PREPARED, zip(items, scores, strict=True), Usage(), ())
+
+
+def _scored(*scores, **options):
+    """The ranking of documents with these scores; None is for one that was never asked about."""
+    items = tuple(_item(str(i), i) for i, score in enumerate(scores) if score is not None)
+    return _ask(
+        _job(map(str, range(len(scores))), **options), items, [s for s in scores if s is not None]
+    )
+
+
+def _indices(ranking):
+    return [hit.index for hit in ranking]
+
+
+@given(_calls())
+def test_permutation(call):
+    """Without top_n and threshold every document comes back once, as it was given."""
+    documents, items, scores = call
+
+    ranking = _ask(_job(documents), items, scores)
+
+    assert list(range(len(documents))) == sorted(_indices(ranking))
+    assert all(hit.document is documents[hit.index] for hit in ranking)
+
+
+@given(_calls())
+def test_sorted(call):
+    """Scores never rise, equal ones keep the input's order, and the unscored come last."""
+    documents, items, scores = call
+
+    ranking = _ask(_job(documents), items, scores)
+
+    keys = [(hit.score is None, -(hit.score or 0.0), hit.index) for hit in ranking]
+    assert sorted(keys) == keys
+
+
+@given(_calls())
+def test_scores_are_those_of_the_service(call):
+    """Every document has the score of its text, equal texts the same, and no number is made up."""
+    documents, items, scores = call
+
+    ranking = _ask(_job(documents), items, scores)
+
+    known = {
+        place.position: score
+        for item, score in zip(items, scores, strict=True)
+        for place in item.places
+    }
+    assert all(hit.score == known.get(hit.index) for hit in ranking)
+
+
+@given(_calls(), st.randoms())
+def test_any_order_of_scores_gives_the_same_ranking(call, chance):
+    """It does not matter from which request, or from the cache, a score came first."""
+    documents, items, scores = call
+    pairs = list(zip(items, scores, strict=True))
+    chance.shuffle(pairs)
+
+    assert merge(_job(documents), _PREPARED, pairs, Usage(), ()).hits == (
+        _ask(_job(documents), items, scores).hits
+    )
+
+
+@given(_calls(), st.integers(1, 15))
+def test_top_n_is_a_prefix(call, top_n):
+    """The best n are the head of the whole ranking."""
+    documents, items, scores = call
+
+    assert _ask(_job(documents), items, scores).hits[:top_n] == (
+        _ask(_job(documents, top_n=top_n), items, scores).hits
+    )
+
+
+@given(_calls(), _SCORE)
+def test_threshold(call, threshold):
+    """A threshold keeps exactly the scored documents that reach it, in the same order."""
+    documents, items, scores = call
+
+    whole = _ask(_job(documents), items, scores)
+
+    kept = tuple(hit for hit in whole if hit.score is not None and hit.score >= threshold)
+    assert kept == _ask(_job(documents, score_threshold=threshold), items, scores).hits
+
+
+def test_ties_keep_input_order():
+    """Equal scores do not shuffle the first stage's order."""
+    assert _indices(_scored(0.5, 0.9, 0.5, 0.5)) == [1, 0, 2, 3]
+
+
+def test_zeros_are_equal():
+    """Minus zero is no worse than zero."""
+    assert _indices(_scored(-0.0, 0.0, -0.0)) == [0, 1, 2]
+
+
+def test_unscored_come_last_in_input_order():
+    """Blank documents stand behind all others, as they came."""
+    ranking = _scored(None, 0.1, None, 0.9, None)
+
+    assert _indices(ranking) == [3, 1, 0, 2, 4]
+    assert [hit.score for hit in ranking] == [0.9, 0.1, None, None, None]
+
+
+def test_negative_scores_beat_none():
+    """A document with a bad score still stands before one without."""
+    assert _indices(_scored(None, -5.0)) == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "kept"),
+    [(None, [0, 1, 2, 3]), (0.0, [0, 1]), (0.5, [0]), (0.50001, []), (-1.0, [0, 1, 2])],
+)
+def test_threshold_values(threshold, kept):
+    """0.0 is a real threshold, equality is enough, and what has no score reaches none."""
+    assert kept == _indices(_scored(0.5, 0.0, -0.5, None, score_threshold=threshold))
+
+
+def test_threshold_before_top_n():
+    """top_n counts only what reached the threshold."""
+    assert _indices(_scored(0.1, 0.2, 0.9, None, score_threshold=0.5, top_n=2)) == [2]
+
+
+def test_top_n_may_reach_the_unscored():
+    """top_n counts unscored documents like any other."""
+    assert _indices(_scored(None, 0.2, None, top_n=2)) == [1, 0]
+
+
+def test_extremes():
+    """The largest and smallest floats sort like any other."""
+    assert _indices(_scored(-1.7e308, 1.7e308, math.ulp(0.0))) == [1, 2, 0]
+
+
+def test_facts():
+    """Usage, ids and what was cut are handed on."""
+    prepared = Prepared(Item("q", 1, 1), Item("", 0, 0), (), (1,), query_truncated=True)
+
+    ranking = merge(_job("abc"), prepared, [(_item("a", 0), 0.1)], Usage(3, 15, 2), ("r1", "r3"))
+
+    assert ranking.model == "m"
+    assert Usage(3, 15, 2) == ranking.usage
+    assert ranking.request_ids == ("r1", "r3")
+    assert ranking.truncated == (1,)
+    assert ranking.query_truncated
+    assert ranking.degraded is None
+
+
+def test_nothing_scored():
+    """Without scores all documents come back, without numbers."""
+    ranking = _ask(_job([" ", ""]), (), ())
+
+    assert [(hit.index, hit.score) for hit in ranking] == [(0, None), (1, None)]
+
+
+@given(st.permutations([(0, 0.2), (10, 0.9), (20, 0.9), (30, 0.1)]))
+def test_a_document_is_as_good_as_its_best_window(windows):
+    """Of overlapping windows the best counts, of equal ones the first, whatever comes in first."""
+    scored = [
+        (_item(f"w{start}", 1, window=(start, start + 15)), score) for start, score in windows
+    ]
+
+    ranking = merge(_job("ab"), _PREPARED, [*scored, (_item("a", 0), 0.5)], Usage(), ())
+
+    assert [(hit.index, hit.score, hit.window) for hit in ranking] == [
+        (1, 0.9, (10, 25)),
+        (0, 0.5, None),
+    ]

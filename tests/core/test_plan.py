@@ -1,0 +1,250 @@
+import functools
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from qwen_rerank._limits import LIMITS, Limit
+from qwen_rerank._plan import fits, plan
+from qwen_rerank._values import Item, Job, Prepared
+
+_ROW = LIMITS["qwen3-rerank"]
+_JOB = Job("qwen3-rerank", "q", ())
+
+
+def _limits(documents=5, request=100, item=1_000, characters=300_000):
+    # Half of each token limit is planned for, so that the planned numbers are those given here.
+    return replace(
+        _ROW,
+        documents=Limit(documents, "", ""),
+        item_tokens=Limit(2 * item, "", ""),
+        request_tokens=Limit(2 * request, "", ""),
+        item_characters=Limit(characters, "", ""),
+        share=0.5,
+    )
+
+
+def _prepared(lengths, query=0, instruct=0, sizes=None):
+    return Prepared(
+        Item("q", query, 3),
+        Item("i", instruct, 3),
+        tuple(
+            Item(f"text {i}", tokens, sizes[i] if sizes else 8) for i, tokens in enumerate(lengths)
+        ),
+    )
+
+
+def _requests(prepared, limits, job=_JOB):
+    return plan(job, prepared, limits, limits.documents.value)
+
+
+def _fits(prepared, limits):
+    return fits(prepared, limits, limits.documents.value)
+
+
+def _cost(request, prepared):
+    per_document = prepared.query.tokens + prepared.instruct.tokens
+    return sum(item.tokens + per_document for item in request.items)
+
+
+def _fewest(lengths, per_document, limits):
+    """The fewest order-preserving requests, by trying every last request."""
+    most, budget = limits.documents.value, limits.planned_request_tokens
+
+    @functools.cache
+    def best(end):
+        if end == 0:
+            return 0
+        return 1 + min(
+            best(start)
+            for start in range(end - 1, -1, -1)
+            if end - start == 1
+            or (
+                end - start <= most
+                and sum(lengths[start:end]) + (end - start) * per_document <= budget
+            )
+        )
+
+    return best(len(lengths))
+
+
+_LENGTHS = st.lists(st.integers(1, 120), max_size=14)
+_CASE = {
+    "lengths": _LENGTHS,
+    "query": st.integers(0, 20),
+    "instruct": st.integers(0, 20),
+    "limits": st.builds(_limits, st.integers(1, 6), st.integers(20, 150)),
+}
+
+
+@given(**_CASE)
+def test_every_item_once_and_in_order(lengths, query, instruct, limits):
+    """Each item is in exactly one request, and the order is kept."""
+    prepared = _prepared(lengths, query, instruct)
+
+    requests = _requests(prepared, limits)
+
+    assert prepared.items == tuple(item for request in requests for item in request.items)
+    assert all(request.items for request in requests)
+
+
+@given(**_CASE)
+def test_no_request_is_too_large(lengths, query, instruct, limits):
+    """No request is over a limit, unless a single item is on its own."""
+    prepared = _prepared(lengths, query, instruct)
+
+    for request in _requests(prepared, limits):
+        assert len(request.items) <= limits.documents.value
+        assert _cost(request, prepared) <= limits.planned_request_tokens or len(request.items) == 1
+
+
+@given(**_CASE)
+def test_no_more_requests_than_needed(lengths, query, instruct, limits):
+    """There is no way to keep the order with fewer requests."""
+    requests = _requests(_prepared(lengths, query, instruct), limits)
+
+    assert _fewest(lengths, query + instruct, limits) == len(requests)
+
+
+@given(st.integers(0, 600), st.integers(1, 500))
+def test_filled_evenly(items, most):
+    """Where tokens do not matter, no request carries more documents than an even share."""
+    requests = _requests(_prepared([1] * items), _limits(most, 10**9))
+
+    assert -(-items // most) == len(requests)
+    if requests:
+        assert max(len(request.items) for request in requests) == -(-items // len(requests))
+
+
+@pytest.mark.parametrize(
+    ("items", "sizes"),
+    [
+        (0, []),
+        (1, [1]),
+        (500, [500]),
+        (501, [251, 250]),
+        (999, [500, 499]),
+        (1_001, [334, 334, 333]),
+        (10_000, [500] * 20),
+    ],
+)
+def test_sizes_for_qwen3(items, sizes):
+    """Short documents are split by the documented 500, evenly."""
+    requests = _requests(_prepared([1] * items), _ROW)
+
+    assert sizes == [len(request.items) for request in requests]
+
+
+def test_the_last_request_is_no_leftover():
+    """Ten thousand and one documents make twenty-one requests of nearly one size."""
+    requests = _requests(_prepared([1] * 10_001), _ROW)
+
+    sizes = [len(request.items) for request in requests]
+    assert len(sizes) == 21
+    assert max(sizes) - min(sizes) <= 21
+
+
+def test_ten_thousand_long_items():
+    """A list that is split by tokens is planned as well as one split by count."""
+    lengths = [3_000 + i % 800 for i in range(10_000)]
+
+    prepared = _prepared(lengths, query=100)
+    requests = _requests(prepared, _ROW)
+
+    costs = [_cost(request, prepared) for request in requests]
+    assert sum(len(request.items) for request in requests) == 10_000
+    assert max(costs) <= _ROW.planned_request_tokens
+    assert len(requests) <= sum(costs) / (_ROW.planned_request_tokens - 4_000) + 1
+
+
+def test_the_query_is_charged_once_per_document():
+    """The documented formula: query tokens x documents + tokens of the documents."""
+    sizes = [
+        len(request.items)
+        for request in _requests(_prepared([10] * 4, query=40), _limits(request=100))
+    ]
+
+    assert sizes == [2, 2]
+
+
+def test_an_instruct_is_charged_like_the_query():
+    """The service bills an instruction once per document, so it is planned that way."""
+    assert len(_requests(_prepared([10] * 4, 20, 20), _limits(request=100))) == 2
+
+
+def test_an_item_that_is_too_large_alone_gets_a_request():
+    """Nothing is left out by planning: the service decides."""
+    requests = _requests(_prepared([10, 500, 10]), _limits(request=100))
+
+    assert [len(request.items) for request in requests] == [1, 1, 1]
+
+
+def test_requests_carry_the_call():
+    """A request has the job's model and instruction, and the query as prepared."""
+    job = Job("m", "the query as given", (), instruct="rules")
+
+    (request,) = _requests(_prepared([1]), _limits(), job)
+
+    assert (request.model, request.query, request.instruct) == ("m", "q", "rules")
+
+
+@given(st.lists(st.integers(1, 12), max_size=30), st.integers(1, 4))
+def test_bytes_are_a_limit_too(megabytes, width):
+    """No body grows over the gateway's limit, whatever the tokens say."""
+    prepared = _prepared([1] * len(megabytes), sizes=[size * 2**20 for size in megabytes])
+
+    requests = plan(_JOB, prepared, _ROW, width)
+
+    assert prepared.items == tuple(item for request in requests for item in request.items)
+    for request in requests:
+        assert sum(item.size for item in request.items) < 16 * 2**20
+        assert len(request.items) <= width
+
+
+def test_a_smaller_width():
+    """Requests can be made smaller than the model's limit, evenly."""
+    requests = plan(_JOB, _prepared([1] * 10), _ROW, 4)
+
+    assert [len(request.items) for request in requests] == [4, 4, 2] or (
+        max(len(request.items) for request in requests) == 4
+    )
+    assert len(requests) == 3
+
+
+def test_nothing_to_ask():
+    """No items, no requests."""
+    assert _requests(_prepared([]), _limits()) == ()
+
+
+@given(**_CASE)
+def test_bounds_that_fit_need_no_counting(lengths, query, instruct, limits):
+    """If bounds fit, the true counts, which are smaller, need as many requests."""
+    assume(_fits(_prepared(lengths, query, instruct), limits))
+
+    smaller = _prepared([tokens // 2 for tokens in lengths], query // 2, instruct // 2)
+
+    assert _fits(smaller, limits)
+    assert len(_requests(smaller, limits)) == len(
+        _requests(_prepared(lengths, query, instruct), limits)
+    )
+
+
+@pytest.mark.parametrize(
+    ("prepared", "limits", "answer"),
+    [
+        (_prepared([]), _limits(), True),
+        (_prepared([10] * 5), _limits(), True),
+        (_prepared([10] * 6), _limits(), True),  # two requests, but by count alone
+        (_prepared([30] * 5), _limits(), False),  # two requests because of the tokens
+        (_prepared([10] * 5, query=20), _limits(), False),
+        (_prepared([11]), _limits(item=10), False),
+        (_prepared([10]), _limits(item=10), True),
+        (_prepared([1], query=11), _limits(item=10), False),
+        (_prepared([1]), _limits(characters=5), False),  # "text 0" has six
+        (_prepared([1]), _limits(characters=6), True),
+    ],
+)
+def test_fits(prepared, limits, answer):
+    """Counting is skipped only where it cannot change anything."""
+    assert answer is _fits(prepared, limits)

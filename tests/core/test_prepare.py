@@ -1,0 +1,283 @@
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwen_rerank import _tokens
+from qwen_rerank._limits import LIMITS, Limit
+from qwen_rerank._prepare import measure, prepare
+from qwen_rerank._values import Job, Place
+from qwen_rerank.errors import RequestError
+
+_LIMITS = LIMITS["qwen3-rerank"]
+
+# Surrogates come often, alone and in pairs, and so do blanks and equal texts.
+_DOCUMENT = st.one_of(
+    st.text(alphabet=st.characters(exclude_categories=())),
+    st.text(alphabet="ab \n\ud83d\ude00\ud800\udfff\U0001f600\ufeff"),
+    st.sampled_from(["", " ", "\t\r\n", "\u3000", "\u2028", "same", "same"]),
+)
+_DOCUMENTS = st.lists(_DOCUMENT, max_size=12)
+
+
+class OneTokenPerCharacter:
+    """A tokenizer whose arithmetic can be done in one's head."""
+
+    def count(self, text):
+        return len(text)
+
+    def head(self, text, most):
+        return min(most, len(text))
+
+    def windows(self, text, most, characters):
+        step = min(most, characters)
+        return [(at, min(at + step, len(text))) for at in range(0, len(text), step)]
+
+
+def _positions(item):
+    return [place.position for place in item.places]
+
+
+def _job(*documents, query="q", **options):
+    return Job("qwen3-rerank", query, documents, **options)
+
+
+def _limits(tokens=10, characters=300_000):
+    # Half of the token limit is planned for.
+    return replace(
+        _LIMITS,
+        item_tokens=Limit(2 * tokens, "", ""),
+        item_characters=Limit(characters, "", ""),
+        share=0.5,
+    )
+
+
+def _measured(*documents, query="q", long_documents="truncate", **limits):
+    prepared = prepare(_job(*documents, query=query))
+    return measure(prepared, _limits(**limits), OneTokenPerCharacter(), long_documents)
+
+
+@given(_DOCUMENTS)
+def test_conservation(documents):
+    """Every document that is not blank is asked about exactly once, and no blank one ever."""
+    prepared = prepare(_job(*documents))
+
+    places = [place for item in prepared.items for place in _positions(item)]
+    assert [i for i, text in enumerate(documents) if text.strip()] == sorted(places)
+
+
+@given(_DOCUMENTS)
+def test_equal_texts_are_one_item(documents):
+    """No text is sent twice, and items stand in the order of their first document."""
+    prepared = prepare(_job(*documents))
+
+    texts = [item.text for item in prepared.items]
+    firsts = [_positions(item)[0] for item in prepared.items]
+    assert len(texts) == len(set(texts))
+    assert sorted(firsts) == firsts
+    for item in prepared.items:
+        assert sorted(_positions(item)) == _positions(item)
+    assert prepared.truncated == ()
+
+
+@given(_DOCUMENT, _DOCUMENTS)
+def test_everything_can_be_sent(query, documents):
+    """What will be sent always encodes to UTF-8."""
+    prepared = prepare(_job(*documents, query=query))
+
+    for item in (prepared.query, *prepared.items):
+        item.text.encode()
+
+
+@given(_DOCUMENTS)
+def test_clean_texts_are_sent_as_they_are(documents):
+    """A text that UTF-8 can carry is not touched: neither stripped nor normalised."""
+    prepared = prepare(_job(*documents))
+
+    for item in prepared.items:
+        for place in _positions(item):
+            if not re.search(r"[\ud800-\udfff]", documents[place]):
+                assert documents[place] == item.text
+
+
+@given(_DOCUMENTS)
+def test_input_untouched(documents):
+    """The caller's list is the same afterwards."""
+    before = list(documents)
+    job = _job(*documents)
+
+    prepare(job)
+
+    assert before == documents
+    assert tuple(before) == job.documents
+
+
+@given(_DOCUMENTS)
+def test_lengths_are_bounds(documents):
+    """The lengths that come out of this room are never too small."""
+    for item in prepare(_job(*documents)).items:
+        assert _tokens.bound(item.text) == item.tokens
+
+
+@pytest.mark.parametrize(
+    ("given_text", "sent"),
+    [
+        ("a\ud83d\ude00b", "a\ufffd\ufffdb"),
+        ("\ud800", "\ufffd"),
+        ("\ude00\ud83d", "\ufffd\ufffd"),
+        ("\ud83da\ude00", "\ufffda\ufffd"),
+        ("\ufeff\ud800", "\ufeff\ufffd"),
+        ("\ufffe\ud800", "\ufffe\ufffd"),
+        ("\x00\ud800\U0001f600", "\x00\ufffd\U0001f600"),
+    ],
+)
+def test_surrogates(given_text, sent):
+    """Surrogates are replaced one by one, so that offsets stay true; the rest stays."""
+    prepared = prepare(_job(given_text, query=given_text))
+
+    assert sent == prepared.items[0].text
+    assert sent == prepared.query.text
+
+
+def test_texts_that_become_equal_share_an_item():
+    """Two texts that differ only in what cannot be sent are sent once."""
+    prepared = prepare(_job("\ud83d", "\ufffd"))
+
+    assert [_positions(item) for item in prepared.items] == [[0, 1]]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n\t\r\f\v", "\u00a0", "\u3000", "\u2029", "\x1c"])
+def test_blank(blank):
+    """Whatever Python calls white space is blank."""
+    assert prepare(_job(blank)).items == ()
+
+
+@pytest.mark.parametrize("text", ["\x00", "\u200b", "\ufeff", "\ud800", "."])
+def test_not_blank(text):
+    """A text of invisible characters is still a text."""
+    assert len(prepare(_job(text)).items) == 1
+
+
+def test_instruct_is_bounded():
+    """The instruction's length is known too, also where it cannot be sent as it is."""
+    assert prepare(_job("a")).instruct.tokens == 0
+    assert prepare(_job("a", instruct="rules")).instruct.tokens == 5
+    assert prepare(_job("a", instruct="\ud800")).instruct.tokens == 3
+
+
+def test_measure_counts():
+    """Counts take the place of bounds."""
+    measured = _measured("\u4e2d\u6587", query="\u4e2d")
+
+    assert measured.items[0].tokens == 2
+    assert measured.query.tokens == 1
+
+
+def test_measure_counts_the_instruct_as_well():
+    """An instruction is charged at its count and not at its bytes."""
+    prepared = prepare(_job("a", instruct="\u4e2d\u6587"))
+
+    measured = measure(prepared, _limits(), OneTokenPerCharacter(), "truncate")
+
+    assert measured.instruct.tokens == 2
+
+
+def test_measure_cuts_by_tokens():
+    """A text over the planned tokens is cut to them, and its position is reported."""
+    measured = _measured("a" * 9, "b" * 10, "c" * 11)
+
+    assert [(item.text, item.tokens) for item in measured.items] == [
+        ("a" * 9, 9),
+        ("b" * 10, 10),
+        ("c" * 10, 10),
+    ]
+    assert measured.truncated == (2,)
+
+
+def test_measure_cuts_by_characters():
+    """A text over the service's length in characters is cut to it, and reported."""
+    measured = _measured("a" * 5, "b" * 6, characters=5)
+
+    assert [item.text for item in measured.items] == ["aaaaa", "bbbbb"]
+    assert measured.truncated == (1,)
+
+
+def test_measure_cuts_the_query():
+    """An over-long query is cut like a document."""
+    measured = _measured("a", query="q" * 11)
+
+    assert (measured.query.text, measured.query.tokens) == ("q" * 10, 10)
+    assert measured.query_truncated
+
+
+def test_texts_that_become_equal_by_cutting_share_an_item():
+    """What is equal as sent is sent once."""
+    measured = _measured("a" * 11, "a" * 12, "a" * 10)
+
+    assert [_positions(item) for item in measured.items] == [[0, 1, 2]]
+    assert measured.truncated == (0, 1)
+
+
+def test_split():
+    """An over-long text becomes windows that know where they stand; nothing counts as cut."""
+    measured = _measured("short", "abcdefghijkl", long_documents="split")
+
+    assert [(item.text, item.places) for item in measured.items] == [
+        ("short", (Place(0),)),
+        ("abcdefghij", (Place(1, (0, 10)),)),
+        ("kl", (Place(1, (10, 12)),)),
+    ]
+    assert measured.truncated == ()
+
+
+def test_split_drops_blank_windows():
+    """A window of nothing but blanks would fail the whole request."""
+    measured = _measured("a" * 10 + " " * 10 + "b", long_documents="split")
+
+    assert [item.text for item in measured.items] == ["a" * 10, "b"]
+
+
+def test_refusing_names_the_positions():
+    """With long_documents="error" nothing is sent, and the message says which are too long."""
+    with pytest.raises(RequestError, match="document 1, 2 exceeds the 10 tokens") as caught:
+        _measured("a", "b" * 11, "b" * 11, long_documents="error")
+    with pytest.raises(RequestError, match="the query exceeds"):
+        _measured("a", query="q" * 11, long_documents="error")
+
+    assert "truncate" in caught.value.hint
+    assert len(_measured("a", long_documents="error").items) == 1
+
+
+@pytest.mark.parametrize("limits", [{"tokens": 10}, {"characters": 10}])
+def test_a_cut_never_leaves_a_blank(limits):
+    """A text with a long blank head is not cut to a blank one, which would fail the request."""
+    measured = _measured(" " * 50 + "word", **limits)
+
+    assert all(item.text.strip() for item in measured.items)
+
+
+@given(_DOCUMENTS, st.integers(1, 6), st.sampled_from(["truncate", "split"]))
+def test_measure_keeps_every_position(documents, tokens, long_documents):
+    """Measuring loses no document, and makes every text fit."""
+    prepared = prepare(_job(*documents))
+
+    measured = measure(prepared, _limits(tokens), OneTokenPerCharacter(), long_documents)
+
+    before, after = (
+        {place.position for item in each.items for place in item.places}
+        for each in (prepared, measured)
+    )
+    assert before == after
+    assert all(item.tokens <= tokens for item in measured.items)
+    assert len({item.text for item in measured.items}) == len(measured.items)
+    for item in measured.items:
+        for position, window in item.places:
+            if window:
+                assert prepared_text(prepared, position)[slice(*window)] == item.text
+
+
+def prepared_text(prepared, position):
+    """The text that was prepared for the document at *position*."""
+    return next(item.text for item in prepared.items if Place(position) in item.places)

@@ -1,0 +1,133 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwen_rerank._recall import recall, remember
+from qwen_rerank._values import Item, Job, Place, Prepared
+
+_JOB = Job("model", "query", ("a", "b", "c"))
+
+
+def _prepared(*texts, query="query"):
+    items = (Item(text, 1, 1, (Place(at),)) for at, text in enumerate(texts))
+    return Prepared(Item(query, 1, 1), Item("", 0, 0), tuple(items))
+
+
+def _scored(prepared, *scores):
+    return list(zip(prepared.items, scores, strict=True))
+
+
+class Broken(dict):
+    """A cache whose disk is full, or whose server is gone."""
+
+    def __init__(self, *broken):
+        super().__init__()
+        self.broken = broken
+
+    def __getitem__(self, key):
+        if "read" in self.broken:
+            raise OSError("disk on fire")
+        return super().__getitem__(key)
+
+    def __setitem__(self, key, value):
+        if "write" in self.broken:
+            raise OSError("disk full")
+        super().__setitem__(key, value)
+
+
+def test_an_empty_cache_knows_nothing():
+    """Everything is asked for the first time."""
+    prepared = _prepared("a", "b")
+
+    assert recall(_JOB, prepared, "here", {}) == ((), prepared)
+
+
+def test_what_is_remembered_is_recalled():
+    """A known score is not asked for again; the rest is, in order."""
+    prepared, cache = _prepared("a", "b", "c"), {}
+    remember(_JOB, prepared, _scored(_prepared("b"), 0.5), "here", cache)
+
+    known, unknown = recall(_JOB, prepared, "here", cache)
+
+    assert known == ((prepared.items[1], 0.5),)
+    assert unknown.items == (prepared.items[0], prepared.items[2])
+
+
+@given(st.lists(st.text(), unique=True, max_size=5), st.data())
+def test_known_and_unknown_are_all(texts, data):
+    """Nothing is lost between what is known and what is asked."""
+    prepared, cache = _prepared(*texts), {}
+    kept = data.draw(st.lists(st.sampled_from(prepared.items), unique=True)) if texts else []
+    remember(_JOB, prepared, [(item, 0.25) for item in kept], "here", cache)
+
+    known, unknown = recall(_JOB, prepared, "here", cache)
+
+    assert {item.text for item, _ in known} == {item.text for item in kept}
+    assert {item.text for item, _ in known}.isdisjoint(item.text for item in unknown.items)
+    assert len(known) + len(unknown.items) == len(texts)
+
+
+@pytest.mark.parametrize(
+    ("job", "query", "place"),
+    [
+        (Job("other", "query", ()), "query", "here"),
+        (Job("model", "query", (), instruct="rules"), "query", "here"),
+        (_JOB, "another query", "here"),
+        (_JOB, "query", "there"),
+    ],
+)
+def test_a_score_is_for_its_own_question(job, query, place):
+    """Another model, instruct, query or place asks anew."""
+    cache = {}
+    remember(_JOB, _prepared("a"), _scored(_prepared("a"), 0.5), "here", cache)
+
+    known, _ = recall(job, _prepared("a", query=query), place, cache)
+
+    assert known == ()
+
+
+def test_keys_do_not_run_together():
+    """Moving letters from the query to the instruct makes another key."""
+    cache = {}
+    one, two = Job("m", "", (), instruct="ab"), Job("m", "", (), instruct="a")
+    remember(one, _prepared("t", query="c"), _scored(_prepared("t"), 0.5), "here", cache)
+
+    assert recall(two, _prepared("t", query="bc"), "here", cache)[0] == ()
+
+
+def test_keys_hold_no_text():
+    """A cache that others can read tells them nothing of what was asked."""
+    cache = {}
+    remember(_JOB, _prepared("secret"), _scored(_prepared("secret"), 0.5), "here", cache)
+
+    (key,) = cache
+    assert len(key) == 40
+    assert "secret" not in key
+
+
+@pytest.mark.parametrize("odd", [None, "0.5", float("nan"), float("inf"), 1, True, [0.5]])
+def test_what_is_no_score_is_asked_again(odd):
+    """Only a finite float is believed."""
+    prepared, cache = _prepared("a"), {}
+    remember(_JOB, prepared, _scored(prepared, 0.5), "here", cache)
+    cache[next(iter(cache))] = odd
+
+    assert recall(_JOB, prepared, "here", cache) == ((), prepared)
+
+
+def test_a_cache_that_cannot_be_read_knows_nothing(caplog):
+    """A broken cache costs money, not the answer, and it is said once a call."""
+    prepared = _prepared("a", "b", "c")
+
+    assert recall(_JOB, prepared, "here", Broken("read")) == ((), prepared)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "disk on fire" in caplog.text
+
+
+def test_a_cache_that_cannot_be_written_is_left_alone(caplog):
+    """So does one that takes nothing."""
+    prepared = _prepared("a", "b")
+
+    remember(_JOB, prepared, _scored(prepared, 0.1, 0.2), "here", Broken("write"))
+
+    assert [record.levelname for record in caplog.records] == ["WARNING"]

@@ -1,0 +1,467 @@
+import copy
+import json
+import pickle
+import threading
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from qwen_rerank import Reranker, RerankSettings, errors
+
+_KEY = "sk-given-0123456789abcdef"
+_URL = "https://dashscope.aliyuncs.com/api/v1"
+
+
+def _made(**options):
+    return RerankSettings(**{"api_key": _KEY, **options})
+
+
+def _pickled(value):
+    return pickle.loads(pickle.dumps(value))  # noqa: S301  our own pickle
+
+
+# Good options
+
+
+def test_defaults():
+    """Only a key is needed."""
+    settings = _made()
+
+    assert settings.model_dump() == {
+        "model": "qwen3-rerank",
+        "top_n": None,
+        "base_url": None,
+        "region": None,
+        "workspace": None,
+        "protocol": "dashscope",
+        "instruct": None,
+        "score_threshold": None,
+        "timeout": 30.0,
+        "max_retries": 2,
+        "max_concurrency": 8,
+        "max_documents_per_request": None,
+        "long_documents": "truncate",
+        "allow_http": False,
+    }
+
+
+@pytest.mark.parametrize("name", ["api_key", "dashscope_api_key"])
+@pytest.mark.parametrize("kind", [str, SecretStr])
+def test_names_of_the_key(name, kind):
+    """The key has the name that LangChain's users know as well, as text or sealed."""
+    settings = RerankSettings(**{name: kind(_KEY)})
+
+    assert settings.api_key == SecretStr(_KEY)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "kept"),
+    [
+        ("model", " my-own-rerank ", "my-own-rerank"),
+        ("top_n", 1, 1),
+        ("top_n", 10**6, 10**6),
+        ("base_url", " https://gateway.example/api/v1\n", "https://gateway.example/api/v1"),
+        ("region", "ap-southeast-1", "ap-southeast-1"),
+        ("workspace", "ws-1", "ws-1"),
+        ("protocol", "compatible", "compatible"),
+        ("instruct", " Find \u4e2d\u6587. ", "Find \u4e2d\u6587."),
+        ("score_threshold", 0, 0.0),
+        ("score_threshold", 0.0, 0.0),
+        ("score_threshold", -1, -1.0),
+        ("timeout", 1, 1.0),
+        ("timeout", 0.001, 0.001),
+        ("allow_http", True, True),
+    ],
+)
+@pytest.mark.parametrize("when", ["construction", "assignment"])
+def test_good_values(when, name, given, kept):
+    """What makes sense is taken, without blanks at the ends."""
+    if when == "construction":
+        settings = _made(**{name: given})
+    else:
+        settings = _made()
+        setattr(settings, name, given)
+
+    assert getattr(settings, name) == kept
+    assert type(getattr(settings, name)) is type(kept)
+
+
+@pytest.mark.parametrize(
+    "name", ["top_n", "api_key", "region", "workspace", "instruct", "score_threshold", "client"]
+)
+def test_none_is_not_given(name):
+    """None stands for an option that was left out."""
+    settings = RerankSettings(base_url="http://127.0.0.1:1", **{name: None})
+
+    assert getattr(settings, name) is None
+
+
+# Bad options
+
+_BAD = {
+    "unknown": ({"verbose": True}, "RerankSettings has no option 'verbose'"),
+    "misspelt": ({"top_k": 3}, "has no option 'top_k'; did you mean 'top_n'"),
+    "model blank": ({"model": "  "}, "^model: string should have at least 1 character"),
+    "model None": ({"model": None}, "^model: input should be a valid string"),
+    "top_n 0": ({"top_n": 0}, "^top_n: input should be greater than or equal to 1"),
+    "top_n -1": ({"top_n": -1}, "^top_n: input should be greater than or equal to 1"),
+    "top_n 2.5": ({"top_n": 2.5}, "^top_n: input should be a valid integer"),
+    "top_n 2.0": ({"top_n": 2.0}, "^top_n: input should be a valid integer"),
+    "top_n text": ({"top_n": "3"}, "^top_n: input should be a valid integer"),
+    "top_n True": ({"top_n": True}, "^top_n: input should be a valid integer"),
+    "instruct blank": ({"instruct": " "}, "^instruct: string should have at least 1"),
+    "instruct surrogate": ({"instruct": "a\ud800"}, "^instruct: input should be a valid string"),
+    "instruct bytes": ({"instruct": 7}, "^instruct: input should be a valid string"),
+    "threshold NaN": ({"score_threshold": float("nan")}, "^score_threshold: .*finite"),
+    "threshold inf": ({"score_threshold": float("inf")}, "^score_threshold: .*finite"),
+    "threshold text": ({"score_threshold": "high"}, "^score_threshold: .*valid number"),
+    "timeout 0": ({"timeout": 0}, "^timeout: input should be greater than 0"),
+    "timeout -1": ({"timeout": -1}, "^timeout: input should be greater than 0"),
+    "timeout NaN": ({"timeout": float("nan")}, "^timeout: .*finite"),
+    "timeout inf": ({"timeout": float("inf")}, "^timeout: .*finite"),
+    "timeout None": ({"timeout": None}, "^timeout: .*number"),
+    "protocol": ({"protocol": "openai"}, "^protocol: input should be 'dashscope' or 'compat"),
+    "region": ({"region": "eu-west-1"}, "unknown region 'eu-west-1': use one of cn-beijing"),
+    "region alone": ({"region": "us-east-1"}, "'us-east-1' has no shared host"),
+    "region and URL": ({"region": "cn-beijing", "base_url": _URL}, "either base_url or region"),
+    "workspace": ({"workspace": "a.b"}, "^workspace must be an id"),
+    "http": ({"base_url": "http://gateway.example"}, "^base_url is plain http.*allow_http"),
+    "user info": ({"base_url": f"https://u:{_KEY}@h.example"}, "must not hold a user name"),
+    "query": ({"base_url": f"https://h.example/?key={_KEY}"}, "no query"),
+    "chat base": (
+        {"base_url": "https://dashscope.aliyuncs.com/compatible-mode/v1"},
+        "https://dashscope.aliyuncs.com/api/v1, or https://dashscope.aliyuncs.com/compatible-api",
+    ),
+    "no URL": ({"base_url": "gateway"}, "^base_url must look like https://host/api/v1"),
+    "client": ({"client": object()}, "^client: must be a client of dashscope 2"),
+    "async_client": ({"async_client": httpx.Client}, "^async_client: must be a client of dash"),
+    "http_client": ({"http_client": object()}, "^http_client: must be an httpx client"),
+    "async_http_client": ({"async_http_client": "x"}, "^async_http_client: must be an httpx"),
+    "many": ({"top_n": 0, "timeout": 0}, "^top_n: .*; timeout: "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "said"), _BAD.values(), ids=_BAD)
+def test_bad_options(shown, options, said):
+    """A bad option is a ValueError that says which and why, and shows no key."""
+    with pytest.raises(ValueError, match=said) as caught:
+        _made(**options)
+
+    assert _KEY not in shown(caught.value)
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+_ASSIGNABLE = {
+    name: (options, said)
+    for name, (options, said) in _BAD.items()
+    if len(options) == 1 and "has no option" not in said
+}
+
+
+@pytest.mark.parametrize(("options", "said"), _ASSIGNABLE.values(), ids=_ASSIGNABLE)
+def test_bad_assignments(shown, options, said):
+    """A refused assignment is the same error, and leaves the old values."""
+    settings = _made()
+    before = settings.model_dump()
+
+    ((name, value),) = options.items()
+    with pytest.raises(ValueError, match=said) as caught:
+        setattr(settings, name, value)
+
+    assert settings.model_dump() == before
+    assert _KEY not in shown(caught.value)
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"api_key": [_KEY]},
+        {"api_key": {"key": _KEY}},
+        {"api_key": _KEY.encode(), "top_n": 0},
+        {"api_key": f"{_KEY} {_KEY}"},
+        {"api_key": f"{_KEY}\n{_KEY}"},
+        {"api_key": f"{_KEY}\u00e9"},
+        {"api_key": f"{_KEY}\ud800"},
+        {"dashscope_api_key": [_KEY]},
+        {"dashscope_api_key": f"{_KEY} {_KEY}"},
+        {"api_key": _KEY, "dashscope_api_key": _KEY, "top_n": 0},
+        {"apikey": _KEY},
+        {"dashscope_key": _KEY},
+        {"region": _KEY, "api_key": [_KEY]},
+    ],
+    ids=lambda options: ",".join(f"{name}:{type(options[name]).__name__}" for name in options),
+)
+@pytest.mark.parametrize("kind", [RerankSettings, Reranker])
+def test_a_refused_key_is_never_shown(shown, kind, options):
+    """However a key was given wrongly, neither the error nor our frames hold it."""
+    with pytest.raises(ValueError, match=r"api_key|API key|option|top_n") as caught:
+        kind(**options)
+
+    assert _KEY not in shown(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("api_key", [_KEY]),
+        ("api_key", f"{_KEY} {_KEY}"),
+        ("api_key", f"{_KEY}\u00e9"),
+        ("apikey", _KEY),
+    ],
+)
+def test_a_refused_assignment_of_a_key_is_never_shown(shown, name, value):
+    """Nor does one that was assigned wrongly."""
+    settings = RerankSettings(api_key="sk-another-key")
+
+    with pytest.raises(ValueError, match=r"api_key|API key|apikey") as caught:
+        setattr(settings, name, value)
+
+    assert _KEY not in shown(caught.value)
+    assert settings.api_key == SecretStr("sk-another-key")
+
+
+def test_no_key():
+    """Without any key for an Alibaba host, construction fails and says what to do."""
+    with pytest.raises(ValueError, match=r"DASHSCOPE_API_KEY.*emulator"):
+        RerankSettings()
+
+
+def test_taking_the_key_away():
+    """Removing the last key is refused, and the key stays."""
+    settings = _made()
+
+    with pytest.raises(ValueError, match="DASHSCOPE_API_KEY"):
+        settings.api_key = None
+
+    assert settings.api_key == SecretStr(_KEY)
+
+
+def test_a_bad_environment_is_reported_at_construction(monkeypatch, shown):
+    """A setting that was found is checked like one that was given."""
+    monkeypatch.setenv("DASHSCOPE_BASE_URL", f"https://user:{_KEY}@h.example")
+
+    with pytest.raises(ValueError, match="DASHSCOPE_BASE_URL must not hold a user") as caught:
+        _made()
+
+    assert _KEY not in shown(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "client"),
+    [("http_client", httpx.AsyncClient), ("async_http_client", httpx.Client)],
+)
+async def test_clients_of_the_other_colour(name, client):
+    """A sync client where an async one belongs, or the reverse, is refused at once."""
+    with pytest.raises(ValueError, match=f"^{name}: is for"):
+        _made(**{name: client()})
+
+
+# What is shown
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        repr,
+        str,
+        lambda made: repr(made.model_dump()),
+        lambda made: repr(made.model_dump(mode="json")),
+        lambda made: made.model_dump_json(),
+        lambda made: repr(dict(made)),
+        lambda made: repr(vars(made)),
+        lambda made: f"{made!r:>10}",
+        lambda made: json.dumps(type(made).model_json_schema(), default=repr),
+        lambda made: pickle.dumps(made).decode("latin-1"),
+        lambda made: repr(made.__getstate__()),
+        lambda made: repr(list(made.__rich_repr__())),
+        lambda made: repr(made._resolved),
+    ],
+)
+@pytest.mark.parametrize("kind", [RerankSettings, Reranker])
+def test_the_key_is_never_shown(kind, look):
+    """No way of printing or storing a reranker holds the key."""
+    assert _KEY not in look(kind(api_key=_KEY))
+
+
+@pytest.mark.parametrize("kind", [RerankSettings, Reranker])
+def test_clients_are_not_dumped(kind):
+    """Live clients are neither printed nor dumped."""
+    with httpx.Client() as client:
+        made = kind(api_key=_KEY, http_client=client)
+
+        assert "client" not in repr(made)
+        assert not any("client" in name for name in made.model_dump())
+
+
+# Copies and pickles
+
+
+@pytest.mark.parametrize("kind", [RerankSettings, Reranker])
+@pytest.mark.parametrize("twin", [copy.copy, copy.deepcopy, lambda made: made.model_copy()])
+def test_copies_keep_key_and_clients(kind, twin):
+    """A copy can make the same calls, and changing it does not change the original."""
+    with httpx.Client() as client:
+        made = kind(dashscope_api_key=_KEY, http_client=client, top_n=3, base_url=_URL)
+
+        again = twin(made)
+        again.top_n = 5
+
+        assert type(again) is kind
+        assert again.api_key == SecretStr(_KEY)
+        assert again.http_client is client
+        assert again.base_url == _URL
+        assert (made.top_n, again.top_n) == (3, 5)
+        assert again.model_fields_set == made.model_fields_set
+
+
+def test_model_copy_with_an_update():
+    """Pydantic's way to change a copy works, and takes effect."""
+    made = _made(region="ap-southeast-1")
+
+    again = made.model_copy(update={"region": "cn-hongkong"})
+
+    assert again._resolve().host == "cn-hongkong.dashscope.aliyuncs.com"
+    assert made._resolve().host == "dashscope-intl.aliyuncs.com"
+
+
+@pytest.mark.parametrize("kind", [RerankSettings, Reranker])
+def test_pickles_drop_key_and_clients(kind):
+    """A pickle keeps the options alone, and loads where there is no key."""
+    with httpx.Client() as client:
+        made = kind(api_key=_KEY, http_client=client, top_n=3, instruct="rules")
+
+        again = _pickled(made)
+
+    assert type(again) is kind
+    assert again.model_dump() == made.model_dump()
+    assert again.api_key is None
+    assert again.http_client is None
+    assert again.model_fields_set == {"top_n", "instruct"}
+
+
+def test_a_pickle_is_alive():
+    """Options of a loaded object can be assigned, and are checked."""
+    again = _pickled(_made())
+
+    again.top_n = 2
+    with pytest.raises(ValueError, match=r"^top_n"):
+        again.top_n = 0
+
+    assert again.top_n == 2
+
+
+def test_a_copy_of_a_pickle():
+    """A loaded object can be copied and pickled once more."""
+    again = _pickled(copy.deepcopy(_pickled(_made(top_n=4))))
+
+    assert again.top_n == 4
+
+
+def test_subclasses_may_keep_more():
+    """A subclass's own options and private state do not stand in the way of a copy or pickle."""
+    again = _pickled(_Mine(api_key=_KEY, extra="kept"))
+
+    assert again.extra == "kept"
+    assert copy.deepcopy(again).extra == "kept"
+
+
+class _Mine(Reranker):
+    extra: str = "default"
+
+
+# Assignments
+
+
+def test_assignments_change_the_endpoint():
+    """Whatever decides about the connection takes effect when it is assigned."""
+    settings = _made()
+    seen = []
+
+    for name, value in [
+        ("region", "ap-southeast-1"),
+        ("workspace", "ws-1"),
+        ("region", None),
+        ("protocol", "compatible"),
+        ("base_url", "https://gateway.example/x"),
+    ]:
+        setattr(settings, name, value)
+        seen.append(settings._resolved.url)
+
+    tail = "/api/v1/services/rerank/text-rerank/text-rerank"
+    assert seen == [
+        f"https://dashscope-intl.aliyuncs.com{tail}",
+        f"https://ws-1.ap-southeast-1.maas.aliyuncs.com{tail}",
+        f"https://ws-1.cn-beijing.maas.aliyuncs.com{tail}",
+        "https://ws-1.cn-beijing.maas.aliyuncs.com/compatible-api/v1/reranks",
+        "https://gateway.example/x/reranks",
+    ]
+
+
+def test_a_refused_assignment_leaves_the_endpoint():
+    """After a refused assignment the next call goes where the last one went."""
+    settings = _made(region="ap-southeast-1")
+    before = settings._resolved
+
+    with pytest.raises(ValueError, match="no shared host"):
+        settings.region = "us-east-1"
+
+    assert settings._resolved is before
+    assert settings.region == "ap-southeast-1"
+
+
+def test_a_new_key():
+    """A new key is used from the next call on."""
+    settings = _made()
+
+    settings.api_key = "sk-new"
+
+    assert settings._resolved.headers()["authorization"] == "Bearer sk-new"
+
+
+@pytest.mark.parametrize("name", ["verbose", "top_k"])
+def test_unknown_attributes(name):
+    """A misspelt attribute is refused instead of being kept for nothing."""
+    with pytest.raises(ValueError, match=name):
+        setattr(_made(), name, 1)
+
+
+def test_threads_may_assign():
+    """Assigning from many threads at once ends in one of the values."""
+    settings = _made()
+
+    def assign(number):
+        for _ in range(50):
+            settings.top_n = number
+
+    threads = [threading.Thread(target=assign, args=(number,)) for number in (1, 2, 3, 4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert settings.top_n in {1, 2, 3, 4}
+
+
+# Options of one call
+
+
+def test_for_this_call():
+    """An option for one call is checked like the object's own, which stays as it is."""
+    settings = _made(top_n=3)
+
+    assert settings._for_this_call("top_n", 5) == 5
+    assert settings._for_this_call("top_n", None) is None
+    assert settings._for_this_call("instruct", " x ") == "x"
+    with pytest.raises(ValueError, match=r"^top_n: input should be greater"):
+        settings._for_this_call("top_n", 0)
+    assert settings.top_n == 3
+
+
+def test_settings_errors_are_no_call_errors():
+    """A bad option is a plain ValueError: no call was made that could have failed."""
+    with pytest.raises(ValueError, match="top_n") as caught:
+        _made(top_n=0)
+
+    assert not isinstance(caught.value, errors.RerankError)

@@ -1,0 +1,200 @@
+import importlib.machinery
+import importlib.util
+import json
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from qwen_rerank import _tokens
+
+_SAMPLES = [
+    "",
+    " ",
+    "A fast red car.",
+    "don't I'LL we've",
+    "\u4e2d\u6587\u5206\u8bcd\uff0c\u4f60\u597d\u3002",
+    "\u0e20\u0e32\u0e29\u0e32\u0e44\u0e17\u0e22 \u0939\u093f\u0928\u094d\u0926\u0940",
+    "e\u0301 \u00e9 \u0958 \ufb2c \u1100\u1161\u11a8",
+    "\U0001f469\u200d\U0001f469\u200d\U0001f467 \U0001f1e9\U0001f1ea",
+    "1234567890 3.14 0x1F",
+    "a\n\n\n  b\t\tc   \r\n d   ",
+    "x" * 1_000,
+    "\x00\x01\x7f",
+    "def f(x):\n    return x ** 2  # square\n",
+]
+_MARKERS = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|extra_0|>"]
+
+# Letters, marks that compose or grow under NFC, markers, white space, and anything else.
+_TEXT = st.lists(
+    st.one_of(
+        st.text(),
+        st.text(alphabet="\u0958\u095c\ufb2c\ufb1f\U0001d15e\u0344\u212b\u0301\u0316a\u1100\u1161"),
+        st.sampled_from(_MARKERS),
+        st.text(alphabet=" \n\t\r\u3000"),
+    ),
+    max_size=6,
+).map("".join)
+
+
+def _head(tokenizer, text, most):
+    return text[: tokenizer.head(text, most)]
+
+
+@pytest.fixture(name="tokenizer", scope="module")
+def _tokenizer():
+    return _tokens.tokenizer()
+
+
+@given(_TEXT)
+@example("\u0958" * 50)
+@example("\ufb2c" * 50)
+@example("\U0001d160" * 50)
+def test_the_bound_holds(tokenizer, text):
+    """No text has more tokens than the bound says, not even one that grows under NFC."""
+    assert tokenizer.count(text) <= _tokens.bound(text)
+
+
+def test_neither_length_nor_raw_bytes_are_a_bound(tokenizer):
+    """There are texts with more tokens than characters, and even than UTF-8 bytes."""
+    text = "\U0001d160"
+
+    assert tokenizer.count(text) > len(text)
+    assert tokenizer.count(text) > len(text.encode())
+
+
+@given(_TEXT, st.integers(0, 40))
+def test_a_cut_text_is_a_head_within_the_limit(tokenizer, text, limit):
+    """What is kept has at most the wanted tokens and is the beginning of the text."""
+    head = _head(tokenizer, text, limit)
+
+    assert tokenizer.count(head) <= limit
+    assert text.startswith(head)
+
+
+def test_a_cut_keeps_as_much_as_it_can(tokenizer):
+    """A cut text of plain words is full to the limit."""
+    text = "one two three four five six seven eight nine ten"
+
+    assert tokenizer.count(_head(tokenizer, text, 4)) == 4
+    assert _head(tokenizer, text, 4) == "one two three four"
+
+
+def test_a_cut_is_counted_again(monkeypatch, tokenizer):
+    """A head that turns out to have more tokens than it had within the text is cut further."""
+    monkeypatch.setattr(tokenizer, "count", len)  # as if every letter of a head were a token
+
+    assert _head(tokenizer, "one two three four five", 4) == "one"
+
+
+def test_a_cut_never_halves_a_character(tokenizer):
+    """A character of several tokens is kept whole or left out."""
+    text = "\U0001f9ff" * 10
+
+    for limit in range(1, tokenizer.count(text)):
+        assert set(_head(tokenizer, text, limit)) <= {"\U0001f9ff"}
+
+
+@pytest.mark.parametrize("marker", _MARKERS)
+def test_markers_are_plain_text(tokenizer, marker):
+    """A document cannot smuggle in the control tokens of a chat model."""
+    assert tokenizer.count(marker) > 1
+    assert marker == _head(tokenizer, marker, 100)
+
+
+@pytest.mark.parametrize(
+    "character", ["a", " ", "\u0301", "\u4e2d", "\n", "\x00", "\U0001f600", "<|im_end|>"]
+)
+def test_very_long_runs(tokenizer, character):
+    """300,001 equal characters, which naive tokenizers recurse or crawl on, are quick."""
+    text = (character * 300_001)[:300_001]
+    start = time.monotonic()
+
+    count = tokenizer.count(text)
+    head = _head(tokenizer, text, 1_000)
+
+    assert 0 < count <= _tokens.bound(text)
+    assert text.startswith(head)
+    assert 900 < tokenizer.count(head) <= 1_000
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("work", ["bound", "count", "cut"])
+def test_marks_in_the_wrong_order_are_no_way_to_stall_a_call(tokenizer, work):
+    """Alternating accents, on which Unicode normalisation is quadratic, cost no seconds."""
+    text = "\u0301\u0316" * 30_000
+    do = {
+        "bound": _tokens.bound,
+        "count": tokenizer.count,
+        "cut": lambda x: _head(tokenizer, x, 99),
+    }
+    start = time.monotonic()
+
+    do[work](text)
+
+    assert time.monotonic() - start < 2
+
+
+@given(_TEXT, st.integers(8, 40), st.integers(300, 1_000))
+def test_windows(tokenizer, text, most, characters):
+    """Windows cover the whole text in order, and each is within both limits."""
+    windows = tokenizer.windows(text, most, characters)
+
+    assert windows[0][0] == 0
+    assert windows[-1][1] == len(text)
+    for (start, end), (after, _) in pairwise(windows):
+        assert start <= after <= end
+    for start, end in windows:
+        assert tokenizer.count(text[start:end]) <= most
+        assert end - start <= characters
+
+
+def test_windows_overlap_and_are_even(tokenizer):
+    """A passage at a border is whole in one of the windows, and no window is a leftover."""
+    text = " ".join(f"word{number}" for number in range(3_000))
+
+    windows = tokenizer.windows(text, 1_000, 300_000)
+
+    sizes = [tokenizer.count(text[start:end]) for start, end in windows]
+    assert all(before[1] - after[0] > 100 for before, after in pairwise(windows))
+    assert max(sizes) - min(sizes) < 50
+
+
+def test_shared(tokenizer):
+    """The vocabulary is loaded once for the whole process."""
+    assert tokenizer is _tokens.tokenizer()
+
+
+@pytest.mark.parametrize("spec", ["none", "no folder", "no file"])
+def test_missing_vocabulary(monkeypatch, tmp_path, spec):
+    """Without dashscope's vocabulary file the error says what to install."""
+    found = importlib.machinery.ModuleSpec("dashscope", None, is_package=spec == "no file")
+    if spec == "no file":
+        found.submodule_search_locations.append(str(tmp_path))
+    specs = {"none": None, "no folder": found, "no file": found}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: specs[spec])
+
+    with pytest.raises(RuntimeError, match=r'pip install "dashscope>=1\.22,<3"'):
+        _tokens.tokenizer.__wrapped__()
+
+
+@pytest.mark.slow
+def test_counts_like_the_sdk(tokenizer, fresh, tmp_path):
+    """Counts equal those of the tokenizer that ships in dashscope."""
+    script = """
+import json, sys
+from dashscope.tokenizers.tokenizer import get_tokenizer
+theirs = get_tokenizer("qwen-turbo")
+samples = json.load(open(sys.argv[1]))
+print(json.dumps([len(theirs.encode(text, allowed_special=set(), disallowed_special=()))
+                  for text in samples]))
+"""
+    samples = [*_SAMPLES, *_MARKERS]
+    file = tmp_path / "samples.json"
+    file.write_text(json.dumps(samples))
+
+    theirs = json.loads(fresh(script, str(file), strict=False))
+
+    assert theirs == [tokenizer.count(text) for text in samples]

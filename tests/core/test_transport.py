@@ -1,0 +1,773 @@
+import asyncio
+import gc
+import gzip
+import json
+import socket
+import struct
+import threading
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from qwen_rerank import _endpoint, errors
+from qwen_rerank._transport import Transport
+from qwen_rerank.emulator import Reply
+
+_KEY = "sk-given-0123456789abcdef"
+_OK = b'{"ok": true}'
+_BODY = json.dumps(
+    {"model": "qwen3-rerank", "input": {"query": "q", "documents": ["a"]}, "parameters": {}}
+).encode()
+_FDS = Path("/proc/self/fd")
+
+
+def _endpoint_at(address, *, local=True, scheme="http", key=_KEY):
+    secret = SecretStr(key) if key else None
+    return _endpoint.Endpoint(f"{scheme}://{address}/api/v1", address, local, secret, None)
+
+
+@pytest.fixture(name="transport")
+def _transport():
+    transport = Transport()
+    yield transport
+    transport.close()
+
+
+@pytest.fixture(name="send", params=["sync", "async"])
+def _send(request, transport):
+    """Both colours of sending, as one plain function; the async one has a loop of its own."""
+
+    def send(endpoint, body=_BODY, *, seconds=10.0, client=None):
+        deadline = time.monotonic() + seconds
+        if request.param == "sync":
+            return transport.send(endpoint, body, deadline, client)
+        return runner.run(transport.asend(endpoint, body, deadline, client))
+
+    send.colour = request.param
+    with asyncio.Runner() as runner:
+        yield send
+
+
+@pytest.fixture(name="fails")
+def _fails(send, shown):
+    """Sends, and returns the error, once it was seen to hide the key and end in good time."""
+
+    def fails(*arguments, **options):
+        start = time.monotonic()
+        with pytest.raises(errors.RerankError) as caught:
+            send(*arguments, **options)
+        error = caught.value
+
+        assert time.monotonic() - start < 5
+        assert (error.__cause__, error.__context__) == (None, None)
+        assert _KEY not in shown(error)
+        return error
+
+    return fails
+
+
+@pytest.fixture(name="endpoint")
+def _emulated(emulator):
+    return _endpoint.resolve(
+        api_key=SecretStr(emulator.api_key),
+        base_url=emulator.base_url,
+        region=None,
+        workspace=None,
+        protocol="dashscope",
+        allow_http=False,
+    )
+
+
+def _raw(body=_OK, status="200 OK", *headers):
+    head = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", "connection: close", *headers]
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+def _answering(raw):
+    def behave(server, connection):
+        server.read(connection)
+        connection.sendall(raw)
+
+    return behave
+
+
+def _reset(connection):
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+# Answers
+
+
+def test_one_post(send, endpoint, emulator):
+    """One call is one POST, and its status, headers and body come back unread."""
+    answer = send(endpoint)
+
+    (seen,) = emulator.log
+    assert (seen.method, seen.path, seen.body) == (
+        "POST",
+        "/api/v1/services/rerank/text-rerank/text-rerank",
+        json.loads(_BODY),
+    )
+    assert answer.status == 200
+    assert answer.headers["x-request-id"] == seen.request_id
+    assert len(json.loads(answer.body)["output"]["results"]) == 1
+
+
+def test_what_is_sent(send, serve):
+    """The request carries our headers and body as they are, and asks for plain bytes."""
+    server = serve(_answering(_raw()))
+
+    send(replace(_endpoint_at(server.address), workspace="ws-1"), b'{"a": 1}')
+
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    lines = head.lower().split(b"\r\n")
+    assert lines[0] == b"post /api/v1 http/1.1"
+    assert f"authorization: bearer {_KEY}".encode() in lines
+    assert b"content-type: application/json" in lines
+    assert b"x-dashscope-workspace: ws-1" in lines
+    assert [line for line in lines if line.startswith(b"accept-encoding")] == [
+        b"accept-encoding: identity"
+    ]
+    assert body == b'{"a": 1}'
+
+
+def test_without_a_key(send, serve):
+    """No key, no Authorization header."""
+    server = serve(_answering(_raw()))
+
+    send(_endpoint_at(server.address, key=None))
+
+    assert b"authorization" not in server.requests[0].lower()
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 429, 500, 503])
+def test_any_status_is_an_answer(send, endpoint, emulator, status):
+    """What a status means is not decided here."""
+    emulator.script(Reply(status, {"said": "so"}, {"X-Mine": "1"}))
+
+    answer = send(endpoint)
+
+    assert (answer.status, json.loads(answer.body)) == (status, {"said": "so"})
+    assert answer.headers["x-mine"] == "1"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_are_not_followed(send, serve, status):
+    """Neither documents nor key go to where an answer points."""
+    elsewhere = serve(_answering(_raw()))
+    server = serve(
+        _answering(_raw(b"", f"{status} Elsewhere", f"location: http://{elsewhere.address}/x"))
+    )
+
+    answer = send(_endpoint_at(server.address))
+
+    assert answer.status == status
+    assert elsewhere.requests == []
+
+
+def test_an_empty_answer(send, serve):
+    """A 204 has no body."""
+    server = serve(_answering(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n"))
+
+    answer = send(_endpoint_at(server.address))
+
+    assert (answer.status, answer.body) == (204, b"")
+
+
+def test_packed_answers_stay_packed(send, serve):
+    """A body is never unpacked, whatever the server made of it."""
+    packed = gzip.compress(_OK)
+    server = serve(_answering(_raw(packed, "200 OK", "content-encoding: gzip")))
+
+    answer = send(_endpoint_at(server.address))
+
+    assert (answer.headers["content-encoding"], answer.body) == ("gzip", packed)
+
+
+def test_chunked_answers(send, serve):
+    """A body of unknown length is read to its end."""
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    server = serve(_answering(head + b'4\r\n{"ok\r\n8\r\n": true}\r\n0\r\n\r\n'))
+
+    assert send(_endpoint_at(server.address)).body == _OK
+
+
+def test_large_requests(send, endpoint, emulator):
+    """A body of megabytes arrives whole."""
+    documents = ["x" * 100_000] * 50
+
+    send(endpoint, json.dumps({"model": "m", "input": {"documents": documents}}).encode())
+
+    assert emulator.log[0].body["input"]["documents"] == documents
+
+
+def test_a_quoted_key_is_scrubbed(send, serve):
+    """A server that quotes our key, in body or header, does not get it into our logs."""
+    said = json.dumps({"message": f"bad key {_KEY} and again {_KEY}"}).encode()
+    server = serve(_answering(_raw(said, "401 No", f"x-request-id: {_KEY}", f"x-k: a{_KEY}b")))
+
+    answer = send(_endpoint_at(server.address))
+
+    assert json.loads(answer.body) == {"message": "bad key *** and again ***"}
+    assert _KEY not in repr(answer)
+
+
+# No answer
+
+
+def test_refused_connection(fails):
+    """Nobody listening is the service's error, with what to check."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+    error = fails(_endpoint_at(f"127.0.0.1:{port}"))
+
+    assert type(error) is errors.ServiceError
+    assert f"127.0.0.1:{port}" in str(error)
+    assert "refused" in str(error).lower() or "Connect" in str(error)
+    assert "base_url=" in error.hint
+
+
+def _hang_up(server, connection):
+    server.read(connection)
+
+
+def _reset_before(server, connection):
+    server.read(connection)
+    _reset(connection)
+
+
+def _reset_at_once(server, connection):  # noqa: ARG001  the behaviour's signature
+    _reset(connection)
+
+
+def _reset_in_the_body(server, connection):
+    server.read(connection)
+    connection.sendall(_raw(b"x" * 1_000)[:-900])
+    time.sleep(0.05)
+    _reset(connection)
+
+
+_SHORT = _answering(b'HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{"output"')
+_BAD_CHUNK = _answering(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n")
+_NOT_HTTP = _answering(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
+_LONG_HEAD = _answering(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 1_000_000 + b"\r\n\r\n{}")
+_BAD_LENGTH = _answering(b"HTTP/1.1 200 OK\r\ncontent-length: ten\r\n\r\n{}")
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        _hang_up,
+        _reset_before,
+        _reset_at_once,
+        _reset_in_the_body,
+        _SHORT,
+        _BAD_CHUNK,
+        _NOT_HTTP,
+        _LONG_HEAD,
+        _BAD_LENGTH,
+    ],
+    ids=[
+        *("hang up", "reset before", "reset at once", "reset in the body", "short body"),
+        *("bad chunk", "not HTTP", "long head", "bad length"),
+    ],
+)
+def test_broken_connections(fails, serve, behaviour):
+    """A connection that breaks at any point is the service's error, retryable."""
+    server = serve(behaviour)
+
+    error = fails(_endpoint_at(server.address))
+
+    assert type(error) is errors.ServiceError
+    assert error.retryable
+    assert server.address in str(error)
+
+
+@pytest.mark.parametrize("drop", ["before", "mid"])
+def test_dropped_by_the_emulator(fails, endpoint, emulator, drop):
+    """The emulator's broken answers are the same errors."""
+    emulator.script(Reply(drop=drop))
+
+    assert type(fails(endpoint)) is errors.ServiceError
+
+
+def test_no_tls(fails, serve):
+    """A server that speaks no TLS is the service's error."""
+
+    def plain(server, connection):  # noqa: ARG001  the behaviour's signature
+        connection.sendall(_raw())
+
+    error = fails(_endpoint_at(serve(plain).address, scheme="https"))
+
+    assert type(error) is errors.ServiceError
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example", "nowhere.invalid"])
+def test_names_that_nobody_can_look_up(fails, host):
+    """A host name that leads nowhere is the service's error, even one that no DNS would take."""
+    assert isinstance(fails(_endpoint_at(host, local=False)), errors.ServiceError)
+
+
+def test_a_flood(fails, serve):
+    """An endless body is given up on after 8 MiB."""
+
+    def flood(server, connection):
+        server.read(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")
+        while not server.over.is_set():
+            connection.sendall(b" " * 2**20)
+
+    error = fails(_endpoint_at(serve(flood).address))
+
+    assert type(error) is errors.ReplyError
+    assert "more than 8388608 bytes" in str(error)
+
+
+def test_a_large_answer(send, serve):
+    """A body just within the cap is read."""
+    server = serve(_answering(_raw(b" " * 8 * 2**20)))
+
+    assert len(send(_endpoint_at(server.address)).body) == 8 * 2**20
+
+
+# Deadlines
+
+
+def _silent(server, connection):
+    server.read(connection)
+    server.over.wait(10)
+
+
+def _deaf(server, connection):  # noqa: ARG001  never read, so that a large body gets stuck
+    server.over.wait(10)
+
+
+def _slow_head(server, connection):
+    server.read(connection)
+    for byte in b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 100:
+        connection.sendall(bytes([byte]))
+        if server.over.wait(0.1):
+            return
+
+
+def _slow_body(server, connection):
+    server.read(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+    while not server.over.wait(0.1):
+        connection.sendall(b" ")
+
+
+def _slow_chunks(server, connection):
+    server.read(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    while not server.over.wait(0.1):
+        connection.sendall(b"1\r\n \r\n")
+
+
+@pytest.mark.parametrize("behaviour", [_silent, _slow_head, _slow_body, _slow_chunks])
+def test_the_deadline_is_total(fails, serve, behaviour):
+    """However an answer is dragged out, the call ends at its deadline and not later."""
+    server = serve(behaviour)
+    start = time.monotonic()
+
+    error = fails(_endpoint_at(server.address), seconds=0.5)
+
+    assert type(error) is errors.DeadlineError
+    assert 0.4 < time.monotonic() - start < 3
+    assert server.address in str(error)
+    assert "timeout=" in error.hint
+
+
+def test_the_deadline_covers_sending(fails, serve):
+    """A server that does not read a large request does not hold the call either."""
+    server = serve(_deaf)
+
+    error = fails(_endpoint_at(server.address), b" " * 32 * 2**20, seconds=0.5)
+
+    assert type(error) is errors.DeadlineError
+
+
+def test_the_deadline_covers_the_tls_handshake(fails, serve):
+    """Nor does one that never finishes the handshake."""
+    server = serve(_deaf)
+
+    error = fails(_endpoint_at(server.address, scheme="https"), seconds=0.5)
+
+    assert type(error) is errors.DeadlineError
+
+
+@pytest.mark.parametrize("seconds", [0, -5])
+def test_a_deadline_that_has_passed(fails, endpoint, emulator, seconds):
+    """After the deadline nothing is sent any more."""
+    error = fails(endpoint, seconds=seconds)
+
+    assert type(error) is errors.DeadlineError
+    assert emulator.log == ()
+
+
+def test_a_deadline_leaves_the_client_usable(send, endpoint, emulator):
+    """The call after a late one works."""
+    emulator.script(Reply(delay=5))
+    with pytest.raises(errors.DeadlineError):
+        send(endpoint, seconds=0.3)
+
+    assert send(endpoint).status == 200
+
+
+def test_the_deadline_with_the_callers_client(serve, transport):
+    """With a client of the caller's, a dragged-out body ends the call as well."""
+    server = serve(_slow_body)
+
+    with httpx.Client() as client, pytest.raises(errors.DeadlineError):
+        transport.send(_endpoint_at(server.address), _BODY, time.monotonic() + 0.5, client)
+
+
+# Proxies
+
+
+def _dead_proxy(monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+
+def test_loopback_needs_no_proxy(monkeypatch, send, endpoint):
+    """Whatever proxy the environment names, this machine is called directly."""
+    _dead_proxy(monkeypatch)
+
+    assert send(endpoint).status == 200
+
+
+def test_no_socks_for_loopback(monkeypatch, send, endpoint):
+    """Nor does a SOCKS proxy come in between."""
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+
+    assert send(endpoint).status == 200
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_a_proxy_for_others(monkeypatch, send, serve, name):
+    """Any other host is called through the proxy that the environment names."""
+    proxy = serve(_answering(_raw()))
+    monkeypatch.setenv(name, f"http://{proxy.address}")
+
+    answer = send(_endpoint_at("example.invalid", local=False))
+
+    assert answer.body == _OK
+    assert proxy.requests[0].startswith(b"POST http://example.invalid/api/v1 HTTP/1.1\r\n")
+
+
+def test_no_proxy_variable(monkeypatch, send, serve):
+    """NO_PROXY exempts a host, in sync and async alike."""
+    server = serve(_answering(_raw()))
+    _dead_proxy(monkeypatch)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+    assert send(_endpoint_at(server.address, local=False)).body == _OK
+
+
+def test_a_dead_proxy(monkeypatch, fails):
+    """A proxy that is down is an error that names where to look."""
+    _dead_proxy(monkeypatch)
+
+    error = fails(_endpoint_at("example.invalid", local=False))
+
+    assert type(error) is errors.ServiceError
+    assert "proxy" in error.hint
+
+
+@pytest.mark.parametrize("status", ["407 Proxy Authentication Required", "502 Bad Gateway"])
+def test_a_proxy_does_not_see_the_key_of_https(monkeypatch, fails, serve, status):
+    """What goes to an https host is tunnelled; the proxy learns the host's name only."""
+    proxy = serve(_answering(_raw(b"", status)))
+    monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.address}")
+
+    error = fails(_endpoint_at("example.invalid", local=False, scheme="https"))
+
+    assert isinstance(error, errors.ServiceError)
+    assert proxy.requests[0].startswith(b"CONNECT example.invalid:443 HTTP/1.1\r\n")
+    assert _KEY.encode() not in proxy.requests[0]
+
+
+def test_netrc_does_not_replace_the_key(monkeypatch, send, serve, tmp_path):
+    """A password file in the home folder changes nothing about what we send."""
+    (tmp_path / ".netrc").write_text("default login somebody password hunter2\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    proxy = serve(_answering(_raw()))
+    monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.address}")
+
+    send(_endpoint_at("example.invalid", local=False))
+
+    assert f"Bearer {_KEY}".encode() in proxy.requests[0]
+    assert b"Basic" not in proxy.requests[0]
+
+
+async def test_socks_in_async(monkeypatch, transport):
+    """A SOCKS proxy, which aiohttp cannot speak, is not passed by: it is used or complained of."""
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+
+    with pytest.raises((errors.ServiceError, ImportError), match=r"No answer|socks"):
+        await transport.asend(
+            _endpoint_at("example.invalid", local=False), _BODY, time.monotonic() + 5
+        )
+    await transport.aclose()
+
+
+# Lifetimes
+
+
+@pytest.mark.skipif(not _FDS.is_dir(), reason="counts file descriptors under /proc")
+def test_many_event_loops(transport, endpoint, emulator):
+    """One object over twenty asyncio.run leaves nothing open behind."""
+
+    async def call():
+        return await transport.asend(endpoint, _BODY, time.monotonic() + 10)
+
+    asyncio.run(call())
+    before = len(list(_FDS.iterdir()))
+    for _ in range(20):
+        assert asyncio.run(call()).status == 200
+
+    assert len(list(_FDS.iterdir())) <= before
+    assert len(emulator.log) == 21
+
+
+async def test_one_client_per_loop(transport, serve):
+    """Calls of one loop share their connections."""
+    connections = []
+
+    def keep_alive(server, connection):
+        connections.append(connection)
+        while server.read(connection) != b"\r\n\r\n":
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+
+    endpoint = _endpoint_at(serve(keep_alive).address)
+    for _ in range(5):
+        await transport.asend(endpoint, _BODY, time.monotonic() + 10)
+    await transport.aclose()
+
+    assert len(connections) == 1
+
+
+async def test_concurrent_first_calls(transport, endpoint):
+    """Calls that start together on a fresh object all succeed."""
+    answers = await asyncio.gather(
+        *(transport.asend(endpoint, _BODY, time.monotonic() + 10) for _ in range(20))
+    )
+    await transport.aclose()
+
+    assert [answer.status for answer in answers] == [200] * 20
+
+
+async def test_a_cancelled_call(transport, endpoint, emulator):
+    """Cancelling a call ends it at once, and the next one works."""
+    emulator.script(Reply(delay=5))
+    task = asyncio.create_task(transport.asend(endpoint, _BODY, time.monotonic() + 10))
+    while not emulator.log:  # noqa: ASYNC110  another thread writes it
+        await asyncio.sleep(0.01)
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert (await transport.asend(endpoint, _BODY, time.monotonic() + 10)).status == 200
+    await transport.aclose()
+
+
+async def test_cancelled_while_the_client_is_made(transport, endpoint):
+    """A call that is cancelled at its very start spoils nothing for the next."""
+    task = asyncio.create_task(transport.asend(endpoint, _BODY, time.monotonic() + 10))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert (await transport.asend(endpoint, _BODY, time.monotonic() + 10)).status == 200
+    await transport.aclose()
+
+
+def test_a_client_that_cannot_be_made(monkeypatch, transport):
+    """Bad certificate settings are complained of at every call, not only at the first."""
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
+    endpoint = _endpoint_at("example.invalid", local=False)
+
+    async def twice():
+        for _ in range(2):
+            with pytest.raises((OSError, errors.RerankError)):
+                await transport.asend(endpoint, _BODY, time.monotonic() + 5)
+
+    asyncio.run(twice())
+    with pytest.raises((OSError, errors.RerankError)):
+        transport.send(endpoint, _BODY, time.monotonic() + 5)
+
+
+def test_eight_threads(transport, endpoint, emulator):
+    """One object serves many threads, each with its own deadline."""
+    statuses, failures = [], []
+
+    def work(number):
+        for _ in range(5):
+            try:
+                seconds = 10 if number else 0.0
+                answer = transport.send(endpoint, _BODY, time.monotonic() + seconds)
+                statuses.append(answer.status)
+            except errors.DeadlineError as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert statuses == [200] * 35
+    assert len(failures) == 5
+    assert len(emulator.log) == 35
+
+
+def test_eight_threads_with_a_loop_each(transport, endpoint):
+    """And many event loops at once."""
+    statuses = []
+
+    async def call():
+        answer = await transport.asend(endpoint, _BODY, time.monotonic() + 20)
+        statuses.append(answer.status)
+
+    threads = [threading.Thread(target=lambda: asyncio.run(call())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert statuses == [200] * 8
+
+
+def test_loops_may_come_and_go_while_another_starts(transport, endpoint):
+    """A loop of another thread that ends at the wrong moment does not break a first call."""
+
+    class Ended:
+        """A closed loop; asking it lets another thread's loop appear, as a switch could."""
+
+        def is_closed(self):
+            transport._async[Ended(), True] = None
+            return True
+
+    transport._async[Ended(), True] = None
+
+    assert asyncio.run(transport.asend(endpoint, _BODY, time.monotonic() + 10)).status == 200
+
+
+def test_close_and_use_again(send, transport, endpoint):
+    """Closing is not the end: the next call opens new connections."""
+    assert send(endpoint).status == 200
+    transport.close()
+    transport.close()
+    assert send(endpoint).status == 200
+
+
+async def test_aclose_and_use_again(transport, endpoint):
+    """Likewise in async, where both colours are closed."""
+    for _ in range(2):
+        assert transport.send(endpoint, _BODY, time.monotonic() + 10).status == 200
+        assert (await transport.asend(endpoint, _BODY, time.monotonic() + 10)).status == 200
+        await transport.aclose()
+        await transport.aclose()
+
+
+def test_an_object_may_go_before_its_loop(endpoint):
+    """A loop closes the connections of an object that is gone by then."""
+
+    async def call():
+        return await Transport().asend(endpoint, _BODY, time.monotonic() + 10)
+
+    assert asyncio.run(call()).status == 200
+
+
+async def test_an_object_that_is_collected_while_its_loop_runs(endpoint, caplog):
+    """A forgotten object in a reference cycle leaves neither warnings nor log lines behind."""
+    gc.collect()
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            cycle = [Transport()]
+            cycle.append(cycle)
+            await cycle[0].asend(endpoint, _BODY, time.monotonic() + 10)
+            del cycle
+            gc.collect()
+            await asyncio.sleep(0.01)
+
+    assert [str(warning.message) for warning in seen] == []
+    assert caplog.records == []
+
+
+async def test_sync_inside_a_running_loop(transport, endpoint):
+    """The sync call works where a loop is running, as notebooks and LlamaIndex have it."""
+    assert transport.send(endpoint, _BODY, time.monotonic() + 10).status == 200
+
+
+# A client of the caller's
+
+
+def test_the_callers_client(transport, endpoint, emulator):
+    """A given client is sent through with its own settings, and left open."""
+    with httpx.Client(headers={"x-mine": "1"}) as client:
+        transport.send(endpoint, _BODY, time.monotonic() + 10, client)
+        transport.close()
+
+        assert not client.is_closed
+    assert emulator.log[0].headers["x-mine"] == "1"
+
+
+async def test_the_callers_async_client(transport, endpoint, emulator):
+    """Likewise an async one."""
+    async with httpx.AsyncClient(headers={"x-mine": "1"}) as client:
+        await transport.asend(endpoint, _BODY, time.monotonic() + 10, client)
+        await transport.aclose()
+
+        assert not client.is_closed
+    assert emulator.log[0].headers["x-mine"] == "1"
+
+
+def test_a_caller_who_follows_redirects(transport, serve):
+    """Not even a given client takes the key along a redirect."""
+    server = serve(_answering(_raw(b"", "307 Elsewhere", "location: http://127.0.0.1:9/")))
+
+    with httpx.Client(follow_redirects=True) as client:
+        answer = transport.send(_endpoint_at(server.address), _BODY, time.monotonic() + 10, client)
+
+    assert answer.status == 307
+
+
+def test_the_callers_transport(send, endpoint):
+    """A client over any httpx transport will do, one for tests included."""
+    fake = httpx.MockTransport(lambda request: httpx.Response(200, content=request.content))
+    kind = httpx.Client if send.colour == "sync" else httpx.AsyncClient
+
+    answer = send(endpoint, client=kind(transport=fake))
+
+    assert answer.body == _BODY
+
+
+def test_foreign_mistakes_are_not_swallowed(transport, endpoint):
+    """An error in the caller's own code comes out as it is, in both colours."""
+
+    def broken(_):
+        raise LookupError("mine")
+
+    fake = httpx.MockTransport(broken)
+    with httpx.Client(transport=fake) as client, pytest.raises(LookupError, match="mine"):
+        transport.send(endpoint, _BODY, time.monotonic() + 10, client)
+
+    async def call():
+        async with httpx.AsyncClient(transport=fake) as client:
+            await transport.asend(endpoint, _BODY, time.monotonic() + 10, client)
+
+    with pytest.raises(LookupError, match="mine"):
+        asyncio.run(call())

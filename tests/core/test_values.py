@@ -1,0 +1,109 @@
+import copy
+import dataclasses
+import pickle
+
+import pytest
+
+import qwen_rerank
+from qwen_rerank import Hit, Ranking, Usage, errors
+
+_HITS = (Hit(1, 0.9, "b"), Hit(0, 0.5, "a"), Hit(2, None, " "))
+
+
+@pytest.fixture(name="ranking")
+def _ranking():
+    return Ranking(_HITS, "m", Usage(2, 30), ("r1", "r2"))
+
+
+def test_ranking_is_a_sequence(ranking):
+    """A ranking is used like a list of hits."""
+    assert len(ranking) == 3
+    assert list(_HITS) == list(ranking)
+    assert _HITS[0] == ranking[0]
+    assert _HITS[-1] == ranking[-1]
+    assert _HITS[:2] == ranking[:2]
+    assert _HITS[1] in ranking
+    assert ranking.index(_HITS[1]) == 1
+    assert list(reversed(_HITS)) == list(reversed(ranking))
+
+
+def test_index_out_of_range(ranking):
+    """There is no hit behind the last one."""
+    with pytest.raises(IndexError):
+        ranking[3]
+
+
+def test_an_empty_ranking_is_false():
+    """`if ranking:` asks whether anything was ranked."""
+    assert not Ranking((), "m")
+    assert Ranking(_HITS, "m")
+
+
+def test_defaults():
+    """A ranking without requests cost nothing and lost nothing."""
+    ranking = Ranking((), "m")
+
+    assert (Usage(0, 0), (), (), False, None) == (
+        ranking.usage,
+        ranking.request_ids,
+        ranking.truncated,
+        ranking.query_truncated,
+        ranking.degraded,
+    )
+
+
+@pytest.mark.parametrize("value", [_HITS[0], Usage(), Ranking(_HITS, "m")])
+def test_frozen(value):
+    """Results cannot be changed by accident."""
+    name = dataclasses.fields(value)[0].name
+
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(value, name, None)
+
+
+def test_usage_adds_up():
+    """The usage of several calls is their sum."""
+    assert Usage(3, 42) == Usage(1, 40) + Usage(2, 2)
+    assert Usage(2, 2) == sum([Usage(1, 1), Usage(1, 1)], Usage())
+
+
+def test_reprs_are_short(ranking):
+    """Printing a ranking of long documents stays readable."""
+    long = Hit(0, 0.25, "x" * 10_000)
+
+    assert len(repr(long)) < 100
+    assert "Hit(index=0, score=0.25, document='xxx" in repr(long)
+    assert "\u2026" in repr(long)
+    assert repr(_HITS[0]) == "Hit(index=1, score=0.9, document='b')"
+    assert "3 hits, model='m', Usage(requests=2, tokens=30, cache_hits=0)" in repr(ranking)
+    assert "...], 9 hits" in repr(Ranking(_HITS * 3, "m"))
+
+
+def test_repr_of_control_characters():
+    """A document cannot write to the terminal through a repr."""
+    assert "\x1b" not in repr(Hit(0, None, "\x1b[2J"))
+
+
+def _pickled(value):
+    return pickle.loads(pickle.dumps(value))  # noqa: S301  our own pickle
+
+
+@pytest.mark.parametrize("twin", [copy.deepcopy, _pickled])
+def test_rankings_travel(ranking, twin):
+    """A ranking can be copied, pickled and compared."""
+    assert ranking == twin(ranking)
+
+
+def test_degraded_travels():
+    """The error of a passed-through list survives a pickle."""
+    ranking = Ranking((), "m", degraded=errors.ServiceError("down", status=503))
+
+    again = _pickled(ranking)
+
+    assert again.degraded.status == 503
+
+
+def test_front_door():
+    """The names of the front door are sorted, exist, and hold no private one."""
+    assert sorted(qwen_rerank.__all__) == qwen_rerank.__all__
+    assert all(hasattr(qwen_rerank, name) for name in qwen_rerank.__all__)

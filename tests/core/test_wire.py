@@ -1,0 +1,671 @@
+import gzip
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwen_rerank import _wire, errors
+from qwen_rerank._values import Answer, Item, Request
+
+_NATIVE, _FLAT = "dashscope", "compatible"
+_HOST = "dashscope.aliyuncs.com"
+
+
+def _request(*texts, query="q", instruct=None):
+    items = tuple(Item(text, 1, (i,)) for i, text in enumerate(texts))
+    return Request("qwen3-rerank", query, instruct, items)
+
+
+def _results(*scores):
+    return [{"index": i, "relevance_score": score} for i, score in enumerate(scores)]
+
+
+def _body(results, protocol=_NATIVE, **more):
+    return {"output": {"results": results}, **more} if protocol == _NATIVE else {
+        "object": "list", "results": results, **more,
+    }  # fmt: skip
+
+
+def _decode(body, expected=2, *, status=200, headers=None, protocol=_NATIVE, model="qwen3-rerank"):
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = Answer(status, headers or {}, raw)
+    return _wire.decode(answer, expected, protocol=protocol, model=model, host=_HOST)
+
+
+def _error(*arguments, **options):
+    with pytest.raises(errors.RerankError) as caught:
+        _decode(*arguments, **options)
+    return caught.value
+
+
+# Bodies
+
+
+def test_native_body():
+    """The native protocol nests query and documents under input, options under parameters."""
+    body = _wire.encode(_request("a", "b", instruct="rules"), _NATIVE)
+
+    assert json.loads(body) == {
+        "model": "qwen3-rerank",
+        "input": {"query": "q", "documents": ["a", "b"]},
+        "parameters": {"instruct": "rules"},
+    }
+
+
+def test_native_body_without_options():
+    """Parameters are sent even if there are none, as the SDK does; top_n never is."""
+    body = _wire.encode(_request("a"), _NATIVE)
+
+    assert json.loads(body) == {
+        "model": "qwen3-rerank",
+        "input": {"query": "q", "documents": ["a"]},
+        "parameters": {},
+    }
+
+
+@pytest.mark.parametrize("instruct", [None, "rules"])
+def test_compatible_body(instruct):
+    """The compatible protocol is flat, and an instruct that was not given is not sent."""
+    body = _wire.encode(_request("a", "b", instruct=instruct), _FLAT)
+
+    expected = {"model": "qwen3-rerank", "query": "q", "documents": ["a", "b"]}
+    if instruct:
+        expected["instruct"] = instruct
+    assert expected == json.loads(body)
+
+
+@pytest.mark.parametrize("protocol", _wire.PATHS)
+def test_text_is_sent_as_utf8(protocol):
+    """Text in any language takes its UTF-8 bytes, not six-character escapes."""
+    body = _wire.encode(_request("\u4e2d\u6587 \U0001f600", 'NUL \x00 and "quotes"'), protocol)
+
+    assert "\u4e2d\u6587 \U0001f600".encode() in body
+    assert b'NUL \\u0000 and \\"quotes\\"' in body
+
+
+def test_paths():
+    """Each protocol has its documented path."""
+    assert {
+        _NATIVE: ("/api/v1", "/services/rerank/text-rerank/text-rerank"),
+        _FLAT: ("/compatible-api/v1", "/reranks"),
+    } == _wire.PATHS
+
+
+# Rankings
+
+
+@pytest.mark.parametrize("protocol", _wire.PATHS)
+def test_a_good_answer(protocol):
+    """Scores, usage and id are read from the place where each protocol puts them."""
+    name = "request_id" if protocol == _NATIVE else "id"
+    body = _body(_results(0.25, 0.5), protocol, usage={"total_tokens": 79}, **{name: "r-1"})
+
+    reply = _decode(body, protocol=protocol)
+
+    assert (reply.scores, reply.tokens, reply.request_id) == ((0.25, 0.5), 79, "r-1")
+
+
+@given(st.permutations(range(6)), st.sampled_from(list(_wire.PATHS)))
+def test_any_order(order, protocol):
+    """The service's order is not trusted: results are mapped back by index."""
+    results = [{"index": i, "relevance_score": i / 10} for i in order]
+
+    reply = _decode(_body(results, protocol), 6, protocol=protocol)
+
+    assert tuple(i / 10 for i in range(6)) == reply.scores
+
+
+@pytest.mark.parametrize("score", [0, 1, -3, 0.0, 1e-300, 1.7e308, -2.5])
+def test_finite_scores(score):
+    """Any finite number is a score, and arrives as a float."""
+    (read,) = _decode(_body(_results(score)), 1).scores
+
+    assert score == read
+    assert float is type(read)
+
+
+@pytest.mark.parametrize("extra", ["document", "something_new"])
+def test_unknown_fields_do_no_harm(extra):
+    """A field that we do not read may appear anywhere."""
+    results = [{**result, extra: {"text": "a"}} for result in _results(0.1, 0.2)]
+
+    assert _decode({**_body(results), extra: [1], "code": "", "message": ""}).scores == (0.1, 0.2)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        None, {}, [], "7", 7, {"total_tokens": None}, {"total_tokens": "7"}, {"total_tokens": 7.0},
+        {"total_tokens": True}, {"total_tokens": -1}, {"total_tokens": {}},
+    ],
+)  # fmt: skip
+def test_odd_usage_is_none(usage):
+    """Usage that cannot be read counts as not reported, never as an error."""
+    assert _decode(_body(_results(0.1), usage=usage), 1).tokens == 0
+
+
+def test_missing_usage():
+    """So does usage that is not there."""
+    assert _decode(_body(_results(0.1)), 1).tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "expected"),
+    [
+        ({"request_id": "a", "id": "b"}, {"x-request-id": "c"}, "a"),
+        ({"id": "b"}, {"x-request-id": "c"}, "b"),
+        ({}, {"x-request-id": "c"}, "c"),
+        ({"request_id": "", "id": None}, {"x-request-id": "c"}, "c"),
+        ({"request_id": "  "}, {"x-request-id": "c"}, "c"),
+        ({}, {}, None),
+        ({"request_id": 17}, {}, "17"),
+        ({"request_id": "a\x1b[2J\nb"}, {}, "a [2J b"),
+    ],
+)
+def test_request_id(body, headers, expected):
+    """The id comes from the body, either name, else from the header, and is printable."""
+    assert expected == _decode(_body(_results(0.1), **body), 1, headers=headers).request_id
+
+
+# Answers that are no ranking
+
+_MALFORMED = {
+    "empty body": b"",
+    "no JSON": b"Bad gateway",
+    "HTML": b"<!doctype html><title>Welcome to nginx</title>",
+    "half a JSON": b'{"output": {"results": [{"index": 0, "rel',
+    "two JSONs": b"{}{}",
+    "invalid UTF-8": b'{"output": "\xff\xfe\xfa"}',
+    "deep lists": b"[" * 100_000 + b"]" * 100_000,
+    "deep objects": b'{"output":' * 100_000 + b"1" + b"}" * 100_000,
+    "too many digits": b'{"output": ' + b"9" * 10_000 + b"}",
+    "list": [],
+    "null": b"null",
+    "number": b"1",
+    "string": b'"results"',
+    "empty object": {},
+    "no results": {"output": {}},
+    "output null": {"output": None},
+    "output list": {"output": _results(0.1, 0.2)},
+    "results null": _body(None),
+    "results object": _body({"0": 0.1, "1": 0.2}),
+    "results string": _body("ab"),
+    "other protocol": _body(_results(0.1, 0.2), _FLAT),
+    "no result": _body([]),
+    "one short": _body(_results(0.1)),
+    "one too many": _body(_results(0.1, 0.2, 0.3)),
+    "result null": _body([None, *_results(0.1)]),
+    "result list": _body([[0, 0.1], [1, 0.2]]),
+    "index twice": _body([{"index": 0, "relevance_score": 0.1}] * 2),
+    "score null": _body(_results(0.1, None)),
+    "score string": _body(_results(0.1, "0.9")),
+    "score true": _body(_results(0.1, True)),
+    "score list": _body(_results(0.1, [0.9])),
+    "score missing": _body([{"index": 0}, {"index": 1, "relevance_score": 0.1}]),
+    "score elsewhere": _body([{"index": 0, "score": 0.1}, {"index": 1, "score": 0.1}]),
+    "score NaN": _body(_results(0.1, float("nan"))),
+    "score Infinity": _body(_results(0.1, float("inf"))),
+    "score -Infinity": _body(_results(0.1, float("-inf"))),
+    "score 10**400": _body(_results(0.1, 10**400)),
+    "score -10**400": _body(_results(0.1, -(10**400))),
+    "score 1e400": json.dumps(_body(_results(0.1, 77))).replace("77", "1e400").encode(),
+    **{
+        f"index {index!r}": _body([*_results(0.1), {"index": index, "relevance_score": 0.2}])
+        for index in (-1, 2, 500, "0", "1", 1.0, True, None, [1], 10**400)
+    },
+    "index missing": _body([*_results(0.1), {"relevance_score": 0.2}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("body", _MALFORMED.values(), ids=_MALFORMED)
+def test_malformed(body):
+    """An answer that does not score every document once is an error, never half a ranking."""
+    error = _error(body, headers={"x-request-id": "r-1"})
+
+    assert errors.ReplyError is type(error)
+    assert error.retryable
+    assert (error.status, error.request_id, error.code) == (200, "r-1", None)
+    assert _HOST in str(error)
+    assert len(str(error)) < 3_000
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b"[]", {"output": {"results": _results(0.1, 0.2)}, "id": "x"}]
+)
+def test_malformed_compatible(body):
+    """The compatible protocol has its results at the top, and nowhere else."""
+    assert isinstance(_error(body, protocol=_FLAT), errors.ReplyError)
+
+
+def test_compatible_counts_results():
+    """The compatible protocol's results are checked like the native ones."""
+    error = _error(_body(_results(0.1), _FLAT), protocol=_FLAT)
+
+    assert "2 documents were sent and 1 results came back" in str(error)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "x-unknown"])
+def test_packed_answers_are_not_unpacked(encoding):
+    """A packed body, which nobody asked for, is an error and not a way to fill the memory."""
+    body = gzip.compress(json.dumps(_body(_results(0.1, 0.2))).encode())
+
+    error = _error(body, headers={"content-encoding": encoding})
+
+    assert isinstance(error, errors.ReplyError)
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity"])
+def test_unpacked_answers_may_say_so(encoding):
+    """The identity coding is no coding."""
+    assert _decode(_body(_results(0.1)), 1, headers={"content-encoding": encoding}).scores == (0.1,)
+
+
+@pytest.mark.parametrize("field", ["request_id", "message", "code", "index", "error"])
+def test_nesting_of_any_depth(field):
+    """However deep a field is nested, reading it ends in one of our errors."""
+    for depth in (100, *range(900, 1_010, 5), 2_000):
+        nested = b"[" * depth + b"]" * depth
+        body = {"code": "", "message": "0", "output": {"results": [{"index": "0"}]}}
+        inner = body["output"]["results"][0] if field == "index" else body
+        inner[field] = "HERE"
+
+        error = _error(json.dumps(body).encode().replace(b'"HERE"', nested), 1)
+
+        assert isinstance(error, errors.RerankError)
+
+
+# Refusals: status, code, message, class, part of the hint (None: no hint), from the vendor's
+# catalogue of errors and from recorded calls
+
+_RERANK = "<400> InternalError.Algo.InvalidParameter: "
+_AUTH, _QUOTA = errors.AuthenticationError, errors.QuotaError
+_CALL, _CONTENT = errors.RequestError, errors.ContentError
+_RATE, _SERVICE = errors.RateLimitError, errors.ServiceError
+_KEY_HINT, _ALLOWED = "region", "may use qwen3-rerank on"
+_TOP_UP, _HALVES, _NAME = "Top up", "halves", "may not be offered"
+_REFUSALS = [
+    (401, "InvalidApiKey", "Invalid API-key provided.", _AUTH, _KEY_HINT),
+    (401, "invalid_api_key", "Incorrect API key provided.", _AUTH, _KEY_HINT),
+    (
+        401,
+        "NOT AUTHORIZED",
+        (
+            "Access denied: Either you are not authorized to access this workspace, or the "
+            "workspace does not exist..."
+        ),
+        _AUTH,
+        _ALLOWED,
+    ),
+    (
+        400,
+        "Arrearage",
+        "Access denied, please make sure your account is in good standing.",
+        _QUOTA,
+        _TOP_UP,
+    ),
+    (403, "AccessDenied", "Access denied.", _AUTH, _ALLOWED),
+    (
+        403,
+        "AccessDenied",
+        "Current user api does not support asynchronous calls.",
+        _AUTH,
+        _ALLOWED,
+    ),
+    (403, "AccessDenied.Unpurchased", "Access to model denied...", _AUTH, _ALLOWED),
+    (403, "Model.AccessDenied", "Model access denied.", _AUTH, _ALLOWED),
+    (403, "Workspace.AccessDenied", "Workspace access denied.", _AUTH, _ALLOWED),
+    (403, "AllocationQuota.FreeTierOnly", "The free tier is exhausted.", _QUOTA, _TOP_UP),
+    (404, "ModelNotFound", "Model can not be found.", _CALL, _NAME),
+    (
+        404,
+        "model_not_found",
+        "The model xxx does not exist or you do not have access to it.",
+        _CALL,
+        _NAME,
+    ),
+    (400, "InvalidParameter", "Model not exist.", _CALL, _NAME),
+    (404, "Model.NotExist", "Model not exist.", _CALL, _NAME),
+    (
+        404,
+        "model_not_supported",
+        "Unsupported model xxx for OpenAI compatibility mode.",
+        _CALL,
+        "protocol='dashscope'",
+    ),
+    (404, "WorkSpaceNotFound", "Workspace can not be found.", _CALL, None),
+    (404, "NotFound", "Not found.", _CALL, None),
+    (400, "InvalidParameter", "Range of input length should be [1, 4000]", _CALL, None),
+    (
+        400,
+        "InvalidParameter",
+        (
+            f"{_RERANK}Value error, batch size of documents is invalid, it should not be empty or "
+            "larger than 500.: input.documents"
+        ),
+        _CALL,
+        None,
+    ),
+    (
+        400,
+        "InvalidParameter",
+        (
+            f"{_RERANK}Value error, document index:0 is invalid, it should not be larger "
+            "than 300000: input.documents"
+        ),
+        _CALL,
+        None,
+    ),
+    (
+        400,
+        "InvalidParameter",
+        "text input should not be empty.: input.documents",
+        _CALL,
+        "blank",
+    ),
+    (
+        400,
+        "BadRequest.EmptyInput",
+        "Required input parameter missing from request.",
+        _CALL,
+        None,
+    ),
+    (400, "BadRequest.EmptyParameters", "Required parameters missing.", _CALL, None),
+    (400, "BadRequest.EmptyModel", "Required parameter missing.", _CALL, None),
+    (400, "BadRequest.IllegalInput", "The input is illegal.", _CALL, None),
+    (
+        400,
+        "DataInspectionFailed",
+        "Input data may contain inappropriate content.",
+        _CONTENT,
+        _HALVES,
+    ),
+    (
+        400,
+        "data_inspection_failed",
+        "Input data may contain inappropriate content.",
+        _CONTENT,
+        _HALVES,
+    ),
+    (
+        400,
+        "InvalidParameter.DataInspection",
+        "Unable to download the media resource during the data inspection process.",
+        _CONTENT,
+        _HALVES,
+    ),
+    (400, "InvalidURL", "The URL is invalid.", _CONTENT, _HALVES),
+    (400, "InvalidURL.ConnectionRefused", "Connection refused.", _CONTENT, _HALVES),
+    (400, "InvalidURL.Timeout", "Download timed out.", _CONTENT, _HALVES),
+    (400, "BadRequest.InputDownloadFailed", "Failed to download.", _CONTENT, _HALVES),
+    (413, None, "Request Entity Too Large", _CALL, None),
+    (429, "Throttling", "Requests throttling triggered.", _RATE, None),
+    (429, "Throttling", "Too many requests in route. Try again later.", _RATE, None),
+    (
+        429,
+        "Throttling.RateQuota",
+        "Requests rate limit exceeded, try again later.",
+        _RATE,
+        None,
+    ),
+    (429, "limit_requests", "You exceeded your current requests list.", _RATE, None),
+    (429, "Throttling.BurstRate", "Request rate increased too quickly...", _RATE, None),
+    (429, "limit_burst_rate", "Request rate increased too quickly...", _RATE, None),
+    (
+        429,
+        "Throttling.AllocationQuota",
+        "Allocated quota exceeded, please increase your quota limit.",
+        _RATE,
+        None,
+    ),
+    (429, "insufficient_quota", "You exceeded your current quota...", _RATE, None),
+    (429, "Throttling.AllocationQuota", "Free allocated quota exceeded.", _QUOTA, _TOP_UP),
+    (429, "insufficient_quota", "Free allocated quota exceeded.", _QUOTA, _TOP_UP),
+    (429, "CommodityNotPurchased", "Commodity has not purchased yet.", _QUOTA, _TOP_UP),
+    (429, "PrepaidBillOverdue", "The prepaid bill is overdue.", _QUOTA, _TOP_UP),
+    (429, "PostpaidBillOverdue", "The postpaid bill is overdue.", _QUOTA, _TOP_UP),
+    (500, "InternalError", "An internal error has occured...", _SERVICE, None),
+    (500, "internal_error", "An internal error has occured...", _SERVICE, None),
+    (500, "SystemError", "An system error has occured...", _SERVICE, None),
+    (500, "ModelServiceFailed", "Failed to request model service.", _SERVICE, None),
+    (500, "InternalError.Algo", "inference internal error.", _SERVICE, None),
+    (
+        500,
+        "InternalError.Algo",
+        "Receive batching backend response failed!",
+        _SERVICE,
+        None,
+    ),
+    (
+        500,
+        "InternalError.Algo",
+        "Missing Content-Length of multimodal url.",
+        _CONTENT,
+        _HALVES,
+    ),
+    (500, "InternalError.Timeout", "Request timed out, try again later.", _SERVICE, None),
+    (500, "RequestTimeOut", "Response timeout!", _SERVICE, None),
+    (
+        500,
+        "ModelServingError",
+        "Too many requests. Your requests are being throttled due to system capacity limits.",
+        _SERVICE,
+        None,
+    ),
+    (
+        503,
+        "ModelServingError",
+        "Too many requests. Your requests are being throttled due to system capacity limits.",
+        _SERVICE,
+        None,
+    ),
+    (503, "ModelUnavailable", "Model is unavailable, try again later.", _SERVICE, None),
+    (503, "ServiceUnavailable", "Service is unavailable.", _SERVICE, None),
+    (504, "GatewayTimeout", "Gateway timed out.", _SERVICE, None),
+]
+_ENVELOPES = {
+    "native": lambda code, said: {"code": code, "message": said, "request_id": "r-1"},
+    "openai": lambda code, said: {
+        "error": {"message": said, "type": "some_type", "param": None, "code": code or "n/a"},
+        "request_id": "r-1",
+    },
+}
+
+
+@pytest.mark.parametrize("envelope", _ENVELOPES)
+@pytest.mark.parametrize(
+    "row", _REFUSALS, ids=[f"{row[0]} {row[1]}: {row[2][:20]}" for row in _REFUSALS]
+)
+def test_refusals(row, envelope):
+    """Every documented refusal becomes the class that says whose move is next, and a hint."""
+    status, code, message, kind, hint = row
+
+    for protocol in _wire.PATHS:
+        error = _error(_ENVELOPES[envelope](code, message), status=status, protocol=protocol)
+
+        assert kind is type(error)
+        assert (status, message, "r-1") == (error.status, error.message, error.request_id)
+        assert error.code == (code or ("n/a" if envelope == "openai" else None))
+        assert (kind in (_RATE, _SERVICE)) is error.retryable
+        if hint is None:
+            assert error.hint is None
+        else:
+            assert hint in error.hint
+
+
+@pytest.mark.parametrize("envelope", _ENVELOPES)
+@pytest.mark.parametrize(
+    ("code", "message", "kind"),
+    [
+        (code, message, kind)
+        for _, code, message, kind, _ in _REFUSALS
+        # What the last two of these mean is decided by their status alone.
+        if code not in (None, "NotFound", "WorkSpaceNotFound")
+    ],
+)
+def test_refusals_inside_an_http_200(code, message, kind, envelope):
+    """DashScope can refuse with HTTP 200: the code decides, and no ranking is read beside it."""
+    body = {**_ENVELOPES[envelope](code, message), "output": {"results": _results(0.1, 0.2)}}
+
+    error = _error(body)
+
+    assert kind is type(error)
+    assert (200, code) == (error.status, error.code)
+
+
+def test_key_hint():
+    """A refused key names the host that was called and what to set."""
+    hint = _error({"code": "InvalidApiKey", "message": "Invalid."}, status=401).hint
+
+    assert all(word in hint for word in (_HOST, "region=", "base_url=", "api_key="))
+
+
+def test_retired_model_hint():
+    """Asking for gte-rerank says that it was retired and what to use."""
+    body = {"code": "InvalidParameter", "message": "Model not exist."}
+
+    hint = _error(body, status=400, model="gte-rerank").hint
+
+    assert "retired" in hint
+    assert "qwen3-rerank" in hint
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (204, _SERVICE), (201, _SERVICE), (301, _SERVICE), (302, _SERVICE), (307, _SERVICE),
+        (308, _SERVICE), (400, _CALL), (401, _AUTH), (403, _AUTH), (404, _CALL), (405, _CALL),
+        (408, _SERVICE), (409, _CALL), (413, _CALL), (418, _CALL), (422, _CALL), (429, _RATE),
+        (500, _SERVICE), (502, _SERVICE), (503, _SERVICE), (504, _SERVICE), (529, _SERVICE),
+    ],
+)  # fmt: skip
+def test_status_alone(status, kind):
+    """Where no known code says more, the status decides, whatever the body."""
+    for body in (b"", b"<html>nginx</html>", b"{}", b"[]", b'{"detail": "no"}', b'{"code": "Odd"}'):
+        error = _error(body, status=status, headers={"x-request-id": "r-1"})
+
+        assert kind is type(error)
+        assert (status, "r-1") == (error.status, error.request_id)
+        assert _HOST in error.message
+
+
+@pytest.mark.parametrize("status", [204, 302, 404, 500])
+def test_a_ranking_under_another_status_is_none(status):
+    """Results are read from an HTTP 200 only."""
+    with pytest.raises(errors.RerankError):
+        _decode(_body(_results(0.1, 0.2)), status=status)
+
+
+@pytest.mark.parametrize("code", [None, "", 0])
+def test_no_code_is_no_refusal(code):
+    """An empty code beside a ranking, as the first SDK's surface has it, is no refusal."""
+    assert _decode(_body(_results(0.1), code=code, message=code), 1).scores == (0.1,)
+
+
+@pytest.mark.parametrize(
+    "error", ["just text", {"message": "just text"}, {"message": "just text", "type": 7}]
+)
+def test_odd_error_envelopes(error):
+    """Whatever an envelope lacks, its text is shown."""
+    assert _error({"error": error}, status=500).message == "just text"
+
+
+def test_type_stands_in_for_code():
+    """An envelope without a code is classed by its type."""
+    body = {"error": {"message": "m", "type": "invalid_api_key", "code": None}}
+
+    assert isinstance(_error(body, status=400), _AUTH)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "sk-0123456789abcdef0123456789abcdef",
+        "sk-sp-0123456789abcdef",
+        "sk-abcdef_123-456",
+    ],
+)
+@pytest.mark.parametrize("field", ["message", "code"])
+def test_keys_are_masked(key, field):
+    """A key that the service quotes is not quoted by us."""
+    body = {"code": "InvalidApiKey", "message": "m", field: f"Invalid key: {key}, see the console"}
+
+    error = _error(body, status=401)
+
+    shown = f"{error} {error!r}"
+    assert "sk-***" in shown
+    assert not any(part in shown for part in (key, key[-8:]))
+
+
+def test_a_quoted_key_in_an_id_is_masked():
+    """Not even as the id of a request."""
+    key = "sk-0123456789abcdef0123456789abcdef"
+
+    error = _error({"request_id": key}, status=500)
+    by_header = _error(b"", status=500, headers={"x-request-id": key})
+
+    assert key not in str(error)
+    assert key not in str(by_header)
+
+
+def test_ordinary_words_are_not_masked():
+    """Only keys look like keys."""
+    said = "The task-specific desk-top sk- sk-1 is risk-averse."
+
+    assert said == _error({"code": "X", "message": said}, status=400).message
+
+
+def test_messages_are_short_and_printable():
+    """What a server says can neither flood the log nor control the terminal."""
+    error = _error({"code": "X", "message": "\x1b[31m\x00" + "a\n" * 100_000}, status=400)
+
+    assert len(error.message) <= 2_000
+    assert error.message.isprintable()
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "output",
+                        "results",
+                        "index",
+                        "relevance_score",
+                        "code",
+                        "message",
+                        "error",
+                        "request_id",
+                        "id",
+                        "usage",
+                        "total_tokens",
+                        "type",
+                    ]
+                ),
+                inner,
+                max_size=4,
+            )
+        ),
+        max_leaves=12,
+    ),
+    st.sampled_from([200, 200, 204, 400, 401, 429, 500]),
+    st.sampled_from(list(_wire.PATHS)),
+)
+def test_any_json(body, status, protocol):
+    """Whatever JSON comes back, it is a complete ranking or one of our errors."""
+    try:
+        reply = _decode(body, 1, status=status, protocol=protocol)
+    except errors.RerankError as error:
+        str(error).encode("utf-8", "surrogatepass")
+    else:
+        assert len(reply.scores) == 1
+
+
+@given(st.binary(), st.sampled_from([200, 400]))
+def test_any_bytes(body, status):
+    """Bytes that are no JSON are one of our errors."""
+    with pytest.raises(errors.RerankError):
+        _decode(body, 1, status=status)

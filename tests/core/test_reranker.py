@@ -573,7 +573,7 @@ def test_sync_equals_async(reranker, emulator, documents, query, top_n):
     ],
 )
 @pytest.mark.parametrize("protocol", ["dashscope", "compatible"])
-def test_failures(rank, reranker, emulator, protocol, reply, kind):  # noqa: PLR0917
+def test_failures(rank, reranker, emulator, protocol, reply, kind):
     """Whatever goes wrong is one error of our tree, and the next call works."""
     reranker.protocol = protocol
     reranker.max_retries = 0

@@ -15,7 +15,7 @@ demo: .venv/installed  ## rerank the Python language reference through both fram
 	$(BIN)/qwen-rerank demo
 
 test: .venv/installed  ## run the tests, with branch coverage
-	QWEN_RERANK_OLD_SDK=$(OLD_SDK) $(BIN)/python -m pytest --cov --cov-report=term
+	QWEN_RERANK_OLD_SDK=$(CURDIR)/$(OLD_SDK) $(BIN)/python -m pytest --cov --cov-report=term
 
 check: .venv/installed  ## lint, types, import contracts, and whether it installs beside its neighbours
 	$(BIN)/ruff check

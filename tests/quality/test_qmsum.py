@@ -5,11 +5,14 @@ from functools import cache
 import pytest
 
 from qwen_rerank import Reranker, _tokens
-from qwen_rerank.emulator import Emulator
+from qwen_rerank.emulator import Emulator, _scorer
 
 
 class Remembering:
-    """The tokenizer, counting each of the 35 meetings once instead of 237 times."""
+    """The tokenizer, counting each of the 35 meetings once instead of 237 times.
+
+    The emulator's scorer remembers their words as well, so that the test takes a minute.
+    """
 
     def __init__(self, tokenizer: _tokens.Tokenizer) -> None:
         self.count, self.head, self.windows = map(
@@ -22,6 +25,7 @@ def test_split_finds_what_truncate_cuts_off(qmsum, capsys, monkeypatch):
     """Windows find answers that stand behind the limit: nDCG@10 is clearly above truncating."""
     remembering = Remembering(_tokens.tokenizer())
     monkeypatch.setattr(_tokens, "tokenizer", lambda: remembering)
+    monkeypatch.setattr(_scorer, "_terms", cache(_scorer._terms))
     names, texts = list(qmsum.documents), list(qmsum.documents.values())
 
     def ndcg(policy: str, emulator: Emulator) -> float:

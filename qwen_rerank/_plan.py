@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from bisect import bisect_right
+from collections.abc import Callable
 from itertools import accumulate, pairwise
 
 from qwen_rerank._limits import ModelLimits
@@ -16,13 +19,13 @@ def fits(prepared: Prepared, limits: ModelLimits, width: int) -> bool:
 
     They do if no item is too long and no more requests are needed than the document count asks for.
     """
-    most = limits.planned_item_tokens
-    if prepared.query.tokens > most or any(
-        item.tokens > most or len(item.text) > limits.item_characters.value
-        for item in prepared.items
-    ):
+    most, characters = limits.planned_item_tokens, limits.item_characters.value
+    if prepared.query.tokens > most:
         return False
-    return len(_ends(prepared, limits, width)) == -(-len(prepared.items) // width)
+    if any(item.tokens > most or len(item.text) > characters for item in prepared.items):
+        return False
+    ends = _Ruler(prepared, limits, width).ends()
+    return len(ends) == -(-len(prepared.items) // width)
 
 
 def plan(job: Job, prepared: Prepared, limits: ModelLimits, width: int) -> tuple[Request, ...]:
@@ -37,42 +40,78 @@ def plan(job: Job, prepared: Prepared, limits: ModelLimits, width: int) -> tuple
         limits: The model's limits.
         width: Documents per request, at most the model's limit.
     """
+    ruler = _Ruler(prepared, limits, width)
+    if ruler.ends() != ruler.ends(bytes_count=False):
+        ruler = _Ruler(prepared, limits, width, size=_size)
+    best = ruler.ends()
+    if len(best) > 1:
+        # Lowering all caps together, until one more request would be needed, evens them out.
+        low, high = 0.0, 1.0
+        for _ in range(10):
+            middle = (low + high) / 2
+            if len(ends := ruler.ends(middle)) == len(best):
+                high, best = middle, ends
+            else:
+                low = middle
     return tuple(
         Request(job.model, prepared.query.text, job.instruct, prepared.items[start:end])
-        for start, end in pairwise([0, *_ends(prepared, limits, width)])
+        for start, end in pairwise([0, *best])
     )
 
 
-def _ends(prepared: Prepared, limits: ModelLimits, width: int) -> list[int]:
-    """Where each request ends: the fewest order-preserving requests, then the lowest such caps."""
-    items = prepared.items
-    pair = prepared.query.tokens + prepared.instruct.tokens
-    tokens = list(accumulate((item.tokens + pair for item in items), initial=0))
-    sizes = list(accumulate((item.size + 2 for item in items), initial=0))  # 2 for ", "
-    most_bytes = limits.planned_body_bytes - prepared.query.size - prepared.instruct.size
+def _bound(text: str) -> int:
+    # JSON escapes a control character in six bytes; everything else takes fewer per character.
+    return 6 * len(text)
 
-    def split(fraction: float) -> list[int]:
-        documents = max(1, int(width * fraction))
-        caps = (
-            (tokens, limits.planned_request_tokens * fraction),
-            (sizes, most_bytes * fraction),
-        )
-        ends = [0]
-        while (start := ends[-1]) < len(items):
-            full = min(bisect_right(sums, sums[start] + cap) - 1 for sums, cap in caps)
+
+def _size(text: str) -> int:
+    return len(json.dumps(text, ensure_ascii=False).encode())
+
+
+class _Ruler:
+    """Says where requests have to end; sums are taken once.
+
+    Args:
+        prepared: What is asked.
+        limits: The model's limits.
+        width: Documents per request.
+        size: Bytes of a text in a request's body: by default a bound, which nearly always will do.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        limits: ModelLimits,
+        width: int,
+        size: Callable[[str], int] = _bound,
+    ) -> None:
+        items = prepared.items
+        pair = prepared.query.tokens + prepared.instruct.tokens
+        around = size(prepared.query.text) + size(prepared.instruct.text)
+        self._count = len(items)
+        self._width = width
+        self._tokens = list(accumulate([item.tokens + pair for item in items], initial=0))
+        # 2 for the comma and the space between two texts
+        self._bytes = list(accumulate([size(item.text) + 2 for item in items], initial=0))
+        self._most_tokens = limits.planned_request_tokens
+        self._most_bytes = limits.planned_body_bytes - around
+
+    def ends(self, fraction: float = 1.0, *, bytes_count: bool = True) -> list[int]:
+        """Where the fewest order-preserving requests end that hold this part of every cap."""
+        width = max(1, int(self._width * fraction))
+        tokens, most_tokens = self._tokens, self._most_tokens * fraction
+        sizes, most_bytes = self._bytes, self._most_bytes * fraction if bytes_count else math.inf
+        start, ends = 0, []
+        while start < self._count:
             # An item that is too large on its own still gets a request: the service decides.
-            ends.append(max(start + 1, min(start + documents, full, len(items))))
-        return ends[1:]
-
-    fullest = split(1.0)
-    if len(fullest) <= 1:
-        return fullest
-    # Lowering all caps together, until one more request would be needed, evens the requests out.
-    low, high, best = 0.0, 1.0, fullest
-    for _ in range(10):
-        middle = (low + high) / 2
-        if len(ends := split(middle)) == len(fullest):
-            high, best = middle, ends
-        else:
-            low = middle
-    return best
+            start = max(
+                start + 1,
+                min(
+                    start + width,
+                    bisect_right(tokens, tokens[start] + most_tokens) - 1,
+                    bisect_right(sizes, sizes[start] + most_bytes) - 1,
+                    self._count,
+                ),
+            )
+            ends.append(start)
+        return ends

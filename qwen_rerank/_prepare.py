@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Literal, Protocol, TypeAlias
@@ -39,14 +38,15 @@ def prepare(job: Job) -> Prepared:
     become one item. A lone surrogate, which no UTF-8 body can carry, is replaced.
     """
     texts = (
-        (_sendable(document), Place(position))
+        (document if document.isascii() else _sendable(document), Place(position))
         for position, document in enumerate(job.documents)
         if document and not document.isspace()
     )
+    query, instruct = _sendable(job.query), _sendable(job.instruct or "")
     return Prepared(
-        query=_bounded(_sendable(job.query)),
-        instruct=_bounded(_sendable(job.instruct or "")),
-        items=tuple(_bounded(text, places) for text, places in _distinct(texts)),
+        query=Item(query, _tokens.bound(query)),
+        instruct=Item(instruct, _tokens.bound(instruct)),
+        items=tuple([Item(text, _tokens.bound(text), places) for text, places in _distinct(texts)]),
     )
 
 
@@ -101,8 +101,7 @@ class _Ruler:
         return len(text) <= self._characters and self._count(text) <= self.tokens
 
     def item(self, text: str, places: tuple[Place, ...] = ()) -> Item:
-        size = len(json.dumps(text, ensure_ascii=False).encode())
-        return Item(text, self._count(text), size, places)
+        return Item(text, self._count(text), places)
 
     def head(self, text: str) -> str:
         text = text.lstrip()  # a head of nothing but blanks would fail the whole request
@@ -128,16 +127,15 @@ def _too_long(query: bool, positions: list[int], most: int) -> RequestError:
     )
 
 
-def _bounded(text: str, places: tuple[Place, ...] = ()) -> Item:
-    # JSON escapes a control character in six bytes; everything else takes fewer per character.
-    return Item(text, _tokens.bound(text), 6 * len(text), places)
-
-
 def _distinct(texts: Iterable[tuple[str, Place]]) -> Iterator[tuple[str, tuple[Place, ...]]]:
     places: dict[str, list[Place]] = {}
     for text, place in texts:
-        places.setdefault(text, []).append(place)
-    return ((text, tuple(sorted(where))) for text, where in places.items())
+        if (found := places.get(text)) is None:
+            places[text] = [place]
+        else:
+            found.append(place)
+    for text, where in places.items():
+        yield text, tuple(sorted(where) if len(where) > 1 else where)
 
 
 def _sendable(text: str) -> str:

@@ -186,6 +186,8 @@ class Transport:
                 self._async.pop(key, None)
             task = loop.create_task(_keep(weakref.ref(self), (loop, local)))
             self._async[loop, local] = task
+        if task.done() and not task.cancelled() and not task.exception():
+            return task.result().client
         try:
             return (await asyncio.shield(task)).client
         except BaseException:

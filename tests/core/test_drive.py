@@ -59,7 +59,7 @@ class Recorder:
 def _requests(*sizes):
     numbers = iter(range(sum(sizes)))
     return tuple(
-        Request("m", "q", "rules", tuple(Item(str(next(numbers)), 1, 1) for _ in range(size)))
+        Request("m", "q", "rules", tuple(Item(str(next(numbers)), 1) for _ in range(size)))
         for size in sizes
     )
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from qwen_rerank._merge import merge
 from qwen_rerank._values import Item, Job, Place, Prepared, Usage
 
-_PREPARED = Prepared(Item("q", 1, 1), Item("", 0, 0), ())
+_PREPARED = Prepared(Item("q", 1), Item("", 0), ())
 _SCORE = st.one_of(st.sampled_from([0.0, -0.0, 0.5, 1.0]), st.floats(-2, 2))
 
 
@@ -29,7 +29,7 @@ def _job(documents, **options):
 
 
 def _item(text, *positions, window=None):
-    return Item(text, 1, len(text), tuple(Place(position, window) for position in positions))
+    return Item(text, 1, tuple(Place(position, window) for position in positions))
 
 
 def _ask(job, items, scores):
@@ -168,7 +168,7 @@ def test_extremes():
 
 def test_facts():
     """Usage, ids and what was cut are handed on."""
-    prepared = Prepared(Item("q", 1, 1), Item("", 0, 0), (), (1,), query_truncated=True)
+    prepared = Prepared(Item("q", 1), Item("", 0), (), (1,), query_truncated=True)
 
     ranking = merge(_job("abc"), prepared, [(_item("a", 0), 0.1)], Usage(3, 15, 2), ("r1", "r3"))
 

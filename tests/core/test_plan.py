@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from qwen_rerank._limits import LIMITS, Limit
 from qwen_rerank._plan import fits, plan
-from qwen_rerank._values import Item, Job, Prepared
+from qwen_rerank._values import Item, Job, Prepared, Request
+from qwen_rerank._wire import encode
 
 _ROW = LIMITS["qwen3-rerank"]
 _JOB = Job("qwen3-rerank", "q", ())
@@ -25,13 +26,11 @@ def _limits(documents=5, request=100, item=1_000, characters=300_000):
     )
 
 
-def _prepared(lengths, query=0, instruct=0, sizes=None):
+def _prepared(lengths, query=0, instruct=0):
     return Prepared(
-        Item("q", query, 3),
-        Item("i", instruct, 3),
-        tuple(
-            Item(f"text {i}", tokens, sizes[i] if sizes else 8) for i, tokens in enumerate(lengths)
-        ),
+        Item("q", query),
+        Item("i", instruct),
+        tuple(Item(f"text {i}", tokens) for i, tokens in enumerate(lengths)),
     )
 
 
@@ -189,17 +188,22 @@ def test_requests_carry_the_call():
     assert (request.model, request.query, request.instruct) == ("m", "q", "rules")
 
 
-@given(st.lists(st.integers(1, 12), max_size=30), st.integers(1, 4))
-def test_bytes_are_a_limit_too(megabytes, width):
-    """No body grows over the gateway's limit, whatever the tokens say."""
-    prepared = _prepared([1] * len(megabytes), sizes=[size * 2**20 for size in megabytes])
+@given(st.lists(st.integers(0, 200).map(lambda size: "\x00" * (size // 9) + "a" * size)))
+def test_bytes_are_a_limit_too(texts):
+    """No body grows over the gateway's limit, whatever the tokens say, and escapes count."""
+    limits = replace(_ROW, body_bytes=Limit(1_000, "", ""))
+    items = tuple(Item(text, 1) for text in texts)
 
-    requests = plan(_JOB, prepared, _ROW, width)
+    requests = plan(_JOB, Prepared(Item("q", 1), Item("", 0), items), limits, 500)
 
-    assert prepared.items == tuple(item for request in requests for item in request.items)
+    assert items == tuple(item for request in requests for item in request.items)
     for request in requests:
-        assert sum(item.size for item in request.items) < 16 * 2**20
-        assert len(request.items) <= width
+        assert len(encode(request, "dashscope")) < 1_100 or len(request.items) == 1
+    assert len(requests) <= len(encode(_all(items), "dashscope")) / 300 + 1
+
+
+def _all(items):
+    return Request("m", "q", None, items)
 
 
 def test_a_smaller_width():

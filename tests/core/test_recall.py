@@ -9,8 +9,8 @@ _JOB = Job("model", "query", ("a", "b", "c"))
 
 
 def _prepared(*texts, query="query"):
-    items = (Item(text, 1, 1, (Place(at),)) for at, text in enumerate(texts))
-    return Prepared(Item(query, 1, 1), Item("", 0, 0), tuple(items))
+    items = (Item(text, 1, (Place(at),)) for at, text in enumerate(texts))
+    return Prepared(Item(query, 1), Item("", 0), tuple(items))
 
 
 def _scored(prepared, *scores):

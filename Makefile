@@ -6,7 +6,7 @@ BIN := .venv/bin
 # The release that llama-index-llms-dashscope pins; tests compare its rankings with ours.
 OLD_SDK := .venv/dashscope-1.22.2
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check bench format clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -25,12 +25,19 @@ check: .venv/installed  ## lint, types, import contracts, and whether it install
 	$(BIN)/pip install --quiet --dry-run --ignore-installed '.[all]' \
 		llama-index-llms-dashscope llama-index-embeddings-dashscope langchain-community langchain-qwq
 
+bench: .venv/installed-bench  ## measure against peers and write benchmarks/README.md
+	$(BIN)/python -m benchmarks
+
 format: .venv/installed  ## let ruff mend what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 clean:  ## remove what these commands made
 	rm -rf .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+
+.venv/installed-bench: .venv/installed
+	$(BIN)/pip install --quiet --group bench
+	touch $@
 
 # The mark is written last, so an interrupted install is made again.
 .venv/installed: pyproject.toml

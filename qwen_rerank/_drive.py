@@ -13,13 +13,13 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qwen_rerank import _wire
-from qwen_rerank._retry import Policy, retry_after
+from qwen_rerank._retry import Policy, retry_after, transient
 from qwen_rerank._values import Answer, Reply, Request
 from qwen_rerank.errors import DeadlineError, RateLimitError, RerankError
 
@@ -48,6 +48,8 @@ class Gate:
 
     def enter(self, timeout: float) -> None:
         """Waits for a turn; raises TimeoutError if none comes in *timeout* seconds."""
+        if self._is_free():
+            return
         turn = self._ask()
         try:
             turn.result(timeout)
@@ -57,6 +59,8 @@ class Gate:
 
     async def aenter(self) -> None:
         """Waits for a turn for as long as it takes."""
+        if self._is_free():
+            return
         turn = self._ask()
         if not turn.done():
             try:
@@ -84,6 +88,14 @@ class Gate:
     def quiet(self) -> float:
         """Seconds for which nobody should send."""
         return max(0.0, self._quiet_until - time.monotonic())
+
+    def _is_free(self) -> bool:
+        """Takes a turn if there is one; a Future costs more than all the rest of the gate."""
+        with self._lock:
+            if self._free > 0:
+                self._free -= 1
+                return True
+        return False
 
     def _ask(self) -> Future[None]:
         turn: Future[None] = Future()
@@ -139,7 +151,7 @@ def drive(requests: tuple[Request, ...], line: Line, deadline: float) -> list[Re
         RerankError: The first failure. Nothing is sent after it; requests that are on their way
             end in the background, because a thread cannot be stopped.
     """
-    stop = threading.Event()
+    stop, policy = threading.Event(), _policy(line, deadline)
     failures: list[BaseException] = []
 
     def doze(seconds: float) -> None:
@@ -148,7 +160,7 @@ def drive(requests: tuple[Request, ...], line: Line, deadline: float) -> list[Re
 
     def one(request: Request) -> Reply:
         try:
-            return _policy(line, deadline).sync(doze)(_send, request, line, deadline, stop, doze)
+            return _patiently(lambda: _send(request, line, deadline, stop, doze), policy, doze)
         except BaseException as error:
             failures.append(error)
             stop.set()  # here, not in the main thread, which would let one more request go out
@@ -171,10 +183,11 @@ def drive(requests: tuple[Request, ...], line: Line, deadline: float) -> list[Re
 async def adrive(requests: tuple[Request, ...], line: Line, deadline: float) -> list[Reply]:
     """`drive` for a running event loop; a failure or a cancellation leaves nothing running."""
     failures: list[RerankError] = []
+    policy = _policy(line, deadline)
 
     async def one(request: Request) -> Reply:
         try:
-            return await _policy(line, deadline).aio(asyncio.sleep)(_asend, request, line, deadline)
+            return await _apatiently(lambda: _asend(request, line, deadline), policy)
         except RerankError as error:
             failures.append(error)
             raise
@@ -195,6 +208,40 @@ async def adrive(requests: tuple[Request, ...], line: Line, deadline: float) -> 
             raise
         failure = failures[0]
     raise failure
+
+
+# The first attempt is made outside tenacity, which is slower than all else here; a failure that may
+# pass is then told to it as that of its own first attempt.
+def _patiently(send: Callable[[], Reply], policy: Policy, sleep: Callable[[float], None]) -> Reply:
+    try:
+        return send()
+    except RerankError as error:
+        if not transient(error):
+            raise
+        failed = [error]
+
+    def attempt() -> Reply:
+        if failed:
+            raise failed.pop()
+        return send()
+
+    return policy.sync(sleep)(attempt)
+
+
+async def _apatiently(send: Callable[[], Awaitable[Reply]], policy: Policy) -> Reply:
+    try:
+        return await send()
+    except RerankError as error:
+        if not transient(error):
+            raise
+        failed = [error]
+
+    async def attempt() -> Reply:
+        if failed:
+            raise failed.pop()
+        return await send()
+
+    return await policy.aio(asyncio.sleep)(attempt)
 
 
 def _send(

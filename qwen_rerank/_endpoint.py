@@ -10,7 +10,6 @@ import ipaddress
 import os
 import re
 import sys
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +81,12 @@ class Endpoint:
 
     def headers(self) -> dict[str, str]:
         """The headers of every request; holds the key in the clear, so make it late."""
-        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        headers = {
+            "content-type": "application/json",
+            "accept": "application/json",
+            "accept-encoding": "identity",
+            "user-agent": "qwen-rerank",
+        }
         if self.api_key is not None:
             headers["authorization"] = f"Bearer {self.api_key.get_secret_value()}"
         if self.workspace is not None:
@@ -214,9 +218,13 @@ def _config() -> Mapping[str, Any]:
     """The SDK's ``config.toml``, or an empty mapping."""
     path = Path(os.environ.get("DASHSCOPE_CONFIG") or "~/.dashscope/config.toml")
     try:
-        read = tomllib.loads(path.expanduser().read_text("utf-8"))
+        text = path.expanduser().read_bytes()
     except (OSError, RuntimeError):  # RuntimeError: there is no home directory
         return {}
+    import tomllib  # noqa: PLC0415  few have the file
+
+    try:
+        read = tomllib.loads(text.decode())
     except ValueError:  # bad TOML or bad UTF-8; the text may hold the key, so it is not shown
         raise ValueError(f"{path} is not valid TOML") from None
     return {name: value for name, value in read.items() if isinstance(value, str) and value}

@@ -25,12 +25,11 @@ def merge(
     for item, score in scored:
         for position, window in item.places:
             # Of windows that score alike, the first wins, whatever order they come in.
-            if position not in best or (score, _early(window)) > (
-                best[position][0],
-                _early(best[position][1]),
-            ):
+            before = best.get(position)
+            if before is None or (score, _early(window)) > (before[0], _early(before[1])):
                 best[position] = (score, window)
-    order = sorted(best, key=lambda position: (-best[position][0], position))
+    order = sorted(best)
+    order.sort(key=lambda position: best[position][0], reverse=True)  # ties keep their order
     if job.score_threshold is None:
         order += [position for position in range(len(job.documents)) if position not in best]
     else:

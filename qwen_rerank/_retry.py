@@ -9,11 +9,12 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
-
-from tenacity import AsyncRetrying, RetryCallState, Retrying
+from typing import TYPE_CHECKING, Any
 
 from qwen_rerank.errors import DeadlineError, RerankError
+
+if TYPE_CHECKING:
+    from tenacity import AsyncRetrying, RetryCallState, Retrying
 
 __all__ = ["Policy", "backoff", "retry_after", "transient"]
 
@@ -82,10 +83,14 @@ class Policy:
 
     def sync(self, sleep: Callable[[float], None]) -> Retrying:
         """A tenacity object that calls a function until it succeeds, or it is no use."""
+        from tenacity import Retrying  # noqa: PLC0415  only failures need it
+
         return Retrying(sleep=sleep, **self._options())
 
     def aio(self, sleep: Callable[[float], Awaitable[None]]) -> AsyncRetrying:
         """The same for a coroutine function."""
+        from tenacity import AsyncRetrying  # noqa: PLC0415  as above
+
         return AsyncRetrying(sleep=sleep, **self._options())
 
     def _options(self) -> dict[str, Any]:

@@ -15,8 +15,6 @@ from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
-import tiktoken
-
 __all__ = ["Tokenizer", "bound", "tokenizer"]
 
 # How Qwen's tokenizer cuts text before merging, as in dashscope/tokenizers/qwen_tokenizer.py.
@@ -51,6 +49,8 @@ class Tokenizer:
     """Counts and cuts text in tokens of the Qwen vocabulary. Get it from `tokenizer`."""
 
     def __init__(self, vocabulary: Path) -> None:
+        import tiktoken  # noqa: PLC0415  most calls never count
+
         ranks = {
             base64.b64decode(token): int(rank)
             for token, rank in (

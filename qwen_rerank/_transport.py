@@ -15,7 +15,7 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.request import getproxies
 
 import httpcore
@@ -43,7 +43,7 @@ class Transport:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._sync: dict[bool, httpx.Client] = {}
+        self._sync: dict[bool, _Sender] = {}
         self._async: dict[tuple[asyncio.AbstractEventLoop, bool], asyncio.Task[_Kept]] = {}
         # Few users close a reranker; the sockets of a forgotten one are closed all the same. At
         # exit the event loops have seen to theirs.
@@ -66,19 +66,10 @@ class Transport:
             DeadlineError: The deadline passed.
             ServiceError: There was no whole answer.
         """
-        http = client or self._sync_client(endpoint.local)
         try:
-            with (
-                _clamped(deadline),
-                http.stream(
-                    "POST",
-                    endpoint.url,
-                    content=body,
-                    headers=endpoint.headers(),
-                    timeout=_left(deadline, httpx.ReadTimeout),
-                    follow_redirects=False,
-                ) as response,
-            ):
+            http = client or self._sync_sender(endpoint.local)
+            asked = _post(endpoint, body, _left(deadline, httpx.ReadTimeout))
+            with _clamped(deadline), _sent(http, asked) as response:
                 if response.is_stream_consumed:  # a caller's transport may answer from memory
                     return _answer(response, response.content, endpoint)
                 pieces = bytearray()
@@ -101,15 +92,8 @@ class Transport:
         """`send` for a running event loop; the deadline covers name look-up too."""
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                http = client or await self._async_client(endpoint.local)
-                async with http.stream(
-                    "POST",
-                    endpoint.url,
-                    content=_in_pieces(body) if len(body) > _PIECE else body,
-                    headers=endpoint.headers() | {"content-length": str(len(body))},
-                    timeout=None,
-                    follow_redirects=False,
-                ) as response:
+                http = client or await self._async_sender(endpoint.local)
+                async with _asent(http, _post(endpoint, body, None, pieces=True)) as response:
                     if response.is_stream_consumed:
                         return _answer(response, response.content, endpoint)
                     pieces = bytearray()
@@ -133,10 +117,20 @@ class Transport:
         Raises:
             ServiceError: The host cannot be reached.
         """
-        http = client or self._sync_client(endpoint.local)
         try:
-            with _clamped(deadline):
-                http.head(endpoint.origin, timeout=_left(deadline, httpx.ReadTimeout))
+            http = client or self._sync_sender(endpoint.local)
+            with (
+                _clamped(deadline),
+                _sent(
+                    http,
+                    httpx.Request(
+                        "HEAD",
+                        endpoint.origin,
+                        extensions=_timeouts(_left(deadline, httpx.ReadTimeout)),
+                    ),
+                ),
+            ):
+                pass
         except _NETWORK as error:
             failure = _failure(error, deadline, endpoint)
         else:
@@ -149,8 +143,11 @@ class Transport:
         """`touch` for the running event loop's own connections."""
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                http = client or await self._async_client(endpoint.local)
-                await http.head(endpoint.origin, timeout=None)
+                http = client or await self._async_sender(endpoint.local)
+                async with _asent(
+                    http, httpx.Request("HEAD", endpoint.origin, extensions=_timeouts(None))
+                ):
+                    pass
         except Exception as error:
             if not _is_network(error):
                 raise
@@ -171,14 +168,13 @@ class Transport:
         for key in [key for key in list(self._async) if key[0] is loop]:
             await (await self._async.pop(key)).aclose()
 
-    def _sync_client(self, local: bool) -> httpx.Client:
+    def _sync_sender(self, local: bool) -> _Sender:
         with self._lock:
             if local not in self._sync:
-                client = httpx.Client(trust_env=not local, limits=_POOL, verify=_certificates())
-                self._sync[local] = _clamping(client)
+                self._sync[local] = _build_sync(local)
             return self._sync[local]
 
-    async def _async_client(self, local: bool) -> httpx.AsyncClient:
+    async def _async_sender(self, local: bool) -> _AsyncSender:
         loop = asyncio.get_running_loop()
         task = self._async.get((loop, local))
         if task is None:  # no await before the assignment, so one task per loop
@@ -187,9 +183,9 @@ class Transport:
             task = loop.create_task(_keep(weakref.ref(self), (loop, local)))
             self._async[loop, local] = task
         if task.done() and not task.cancelled() and not task.exception():
-            return task.result().client
+            return task.result().sender
         try:
-            return (await asyncio.shield(task)).client
+            return (await asyncio.shield(task)).sender
         except BaseException:
             if task.done() and (task.cancelled() or task.exception()):
                 self._async.pop((loop, local), None)
@@ -199,23 +195,23 @@ class Transport:
         self._async.pop(key, None)
 
 
-def _close_all(clients: dict[bool, httpx.Client]) -> None:
-    while clients:
-        clients.popitem()[1].close()
+def _close_all(senders: dict[bool, _Sender]) -> None:
+    while senders:
+        senders.popitem()[1].close()
 
 
-def _abandon(clients: dict[tuple[asyncio.AbstractEventLoop, bool], asyncio.Task[_Kept]]) -> None:
-    for (loop, _), task in clients.items():
+def _abandon(senders: dict[tuple[asyncio.AbstractEventLoop, bool], asyncio.Task[_Kept]]) -> None:
+    for (loop, _), task in senders.items():
         if task.done() and not task.cancelled() and not task.exception():
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and with it the client
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and with it the sender
                 loop.call_soon_threadsafe(loop.create_task, task.result().aclose())
 
 
 class _Kept:
-    """An async client that closes with its loop: ``shutdown_asyncgens`` ends the generator."""
+    """An async sender that closes with its loop: ``shutdown_asyncgens`` ends the generator."""
 
-    def __init__(self, client: httpx.AsyncClient, keeper: AsyncGenerator[None]) -> None:
-        self.client = client
+    def __init__(self, sender: _AsyncSender, keeper: AsyncGenerator[None]) -> None:
+        self.sender = sender
         self._keeper = keeper
 
     async def aclose(self) -> None:
@@ -225,7 +221,7 @@ class _Kept:
 async def _keep(
     owner: weakref.ref[Transport], key: tuple[asyncio.AbstractEventLoop, bool]
 ) -> _Kept:
-    client = await asyncio.to_thread(_build_async, key[1])
+    sender = await asyncio.to_thread(_build_async, key[1])
 
     async def keeper() -> AsyncGenerator[None]:
         try:
@@ -233,21 +229,88 @@ async def _keep(
         finally:
             if (transport := owner()) is not None:
                 transport._forget(key)
-            await client.aclose()
+            await sender.aclose()
 
     kept = keeper()
     await anext(kept)
-    return _Kept(client, kept)
+    return _Kept(sender, kept)
 
 
-def _build_async(local: bool) -> httpx.AsyncClient:
+# What sends: a transport of ours, which costs a third less than a client around it; a client of
+# ours where the environment names proxies, whose rules httpx knows; or the caller's client.
+_Sender: TypeAlias = httpx.HTTPTransport | httpx.Client
+_AsyncSender: TypeAlias = httpx.AsyncBaseTransport | httpx.AsyncClient
+
+
+def _build_sync(local: bool) -> _Sender:
+    if local or not getproxies():
+        return _clamping(httpx.HTTPTransport(verify=_certificates(), limits=_POOL))
+    client = httpx.Client(verify=_certificates(), limits=_POOL)
+    for transport in (client._transport, *client._mounts.values()):
+        if isinstance(transport, httpx.HTTPTransport):
+            _clamping(transport)
+    return client
+
+
+def _build_async(local: bool) -> _AsyncSender:
     """Imports aiohttp and reads certificates, so it is run in a thread."""
-    if not local and _socks_proxy():
-        # aiohttp speaks no SOCKS
-        return httpx.AsyncClient(limits=_POOL, verify=_certificates())
-    from httpx_aiohttp import HttpxAiohttpClient  # noqa: PLC0415  sync callers need no aiohttp
+    proxies = {} if local else getproxies()
+    if any(url.startswith("socks") for url in proxies.values()):
+        return httpx.AsyncClient(verify=_certificates(), limits=_POOL)  # aiohttp speaks no SOCKS
+    import httpx_aiohttp  # noqa: PLC0415  sync callers need no aiohttp
 
-    return HttpxAiohttpClient(trust_env=not local, limits=_POOL, verify=_certificates())
+    kind = httpx_aiohttp.HttpxAiohttpClient if proxies else httpx_aiohttp.AiohttpTransport
+    return kind(verify=_certificates(), limits=_POOL)
+
+
+def _post(
+    endpoint: Endpoint, body: bytes, timeout: float | None, *, pieces: bool = False
+) -> httpx.Request:
+    """The request that carries *body*; nobody else holds its headers, which hold the key."""
+    return httpx.Request(
+        "POST",
+        endpoint.url,
+        content=_in_pieces(body) if pieces and len(body) > _PIECE else body,
+        headers=endpoint.headers() | {"content-length": str(len(body))},
+        extensions=_timeouts(timeout),
+    )
+
+
+def _timeouts(seconds: float | None) -> dict[str, Any]:
+    return {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), seconds)}
+
+
+def _dressed(request: httpx.Request, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
+    """*request* with the client's own headers, such as its key, where it has none itself."""
+    headers = httpx.Headers(http.headers)
+    headers.update(request.headers)
+    request.headers = headers
+    return request
+
+
+@contextlib.contextmanager
+def _sent(http: _Sender, request: httpx.Request) -> Iterator[httpx.Response]:
+    if isinstance(http, httpx.HTTPTransport):
+        response = http.handle_request(request)
+    else:
+        response = http.send(_dressed(request, http), stream=True, follow_redirects=False)
+    try:
+        yield response
+    finally:
+        response.close()
+
+
+@contextlib.asynccontextmanager
+async def _asent(http: _AsyncSender, request: httpx.Request) -> AsyncIterator[httpx.Response]:
+    if isinstance(http, httpx.AsyncBaseTransport):
+        response = await http.handle_async_request(request)
+    else:
+        request = _dressed(request, http)
+        response = await http.send(request, stream=True, follow_redirects=False)
+    try:
+        yield response
+    finally:
+        await response.aclose()
 
 
 def _certificates() -> ssl.SSLContext:
@@ -380,9 +443,7 @@ class _Backend(httpcore.SyncBackend):
         return _Stream(super().connect_tcp(host, port, timeout, local_address, socket_options))
 
 
-def _clamping(client: httpx.Client) -> httpx.Client:
+def _clamping(transport: httpx.HTTPTransport) -> httpx.HTTPTransport:
     # The one private touch of httpx; a test with slow headers fails if it stops working.
-    for transport in (client._transport, *client._mounts.values()):
-        if isinstance(transport, httpx.HTTPTransport):
-            transport._pool._network_backend = _Backend()
-    return client
+    transport._pool._network_backend = _Backend()
+    return transport

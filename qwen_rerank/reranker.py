@@ -274,14 +274,18 @@ class BaseReranker(RerankSettings):
             # A client was injected for the other kind of call, with a key that is not ours.
             endpoint = self._resolve(key_required=True)
         else:
-            endpoint = self._resolved = self._resolved or self._resolve()
+            endpoint = self._resolved or self._resolve()
+            if self._resolved is None:
+                self._resolved = endpoint  # assigning goes through pydantic, so not at every call
         return _drive.Line(
             endpoint, self.protocol, live.transport, http_client, live.gate, self.max_retries
         )
 
     def _keep_open(self) -> _Live:
-        process = os.getpid()
-        if self._live is not None and self._live.process != process:
+        process, live = os.getpid(), self._live
+        if live is not None and live.process == process and live.gate.width == self.max_concurrency:
+            return live
+        if live is not None and live.process != process:
             # After a fork the connections belong to the parent, and so may the lock.
             self._live, self._opening = None, threading.Lock()
         with self._opening:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import inspect
 from typing import Annotated, Any, ClassVar, Self, cast
 
@@ -91,6 +90,7 @@ class RerankSettings(BaseModel):
         populate_by_name=True,
         hide_input_in_errors=True,
         protected_namespaces=(),
+        defer_build=True,  # of a row of classes, only the one that is used pays for its schema
     )
 
     model: _Name = "qwen3-rerank"
@@ -260,6 +260,8 @@ def _explain(error: ValidationError, owner: type[BaseModel]) -> str:
     for problem in error.errors(include_input=False, include_context=False, include_url=False):
         name = ".".join(map(str, problem["loc"][:1]))
         if problem["type"] == "extra_forbidden":
+            import difflib  # noqa: PLC0415  only mistakes need it
+
             near = difflib.get_close_matches(name, owner.model_fields, n=1)
             guess = f"; did you mean {near[0]!r}?" if near else ""
             problems.append(f"{owner.__name__} has no option {name!r}{guess}")

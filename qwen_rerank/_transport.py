@@ -13,8 +13,8 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
-from functools import cache
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.request import getproxies
 
@@ -25,6 +25,8 @@ from qwen_rerank._values import Answer
 from qwen_rerank.errors import DeadlineError, ReplyError, RerankError, ServiceError
 
 if TYPE_CHECKING:
+    import aiohttp
+
     from qwen_rerank._endpoint import Endpoint
 
 __all__ = ["Transport"]
@@ -70,13 +72,14 @@ class Transport:
             http = client or self._sync_sender(endpoint.local)
             asked = _post(endpoint, body, _left(deadline, httpx.ReadTimeout))
             with _clamped(deadline), _sent(http, asked) as response:
+                status, headers = response.status_code, response.headers.raw
                 if response.is_stream_consumed:  # a caller's transport may answer from memory
-                    return _answer(response, response.content, endpoint)
+                    return _answer(status, headers, response.content, endpoint)
                 pieces = bytearray()
                 for piece in response.iter_raw():
                     pieces += piece
                     _check(pieces, deadline, endpoint)
-                return _answer(response, bytes(pieces), endpoint)
+                return _answer(status, headers, bytes(pieces), endpoint)
         except _NETWORK as error:
             failure = _failure(error, deadline, endpoint)
         # Outside the handler: the frames of a chained cause hold the request and its key.
@@ -93,14 +96,12 @@ class Transport:
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 http = client or await self._async_sender(endpoint.local)
-                async with _asent(http, _post(endpoint, body, None, pieces=True)) as response:
-                    if response.is_stream_consumed:
-                        return _answer(response, response.content, endpoint)
+                async with _asent(http, "POST", endpoint, body) as (status, headers, parts):
                     pieces = bytearray()
-                    async for piece in response.aiter_raw():
+                    async for piece in parts:
                         pieces += piece
                         _check(pieces, deadline, endpoint)
-                    return _answer(response, bytes(pieces), endpoint)
+                    return _answer(status, headers, bytes(pieces), endpoint)
         except RerankError:
             raise
         except Exception as error:  # httpx-aiohttp lets several of aiohttp's own through
@@ -144,9 +145,7 @@ class Transport:
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 http = client or await self._async_sender(endpoint.local)
-                async with _asent(
-                    http, httpx.Request("HEAD", endpoint.origin, extensions=_timeouts(None))
-                ):
+                async with _asent(http, "HEAD", endpoint, b""):
                     pass
         except Exception as error:
             if not _is_network(error):
@@ -221,7 +220,7 @@ class _Kept:
 async def _keep(
     owner: weakref.ref[Transport], key: tuple[asyncio.AbstractEventLoop, bool]
 ) -> _Kept:
-    sender = await asyncio.to_thread(_build_async, key[1])
+    sender = (await asyncio.to_thread(_async_maker, key[1]))()
 
     async def keeper() -> AsyncGenerator[None]:
         try:
@@ -229,17 +228,18 @@ async def _keep(
         finally:
             if (transport := owner()) is not None:
                 transport._forget(key)
-            await sender.aclose()
+            await (sender.aclose() if isinstance(sender, httpx.AsyncClient) else sender.close())
 
     kept = keeper()
     await anext(kept)
     return _Kept(sender, kept)
 
 
-# What sends: a transport of ours, which costs a third less than a client around it; a client of
-# ours where the environment names proxies, whose rules httpx knows; or the caller's client.
-_Sender: TypeAlias = httpx.HTTPTransport | httpx.Client
-_AsyncSender: TypeAlias = httpx.AsyncBaseTransport | httpx.AsyncClient
+# What sends: a transport or session of ours, which costs much less than an httpx client around
+# it; a client of ours where the environment names proxies, whose rules httpx knows; or the caller's.
+_Sender: TypeAlias = "httpx.HTTPTransport | httpx.Client"
+_AsyncSender: TypeAlias = "aiohttp.ClientSession | httpx.AsyncClient"
+_RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]
 
 
 def _build_sync(local: bool) -> _Sender:
@@ -252,28 +252,42 @@ def _build_sync(local: bool) -> _Sender:
     return client
 
 
-def _build_async(local: bool) -> _AsyncSender:
-    """Imports aiohttp and reads certificates, so it is run in a thread."""
+def _async_maker(local: bool) -> Callable[[], _AsyncSender]:
+    """What makes a sender inside a loop. Imports aiohttp and reads files: run it in a thread."""
     proxies = {} if local else getproxies()
-    if any(url.startswith("socks") for url in proxies.values()):
-        return httpx.AsyncClient(verify=_certificates(), limits=_POOL)  # aiohttp speaks no SOCKS
-    import httpx_aiohttp  # noqa: PLC0415  sync callers need no aiohttp
+    if any(url.startswith("socks") for url in proxies.values()):  # aiohttp speaks no SOCKS
+        return partial(httpx.AsyncClient, verify=_certificates(), limits=_POOL)
+    if proxies:
+        import httpx_aiohttp  # noqa: PLC0415  few have a proxy
 
-    kind = httpx_aiohttp.HttpxAiohttpClient if proxies else httpx_aiohttp.AiohttpTransport
-    return kind(verify=_certificates(), limits=_POOL)
+        return partial(httpx_aiohttp.HttpxAiohttpClient, verify=_certificates(), limits=_POOL)
+    import aiohttp  # noqa: PLC0415  sync callers need none
+
+    certificates = _certificates()
+    return lambda: aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=_POOL.keepalive_expiry, ssl=certificates
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        auto_decompress=False,
+    )
 
 
-def _post(
-    endpoint: Endpoint, body: bytes, timeout: float | None, *, pieces: bool = False
-) -> httpx.Request:
+def _post(endpoint: Endpoint, body: bytes, timeout: float) -> httpx.Request:
     """The request that carries *body*; nobody else holds its headers, which hold the key."""
     return httpx.Request(
         "POST",
-        endpoint.url,
-        content=_in_pieces(body) if pieces and len(body) > _PIECE else body,
-        headers=endpoint.headers() | {"content-length": str(len(body))},
+        _url(endpoint.url),
+        content=body,
+        headers=endpoint.headers(),
         extensions=_timeouts(timeout),
     )
+
+
+@lru_cache(maxsize=64)
+def _url(url: str) -> httpx.URL:
+    return httpx.URL(url)  # parsing costs as much as planning a call
 
 
 def _timeouts(seconds: float | None) -> dict[str, Any]:
@@ -301,16 +315,28 @@ def _sent(http: _Sender, request: httpx.Request) -> Iterator[httpx.Response]:
 
 
 @contextlib.asynccontextmanager
-async def _asent(http: _AsyncSender, request: httpx.Request) -> AsyncIterator[httpx.Response]:
-    if isinstance(http, httpx.AsyncBaseTransport):
-        response = await http.handle_async_request(request)
-    else:
-        request = _dressed(request, http)
-        response = await http.send(request, stream=True, follow_redirects=False)
-    try:
-        yield response
-    finally:
-        await response.aclose()
+async def _asent(
+    http: _AsyncSender, method: str, endpoint: Endpoint, body: bytes
+) -> AsyncIterator[tuple[int, _RawHeaders, AsyncIterator[bytes]]]:
+    """Status, headers and body of an answer; the deadline is the caller's business."""
+    url, headers = (endpoint.url, endpoint.headers()) if body else (endpoint.origin, {})
+    content = _in_pieces(body) if len(body) > _PIECE else body
+    if body:
+        headers["content-length"] = str(len(body))
+    if not isinstance(http, httpx.AsyncClient):
+        async with http.request(
+            method, url, data=content or None, headers=headers, allow_redirects=False
+        ) as answer:
+            yield answer.status, answer.raw_headers, answer.content.iter_any()
+        return
+    request = httpx.Request(
+        method, url, content=content, headers=headers, extensions=_timeouts(None)
+    )
+    response = await http.send(_dressed(request, http), stream=True, follow_redirects=False)
+    async with contextlib.aclosing(response):
+        consumed = response.is_stream_consumed  # a caller's transport may answer from memory
+        parts = response.aiter_bytes() if consumed else response.aiter_raw()
+        yield response.status_code, response.headers.raw, parts
 
 
 def _certificates() -> ssl.SSLContext:
@@ -327,15 +353,17 @@ def _socks_proxy() -> bool:
     return any(url.startswith("socks") for url in getproxies().values())
 
 
-def _answer(response: httpx.Response, body: bytes, endpoint: Endpoint) -> Answer:
+def _answer(status: int, raw: _RawHeaders, body: bytes, endpoint: Endpoint) -> Answer:
     key = endpoint.api_key.get_secret_value().encode() if endpoint.api_key else b""
     if key and key in body:  # some servers quote the key they refuse
         body = body.replace(key, b"***")
     headers = {
-        name: value.replace(key.decode(), "***") if key else value
-        for name, value in response.headers.items()
+        name.decode("latin-1").lower(): (value.replace(key, b"***") if key else value).decode(
+            "latin-1"
+        )
+        for name, value in raw
     }
-    return Answer(response.status_code, headers, body)
+    return Answer(status, headers, body)
 
 
 async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:

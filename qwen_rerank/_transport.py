@@ -235,8 +235,8 @@ async def _keep(
     return _Kept(sender, kept)
 
 
-# What sends: a transport or session of ours, which costs much less than an httpx client around
-# it; a client of ours where the environment names proxies, whose rules httpx knows; or the caller's.
+# What sends: a transport or session of ours, which costs much less than an httpx client around it;
+# a client of ours where the environment names proxies, whose rules httpx knows; or the caller's.
 _Sender: TypeAlias = "httpx.HTTPTransport | httpx.Client"
 _AsyncSender: TypeAlias = "aiohttp.ClientSession | httpx.AsyncClient"
 _RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]

@@ -12,9 +12,10 @@ import logging
 import random
 import threading
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +46,14 @@ class Gate:
         self._queue: deque[Future[None]] = deque()
         self._lock = threading.Lock()
         self._quiet_until = 0.0
+        self._of_loop: Counter[int] = Counter()
 
-    def enter(self, timeout: float) -> None:
-        """Waits for a turn; raises TimeoutError if none comes in *timeout* seconds."""
-        if self._is_free():
+    def enter(self, timeout: float, *, queue: bool = True) -> None:
+        """Waits for a turn; raises TimeoutError if none comes in *timeout* seconds.
+
+        Without *queue* it takes one at once, over the limit if need be.
+        """
+        if self._is_free(force=not queue):
             return
         turn = self._ask()
         try:
@@ -72,7 +77,7 @@ class Gate:
     def leave(self) -> None:
         """Gives the turn to whoever waits longest."""
         with self._lock:
-            while self._queue:
+            while self._queue and self._free >= 0:
                 turn = self._queue.popleft()
                 if turn.set_running_or_notify_cancel():  # False: it has given up waiting
                     break
@@ -89,10 +94,34 @@ class Gate:
         """Seconds for which nobody should send."""
         return max(0.0, self._quiet_until - time.monotonic())
 
-    def _is_free(self) -> bool:
+    @contextmanager
+    def from_loop(self) -> Iterator[None]:
+        """Remembers that the running event loop has a call here, queueing or inside."""
+        loop = id(asyncio.get_running_loop())
+        with self._lock:
+            self._of_loop[loop] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._of_loop[loop] -= 1
+                if not self._of_loop[loop]:
+                    del self._of_loop[loop]
+
+    def held_by_this_loop(self) -> bool:
+        """Whether this thread runs a loop with calls here.
+
+        A sync call made there must not queue behind them, because it does not let them go on.
+        """
+        try:
+            return id(asyncio.get_running_loop()) in self._of_loop
+        except RuntimeError:
+            return False
+
+    def _is_free(self, *, force: bool = False) -> bool:
         """Takes a turn if there is one; a Future costs more than all the rest of the gate."""
         with self._lock:
-            if self._free > 0:
+            if force or self._free > 0:
                 self._free -= 1
                 return True
         return False
@@ -153,6 +182,7 @@ def drive(requests: tuple[Request, ...], line: Line, deadline: float) -> list[Re
     """
     stop, policy = threading.Event(), _policy(line, deadline)
     failures: list[BaseException] = []
+    queue = not line.gate.held_by_this_loop()
 
     def doze(seconds: float) -> None:
         if stop.wait(seconds):
@@ -160,7 +190,9 @@ def drive(requests: tuple[Request, ...], line: Line, deadline: float) -> list[Re
 
     def one(request: Request) -> Reply:
         try:
-            return _patiently(lambda: _send(request, line, deadline, stop, doze), policy, doze)
+            return _patiently(
+                lambda: _send(request, line, deadline, stop, doze, queue=queue), policy, doze
+            )
         except BaseException as error:
             failures.append(error)
             stop.set()  # here, not in the main thread, which would let one more request go out
@@ -182,13 +214,13 @@ def drive(requests: tuple[Request, ...], line: Line, deadline: float) -> list[Re
 
 async def adrive(requests: tuple[Request, ...], line: Line, deadline: float) -> list[Reply]:
     """`drive` for a running event loop; a failure or a cancellation leaves nothing running."""
-    failures: list[RerankError] = []
-    policy = _policy(line, deadline)
+    stop, policy = threading.Event(), _policy(line, deadline)
+    failures: list[Exception] = []
 
     async def one(request: Request) -> Reply:
         try:
-            return await _apatiently(lambda: _asend(request, line, deadline), policy)
-        except RerankError as error:
+            return await _apatiently(lambda: _asend(request, line, deadline, stop), policy)
+        except Exception as error:
             failures.append(error)
             raise
 
@@ -202,7 +234,7 @@ async def adrive(requests: tuple[Request, ...], line: Line, deadline: float) -> 
     except RerankError:
         raise
     except TimeoutError:
-        failure: RerankError = _late()
+        failure: Exception = _late()
     except BaseExceptionGroup:
         if not failures:
             raise
@@ -250,33 +282,47 @@ def _send(
     deadline: float,
     stop: threading.Event,
     doze: Callable[[float], None],
+    *,
+    queue: bool,
 ) -> Reply:
     try:
-        line.gate.enter(_left(deadline))
+        line.gate.enter(_left(deadline), queue=queue)
     except TimeoutError:
         raise _late() from None
-    try:
+    with _turn(line.gate, stop):
         if quiet := _quiet(line, deadline):
             doze(quiet)
         if stop.is_set():
             raise _StoppedError
         body = _wire.encode(request, line.protocol)
         answer = line.transport.send(line.endpoint, body, deadline, line.client)
-    finally:
-        line.gate.leave()
-    return _read(answer, request, line)
+        return _read(answer, request, line)
 
 
-async def _asend(request: Request, line: Line, deadline: float) -> Reply:
-    await line.gate.aenter()
+async def _asend(request: Request, line: Line, deadline: float, stop: threading.Event) -> Reply:
+    with line.gate.from_loop():
+        await line.gate.aenter()
+        with _turn(line.gate, stop):
+            if quiet := _quiet(line, deadline):
+                await asyncio.sleep(quiet)
+            if stop.is_set():
+                raise _StoppedError
+            body = _wire.encode(request, line.protocol)
+            answer = await line.transport.asend(line.endpoint, body, deadline, line.client)
+            return _read(answer, request, line)
+
+
+@contextmanager
+def _turn(gate: Gate, stop: threading.Event) -> Iterator[None]:
+    """A turn that has been taken. A failure for good is known before the next one gets it."""
     try:
-        if quiet := _quiet(line, deadline):
-            await asyncio.sleep(quiet)
-        body = _wire.encode(request, line.protocol)
-        answer = await line.transport.asend(line.endpoint, body, deadline, line.client)
+        yield
+    except BaseException as error:
+        if not transient(error):
+            stop.set()
+        raise
     finally:
-        line.gate.leave()
-    return _read(answer, request, line)
+        gate.leave()
 
 
 def _policy(line: Line, deadline: float) -> Policy:
@@ -291,7 +337,7 @@ def _policy(line: Line, deadline: float) -> Policy:
 def _quiet(line: Line, deadline: float) -> float:
     """Seconds to wait because another request was throttled; a little apart, so as not to storm."""
     quiet = line.gate.quiet()
-    if quiet >= _left(deadline):
+    if quiet and quiet >= _left(deadline):
         raise RateLimitError("The service asked for a longer pause than this call has time for.")
     return min(quiet * (1 + random.random() / 2), _left(deadline))  # noqa: S311  no secret
 

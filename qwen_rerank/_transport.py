@@ -7,6 +7,7 @@ are made at the first call, because importing and building them takes longer tha
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import os
 import ssl
@@ -47,10 +48,10 @@ class Transport:
         self._lock = threading.Lock()
         self._sync: dict[bool, _Sender] = {}
         self._async: dict[tuple[asyncio.AbstractEventLoop, bool], asyncio.Task[_Kept]] = {}
-        # Few users close a reranker; the sockets of a forgotten one are closed all the same. At
-        # exit the event loops have seen to theirs.
-        weakref.finalize(self, _close_all, self._sync)
+        self._process = os.getpid()
+        # Few users close a reranker; the sockets of a forgotten one are closed all the same.
         weakref.finalize(self, _abandon, self._async).atexit = False
+        _OPEN.add(self)
 
     def send(
         self, endpoint: Endpoint, body: bytes, deadline: float, client: httpx.Client | None = None
@@ -156,9 +157,9 @@ class Transport:
         raise failure
 
     def close(self) -> None:
-        """Closes the sync clients; the next call makes new ones."""
+        """Closes the sync connections; the next call makes new ones."""
         with self._lock:
-            _close_all(self._sync)
+            self._sync.clear()  # each closes when the last call that uses it has ended
 
     async def aclose(self) -> None:
         """Closes the sync clients and this event loop's async ones."""
@@ -194,16 +195,24 @@ class Transport:
         self._async.pop(key, None)
 
 
-def _close_all(senders: dict[bool, _Sender]) -> None:
-    while senders:
-        senders.popitem()[1].close()
-
-
 def _abandon(senders: dict[tuple[asyncio.AbstractEventLoop, bool], asyncio.Task[_Kept]]) -> None:
     for (loop, _), task in senders.items():
         if task.done() and not task.cancelled() and not task.exception():
             with contextlib.suppress(RuntimeError):  # the loop is closed, and with it the sender
                 loop.call_soon_threadsafe(loop.create_task, task.result().aclose())
+
+
+_OPEN: weakref.WeakSet[Transport] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_idle_loops() -> None:
+    """Closes what belongs to event loops that nobody closed."""
+    for transport in [each for each in _OPEN if each._process == os.getpid()]:
+        for (loop, _), task in list(transport._async.items()):
+            if not loop.is_closed() and not loop.is_running() and task.done():
+                with contextlib.suppress(Exception):  # it is too late to complain
+                    loop.run_until_complete(task.result().aclose())
 
 
 class _Kept:
@@ -474,4 +483,5 @@ class _Backend(httpcore.SyncBackend):
 def _clamping(transport: httpx.HTTPTransport) -> httpx.HTTPTransport:
     # The one private touch of httpx; a test with slow headers fails if it stops working.
     transport._pool._network_backend = _Backend()
+    weakref.finalize(transport, transport._pool.close)
     return transport

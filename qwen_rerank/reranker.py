@@ -73,6 +73,8 @@ class BaseReranker(RerankSettings):
 
     _live: _Live | None = PrivateAttr(default=None)
     _opening: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+    # Few caches may be used by several threads at once: a TTLCache, for one, may not.
+    _cache_turn: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
     def _rank(
         self, query: str, documents: Iterable[str], **options: Unpack[CallOptions]
@@ -233,7 +235,8 @@ class BaseReranker(RerankSettings):
             prepared = measure(prepared, limits, _tokens.tokenizer(), self.long_documents)
         if self.cache is None:
             return _Asked(prepared, (), plan(job, prepared, limits, self._width))
-        known, unknown = recall(job, prepared, line.place, self.cache)
+        with self._cache_turn:
+            known, unknown = recall(job, prepared, line.place, self.cache)
         return _Asked(prepared, known, plan(job, unknown, limits, self._width))
 
     def _ranking(self, job: Job, asked: _Asked, replies: list[Reply], line: _drive.Line) -> Ranking:
@@ -243,7 +246,8 @@ class BaseReranker(RerankSettings):
             for pair in zip(request.items, reply.scores, strict=True)
         ]
         if self.cache is not None:
-            remember(job, asked.prepared, new, line.place, self.cache)
+            with self._cache_turn:
+                remember(job, asked.prepared, new, line.place, self.cache)
         return merge(
             job,
             asked.prepared,
@@ -256,7 +260,8 @@ class BaseReranker(RerankSettings):
         return self._open(self.client, self.http_client)
 
     async def _aline(self) -> _drive.Line:
-        if self._live is None or self._resolved is None:  # imports, and reads files
+        key_to_find = self.client is not None and self.async_client is None
+        if self._live is None or self._resolved is None or key_to_find:  # imports, reads files
             return await asyncio.to_thread(self._open, self.async_client, self.async_http_client)
         return self._open(self.async_client, self.async_http_client)
 
@@ -286,8 +291,8 @@ class BaseReranker(RerankSettings):
         if live is not None and live.process == process and live.gate.width == self.max_concurrency:
             return live
         if live is not None and live.process != process:
-            # After a fork the connections belong to the parent, and so may the lock.
-            self._live, self._opening = None, threading.Lock()
+            # After a fork the connections belong to the parent, and so may the locks.
+            self._live, self._opening, self._cache_turn = None, threading.Lock(), threading.Lock()
         with self._opening:
             if self._live is None:
                 from qwen_rerank._transport import Transport  # noqa: PLC0415  httpx is slow to import

@@ -90,7 +90,6 @@ class RerankSettings(BaseModel):
         populate_by_name=True,
         hide_input_in_errors=True,
         protected_namespaces=(),
-        defer_build=True,  # of a row of classes, only the one that is used pays for its schema
     )
 
     model: _Name = "qwen3-rerank"

@@ -1,0 +1,499 @@
+"""Nobody pays twice: what a cache of the user's makes of real calls."""
+
+import asyncio
+import gc
+import math
+import threading
+import time
+
+import diskcache
+import pytest
+from cachetools import LRUCache, TTLCache
+
+from qwen_rerank import Reranker
+from qwen_rerank.emulator import Emulator
+
+_QUERY = "a fast red sports car"
+_DOCUMENTS = ["green tea", "the red car is fast", "", "sports in the city", "the red car is fast"]
+_DISTINCT = 3
+_LONG = "A paragraph about tea and its many kinds. " * 600 + "A fast red sports car. "
+
+
+class Minimal:
+    """All that a cache has to be."""
+
+    def __init__(self):
+        self.scores = {}
+        self.threads = set()
+        self.lag = 0.0
+
+    def __getitem__(self, key):
+        self.threads.add(threading.current_thread())
+        time.sleep(self.lag)
+        return self.scores[key]
+
+    def __setitem__(self, key, score):
+        self.threads.add(threading.current_thread())
+        time.sleep(self.lag)
+        self.scores[key] = score
+
+
+class Broken(Minimal):
+    """A cache that raises when it is read, or written, or both."""
+
+    def __init__(self, *, reading=None, writing=None):
+        super().__init__()
+        self._reading, self._writing = reading, writing
+
+    def __getitem__(self, key):
+        if self._reading:
+            raise self._reading
+        return super().__getitem__(key)
+
+    def __setitem__(self, key, score):
+        if self._writing:
+            raise self._writing
+        super().__setitem__(key, score)
+
+
+class Answering(Minimal):
+    """A cache that says the same to everything."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def __getitem__(self, key):
+        return self.value
+
+
+@pytest.fixture(name="kinds", params=["dict", "TTLCache", "diskcache", "minimal"])
+def _kinds(request, tmp_path):
+    """An empty cache of each kind."""
+    if request.param != "diskcache":
+        kinds = {"dict": dict, "TTLCache": lambda: TTLCache(1_000, 600), "minimal": Minimal}
+        yield kinds[request.param]()
+        return
+    with diskcache.Cache(str(tmp_path)) as cache:
+        yield cache
+
+
+@pytest.fixture(name="rank", params=["sync", "async"])
+def _rank(request):
+    """Both colours of the call, as one plain function."""
+
+    def rank(reranker, *arguments, **options):
+        if request.param == "sync":
+            return reranker.rerank(*arguments, **options)
+        return runner.run(reranker.arerank(*arguments, **options))
+
+    with asyncio.Runner() as runner:
+        yield rank
+    gc.collect()  # threads that have ended leave diskcache's connections to the collector
+
+
+@pytest.fixture(name="make")
+def _make(connection):
+    """Makes rerankers on the emulator, closed with the test."""
+    made = []
+
+    def make(**options):
+        made.append(Reranker(**{**connection, **options}))
+        return made[-1]
+
+    yield make
+    for reranker in made:
+        reranker.close()
+
+
+def _sent(emulator):
+    return sum(seen.documents for seen in emulator.log)
+
+
+# Any mapping
+
+
+def test_known_scores_are_not_asked_for_again(rank, make, emulator, kinds):
+    """The same call a second time sends nothing and gives the same ranking, at no cost."""
+    reranker = make(cache=kinds)
+    first = rank(reranker, _QUERY, _DOCUMENTS)
+    emulator.clear()
+
+    second = rank(reranker, _QUERY, _DOCUMENTS)
+
+    assert emulator.log == ()
+    assert second.hits == first.hits
+    assert (first.usage.cache_hits, second.usage.cache_hits) == (0, _DISTINCT)
+    assert (second.usage.requests, second.usage.tokens, second.request_ids) == (0, 0, ())
+
+
+def test_only_the_unknown_is_sent(rank, make, emulator, kinds):
+    """Of a list that is known for nine tenths, exactly the unknown tenth is sent."""
+    documents = [f"document {i} about a red car" for i in range(50)]
+    expected = make().rerank(_QUERY, documents).hits
+    reranker = make(cache=kinds)
+    rank(reranker, _QUERY, documents[:45])
+    emulator.clear()
+
+    ranking = rank(reranker, _QUERY, documents)
+
+    assert [seen.body["input"]["documents"] for seen in emulator.log] == [documents[45:]]
+    assert ranking.hits == expected
+    assert (ranking.usage.requests, ranking.usage.cache_hits) == (1, 45)
+
+
+def test_the_very_object_is_held(make, kinds):
+    """The cache that was given is the one that is used, whether at the start or assigned."""
+    at_start, later = make(cache=kinds), make()
+    later.cache = kinds
+
+    assert at_start.cache is kinds
+    assert later.cache is kinds
+    later.cache = None
+    assert later.cache is None
+
+
+def test_an_empty_cache_is_a_cache(make):
+    """A cache that is empty, and so false to Python, is filled all the same."""
+    cache = {}
+
+    make(cache=cache).rerank(_QUERY, _DOCUMENTS)
+
+    assert len(cache) == _DISTINCT
+    assert all(isinstance(score, float) for score in cache.values())
+
+
+def test_two_objects_share_a_cache(rank, make, emulator):
+    """What one object has paid for, another one with the same options knows."""
+    cache = {}
+    rank(make(cache=cache), _QUERY, _DOCUMENTS)
+
+    rank(make(cache=cache, top_n=1, max_documents_per_request=1), _QUERY, _DOCUMENTS)
+
+    assert len(emulator.log) == 1
+
+
+def test_a_disk_cache_survives_the_object(make, emulator, tmp_path):
+    """Scores kept on disk are there for the next process."""
+    with diskcache.Cache(str(tmp_path)) as cache:
+        first = make(cache=cache).rerank(_QUERY, _DOCUMENTS)
+    with diskcache.Cache(str(tmp_path)) as cache:
+        second = make(cache=cache).rerank(_QUERY, _DOCUMENTS)
+
+    assert first.hits == second.hits
+    assert len(emulator.log) == 1
+
+
+def test_without_a_cache_nothing_is_kept(rank, make, emulator):
+    """An object without a cache asks again every time."""
+    reranker = make()
+
+    for _ in range(2):
+        assert rank(reranker, _QUERY, _DOCUMENTS).usage.cache_hits == 0
+    assert _sent(emulator) == 2 * _DISTINCT
+
+
+def test_a_failed_call_keeps_nothing(rank, make):
+    """A call that failed leaves no half of a ranking in the cache."""
+    cache = {}
+    with pytest.raises(ValueError, match="blank"):
+        rank(make(cache=cache), " ", _DOCUMENTS)
+
+    assert cache == {}
+
+
+def test_threshold_and_top_n_apply_to_known_scores(rank, make):
+    """Options of a call hold for known scores as for new ones."""
+    reranker = make(cache={})
+    whole = rank(reranker, _QUERY, _DOCUMENTS)
+
+    assert rank(reranker, _QUERY, _DOCUMENTS, top_n=2).hits == whole[:2]
+    limit = whole[1].score
+    assert rank(reranker, _QUERY, _DOCUMENTS, score_threshold=limit).hits == tuple(
+        hit for hit in whole if hit.score is not None and hit.score >= limit
+    )
+
+
+def test_a_small_cache_of_many_threads(make):
+    """Threads that share an object with a cache from cachetools, which has no lock, do no harm."""
+    cache = LRUCache(20)
+    reranker = make(cache=cache, max_concurrency=16)
+    documents = [f"document {i} about a red car" for i in range(60)]
+    expected = make().rerank(_QUERY, documents).hits
+    wrong = []
+
+    def work(start):
+        for turn in range(6):
+            part = documents[start : start + 30 + turn]
+            hits = {hit.document: hit.score for hit in reranker.rerank(_QUERY, part)}
+            wrong.extend(hit for hit in expected if hits.get(hit.document, hit.score) != hit.score)
+
+    threads = [threading.Thread(target=work, args=(3 * number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert wrong == []
+    assert len(cache) <= 20
+    assert len(list(cache)) == len(cache)
+
+
+class Alone(Minimal):
+    """A cache without a lock, as those of cachetools are, that notices two threads at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside = self.together = 0
+
+    def _touch(self):
+        self.inside += 1
+        self.together = max(self.together, self.inside)
+        time.sleep(0.002)
+        self.inside -= 1
+
+    def __getitem__(self, key):
+        self._touch()
+        return super().__getitem__(key)
+
+    def __setitem__(self, key, score):
+        self._touch()
+        super().__setitem__(key, score)
+
+
+async def test_a_cache_is_used_by_one_thread_at_a_time(make):
+    """Concurrent calls of an object take turns at its cache: cachetools' break without that."""
+    cache = Alone()
+    reranker = make(cache=cache)
+
+    await asyncio.gather(*(reranker.arerank(f"{_QUERY} {i}", _DOCUMENTS) for i in range(6)))
+    await reranker.aclose()
+
+    assert cache.together == 1
+    assert len(cache.scores) == 6 * _DISTINCT
+
+
+# Keys
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "gte-rerank-v2"},
+        {"instruct": "Find cars."},
+        {"protocol": "compatible"},
+        {"base_url": "another"},
+        {"query": "another query"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_question_is_asked_anew(rank, make, emulator, change):
+    """Another model, instruct, protocol, host or query shares no score with the first."""
+    cache = {}
+    rank(make(cache=cache), _QUERY, _DOCUMENTS)
+    emulator.clear()
+    options = {"query": _QUERY, **change}
+    query = options.pop("query")
+
+    with Emulator(api_key=emulator.api_key) as second:
+        if "base_url" in options:
+            options["base_url"] = second.base_url
+        ranking = rank(make(cache=cache, **options), query, _DOCUMENTS)
+
+        assert ranking.usage.cache_hits == 0
+        assert _sent(emulator) + _sent(second) == _DISTINCT
+    assert len(cache) == 2 * _DISTINCT
+
+
+def test_the_query_as_it_is_sent(rank, make, emulator):
+    """White space around a query, and how a call is split, ask nothing anew."""
+    cache = {}
+    rank(make(cache=cache), _QUERY, _DOCUMENTS)
+
+    rank(make(cache=cache, max_documents_per_request=1), f" {_QUERY}\n", _DOCUMENTS[::-1])
+
+    assert len(emulator.log) == 1
+
+
+def test_head_windows_and_whole_have_scores_of_their_own(rank, make, emulator):
+    """A text that was cut, its windows, and its whole under a roomier model never share a score."""
+    cache = {}
+    cut = rank(make(cache=cache), _QUERY, [_LONG])
+    split = rank(make(cache=cache, long_documents="split"), _QUERY, [_LONG])
+    whole = rank(make(cache=cache, model="qwen3.7-text-rerank"), _QUERY, [_LONG])
+
+    assert cut.truncated == (0,)
+    assert whole.truncated == split.truncated == ()
+    assert cut[0].window is None
+    assert split[0].window is not None
+    assert split.usage.cache_hits == whole.usage.cache_hits == 0
+    assert len(cache) == _sent(emulator)
+    assert split[0].score > cut[0].score
+
+
+def test_a_window_survives_a_hit(rank, make, emulator):
+    """The passage that matched is reported for known scores too."""
+    reranker = make(cache={}, long_documents="split")
+    first = rank(reranker, _QUERY, ["tea", _LONG])
+    emulator.clear()
+
+    second = rank(reranker, _QUERY, ["tea", _LONG])
+
+    assert emulator.log == ()
+    assert second.hits == first.hits
+    (found,) = (hit for hit in second if hit.index == 1)
+    assert "A fast red sports car" in found.document[slice(*found.window)]
+
+
+def test_what_was_cut_is_reported_for_known_scores(rank, make, emulator):
+    """So are the documents and the query that were cut."""
+    reranker = make(cache={})
+    query = "red car " * 3_000
+    first = rank(reranker, query, ["tea", _LONG])
+
+    second = rank(reranker, query, ["tea", _LONG])
+
+    assert (first.truncated, first.query_truncated) == ((1,), True)
+    assert (second.truncated, second.query_truncated) == ((1,), True)
+    assert len(emulator.log) == 1
+
+
+# A cache that fails
+
+
+@pytest.mark.parametrize("failure", [OSError("disk gone"), RuntimeError("no"), ValueError("bad")])
+@pytest.mark.parametrize("when", ["reading", "writing"])
+def test_a_broken_cache_costs_the_score_only(rank, make, emulator, caplog, failure, when):
+    """A cache that raises does not fail the call; one warning names the failure and no content."""
+    reranker = make(cache=Broken(**{when: failure}))
+
+    ranking = rank(reranker, _QUERY, _DOCUMENTS)
+
+    assert ranking.hits == make().rerank(_QUERY, _DOCUMENTS).hits
+    (warning,) = [record for record in caplog.records if record.name == "qwen_rerank"]
+    assert warning.levelname == "WARNING"
+    assert str(failure) in warning.getMessage()
+    for secret in (emulator.api_key, _QUERY, *filter(None, _DOCUMENTS)):
+        assert secret not in warning.getMessage()
+
+
+def test_a_cache_that_breaks_half_way(rank, make, emulator):
+    """What was read before the cache broke is used, and the rest is asked for."""
+
+    class Tired(Minimal):
+        def __getitem__(self, key):
+            if len(self.asked) == 2:
+                raise OSError("gone")
+            self.asked.append(key)
+            return super().__getitem__(key)
+
+    cache = Tired()
+    cache.asked = []
+    reranker = make(cache=cache)
+    documents = [f"document {i}" for i in range(6)]
+    cache.asked = [None] * 2
+    rank(reranker, _QUERY, documents)
+    emulator.clear()
+    cache.asked = []
+
+    ranking = rank(reranker, _QUERY, documents)
+
+    assert ranking.usage.cache_hits == 2
+    assert _sent(emulator) == 4
+    assert ranking.hits == make().rerank(_QUERY, documents).hits
+
+
+def test_the_callers_interrupt_goes_through(rank, make):
+    """Ctrl-C in a cache is not taken for a broken cache."""
+    with pytest.raises(KeyboardInterrupt):
+        rank(make(cache=Broken(reading=KeyboardInterrupt())), _QUERY, _DOCUMENTS)
+
+
+@pytest.mark.parametrize(
+    "garbage", [None, "0.9", b"0.9", math.nan, math.inf, -math.inf, True, [0.9], {"score": 0.9}]
+)
+def test_garbage_is_asked_again(rank, make, emulator, garbage):
+    """Whatever a cache answers, only a finite number is taken for a score."""
+    cache = Answering(garbage)
+
+    ranking = rank(make(cache=cache), _QUERY, _DOCUMENTS)
+
+    assert ranking.usage.cache_hits == 0
+    assert _sent(emulator) == _DISTINCT
+    assert ranking.hits == make().rerank(_QUERY, _DOCUMENTS).hits
+    assert len(cache.scores) == _DISTINCT
+
+
+# Event loops
+
+
+async def test_a_slow_cache_does_not_hold_up_the_loop(make):
+    """While a cache takes its time, other coroutines go on; it is asked in a thread."""
+    cache = Minimal()
+    cache.lag = 0.1
+    reranker = make(cache=cache)
+    await reranker.arerank(_QUERY, ["a"])
+    beats = 0
+
+    async def beat():
+        nonlocal beats
+        while True:
+            await asyncio.sleep(0.005)
+            beats += 1
+
+    heart = asyncio.create_task(beat())
+    await reranker.arerank(_QUERY, _DOCUMENTS)
+    heart.cancel()
+    await reranker.aclose()
+
+    assert beats > 20
+    assert threading.current_thread() not in cache.threads
+
+
+async def test_a_cancelled_call_with_a_slow_cache(make, emulator):
+    """A call that is cancelled while its cache is read sends nothing."""
+    cache = Minimal()
+    reranker = make(cache=cache)
+    await reranker.arerank(_QUERY, ["a"])
+    emulator.clear()
+    cache.lag = 0.2
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reranker.arerank(_QUERY, ["b", "c"]), 0.1)
+    cache.lag = 0.0
+    await asyncio.sleep(0.5)
+    await reranker.aclose()
+
+    assert emulator.log == ()
+
+
+# Estimates
+
+
+def test_an_estimate_knows_what_is_known(make, emulator, kinds):
+    """estimate() counts what the cache already knows, and sends nothing."""
+    reranker = make(cache=kinds)
+    before = reranker.estimate(_QUERY, _DOCUMENTS)
+    assert emulator.log == ()
+    reranker.rerank(_QUERY, _DOCUMENTS[:2])
+    emulator.clear()
+
+    half = reranker.estimate(_QUERY, _DOCUMENTS)
+    reranker.rerank(_QUERY, _DOCUMENTS)
+    after = reranker.estimate(_QUERY, _DOCUMENTS)
+
+    assert (before.cache_hits, before.requests) == (0, 1)
+    assert (half.cache_hits, half.requests) == (2, 1)
+    assert (after.cache_hits, after.requests, after.tokens) == (_DISTINCT, 0, 0)
+    assert 0 < half.tokens < before.tokens
+    assert len(emulator.log) == 1
+    assert half.tokens == emulator.log[0].tokens
+
+
+def test_an_estimate_changes_nothing(make, emulator):
+    """An estimate leaves no trace in the cache."""
+    cache = {}
+
+    make(cache=cache).estimate(_QUERY, _DOCUMENTS)
+
+    assert (cache, emulator.log) == ({}, ())

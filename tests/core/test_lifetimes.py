@@ -1,0 +1,974 @@
+"""One object through everything that can happen to it: threads, loops, forks, copies, the end."""
+
+import asyncio
+import contextlib
+import contextvars
+import copy
+import gc
+import json
+import os
+import pickle
+import random
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from itertools import pairwise
+from pathlib import Path
+
+import cloudpickle
+import httpx
+import pytest
+
+from qwen_rerank import Reranker, errors
+from qwen_rerank.emulator import Reply
+
+_QUERY = "a fast red sports car"
+_DOCUMENTS = ["green tea", "the red car is fast", "", "sports in the city", "a fast red sports car"]
+_MANY = [f"document {i} about a red car" for i in range(24)]
+_PATIENCE = 30.0
+
+
+class Service:
+    """Answers in the native protocol after a while, and counts what it is asked at once."""
+
+    def __init__(self, delay=0.02):
+        self.delay = delay
+        self.flying = self.peak = self.answered = 0
+        self.wanted = 0  # hold every answer back until so many are in flight
+        self.reached = threading.Event()
+        self.ports = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, server, connection):
+        while (request := server.read(connection)).strip():
+            body = json.loads(request.partition(b"\r\n\r\n")[2] or b"{}")
+            if not body:  # a HEAD of warm_up
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                continue
+            with self._lock:
+                self.flying += 1
+                self.peak = max(self.peak, self.flying)
+                port = connection.getpeername()[1]
+                self.ports.setdefault(body["input"]["query"], set()).add(port)
+                if self.wanted and self.flying >= self.wanted:
+                    self.reached.set()
+            if self.wanted:
+                self.reached.wait(_PATIENCE)
+            server.over.wait(self.delay)
+            with self._lock:  # before the answer: the next request may come at once
+                self.flying -= 1
+                self.answered += 1
+            documents = body["input"]["documents"]
+            results = [{"index": i, "relevance_score": 1.0} for i in range(len(documents))]
+            answer = json.dumps({"output": {"results": results}}).encode()
+            connection.sendall(
+                b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(answer), answer)
+            )
+
+    def settle(self):
+        """Waits until nothing is in flight."""
+        _until(lambda: not self.flying)
+
+    def expect(self, width):
+        """Answers nothing more until *width* requests are in flight at once."""
+        self.peak, self.wanted = 0, width
+        self.reached.clear()
+
+
+def _until(true):
+    deadline = time.monotonic() + _PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+async def _seen(emulator):
+    """Returns when a request has arrived."""
+    await asyncio.to_thread(_until, lambda: emulator.log)
+
+
+def _all_together(*targets):
+    """Runs functions in threads that start at the same moment; raises what one of them raised."""
+    barrier = threading.Barrier(len(targets))
+    results, failures = [None] * len(targets), []
+
+    def run(place, target):
+        try:
+            barrier.wait(_PATIENCE)
+            results[place] = target()
+        except BaseException as error:  # noqa: BLE001  shown in the main thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=each) for each in enumerate(targets)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(2 * _PATIENCE)
+    if failures:
+        raise failures[0]
+    return results
+
+
+@pytest.fixture(name="reranker")
+def _reranker(connection):
+    with Reranker(**connection) as reranker:
+        yield reranker
+
+
+@pytest.fixture(name="at")
+def _at(serve):
+    """Makes a reranker that asks the given service, by default in requests of one document."""
+    with contextlib.ExitStack() as stack:
+
+        def at(service, **options):
+            options = {"max_documents_per_request": 1, "max_retries": 0, **options}
+            url = f"http://{serve(service).address}/api/v1"
+            return stack.enter_context(Reranker(base_url=url, api_key="sk-x", **options))
+
+        yield at
+
+
+@pytest.fixture(name="silent")
+def _silent(tmp_path):
+    """Runs a script in an interpreter of its own; it has to end well and say nothing on stderr."""
+
+    def run(script, *arguments, strict=True):
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PYTHON", "COV_"))
+        }
+        done = subprocess.run(  # noqa: S603  our own script and interpreter
+            [sys.executable, *(["-W", "error"] if strict else []), "-c", script, *arguments],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    return run
+
+
+class Wire(httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """An httpx transport of the caller's own, whose answers are worked out by a function."""
+
+    def __init__(self, answer):
+        self._answer = answer
+
+    def handle_request(self, request):
+        return self._reply(request, self._answer(request))
+
+    async def handle_async_request(self, request):
+        return self._reply(request, await self._answer(request))
+
+    @staticmethod
+    def _reply(request, status):
+        count = len(json.loads(request.content)["input"]["documents"])
+        results = [{"index": i, "relevance_score": 0.5} for i in range(count)]
+        failed = {"code": "InvalidParameter", "message": "no"}
+        return httpx.Response(
+            status, json={"output": {"results": results}} if status == 200 else failed
+        )
+
+
+# Many threads, many loops
+
+
+def test_sixteen_threads_at_once(connection):
+    """A fresh object may be used by sixteen threads from its first call on."""
+    queries = [f"{_QUERY} {number}" for number in range(16)]
+    with Reranker(**connection, max_documents_per_request=2) as reranker:
+        rankings = _all_together(
+            *(lambda query=query: reranker.rerank(query, _DOCUMENTS) for query in queries)
+        )
+
+        assert [ranking.hits for ranking in rankings] == [
+            reranker.rerank(query, _DOCUMENTS).hits for query in queries
+        ]
+
+
+def test_event_loops_in_threads_at_once(connection):
+    """Threads with an event loop each share an object, several calls in flight in every loop."""
+
+    async def ask():
+        return await asyncio.gather(*(reranker.arerank(_QUERY, _DOCUMENTS) for _ in range(3)))
+
+    with Reranker(**connection, max_documents_per_request=2) as reranker:
+        answers = _all_together(*[lambda: asyncio.run(ask())] * 6)
+        expected = reranker.rerank(_QUERY, _DOCUMENTS).hits
+
+    assert [ranking.hits for loop in answers for ranking in loop] == [expected] * 18
+
+
+_FIFTY_LOOPS = """
+import asyncio, os, sys
+from qwen_rerank import Reranker
+base_url, key = sys.argv[1:]
+reranker = Reranker(base_url=base_url, api_key=key, max_documents_per_request=1)
+counts = []
+for _ in range(50):
+    asyncio.run(reranker.arerank("red car", ["a", "b car"]))
+    counts.append(len(os.listdir("/proc/self/fd")))
+assert max(counts[3:]) == min(counts[3:]), counts
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts file descriptors in /proc")
+def test_fifty_event_loops_in_a_row(silent, emulator):
+    """One asyncio.run after another leaves neither open files nor a word on stderr behind."""
+    silent(_FIFTY_LOOPS, emulator.base_url, emulator.api_key)
+
+    assert len(emulator.log) == 100
+
+
+async def test_sync_inside_a_running_loop(reranker):
+    """The sync call can be made where a loop is running, for a list of many requests too."""
+    reranker.max_documents_per_request = 1
+    ranking = await reranker.arerank(_QUERY, _DOCUMENTS)
+
+    assert reranker.rerank(_QUERY, _DOCUMENTS).hits == ranking.hits
+    await reranker.aclose()
+
+
+async def test_sync_beside_async_calls_of_the_same_loop(reranker, emulator):
+    """A sync call does not wait for async ones of the loop that it holds up itself."""
+    reranker.max_concurrency, reranker.timeout = 1, 3.0
+    emulator.script(Reply(delay=0.3))
+    beside = asyncio.create_task(reranker.arerank(_QUERY, ["a"]))
+    await _seen(emulator)
+
+    assert len(reranker.rerank(_QUERY, ["b"])) == 1
+    with contextlib.suppress(errors.DeadlineError):
+        await beside
+    await reranker.aclose()
+
+
+# One limit
+
+
+def test_one_limit_over_threads_and_loops(at):
+    """max_concurrency holds over all threads and event loops together, and is made use of."""
+    service = Service()
+    reranker = at(service, max_concurrency=3)
+
+    def rank():
+        return reranker.rerank(_QUERY, _MANY)
+
+    def arank():
+        return asyncio.run(reranker.arerank(_QUERY, _MANY))
+
+    rankings = _all_together(rank, rank, rank, rank, arank, arank)
+
+    assert [len(ranking) for ranking in rankings] == [len(_MANY)] * 6
+    assert service.answered == 6 * len(_MANY)
+    assert 1 < service.peak <= 3
+
+
+def test_one_limit_over_sync_calls_inside_loops(at):
+    """It holds for sync calls that are made inside running loops of several threads, too."""
+    service = Service()
+    reranker = at(service, max_concurrency=3)
+
+    async def rank():
+        return reranker.rerank(_QUERY, _MANY[:12])
+
+    rankings = _all_together(*[lambda: asyncio.run(rank())] * 4)
+
+    assert [len(ranking) for ranking in rankings] == [12] * 4
+    assert 1 < service.peak <= 3
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_one_call_uses_the_whole_width(at, colour):
+    """The requests of one call run at the same time, as many as allowed and no more."""
+    service = Service()
+    service.expect(5)
+    reranker = at(service, max_concurrency=5)
+
+    if colour == "sync":
+        reranker.rerank(_QUERY, _MANY)
+    else:
+        asyncio.run(reranker.arerank(_QUERY, _MANY))
+
+    assert service.peak == 5
+
+
+def test_no_turn_is_lost(at):
+    """After any mixture of cancellations and timeouts the full width is there again."""
+    chance = random.Random(7)  # noqa: S311  no secret
+    service = Service(delay=0.01)
+    reranker = at(service, max_concurrency=3)
+
+    async def cancelled():
+        for _ in range(12):
+            calls = [asyncio.create_task(reranker.arerank(_QUERY, _MANY[:6])) for _ in range(3)]
+            for call in calls:
+                await asyncio.sleep(chance.random() * 0.015)
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+
+    def late():
+        for _ in range(8):
+            with contextlib.suppress(errors.DeadlineError):
+                reranker.rerank(_QUERY, _MANY[:6])
+
+    reranker.timeout = 0.04
+    _all_together(late, late, lambda: asyncio.run(cancelled()), lambda: asyncio.run(cancelled()))
+    service.settle()
+    reranker.timeout = _PATIENCE
+
+    service.expect(3)
+    reranker.rerank(_QUERY, _MANY)
+    assert service.peak == 3
+    service.expect(3)
+    asyncio.run(reranker.arerank(_QUERY, _MANY))
+    assert service.peak == 3
+
+
+def test_an_assigned_limit(at):
+    """Another max_concurrency holds from the next call on."""
+    service = Service()
+    reranker = at(service, max_concurrency=1)
+    reranker.rerank(_QUERY, _MANY[:4])
+    assert service.peak == 1
+    reranker.max_concurrency = 4
+    service.expect(4)
+
+    reranker.rerank(_QUERY, _MANY)
+
+    assert service.peak == 4
+
+
+# Cancellation
+
+
+async def test_a_cancelled_call_leaves_nothing_running(reranker, emulator):
+    """After asyncio.wait_for gave up no task is left, no more is sent, and the object works."""
+    reranker.max_documents_per_request, reranker.max_concurrency = 1, 2
+    await reranker.arerank(_QUERY, ["a"])
+    emulator.clear()
+    emulator.script(Reply(delay=5.0, repeat=None))
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reranker.arerank(_QUERY, _MANY), 0.3)
+
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    sent = len(emulator.log)
+    await asyncio.sleep(0.3)
+    assert len(emulator.log) == sent == 2
+    emulator.clear()
+    assert len(await reranker.arerank(_QUERY, _MANY)) == len(_MANY)
+    await reranker.aclose()
+
+
+async def test_cancelled_during_the_first_call(connection, emulator):
+    """A first call that is cancelled while its client is being made does no harm to the next."""
+    for steps in range(6):
+        reranker = Reranker(**connection)
+        call = asyncio.create_task(reranker.arerank(_QUERY, ["a"]))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+        assert len(await reranker.arerank(_QUERY, ["a"])) == 1
+        await reranker.aclose()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert len(emulator.log) == 6
+
+
+async def test_cancelled_while_queueing(reranker, emulator):
+    """A call that is cancelled before its turn was never sent, and takes nobody's turn."""
+    reranker.max_concurrency = 1
+    emulator.script(Reply(delay=0.5))
+    first = asyncio.create_task(reranker.arerank("first", ["a"]))
+    await _seen(emulator)
+    second = asyncio.create_task(reranker.arerank("second", ["a"]))
+    third = asyncio.create_task(reranker.arerank("third", ["a"]))
+    await asyncio.sleep(0.05)
+    second.cancel()
+
+    await asyncio.gather(first, third)
+    await reranker.aclose()
+
+    assert second.cancelled()
+    assert [seen.body["input"]["query"] for seen in emulator.log] == ["first", "third"]
+
+
+async def test_a_retry_can_be_cancelled(reranker, emulator):
+    """A call that waits to try again ends at once when it is cancelled."""
+    emulator.script(Reply.error(429, "Throttling.RateQuota", headers={"retry-after": "20"}))
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reranker.arerank(_QUERY, ["a"]), 0.4)
+
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert len(emulator.log) == 1
+    await reranker.aclose()
+
+
+# Failures of one among many
+
+
+@pytest.mark.parametrize("latency", [0.05, 0.0])
+async def test_a_failure_ends_the_others_before_it_is_raised(connection, latency):
+    """When an async call fails, its other requests have ended by the time the caller knows."""
+    started, ended = [], []
+
+    async def answer(request):
+        started.append(request)
+        if len(started) == 3:
+            if latency:
+                await asyncio.sleep(latency)
+            return 400
+        try:
+            await asyncio.sleep(_PATIENCE)
+        finally:
+            ended.append(request)
+
+    async with httpx.AsyncClient(transport=Wire(answer)) as client:
+        reranker = Reranker(
+            **connection, async_http_client=client, max_documents_per_request=1, max_concurrency=3
+        )
+        with pytest.raises(errors.RequestError):
+            await reranker.arerank(_QUERY, _MANY)
+
+        assert len(ended) == 2
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert len(started) == 3
+
+
+def test_nothing_is_sent_after_a_failure(reranker, emulator):
+    """When a sync call fails, only what is on its way by then is still served."""
+    reranker.max_documents_per_request, reranker.max_concurrency = 1, 3
+    emulator.script(
+        Reply(), Reply(delay=0.5), Reply.error(400, "InvalidParameter"), Reply(delay=0.5)
+    )
+
+    with pytest.raises(errors.RequestError):
+        reranker.rerank(_QUERY, _MANY)
+
+    _until(lambda: all(seen.status for seen in emulator.log))
+    time.sleep(0.2)
+    assert len(emulator.log) <= 4
+
+
+@pytest.mark.slow
+def test_nothing_is_repeated_after_a_failure(reranker, emulator):
+    """A request that waits to be sent again is given up when another one has failed for good."""
+    reranker.max_documents_per_request, reranker.max_concurrency = 1, 2
+    again = {"retry-after-ms": "600"}
+    emulator.script(
+        Reply.error(429, "Throttling.RateQuota", headers=again),
+        Reply.error(400, "InvalidParameter", delay=0.3),
+    )
+
+    with pytest.raises(errors.RequestError):
+        reranker.rerank(_QUERY, ["a", "b"])
+
+    time.sleep(1.0)
+    assert len(emulator.log) == 2
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_foreign_mistake_in_one_of_many(connection, colour):
+    """An error of the caller's own client comes out as it is, however many requests there are."""
+
+    def broken(_):
+        raise LookupError("mine")
+
+    async def abroken(_):
+        raise LookupError("mine")
+
+    reranker = Reranker(
+        **connection,
+        max_documents_per_request=1,
+        http_client=httpx.Client(transport=Wire(broken)),
+        async_http_client=httpx.AsyncClient(transport=Wire(abroken)),
+    )
+    call = reranker.rerank
+    if colour == "async":
+
+        def call(*arguments):
+            return asyncio.run(reranker.arerank(*arguments))
+
+    with pytest.raises(LookupError, match="mine"):
+        call(_QUERY, _MANY)
+
+
+# Threads
+
+
+_user = contextvars.ContextVar("user", default="nobody")
+
+
+def test_context_variables_reach_the_threads(connection):
+    """What runs below a call sees the caller's context variables, as tracing relies on."""
+    seen = []
+
+    def answer(_):
+        seen.append((_user.get(), threading.current_thread()))
+        return 200
+
+    def work(name):
+        _user.set(name)
+        reranker.rerank(_QUERY, _MANY)
+
+    with httpx.Client(transport=Wire(answer)) as client:
+        reranker = Reranker(**connection, http_client=client, max_documents_per_request=1)
+        _all_together(*(lambda name=name: work(name) for name in ("ann", "bob")))
+
+    assert sorted(name for name, _ in seen) == ["ann"] * len(_MANY) + ["bob"] * len(_MANY)
+    assert _user.get() == "nobody"
+
+
+def test_one_request_takes_no_thread(connection):
+    """A list that fits into one request is ranked in the caller's own thread."""
+    before, seen = set(threading.enumerate()), []
+
+    def answer(_):
+        seen.append((threading.current_thread(), set(threading.enumerate())))
+        return 200
+
+    with httpx.Client(transport=Wire(answer)) as client:
+        Reranker(**connection, http_client=client).rerank(_QUERY, _MANY)
+
+    assert seen == [(threading.current_thread(), before)]
+
+
+def test_threads_end_with_the_call(reranker):
+    """A call of many requests leaves no thread behind."""
+    reranker.max_documents_per_request = 1
+    before = set(threading.enumerate())
+
+    reranker.rerank(_QUERY, _MANY)
+
+    _until(lambda: set(threading.enumerate()) <= before)
+
+
+# Throttling
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_when_one_is_throttled_all_wait(reranker, emulator, colour):
+    """A 429 with a pause holds back the other requests of the object too, and nothing is lost."""
+    reranker.max_documents_per_request, reranker.max_concurrency = 1, 2
+    arrivals = []
+
+    def answer(_):
+        arrivals.append(time.monotonic())
+        if len(arrivals) == 1:
+            return Reply.error(429, "Throttling.RateQuota", headers={"retry-after-ms": "800"})
+        return Reply(delay=0.2)
+
+    emulator.script(*[answer] * 7)
+
+    if colour == "sync":
+        ranking = reranker.rerank(_QUERY, _MANY[:6])
+    else:
+        ranking = asyncio.run(reranker.arerank(_QUERY, _MANY[:6]))
+
+    assert len(ranking) == 6
+    assert len(arrivals) == 7
+    gaps = [later - one for one, later in pairwise(arrivals)]
+    pause = gaps.index(max(gaps))
+    assert pause <= 2  # those that were on their way
+    assert arrivals[pause + 1] - arrivals[0] >= 0.8
+
+
+@pytest.mark.slow
+def test_another_call_waits_too(reranker, emulator):
+    """So does a call that another thread makes with the same object meanwhile."""
+    throttled = threading.Event()
+    arrivals = []
+
+    def answer(_):
+        arrivals.append(time.monotonic())
+        throttled.set()
+        return Reply.error(429, "Throttling.RateQuota", headers={"retry-after-ms": "700"})
+
+    def other():
+        assert throttled.wait(_PATIENCE)
+        time.sleep(0.2)
+        reranker.rerank("second", ["b"])
+        return time.monotonic()
+
+    emulator.script(answer)
+
+    _, ended = _all_together(lambda: reranker.rerank("first", ["a"]), other)
+
+    assert ended - arrivals[0] >= 0.7
+
+
+# Fork
+
+_FORK = """
+import asyncio, os, sys
+from qwen_rerank import Reranker
+reranker = Reranker(base_url=sys.argv[1], api_key="sk-x", max_documents_per_request=1)
+def use(who):
+    for _ in range(2):
+        assert len(reranker.rerank(who, ["a", "b", "c"])) == 3
+        assert len(asyncio.run(reranker.arerank(who, ["a", "b", "c"]))) == 3
+if sys.argv[2] == "used":
+    use("parent")
+else:
+    reranker.warm_up()  # as a server that loads its application before it forks its workers
+    asyncio.run(reranker.awarm_up())
+children = {}
+for name in ("one", "two"):
+    if not (child := os.fork()):
+        use(name)
+        sys.exit(0)
+    children[child] = name
+use("parent")
+while children:
+    child, status = os.wait()
+    assert status == 0, (children[child], status)
+    del children[child]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("before", ["used", "warmed up"])
+def test_fork(silent, serve, before):
+    """After a fork, preload of a server included, each process ranks over its own connections."""
+    service = Service(delay=0.0)
+    server = serve(service)
+
+    silent(_FORK, f"http://{server.address}/api/v1", before)
+
+    assert sorted(service.ports) == ["one", "parent", "two"]
+    one, parent, two = (service.ports[name] for name in ("one", "parent", "two"))
+    assert one.isdisjoint(parent | two)
+    assert two.isdisjoint(parent)
+
+
+_FORK_BUSY = """
+import os, sys, threading, time
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # later Pythons warn of any such fork
+from qwen_rerank import Reranker
+reranker = Reranker(base_url=sys.argv[1], api_key="sk-x", max_concurrency=2,
+                    max_documents_per_request=1)
+busy = [threading.Thread(target=reranker.rerank, args=("parent", list("abcdef"))) for _ in range(4)]
+for thread in busy:
+    thread.start()
+time.sleep(0.3)
+child = os.fork()
+if not child:
+    assert len(reranker.rerank("child", ["a", "b", "c"])) == 3
+    sys.stderr.flush()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+for thread in busy:
+    thread.join()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_fork_in_the_middle_of_calls(silent, serve):
+    """A child that is forked while other threads hold all turns is not held up by them."""
+    service = Service(delay=0.1)
+    server = serve(service)
+
+    silent(_FORK_BUSY, f"http://{server.address}/api/v1")
+
+    assert not service.ports["child"] & service.ports["parent"]
+
+
+_FORK_IN_LOOP = """
+import asyncio, gc, os, sys
+from qwen_rerank import Reranker
+reranker = Reranker(base_url=sys.argv[1], api_key=sys.argv[2])
+async def main():
+    await reranker.arerank("red car", ["a"])
+    child = os.fork()
+    if not child:
+        assert len(reranker.rerank("red car", ["a"])) == 1
+        gc.collect()
+        sys.stderr.flush()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    await reranker.arerank("red car", ["a"])
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_fork_inside_a_running_loop(silent, emulator):
+    """A child forked from a coroutine, as multiprocessing does, ranks and says nothing."""
+    silent(_FORK_IN_LOOP, emulator.base_url, emulator.api_key)
+
+    assert [seen.status for seen in emulator.log] == [200] * 3
+
+
+_FORK_CACHE = """
+import faulthandler, os, sys, threading
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # later Pythons warn of any such fork
+from qwen_rerank import Reranker
+reading, go_on = threading.Event(), threading.Event()
+class Cache(dict):
+    def __getitem__(self, key):
+        reading.set()
+        go_on.wait(20)
+        raise KeyError(key)
+reranker = Reranker(base_url=sys.argv[1], api_key=sys.argv[2], cache=Cache())
+busy = threading.Thread(target=reranker.rerank, args=("red car", ["a"]))
+busy.start()
+reading.wait(20)
+child = os.fork()
+go_on.set()
+if not child:
+    faulthandler.dump_traceback_later(10, exit=True)
+    assert len(reranker.rerank("red car", ["b"])) == 1
+    sys.stderr.flush()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+busy.join()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_fork_while_the_cache_is_read(silent, emulator):
+    """A child that is forked while another thread reads the cache is not held up by that."""
+    silent(_FORK_CACHE, emulator.base_url, emulator.api_key)
+
+    assert [seen.status for seen in emulator.log] == [200] * 2
+
+
+_FORK_LOOP = """
+import asyncio, atexit, os, sys
+from qwen_rerank import Reranker
+reranker = Reranker(base_url=sys.argv[1], api_key=sys.argv[2], timeout=5.0, max_retries=0)
+with asyncio.Runner() as runner:
+    runner.run(reranker.arerank("red car", ["a"]))
+    child = os.fork()
+    if not child:
+        atexit._run_exitfuncs()  # what the end of a child does, with the parent's loop still open
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    for _ in range(2):
+        runner.run(reranker.arerank("red car", ["a"]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_the_end_of_a_child_is_not_the_end_of_the_parent(silent, emulator):
+    """A forked process that ends leaves the connections of the parent's open loop alone."""
+    silent(_FORK_LOOP, emulator.base_url, emulator.api_key)
+
+    assert [seen.status for seen in emulator.log] == [200] * 3
+
+
+# Copies and pickles
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda one: one.model_copy()])
+def test_copies_keep_the_key(reranker, emulator, how):
+    """A copy of a used object has its key and options, and lives on after the original."""
+    reranker.top_n = 2
+    expected = reranker.rerank(_QUERY, _DOCUMENTS).hits
+
+    other = how(reranker)
+    reranker.close()
+
+    assert other.rerank(_QUERY, _DOCUMENTS).hits == expected
+    assert asyncio.run(other.arerank(_QUERY, _DOCUMENTS)).hits == expected
+    other.close()
+    assert [seen.status for seen in emulator.log] == [200] * 3
+
+
+def test_copies_are_independent(reranker, emulator):
+    """An option assigned to a copy is not the original's."""
+    other = copy.deepcopy(reranker)
+    other.top_n, other.api_key = 1, "sk-other-0123456789"
+
+    assert len(reranker.rerank(_QUERY, _DOCUMENTS)) == len(_DOCUMENTS)
+    with pytest.raises(errors.AuthenticationError):
+        other.rerank(_QUERY, _DOCUMENTS)
+    other.close()
+    assert len(emulator.log) == 2
+
+
+@pytest.mark.parametrize("pickler", [pickle, cloudpickle], ids=["pickle", "cloudpickle"])
+async def test_pickles_drop_what_lives(monkeypatch, connection, emulator, pickler):
+    """A pickle keeps the options, but no key, client or cache; the key is found where it lands."""
+    async with httpx.AsyncClient() as other:
+        with httpx.Client() as client:
+            clients = {"http_client": client, "async_http_client": other}
+            reranker = Reranker(**connection, **clients, top_n=2, cache={})
+            expected = reranker.rerank(_QUERY, _DOCUMENTS).hits
+            pickled = pickler.dumps(reranker)
+
+    again = pickle.loads(pickled)  # noqa: S301  our own pickle
+    monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
+
+    assert emulator.api_key.encode() not in pickled
+    assert (again.cache, again.http_client, again.async_http_client) == (None, None, None)
+    assert (again.api_key, again.top_n) == (None, 2)
+    with again:
+        assert again.rerank(_QUERY, _DOCUMENTS).hits == expected
+    assert len(emulator.log) == 2
+
+
+@pytest.mark.parametrize("pickler", [pickle, cloudpickle], ids=["pickle", "cloudpickle"])
+def test_unpickling_never_fails(monkeypatch, emulator, pickler):
+    """Without a key an object can be unpickled all the same; its first call asks for one."""
+    pickled = pickler.dumps(Reranker(api_key="sk-0123456789", max_documents_per_request=3))
+    again = pickle.loads(pickled)  # noqa: S301  our own pickle
+
+    with pytest.raises(ValueError, match="DASHSCOPE_API_KEY"):
+        again.rerank(_QUERY, ["a"])
+    with pytest.raises(ValueError, match="DASHSCOPE_API_KEY"):
+        asyncio.run(again.arerank(_QUERY, ["a"]))
+    monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
+    monkeypatch.setenv("DASHSCOPE_BASE_URL", emulator.base_url)
+
+    assert len(again.rerank(_QUERY, ["a"])) == 1
+    assert len(asyncio.run(again.arerank(_QUERY, ["a"]))) == 1
+    again.close()
+
+
+# Closing
+
+
+def test_closed_and_used_again(reranker):
+    """Closing is not the end, whichever way and how often it is done."""
+
+    async def both():
+        await reranker.aclose()
+        hits = (await reranker.arerank(_QUERY, _DOCUMENTS)).hits
+        await reranker.aclose()
+        return hits
+
+    reranker.max_documents_per_request = 1
+    expected = reranker.rerank(_QUERY, _DOCUMENTS).hits
+    for _ in range(3):
+        reranker.close()
+        reranker.close()
+        assert reranker.rerank(_QUERY, _DOCUMENTS).hits == expected
+        assert asyncio.run(both()) == expected
+
+
+@pytest.mark.slow
+def test_closed_by_one_thread_while_others_call(connection):
+    """A thread that closes the object does not break the calls of the others."""
+    reranker = Reranker(**connection, max_documents_per_request=1, timeout=5.0)
+    over = threading.Event()
+
+    def close():
+        while not over.is_set():
+            reranker.close()
+            time.sleep(0.002)
+
+    def call():
+        try:
+            for _ in range(6):
+                reranker.rerank(_QUERY, _DOCUMENTS)
+        finally:
+            over.set()
+
+    _all_together(close, call, call)
+    reranker.close()
+
+
+async def test_closed_by_one_task_while_others_call(connection, emulator):
+    """Nor does a task that leaves `async with` break the calls of the others."""
+    reranker = Reranker(**connection)
+    emulator.script(Reply(delay=0.3))
+    call = asyncio.create_task(reranker.arerank(_QUERY, ["a"]))
+    await _seen(emulator)
+
+    await reranker.aclose()
+
+    assert len(await call) == 1
+    await reranker.aclose()
+
+
+def test_a_forgotten_object_closes_its_connections(connection):
+    """An object that is dropped without being closed leaves no warning behind."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        reranker = Reranker(**connection, max_documents_per_request=1)
+        reranker.rerank(_QUERY, _DOCUMENTS)
+        asyncio.run(reranker.arerank(_QUERY, _DOCUMENTS))
+        del reranker
+        gc.collect()
+
+    assert [str(warning.message) for warning in seen] == []
+
+
+# The end of the process
+
+_END_OPEN = """
+import asyncio, sys, threading
+from qwen_rerank import Reranker
+base_url, key, how = sys.argv[1:]
+reranker = Reranker(base_url=base_url, api_key=key, max_documents_per_request=1)
+reranker.rerank("red car", ["a", "b"])
+if how == "run":
+    asyncio.run(reranker.arerank("red car", ["a", "b"]))
+elif how == "open loop":
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(reranker.arerank("red car", ["a", "b"]))
+elif how == "running loop":
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    asyncio.run_coroutine_threadsafe(reranker.arerank("red car", ["a", "b"]), loop).result()
+print("ranked")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["sync", "run", "open loop", "running loop"])
+def test_exit_with_an_open_object(silent, emulator, how):
+    """A process that ends without closing anything says nothing about it."""
+    # An event loop that nobody closes is warned of by Python itself.
+    out = silent(
+        _END_OPEN, emulator.base_url, emulator.api_key, how, strict=not how.endswith("loop")
+    )
+
+    assert out == "ranked\n"
+
+
+_END_BUSY = """
+import asyncio, sys
+from qwen_rerank import Reranker, RerankError
+base_url, key, colour = sys.argv[1:]
+reranker = Reranker(base_url=base_url, api_key=key, max_documents_per_request=1, max_concurrency=2)
+try:
+    if colour == "sync":
+        reranker.rerank("red car", list("abcdef"))
+    else:
+        asyncio.run(reranker.arerank("red car", list("abcdef")))
+except RerankError as error:
+    print(type(error).__name__)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_exit_while_a_request_is_under_way(silent, emulator, colour):
+    """A process may end while a request of a failed call is still under way."""
+    emulator.script(Reply(delay=1.5), Reply.error(400, "InvalidParameter", delay=0.2))
+
+    out = silent(_END_BUSY, emulator.base_url, emulator.api_key, colour)
+
+    assert out == "RequestError\n"
+    assert len(emulator.log) == 2

@@ -1,0 +1,364 @@
+"""Documents over the model's limit, through whole calls, against a service that refuses them."""
+
+import asyncio
+import unicodedata
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from qwen_rerank import Reranker, errors
+from qwen_rerank._tokens import tokenizer
+from qwen_rerank.emulator import Emulator
+
+_QUERY = "a fast red sports car"
+_ANSWER = " A fast red sports car. "
+_PLANNED, _DOCUMENTED = 3_800, 4_000  # tokens of an item, for qwen3-rerank
+
+_TEXTS = {
+    "English": "Green tea grows on the hills, and people drink it. ",
+    "Chinese": "\u7eff\u8336\u751f\u957f\u5728\u5c71\u4e0a\uff0c\u4eba\u4eec\u559d\u5b83\u3002",
+    "emoji": "tea \U0001f375 and \U0001f469\u200d\U0001f33e\U0001f3fd more \U0001d11e ",
+    "combining": "the\u0301 e\u0301te\u0301 a\u0300 la c\u0327amp o\u0302\u0323 ",
+    "decomposing": "\u0958\u0959\u0344\U0001d160 ",
+    "Hangul": unicodedata.normalize("NFD", "\ub179\ucc28\ub294 \uc0b0\uc5d0\uc11c "),
+    "CRLF": "green tea\r\n\r\nblack\ttea\r\n",
+    "surrogates": "tea \ud83c and \udf75 leaves ",
+    "NUL": "tea\x00leaves\x0b\x1c ",
+    "no spaces": "teateateatea",
+    "digits": "1234567890",
+}
+_TWICE = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(scope="module", name="strict")
+def _strict():
+    with Emulator(over_long="refuse") as emulator:
+        yield emulator
+
+
+@pytest.fixture(name="service")
+def _service(strict):
+    """An emulator that answers 400 to every item over the documented limit."""
+    strict.clear()
+    return strict
+
+
+@pytest.fixture(name="make")
+def _make(service):
+    made = []
+
+    def make(long_documents, **options):
+        options = {"base_url": service.base_url, "api_key": service.api_key, **options}
+        made.append(Reranker(long_documents=long_documents, **options))
+        return made[-1]
+
+    yield make
+    for reranker in made:
+        reranker.close()
+
+
+@pytest.fixture(name="rank", params=["sync", "async"])
+def _rank(request):
+    """Both colours of the call, as one plain function."""
+
+    def rank(reranker, *arguments, **options):
+        if request.param == "sync":
+            return reranker.rerank(*arguments, **options)
+        return runner.run(reranker.arerank(*arguments, **options))
+
+    with asyncio.Runner() as runner:
+        yield rank
+
+
+def _long(piece, tokens=9_000):
+    return piece * (tokens // tokenizer().count(piece) + 1)
+
+
+def _sent(service):
+    return [text for seen in service.log for text in seen.body["input"]["documents"]]
+
+
+def _hit(ranking, index):
+    (hit,) = (hit for hit in ranking if hit.index == index)
+    return hit
+
+
+# Truncate
+
+
+@pytest.mark.parametrize("piece", _TEXTS.values(), ids=_TEXTS)
+def test_a_cut_document(rank, make, service, piece):
+    """A head that the service takes is sent, reported, and the original comes back."""
+    document = _long(piece) + _ANSWER
+
+    ranking = rank(make("truncate"), _QUERY, ["a car", document, "tea"])
+
+    assert ranking.truncated == (1,)
+    hit = _hit(ranking, 1)
+    assert hit.document is document
+    assert hit.window is None
+    (head,) = (text for text in _sent(service) if text not in ("a car", "tea"))
+    assert _sendable(document).startswith(head)
+    assert 0.3 * _PLANNED < tokenizer().count(head) <= _PLANNED
+
+
+def test_cut_documents_that_become_equal(rank, make, service):
+    """Documents whose heads are the same text are sent once and share the score."""
+    one, two = _long("green tea ") + "one", _long("green tea ") + "two"
+
+    ranking = rank(make("truncate"), _QUERY, [one, "a car", two, one])
+
+    assert ranking.truncated == (0, 2, 3)
+    assert len(_sent(service)) == 2
+    assert len({_hit(ranking, index).score for index in (0, 2, 3)}) == 1
+
+
+@pytest.mark.parametrize("options", [{"top_n": 1}, {"score_threshold": 0.99}])
+def test_what_was_cut_is_reported_even_if_it_is_left_out(rank, make, options):
+    """`Ranking.truncated` is about the list that was given, not about what is kept of it."""
+    documents = [_long(_TEXTS["English"]), _QUERY, _long(_TEXTS["Chinese"])]
+
+    ranking = rank(make("truncate"), _QUERY, documents, **options)
+
+    assert ranking.truncated == (0, 2)
+    assert len(ranking) <= 1
+
+
+# Split
+
+
+@pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("piece", _TEXTS.values(), ids=_TEXTS)
+def test_the_passage_that_matched(make, service, piece, place):
+    """The best window is a slice of the document as it was given, and the passage is in it."""
+    pieces = [piece] * (9_000 // tokenizer().count(piece) + 1)
+    pieces.insert(int(place * len(pieces)), _ANSWER)
+    document = "".join(pieces)
+
+    ranking = make("split").rerank(_QUERY, ["a car", document, "tea"])
+
+    hit = _hit(ranking, 1)
+    start, end = hit.window
+    assert 0 <= start < end <= len(document)
+    assert hit.document is document
+    assert _ANSWER.strip() in document[start:end]
+    assert _sendable(document[start:end]) in _sent(service)
+    assert ranking.truncated == ()
+    assert hit.score > _hit(ranking, 2).score
+
+
+@pytest.mark.parametrize("piece", _TEXTS.values(), ids=_TEXTS)
+def test_windows_cover_the_document(make, service, piece):
+    """Every character of a split document is in some window, and neighbours overlap."""
+    words = [f"{piece}{number}" for number in range(9_000 // tokenizer().count(piece + "999"))]
+    document = "".join(words)
+
+    make("split").rerank(_QUERY, [document])
+
+    sent = _sent(service)
+    clean = _sendable(document)
+    spans = sorted((clean.index(text), clean.index(text) + len(text)) for text in sent)
+    assert len(spans) > 2
+    assert (spans[0][0], spans[-1][1]) == (0, len(clean))
+    assert all(later[0] < one[1] for one, later in pairwise(spans))
+
+
+def test_windows_are_planned_with_all_else(rank, make, service):
+    """Windows and short documents share requests: no request is made for a document alone."""
+    documents = [f"short {i}" for i in range(40)]
+    documents[20] = _long("A tale of green tea. ", 20_000)
+
+    ranking = rank(make("split"), _QUERY, documents)
+
+    assert len(service.log) == ranking.usage.requests == 1
+    assert len(_sent(service)) == 39 + len([text for text in _sent(service) if "tale" in text])
+    assert sorted(hit.index for hit in ranking) == list(range(40))
+    assert [hit.index for hit in ranking if hit.window] == [20]
+
+
+def test_windows_of_one_document_in_many_requests(rank, make):
+    """A document whose windows fall into several requests still has one score, its best."""
+    document = _long(_TEXTS["English"], 30_000) + _ANSWER
+
+    reranker = make("split", max_documents_per_request=1)
+    ranking = rank(reranker, _QUERY, ["a car", document])
+    whole = rank(make("split"), _QUERY, ["a car", document])
+
+    assert ranking.hits == whole.hits
+    assert ranking.usage.requests > 5
+    assert _ANSWER.strip() in document[slice(*_hit(ranking, 1).window)]
+
+
+def test_duplicates_of_a_split_document(rank, make, service):
+    """A long document that is given twice is sent once; both places have the same window."""
+    document = _long(_TEXTS["English"]) + _ANSWER
+    once = rank(make("split"), _QUERY, [document])
+    sent = len(_sent(service))
+    service.clear()
+
+    twice = rank(make("split"), _QUERY, [document, "tea", document])
+
+    assert len(_sent(service)) == sent + 1
+    for index in (0, 2):
+        hit = _hit(twice, index)
+        assert (hit.score, hit.window) == (once[0].score, once[0].window)
+
+
+def test_equal_windows_are_sent_once(rank, make, service):
+    """Of windows that are the same text, one is sent, and the first place is reported."""
+    document = "tea " * 20_000
+
+    ranking = rank(make("split"), "tea", [document])
+
+    assert len(_sent(service)) == len(set(_sent(service))) < 4
+    assert ranking[0].window[0] == 0
+
+
+def test_blank_windows_are_not_sent(rank, make, service):
+    """A stretch of white space longer than a window costs nothing and refuses nothing."""
+    document = "tea" + " \n" * 30_000 + "\u3000\t" * 9_000 + _ANSWER
+
+    ranking = rank(make("split"), _QUERY, [document, "a car"])
+
+    assert all(text.strip() for text in _sent(service))
+    assert _ANSWER.strip() in document[slice(*_hit(ranking, 0).window)]
+
+
+@pytest.mark.parametrize("top_n", [1, 2, 5])
+def test_windows_do_not_use_up_top_n(rank, make, top_n):
+    """top_n counts documents, not windows."""
+    reranker = make("split")
+    documents = [_long(_TEXTS["English"]) + _ANSWER * 2, "tea", "a red car", "a fast car"]
+    whole = rank(reranker, _QUERY, documents)
+
+    ranking = rank(reranker, _QUERY, documents, top_n=top_n)
+
+    assert ranking.hits == whole[:top_n]
+    assert len(whole) == 4
+
+
+def test_a_threshold_looks_at_the_best_window(rank, make):
+    """A long document is kept if one of its windows reaches the threshold."""
+    reranker = make("split")
+    document = _long(_TEXTS["English"]) + _ANSWER
+    best = rank(reranker, _QUERY, [document])[0].score
+
+    assert len(rank(reranker, _QUERY, [document], score_threshold=best)) == 1
+    assert len(rank(reranker, _QUERY, [document], score_threshold=best + 1e-9)) == 0
+
+
+def test_short_documents_have_no_window(rank, make):
+    """A document that was scored in one piece reports no window."""
+    assert [hit.window for hit in rank(make("split"), _QUERY, ["a", "b", ""])] == [None] * 3
+
+
+# Error
+
+
+def test_error_names_the_documents(rank, make, service):
+    """Under "error" nothing is sent, and every long document is named by its position."""
+    long = _long(_TEXTS["English"])
+
+    with pytest.raises(errors.RequestError, match=r"document 1, 3 exceeds"):
+        rank(make("error"), _QUERY, ["a", long, "b", long])
+
+    assert service.log == ()
+    assert len(rank(make("error"), _QUERY, ["a", "", "b"])) == 3
+
+
+# Queries
+
+
+@pytest.mark.parametrize("how", ["truncate", "split", "error"])
+def test_a_long_query(rank, make, service, how):
+    """A long query is cut and reported, or refused; it is never split."""
+    query = _long(_TEXTS["English"])
+    if how == "error":
+        with pytest.raises(errors.RequestError, match="the query exceeds"):
+            rank(make(how), query, ["tea", "a car"])
+        assert service.log == ()
+        return
+
+    ranking = rank(make(how), query, ["tea", _long(_TEXTS["digits"]), "a car"])
+
+    assert ranking.query_truncated is True
+    assert ranking.truncated == ((1,) if how == "truncate" else ())
+    assert all(hit.score is not None for hit in ranking)
+    queries = {seen.body["input"]["query"] for seen in service.log}
+    assert len(queries) == 1
+    assert query.startswith(queries.pop())
+
+
+# Limits
+
+
+@pytest.mark.parametrize("how", ["truncate", "split"])
+@pytest.mark.parametrize("tokens", [_PLANNED, _DOCUMENTED])
+@pytest.mark.parametrize("off", [-1, 0, 1])
+def test_texts_at_the_limits(rank, make, service, how, tokens, off):
+    """At and beside each limit a text is taken, and only what is over the planned one is cut."""
+    documents = ["7" * (tokens + off), " tea" * (tokens + off)]
+    assert [tokenizer().count(text) for text in documents] == [tokens + off] * 2
+
+    ranking = rank(make(how), _QUERY, documents)
+
+    long = tokens + off > _PLANNED
+    assert all(hit.score is not None for hit in ranking)
+    assert ranking.truncated == ((0, 1) if long and how == "truncate" else ())
+    assert all((hit.window is not None) is (long and how == "split") for hit in ranking)
+    assert {seen.status for seen in service.log} == {200}
+
+
+@pytest.mark.parametrize("how", ["truncate", "split"])
+@pytest.mark.parametrize("characters", [299_999, 300_000, 300_001, 650_000])
+def test_texts_at_the_limit_of_characters(make, service, how, characters):
+    """A text is never over the limit of characters, whatever its tokens."""
+    reranker = make(how, model="qwen3.7-text-rerank")
+    document = (" " * 60 + "tea") * (characters // 63 + 1)
+
+    ranking = reranker.rerank(_QUERY, [document[:characters], "a car"])
+
+    assert all(hit.score is not None for hit in ranking)
+    assert max(map(len, _sent(service))) <= 300_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["qwen3-rerank", "gte-rerank-v2", "qwen3-vl-rerank"])
+@pytest.mark.parametrize("how", ["truncate", "split"])
+def test_long_lists_of_long_documents(make, service, model, how):
+    """A list that is over every limit at once is taken by the service as it is sent."""
+    documents = [f"{number} {_long(piece, 12_000)}" for number, piece in enumerate(_TEXTS.values())]
+
+    ranking = make(how, model=model).rerank(_long(_TEXTS["English"], 3_000), documents * 2)
+
+    assert {seen.status for seen in service.log} == {200}
+    assert all(hit.score is not None for hit in ranking)
+
+
+_SCRIPTS = st.sampled_from(
+    [*_TEXTS.values(), "\u0301", "\u1100", " ", "\n", "\r\n", "'s", "\u00a0"]
+)
+_PIECES = st.lists(
+    st.tuples(_SCRIPTS | st.text(max_size=8), st.integers(1, 2_500)), min_size=1, max_size=4
+)
+
+
+@_TWICE
+@given(pieces=_PIECES, how=st.sampled_from(["truncate", "split"]))
+def test_no_text_is_refused(make, service, pieces, how):
+    """Whatever a document consists of, what is sent of it is taken."""
+    document = "".join(piece * times for piece, times in pieces)[:60_000]
+    service.clear()
+
+    ranking = make(how).rerank(_QUERY, [document, "a car"])
+
+    assert {seen.status for seen in service.log} == {200}
+    assert (_hit(ranking, 0).score is None) is not bool(document.strip())
+    if window := _hit(ranking, 0).window:
+        assert _sendable(document[slice(*window)]) in _sent(service)
+
+
+def _sendable(text):
+    return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)

@@ -1,0 +1,214 @@
+"""Nothing that we do in an event loop holds it up; first use in a fresh process counts."""
+
+import json
+
+import pytest
+
+from qwen_rerank.emulator import Reply
+
+# Every blocking call made by whatever runs in a loop is noted, with its stack, and raised.
+_PRELUDE = """
+import asyncio, json, logging, os, sys, traceback
+from blockbuster import blockbuster
+noted = []
+class Noted(blockbuster.BlockingError):
+    def __init__(self, *arguments):
+        noted.append("".join(traceback.format_stack(limit=14)))
+        super().__init__(*arguments)
+blockbuster.BlockingError = Noted
+base_url, key, folder = sys.argv[1:]
+options = {"base_url": base_url, "api_key": key}
+query = "a fast red sports car"
+short = ["green tea", "the red car is fast", "", "sports in the city", query]
+heavy = [f"{number} " + "tea \u7eff\u8336 " * 500 for number in range(60)]
+long = ["green tea grows on hills " * 2_000 + query, *short]
+"""
+# Taking the patches of built-in types back can crash the interpreter, so it never gets there.
+_RUN = """
+blockbuster.BlockBuster().activate()
+try:
+    asyncio.run(main())
+except blockbuster.BlockingError:
+    pass  # noted
+print(json.dumps(noted), flush=True)
+os._exit(0)
+"""
+
+_CASES = {
+    "a first call": """
+from qwen_rerank import Reranker
+reranker = Reranker(**options)
+async def main():
+    assert len(await reranker.arerank(query, short, top_n=2)) == 2
+    assert len(await reranker.arerank(query, short)) == len(short)
+    await reranker.aclose()
+""",
+    "made in the loop": """
+from qwen_rerank import Reranker
+async def main():
+    async with Reranker(**options) as reranker:
+        assert len(await reranker.arerank(query, short)) == len(short)
+""",
+    "a list whose tokens have to be counted": """
+from qwen_rerank import Reranker
+reranker = Reranker(**options, max_concurrency=3)
+async def main():
+    async with reranker:
+        assert len(await reranker.arerank(query, heavy)) == len(heavy)
+        assert len(await reranker.arerank(query, long)) == len(long)
+""",
+    "windows": """
+from qwen_rerank import Reranker
+reranker = Reranker(**options, long_documents="split")
+async def main():
+    async with reranker:
+        ranking = await reranker.arerank(query, long)
+        assert next(hit for hit in ranking if hit.index == 0).window
+""",
+    "warming up": """
+from qwen_rerank import Reranker
+reranker = Reranker(**options)
+async def main():
+    async with reranker:
+        await reranker.awarm_up()
+        assert len(await reranker.arerank(query, short)) == len(short)
+""",
+    "an object of another process": """
+import pickle
+from qwen_rerank import Reranker
+reranker = pickle.loads(pickle.dumps(Reranker(**options)))
+os.environ["DASHSCOPE_API_KEY"] = key
+async def main():
+    async with reranker:
+        assert len(await reranker.arerank(query, short)) == len(short)
+""",
+    "many at once": """
+from qwen_rerank import Reranker
+reranker = Reranker(**options, max_documents_per_request=1, max_concurrency=2)
+async def main():
+    await asyncio.gather(*(reranker.arerank(query, short) for _ in range(6)))
+    call = asyncio.create_task(reranker.arerank(query, short))
+    await asyncio.sleep(0.01)
+    call.cancel()
+    await asyncio.wait([call])
+    await reranker.aclose()
+""",
+    "a cache on disk": """
+import diskcache
+from qwen_rerank import Reranker
+reranker = Reranker(**options, cache=diskcache.Cache(folder))
+async def main():
+    async with reranker:
+        first = await reranker.arerank(query, short)
+        again = await reranker.arerank(query, short)
+        assert (again.hits, again.usage.cache_hits) == (first.hits, 4)
+""",
+    "a client of the caller's": """
+import httpx
+from qwen_rerank import Reranker
+client = httpx.AsyncClient()
+reranker = Reranker(**options, async_http_client=client)
+async def main():
+    async with client, reranker:
+        assert len(await reranker.arerank(query, short)) == len(short)
+""",
+    "a dashscope client for the sync calls": """
+import httpx
+from qwen_rerank import Reranker
+class Sdk:
+    transport = None
+sdk = Sdk()
+sdk.transport = Sdk()
+sdk.transport.http_client = httpx.Client(base_url=base_url)
+os.environ["DASHSCOPE_API_KEY_FILE_PATH"] = os.path.join(folder, "key")
+with open(os.environ["DASHSCOPE_API_KEY_FILE_PATH"], "w") as file:
+    file.write(key)
+reranker = Reranker(client=sdk, base_url=base_url)
+async def main():
+    async with reranker:
+        assert len(await reranker.arerank(query, short)) == len(short)
+        assert len(await reranker.arerank(query, short)) == len(short)
+""",
+    "LangChain": """
+from langchain_core.documents import Document
+from langchain_qwen_rerank import QwenRerank
+reranker = QwenRerank(**options, top_n=None)
+documents = [Document(text) for text in short]
+many = [Document(text) for text in heavy]
+async def main():
+    async with reranker:
+        assert len(await reranker.acompress_documents(documents, query)) == len(short)
+        assert len(await reranker.acompress_documents(many, query)) == 60
+""",
+    "LlamaIndex": """
+from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index_qwen_rerank import QwenRerank
+reranker = QwenRerank(None, **options)
+nodes = [NodeWithScore(node=TextNode(text=text)) for text in short]
+many = [NodeWithScore(node=TextNode(text=text)) for text in heavy]
+async def main():
+    async with reranker:
+        assert len(await reranker.apostprocess_nodes(nodes, query_str=query)) == len(short)
+        assert len(await reranker.apostprocess_nodes(many, query_str=query)) == 60
+""",
+}
+
+_FAILING = """
+from qwen_rerank import Reranker, RerankError
+reranker = Reranker(**options, max_documents_per_request=1, timeout=5.0)
+async def main():
+    async with reranker:
+        for _ in range(3):
+            try:
+                await reranker.arerank(query, short)
+            except RerankError as error:
+                print(type(error).__name__, file=sys.stderr)
+"""
+
+
+def _assert_none(out):
+    noted = json.loads(out.splitlines()[-1])
+
+    assert not noted, "\n\n".join(noted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", _CASES.values(), ids=_CASES)
+def test_nothing_blocks(fresh, emulator, tmp_path, case):
+    """In a fresh process no file, socket, lock or sleep is waited for in the event loop."""
+    _assert_none(
+        fresh(
+            _PRELUDE + case + _RUN,
+            emulator.base_url,
+            emulator.api_key,
+            str(tmp_path),
+            strict=False,
+        )
+    )
+
+    assert {seen.status for seen in emulator.log if seen.method == "POST"} == {200}
+
+
+@pytest.mark.slow
+def test_failures_and_retries_do_not_block(fresh, emulator, tmp_path):
+    """Nor when requests are repeated, fail for good, or are cut off."""
+    emulator.script(
+        Reply.error(429, "Throttling.RateQuota", headers={"retry-after-ms": "20"}),
+        Reply.error(503, "ServiceUnavailable"),
+        Reply(drop="mid"),
+        Reply(drop="before"),
+        Reply(),
+        Reply.error(400, "InvalidParameter"),
+    )
+
+    _assert_none(
+        fresh(
+            _PRELUDE + _FAILING + _RUN,
+            emulator.base_url,
+            emulator.api_key,
+            str(tmp_path),
+            strict=False,
+        )
+    )
+
+    assert 400 in {seen.status for seen in emulator.log}

@@ -1,0 +1,355 @@
+"""What holds between the rankings of related lists, whatever the options, over HTTP."""
+
+import asyncio
+import math
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from langchain_core.documents import Document
+from llama_index.core.schema import NodeWithScore, TextNode
+
+import langchain_qwen_rerank
+import llama_index_qwen_rerank
+from qwen_rerank import Reranker, errors
+from qwen_rerank._limits import limits_for
+from qwen_rerank._plan import fits, plan
+from qwen_rerank._prepare import measure, prepare
+from qwen_rerank._values import Job
+from qwen_rerank.emulator import Emulator
+
+_QUERY = "a fast red sports car"
+_WORDS = ["red", "fast", "car", "sports", "tea", "green", "the", "\u7ea2\u8272", "caf\u00e9"]
+_LONG = [
+    "green tea from the mountains " * 900 + "a fast car",
+    "\u7ea2\u8272\u8dd1\u8f66\u5f88\u5feb\u3002" * 700 + "red",
+]
+_TEXT = st.one_of(
+    st.lists(st.sampled_from(_WORDS), max_size=5).map(" ".join),
+    st.text(alphabet=st.characters(exclude_categories=()), max_size=12),
+    st.sampled_from(_LONG),
+)
+_LISTS = st.lists(_TEXT, max_size=8)
+_FEW = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_MORE = settings(max_examples=60)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One combination of the options that must not matter."""
+
+    long_documents: str
+    width: int | None
+    concurrency: int
+    cached: bool
+    asynchronous: bool
+    protocol: str
+
+
+_WAYS = st.builds(
+    Way,
+    st.sampled_from(["truncate", "split"]),
+    st.sampled_from([None, 1, 2, 3, 7]),
+    st.sampled_from([1, 8]),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(["dashscope", "compatible"]),
+)
+
+
+@pytest.fixture(scope="module", name="shuffled")
+def _shuffled():
+    with Emulator(shuffle=True, over_long="refuse") as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="module", name="rank")
+def _rank(shuffled):
+    """Ranks in a given way, over connections that are kept; a cache lasts for the module."""
+    made, caches = {}, {}
+
+    def rank(way, documents, *, kind=Reranker, query=_QUERY, **options):
+        if (way, kind) not in made:
+            made[way, kind] = kind(
+                base_url=shuffled.base_url,
+                api_key=shuffled.api_key,
+                top_n=None,
+                max_documents_per_request=way.width,
+                max_concurrency=way.concurrency,
+                long_documents=way.long_documents,
+                protocol=way.protocol,
+                cache=caches.setdefault(way.cached, {}) if way.cached else None,
+            )
+        reranker = made[way, kind]
+        if kind is not Reranker:
+            return reranker
+        if way.asynchronous:
+            return runner.run(reranker.arerank(query, documents, **options))
+        return reranker.rerank(query, documents, **options)
+
+    with asyncio.Runner() as runner:
+        yield rank
+        for reranker in made.values():
+            runner.run(reranker.aclose())
+
+
+def _plain(way):
+    """The plainest way with the same meaning: one request, one at a time, nothing remembered."""
+    return Way(way.long_documents, None, 1, cached=False, asynchronous=False, protocol="dashscope")
+
+
+def _results(ranking):
+    return [(hit.index, hit.score, hit.window) for hit in ranking]
+
+
+def _scores(ranking):
+    return {hit.index: (hit.score, hit.window) for hit in ranking}
+
+
+# Over HTTP
+
+
+@_FEW
+@given(documents=_LISTS, way=_WAYS)
+def test_the_way_does_not_matter(rank, documents, way):
+    """Split, concurrent, cached, async, shuffled, by either protocol: the ranking is the same."""
+    expected = rank(_plain(way), documents)
+
+    ranking = rank(way, documents)
+
+    assert _results(ranking) == _results(expected)
+    assert ranking.truncated == expected.truncated
+
+
+@_FEW
+@given(documents=_LISTS, way=_WAYS, data=st.data())
+def test_permutation(rank, documents, way, data):
+    """The order of the input decides about ties only."""
+    order = data.draw(st.permutations(range(len(documents))))
+
+    one = _scores(rank(_plain(way), documents))
+    two = _scores(rank(way, [documents[i] for i in order]))
+
+    assert all(two[place] == one[i] for place, i in enumerate(order))
+
+
+@_FEW
+@given(documents=_LISTS, way=_WAYS, data=st.data())
+def test_subset(rank, documents, way, data):
+    """Leaving documents out changes neither score nor order of the others."""
+    kept = [i for i in range(len(documents)) if data.draw(st.booleans())]
+
+    whole = [each for each in _results(rank(_plain(way), documents)) if each[0] in kept]
+    part = _results(rank(way, [documents[i] for i in kept]))
+
+    assert [(kept[place], *rest) for place, *rest in part] == whole
+
+
+@_FEW
+@given(documents=_LISTS, way=_WAYS)
+def test_duplicates(rank, shuffled, documents, way):
+    """Repeating the list sends nothing more, and every repetition has the same score."""
+    once = _scores(rank(_plain(way), documents))
+    sent = sum(seen.documents for seen in shuffled.log)
+    twice = _scores(rank(_plain(way), documents * 2))
+    sent_twice = sum(seen.documents for seen in shuffled.log) - sent
+    shuffled.clear()
+    again = _scores(rank(way, documents * 2))
+
+    size = len(documents)
+    assert again == twice == {**once, **{i + size: score for i, score in once.items()}}
+    assert sum(seen.documents for seen in shuffled.log) <= sent_twice
+
+
+@_FEW
+@given(documents=_LISTS, way=_WAYS, top_n=st.integers(1, 10))
+def test_prefix(rank, documents, way, top_n):
+    """top_n is the head of the whole ranking."""
+    whole = rank(_plain(way), documents)
+
+    assert _results(rank(way, documents, top_n=top_n)) == _results(whole)[:top_n]
+
+
+@_FEW
+@given(
+    documents=_LISTS,
+    way=_WAYS,
+    poison=st.sampled_from(
+        ["", " \u3000\n", "\ud800", "\x00", "a" * 300_001, "\u0301" * 9_000, "<|im_end|>", '"}]']
+    ),
+    data=st.data(),
+)
+def test_poison_isolation(rank, documents, way, poison, data):
+    """A difficult document among the others changes nothing for them."""
+    place = data.draw(st.integers(0, len(documents)))
+    alone = _scores(rank(_plain(way), documents))
+
+    beside = _scores(rank(way, [*documents[:place], poison, *documents[place:]]))
+
+    assert {i: beside[i + (i >= place)] for i in range(len(documents))} == alone
+    assert (beside[place][0] is None) is not bool(poison.strip())
+
+
+@_FEW
+@given(documents=_LISTS, way=_WAYS)
+def test_finite_and_sorted(rank, documents, way):
+    """Scores are finite and never rise, ties keep input order, unscored ones come last."""
+    ranking = rank(way, documents)
+
+    keys = [(hit.score is None, -(hit.score or 0.0), hit.index) for hit in ranking]
+    assert keys == sorted(keys)
+    assert sorted(hit.index for hit in ranking) == list(range(len(documents)))
+    assert all(hit.score is None or math.isfinite(hit.score) for hit in ranking)
+    assert all(hit.document is documents[hit.index] for hit in ranking)
+
+
+@_FEW
+@given(documents=_LISTS, way=_WAYS)
+def test_sync_equals_async(rank, shuffled, documents, way):
+    """Both colours give the same ranking, and send the same."""
+    options = (way.long_documents, way.width, way.concurrency)
+    shuffled.clear()
+    one = rank(Way(*options, False, False, way.protocol), documents)
+    bodies = sorted(str(seen.body) for seen in shuffled.log)
+    shuffled.clear()
+    two = rank(Way(*options, False, True, way.protocol), documents)
+
+    assert one.hits == two.hits
+    assert (one.usage, one.truncated) == (two.usage, two.truncated)
+    assert sorted(str(seen.body) for seen in shuffled.log) == bodies
+
+
+@_FEW
+@given(documents=_LISTS, way=_WAYS, top_n=st.none() | st.integers(1, 5))
+def test_langchain_equals_llama_index(rank, documents, way, top_n):
+    """Both doors give the same documents in the same order with the same scores as the core."""
+    expected = [(hit.document, hit.score) for hit in rank(_plain(way), documents, top_n=top_n)]
+    chain = rank(way, documents, kind=langchain_qwen_rerank.QwenRerank)
+    index = rank(way, documents, kind=llama_index_qwen_rerank.QwenRerank)
+    chain.top_n = index.top_n = top_n
+
+    one = chain.compress_documents([Document(text) for text in documents], _QUERY)
+    nodes = [NodeWithScore(node=TextNode(text=text)) for text in documents]
+    two = index.postprocess_nodes(nodes, query_str=_QUERY)
+
+    assert [(each.page_content, each.metadata.get("relevance_score")) for each in one] == expected
+    assert [(each.node.get_content(), each.score) for each in two] == expected
+
+
+@_FEW
+@given(documents=_LISTS, way=_WAYS)
+def test_an_estimate_tells_the_requests(shuffled, documents, way):
+    """estimate() says how many requests a call makes and which documents it cuts."""
+    reranker = Reranker(
+        base_url=shuffled.base_url,
+        api_key=shuffled.api_key,
+        max_documents_per_request=way.width,
+        long_documents=way.long_documents,
+    )
+    with reranker:
+        told = reranker.estimate(_QUERY, documents)
+        ranking = reranker.rerank(_QUERY, documents)
+
+    assert told.truncated == ranking.truncated
+    assert told.requests == ranking.usage.requests
+    # A long text is counted in pieces, which can make a few tokens more of it.
+    assert ranking.usage.tokens <= told.tokens <= 1.01 * ranking.usage.tokens
+
+
+@_FEW
+@given(documents=_LISTS, way=_WAYS)
+def test_error_refuses_what_the_others_cut_or_split(rank, shuffled, documents, way):
+    """long_documents="error" refuses exactly the lists in which there is something to cut."""
+    cut = rank(_plain(way), documents)
+    split = [hit.index for hit in cut if hit.window]
+    strict = Way("error", way.width, way.concurrency, way.cached, way.asynchronous, way.protocol)
+    shuffled.clear()
+
+    try:
+        ranking = rank(strict, documents)
+    except errors.RequestError:
+        assert shuffled.log == ()
+        assert cut.truncated or split
+    else:
+        assert _results(ranking) == _results(cut)
+        assert not cut.truncated
+        assert not split
+
+
+# Across the planner
+
+
+class Letters:
+    """A tokenizer for which every letter is a token."""
+
+    def count(self, text):
+        return len(text)
+
+    def head(self, text, most):
+        return min(most, len(text))
+
+    def windows(self, text, most, characters):
+        size = min(most, characters)
+        step = size - size // 8
+        last = max(0, len(text) - size + step - 1) // step * step
+        return [(start, min(start + size, len(text))) for start in range(0, last + 1, step)]
+
+
+_SIZES = st.lists(st.integers(0, 9_000), max_size=30)
+
+
+def _planned(sizes, width, long_documents="truncate", model="qwen3-rerank"):
+    documents = tuple(f"{number:04d}" + "x" * size for number, size in enumerate(sizes))
+    job = Job(model, "query", documents)
+    prepared = measure(prepare(job), limits_for(model), Letters(), long_documents)
+    return prepared, plan(job, prepared, limits_for(model), width)
+
+
+@_MORE
+@given(sizes=_SIZES, width=st.integers(1, 40), how=st.sampled_from(["truncate", "split"]))
+def test_every_item_is_asked_once_and_in_order(sizes, width, how):
+    """However a list is split, its items are all there, once, in order, and no request is empty."""
+    prepared, requests = _planned(sizes, width, how)
+
+    assert tuple(item for request in requests for item in request.items) == prepared.items
+    assert all(1 <= len(request.items) <= width for request in requests)
+
+
+@_MORE
+@given(
+    sizes=_SIZES,
+    width=st.integers(1, 40),
+    how=st.sampled_from(["truncate", "split"]),
+    model=st.sampled_from(["qwen3-rerank", "gte-rerank-v2", "qwen3-vl-rerank", "unheard-of"]),
+)
+def test_no_request_is_over_a_limit_nor_one_too_many(sizes, width, how, model):
+    """Requests hold all limits, and are no more than a greedy split, the best there is, makes."""
+    prepared, requests = _planned(sizes, width, how, model)
+    limits, query = limits_for(model), len("query")
+
+    best = count = tokens = 0
+    for item in prepared.items:
+        tokens += item.tokens + query
+        if not count or count == width or tokens > limits.planned_request_tokens:
+            best, count, tokens = best + 1, 0, item.tokens + query
+        count += 1
+    assert len(requests) == best
+    for request in requests:
+        assert sum(item.tokens + query for item in request.items) <= limits.planned_request_tokens
+        assert all(item.tokens <= limits.planned_item_tokens for item in request.items)
+
+
+@_MORE
+@given(sizes=st.lists(st.integers(0, 4_500), max_size=30), width=st.integers(1, 40))
+def test_a_bound_that_proves_a_fit_tells_the_truth(sizes, width):
+    """Where bounds prove that a list fits, counting it changes neither its texts nor requests."""
+    documents = tuple(f"{number:04d}" + "x" * size for number, size in enumerate(sizes))
+    job = Job("qwen3-rerank", "query", documents)
+    limits = limits_for(job.model)
+    bounds = prepare(job)
+    counted = measure(bounds, limits, Letters(), "truncate")
+
+    if fits(bounds, limits, width):
+        assert [item.text for item in counted.items] == [item.text for item in bounds.items]
+        assert len(plan(job, counted, limits, width)) == len(plan(job, bounds, limits, width))

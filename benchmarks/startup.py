@@ -1,0 +1,79 @@
+"""What a fresh process pays: its first call, and the import of a door."""
+
+import subprocess
+import sys
+
+from benchmarks import contenders
+from benchmarks.results import Comparison, Measure, Spread, at_most, ratios, spread
+from benchmarks.server import Server
+
+# The clock starts with the first statement: the interpreter's own start is the same for all.
+_TIMED = (
+    "from time import perf_counter; started = perf_counter(); {}; print(perf_counter() - started)"
+)
+_OURS = """\
+from qwen_rerank import Reranker
+reranker = Reranker(model={model!r}, base_url={url!r}, api_key={key!r})
+ranking = reranker.rerank({query!r}, {texts!r})"""
+_SDK = """\
+import dashscope
+client = dashscope.Client(base_url={url!r}, api_key={key!r})
+ranking = client.rerank.create(model={model!r}, query={query!r}, documents={texts!r})"""
+_DOOR = "import langchain_qwen_rerank"
+_BASE = "from langchain_core.documents import BaseDocumentCompressor"
+
+
+def first_call(server: Server, *, quick: bool = False) -> Comparison:
+    """The first call in a fresh process, import included, against the SDK's Client."""
+    words = {
+        "url": server.base_url(),
+        "key": contenders.KEY,
+        "model": contenders.MODEL,
+        "query": contenders.QUERY,
+        "texts": ["one text", "another text"],
+    }
+    ours, theirs = _in_turn(_OURS.format(**words), _SDK.format(**words), 1 if quick else 9)
+    return Comparison(
+        what="first call in a fresh process, import included: against the SDK's `Client`",
+        how="A process for each sample, in turn, a server without delay; from the first statement "
+        "to the answer, with compiled files in place.",
+        measures=[
+            Measure("core", ratios(ours, theirs), at_most(0.6)),
+            Measure("core, alone", _seconds(ours)),
+            Measure("dashscope Client, alone", _seconds(theirs)),
+        ],
+        would_take="Nearly all of it is importing httpx and pydantic, which a call needs.",
+    )
+
+
+def import_door(server: Server, *, quick: bool = False) -> Comparison:  # noqa: ARG001  nothing is sent
+    """Importing our LangChain door, against importing what it must inherit from."""
+    ours, theirs = _in_turn(_DOOR, _BASE, 1 if quick else 11)
+    return Comparison(
+        what="`import langchain_qwen_rerank` against "
+        "`from langchain_core.documents import BaseDocumentCompressor`",
+        how="A process for each sample, in turn, with compiled files in place.",
+        measures=[
+            Measure("import", ratios(ours, theirs), at_most(1.25)),
+            Measure("langchain_qwen_rerank, alone", _seconds(ours)),
+            Measure("BaseDocumentCompressor, alone", _seconds(theirs)),
+        ],
+        would_take="Importing later what only a call needs.",
+    )
+
+
+def _in_turn(ours: str, theirs: str, rounds: int) -> tuple[list[float], list[float]]:
+    samples = [(_fresh(ours), _fresh(theirs)) for _ in range(rounds + 1)][1:]
+    return [our for our, _ in samples], [their for _, their in samples]
+
+
+def _fresh(statements: str) -> float:
+    timed = _TIMED.format("; ".join(statements.splitlines()))
+    done = subprocess.run(  # noqa: S603  our own statements
+        [sys.executable, "-c", timed], check=True, capture_output=True, text=True
+    )
+    return float(done.stdout)
+
+
+def _seconds(values: list[float]) -> Spread:
+    return spread(values, " s")

@@ -1,0 +1,64 @@
+"""CPU time of one sync call in the client's process, against the SDK's Client."""
+
+import time
+from contextlib import ExitStack
+from functools import cache
+
+from benchmarks import contenders
+from benchmarks.results import Comparison, Measure, at_most, ratios
+from benchmarks.server import Server
+from benchmarks.texts import texts
+from benchmarks.worker import Worker
+
+DOCUMENTS, CHARACTERS = 50, 500
+SDK = "sdk_client"
+OURS = {"core": 1.1, "langchain_door": 1.3, "llama_index_door": 1.3}
+PEERS = {"community": "langchain-community", "llama_index_peer": "llama-index-postprocessor"}
+
+
+def sync_cpu(server: Server, *, quick: bool = False) -> Comparison:
+    """One sync call, 50 documents of 500 characters, the three best wanted."""
+    rounds, calls = (4, 10) if quick else (40, 20)
+    seconds: dict[str, list[float]] = {name: [] for name in (SDK, *OURS, *PEERS)}
+    with ExitStack() as stack:
+        workers = {name: stack.enter_context(Worker()) for name in seconds}
+        for _ in range(rounds + 1):
+            for name, worker in workers.items():
+                seconds[name].append(
+                    worker.call(run, contender=name, base_url=server.base_url(), calls=calls)
+                )
+    against_sdk = {name: ratios(each[1:], seconds[SDK][1:]) for name, each in seconds.items()}
+    return Comparison(
+        what="one sync call, 50 documents of 500 characters, `top_n=3`: CPU per call against the "
+        "SDK's `Client`",
+        how=f"`time.process_time` over {calls} calls in the client's process, {rounds} rounds, a "
+        "process for each contender, connections kept open, a server without delay. The peers are "
+        "the `DashScopeRerank` classes of the two packages.",
+        measures=[
+            *(
+                Measure(name.replace("_", " "), against_sdk[name], at_most(most))
+                for name, most in OURS.items()
+            ),
+            *(Measure(label, against_sdk[name]) for name, label in PEERS.items()),
+        ],
+        would_take="The SDK sends through all of httpx, we through its transport alone; what is "
+        "left beside that is checking and planning, and in the doors their framework's own work: "
+        "reading a node's text, spans and events.",
+    )
+
+
+def run(contender: str, base_url: str, calls: int) -> float:
+    """CPU seconds of one call of *contender*; runs in a worker."""
+    call = _ready(contender, base_url)
+    started = time.process_time()
+    for _ in range(calls):
+        call()
+    return (time.process_time() - started) / calls
+
+
+@cache
+def _ready(contender: str, base_url: str) -> contenders.Call:
+    call: contenders.Call = getattr(contenders, contender)(base_url, texts(DOCUMENTS, CHARACTERS))
+    for _ in range(20):
+        call()
+    return call

@@ -180,8 +180,7 @@ def drive(requests: tuple[Request, ...], line: Line, deadline: float) -> list[Re
         RerankError: The first failure. Nothing is sent after it; requests that are on their way
             end in the background, because a thread cannot be stopped.
     """
-    stop, policy = threading.Event(), _policy(line, deadline)
-    failures: list[BaseException] = []
+    stop, policy = _Stop(), _policy(line, deadline)
     queue = not line.gate.held_by_this_loop()
 
     def doze(seconds: float) -> None:
@@ -194,8 +193,7 @@ def drive(requests: tuple[Request, ...], line: Line, deadline: float) -> list[Re
                 lambda: _send(request, line, deadline, stop, doze, queue=queue), policy, doze
             )
         except BaseException as error:
-            failures.append(error)
-            stop.set()  # here, not in the main thread, which would let one more request go out
+            stop.fail(error)  # not in the main thread, which would let one more request go out
             raise
 
     if len(requests) <= 1:
@@ -204,8 +202,8 @@ def drive(requests: tuple[Request, ...], line: Line, deadline: float) -> list[Re
     try:
         jobs = [pool.submit(contextvars.copy_context().run, one, each) for each in requests]
         wait(jobs, return_when=FIRST_EXCEPTION)
-        if failures:
-            raise failures[0]
+        if stop.failure is not None:
+            raise stop.failure
         return [job.result() for job in jobs]
     finally:
         stop.set()
@@ -214,14 +212,13 @@ def drive(requests: tuple[Request, ...], line: Line, deadline: float) -> list[Re
 
 async def adrive(requests: tuple[Request, ...], line: Line, deadline: float) -> list[Reply]:
     """`drive` for a running event loop; a failure or a cancellation leaves nothing running."""
-    stop, policy = threading.Event(), _policy(line, deadline)
-    failures: list[Exception] = []
+    stop, policy = _Stop(), _policy(line, deadline)
 
     async def one(request: Request) -> Reply:
         try:
             return await _apatiently(lambda: _asend(request, line, deadline, stop), policy)
         except Exception as error:
-            failures.append(error)
+            stop.fail(error)
             raise
 
     try:
@@ -234,11 +231,11 @@ async def adrive(requests: tuple[Request, ...], line: Line, deadline: float) -> 
     except RerankError:
         raise
     except TimeoutError:
-        failure: Exception = _late()
+        failure: BaseException = _late()
     except BaseExceptionGroup:
-        if not failures:
+        if stop.failure is None:
             raise
-        failure = failures[0]
+        failure = stop.failure
     raise failure
 
 
@@ -280,7 +277,7 @@ def _send(
     request: Request,
     line: Line,
     deadline: float,
-    stop: threading.Event,
+    stop: _Stop,
     doze: Callable[[float], None],
     *,
     queue: bool,
@@ -299,7 +296,7 @@ def _send(
         return _read(answer, request, line)
 
 
-async def _asend(request: Request, line: Line, deadline: float, stop: threading.Event) -> Reply:
+async def _asend(request: Request, line: Line, deadline: float, stop: _Stop) -> Reply:
     with line.gate.from_loop():
         await line.gate.aenter()
         with _turn(line.gate, stop):
@@ -313,13 +310,13 @@ async def _asend(request: Request, line: Line, deadline: float, stop: threading.
 
 
 @contextmanager
-def _turn(gate: Gate, stop: threading.Event) -> Iterator[None]:
+def _turn(gate: Gate, stop: _Stop) -> Iterator[None]:
     """A turn that has been taken. A failure for good is known before the next one gets it."""
     try:
         yield
     except BaseException as error:
         if not transient(error):
-            stop.set()
+            stop.fail(error)
         raise
     finally:
         gate.leave()
@@ -365,6 +362,17 @@ def _late() -> DeadlineError:
         "The call's timeout ran out before all of its requests were answered.",
         hint="timeout= is for the whole call, in seconds: raise it, or send fewer documents.",
     )
+
+
+class _Stop(threading.Event):
+    """Set by the first failure of a call, which it keeps: what follows from that is none."""
+
+    failure: BaseException | None = None
+
+    def fail(self, error: BaseException) -> None:
+        if not isinstance(error, _StoppedError):
+            self.failure = self.failure or error
+        self.set()
 
 
 class _StoppedError(Exception):

@@ -79,9 +79,16 @@ class Tokenizer:
                 break
         # A head can have other tokens than the whole had there, so it is counted itself.
         keep = min(most, len(starts) - 1)
-        while self.count(text[: starts[keep]]) > most:
-            keep -= 1
-        return starts[keep]
+        if self.count(text[: starts[keep]]) <= most:
+            return starts[keep]
+        fits = 0
+        while fits < keep - 1:  # a head of that many tokens fits, one of keep does not
+            middle = (fits + keep) // 2
+            if self.count(text[: starts[middle]]) <= most:
+                fits = middle
+            else:
+                keep = middle
+        return starts[fits]
 
     def windows(self, text: str, most: int, characters: int) -> list[tuple[int, int]]:
         """Even parts of *text*, each overlapping the next by an eighth.

@@ -467,8 +467,9 @@ def test_nothing_is_repeated_after_a_failure(reranker, emulator):
     reranker.max_documents_per_request, reranker.max_concurrency = 1, 2
     again = {"retry-after-ms": "600"}
     emulator.script(
-        Reply.error(429, "Throttling.RateQuota", headers=again),
-        Reply.error(400, "InvalidParameter", delay=0.3),
+        # Both are on their way before the first is answered.
+        Reply.error(429, "Throttling.RateQuota", headers=again, delay=0.2),
+        Reply.error(400, "InvalidParameter", delay=0.4),
     )
 
     with pytest.raises(errors.RequestError):
@@ -476,6 +477,25 @@ def test_nothing_is_repeated_after_a_failure(reranker, emulator):
 
     time.sleep(1.0)
     assert len(emulator.log) == 2
+
+
+@pytest.mark.slow
+def test_the_failure_itself_is_raised(connection):
+    """What the caller gets is the failure, never what its other requests made of it."""
+    interval, kinds = sys.getswitchinterval(), set()
+    with httpx.Client(transport=Wire(lambda _: 400)) as client:
+        reranker = Reranker(**connection, http_client=client, max_documents_per_request=1)
+        sys.setswitchinterval(1e-6)
+        try:
+            for _ in range(400):
+                try:
+                    reranker.rerank(_QUERY, _MANY[:16])
+                except Exception as error:  # noqa: BLE001  its kind is the question
+                    kinds.add(type(error))
+        finally:
+            sys.setswitchinterval(interval)
+
+    assert kinds == {errors.RequestError}
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
@@ -541,7 +561,9 @@ def test_one_request_takes_no_thread(connection):
     with httpx.Client(transport=Wire(answer)) as client:
         Reranker(**connection, http_client=client).rerank(_QUERY, _MANY)
 
-    assert seen == [(threading.current_thread(), before)]
+    [(sender, running)] = seen
+    assert sender is threading.current_thread()
+    assert running <= before  # a thread of an earlier test may have ended
 
 
 def test_threads_end_with_the_call(reranker):

@@ -53,7 +53,7 @@ class Gate:
 
         Without *queue* it takes one at once, over the limit if need be.
         """
-        if self._is_free(force=not queue):
+        if self._took_one(force=not queue):
             return
         turn = self._ask()
         try:
@@ -64,7 +64,7 @@ class Gate:
 
     async def aenter(self) -> None:
         """Waits for a turn for as long as it takes."""
-        if self._is_free():
+        if self._took_one():
             return
         turn = self._ask()
         if not turn.done():
@@ -118,7 +118,7 @@ class Gate:
         except RuntimeError:
             return False
 
-    def _is_free(self, *, force: bool = False) -> bool:
+    def _took_one(self, *, force: bool = False) -> bool:
         """Takes a turn if there is one; a Future costs more than all the rest of the gate."""
         with self._lock:
             if force or self._free > 0:

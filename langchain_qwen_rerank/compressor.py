@@ -10,6 +10,7 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import Field, Strict
 from typing_extensions import override
 
+from langchain_qwen_rerank import _tracing
 from qwen_rerank import BaseReranker, CallOptions, Hit, Ranking, RequestError
 
 if TYPE_CHECKING:
@@ -62,23 +63,40 @@ class QwenRerank(BaseReranker, BaseDocumentCompressor):
         Args:
             documents: The candidates; they are left as they are.
             query: What to look for; not blank.
-            callbacks: LangChain's callbacks. No run is reported to them yet.
+            callbacks: LangChain's callbacks. They see a retriever run named ``QwenRerank`` with
+                the ranked documents, and a custom event ``qwen_rerank`` with model, usage, request
+                ids and the reason if the list was passed through. None takes those of the
+                surrounding runnable or tool.
 
         Returns:
-            Copies of the best ``top_n`` documents, best first.
+            Copies of the best ``top_n`` documents, best first. With ``on_error="passthrough"``,
+            after a failure that is not the caller's mistake: copies of the first ``top_n`` in
+            their original order, without a score.
 
         Raises:
             RequestError: The call is wrong.
             RerankError: There is no ranking; see `qwen_rerank.errors`.
         """
-        return _reranked(documents, self._rank(query, _contents(documents)))
+        contents = _contents(documents)
+        if not contents:
+            return []
+        with _tracing.run(callbacks, query, self.model) as outcome:
+            outcome.ranking = self._rank(query, contents)
+            outcome.documents = reranked = _reranked(documents, outcome.ranking)
+        return reranked
 
     @override
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
         """`compress_documents` for a running event loop, without a thread."""
-        return _reranked(documents, await self._arank(query, _contents(documents)))
+        contents = _contents(documents)
+        if not contents:
+            return []
+        async with _tracing.arun(callbacks, query, self.model) as outcome:
+            outcome.ranking = await self._arank(query, contents)
+            outcome.documents = reranked = _reranked(documents, outcome.ranking)
+        return reranked
 
     def rerank(
         self,

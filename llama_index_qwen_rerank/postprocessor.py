@@ -8,14 +8,15 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
+from llama_index.core.instrumentation.events.exception import ExceptionEvent
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
-from pydantic import Field, Strict
+from pydantic import Field, Strict, field_validator
 from typing_extensions import override
 
-from qwen_rerank import BaseReranker, Ranking, RequestError
+from qwen_rerank import BaseReranker, Ranking, RequestError, RerankError
 
 __all__ = ["QwenRerank"]
 
@@ -28,7 +29,9 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
     Works wherever a node postprocessor does, such as
     ``index.as_query_engine(node_postprocessors=[...])``. What comes back are new `NodeWithScore`
     objects around the same nodes, best first; a node that was never scored, such as a blank one,
-    comes last with the score None.
+    comes last with the score None. With ``on_error="passthrough"``, after a failure that is not the
+    caller's mistake, the first ``top_n`` come back in their original order with the retrieval
+    scores that they came with.
 
     Example:
         >>> from llama_index.core.schema import NodeWithScore, TextNode
@@ -54,7 +57,9 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
 
     top_n: Annotated[int, Strict(), Field(ge=1)] | None = 3
     metadata_mode: MetadataMode = MetadataMode.EMBED
-    callback_manager: CallbackManager = Field(default_factory=CallbackManager, exclude=True)
+    callback_manager: CallbackManager = Field(
+        default_factory=CallbackManager, exclude=True, repr=False
+    )
 
     def __init__(self, top_n: int | None = 3, **options: Any) -> None:
         if "return_documents" in options:
@@ -66,12 +71,20 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
             )
         if options.get("callback_manager", ...) is None:
             del options["callback_manager"]
-        options = self._sealed(options)
+        options = self._sealed(options | {"top_n": top_n})
+        del top_n
         try:
-            super().__init__(top_n=top_n, **options)
+            super().__init__(**options)
         except ValueError:
-            options.clear()  # a key under a wrong name would show in this frame
+            options.clear()  # a key in the wrong place would show in this frame
             raise
+
+    @field_validator("callback_manager", mode="plain")
+    @classmethod
+    def _is_callback_manager(cls, manager: Any) -> CallbackManager:
+        if not isinstance(manager, CallbackManager):
+            raise ValueError("must be a CallbackManager")  # noqa: TRY004  pydantic's own kind
+        return manager
 
     @override
     @classmethod
@@ -83,9 +96,9 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         query, texts = _query(query_bundle), self._texts(nodes)
-        with self._reported(nodes, query) as ranked:
-            ranked.extend(_reranked(nodes, self._rank(query, texts)))
-        return ranked
+        with self._reported(nodes, query) as outcome:
+            outcome.take(nodes, self._rank(query, texts))
+        return outcome.nodes
 
     # Spanned by hand: the base class spans only what is abstract in it, and without a span of its
     # own the events below would be attached to the caller's.
@@ -95,9 +108,9 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         query, texts = _query(query_bundle), self._texts(nodes)
-        with self._reported(nodes, query) as ranked:
-            ranked.extend(_reranked(nodes, await self._arank(query, texts)))
-        return ranked
+        with self._reported(nodes, query) as outcome:
+            outcome.take(nodes, await self._arank(query, texts))
+        return outcome.nodes
 
     def _texts(self, nodes: Sequence[NodeWithScore]) -> list[str]:
         for position, node in enumerate(nodes):
@@ -108,15 +121,16 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
         return [node.node.get_content(metadata_mode=self.metadata_mode) for node in nodes]
 
     @contextmanager
-    def _reported(self, nodes: list[NodeWithScore], query: str) -> Iterator[list[NodeWithScore]]:
+    def _reported(self, nodes: list[NodeWithScore], query: str) -> Iterator[_Outcome]:
         """Tells LlamaIndex's instrumentation and its older callbacks of one rerank.
 
-        Yields a list for the result; what it holds at the end is reported, which after a failure
-        is nothing. Without nodes there is no call and nothing to tell.
+        Yields the outcome to be filled; what it holds at the end is reported, which after a failure
+        is nothing. A passed-through list is reported together with the error that made it one.
+        Without nodes there is no call and nothing to tell.
         """
-        ranked: list[NodeWithScore] = []
+        outcome = _Outcome()
         if not nodes:
-            yield ranked
+            yield outcome
             return
         top_n = len(nodes) if self.top_n is None else self.top_n  # the event takes no None
         payload: dict[str, Any] = {
@@ -130,17 +144,35 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
         )
         try:
             with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-                yield ranked
-                event.on_end(payload={EventPayload.NODES: ranked})
+                yield outcome
+                ended: dict[str, Any] = {EventPayload.NODES: outcome.nodes}
+                if outcome.degraded is not None:
+                    ended[EventPayload.EXCEPTION] = outcome.degraded
+                    dispatcher.event(ExceptionEvent(exception=outcome.degraded))
+                event.on_end(payload=ended)
         finally:
-            dispatcher.event(ReRankEndEvent(nodes=ranked))
+            dispatcher.event(ReRankEndEvent(nodes=outcome.nodes, tags=outcome.tags()))
+
+
+class _Outcome:
+    """What a rerank ended in; filled by whoever ranks."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeWithScore] = []
+        self.degraded: RerankError | None = None
+
+    def take(self, given: Sequence[NodeWithScore], ranking: Ranking) -> None:
+        self.degraded = ranking.degraded
+        for hit in ranking:
+            # A list that was passed through keeps the scores of the retrieval it came with.
+            score = hit.score if ranking.degraded is None else given[hit.index].score
+            self.nodes.append(NodeWithScore(node=given[hit.index].node, score=score))
+
+    def tags(self) -> dict[str, Any]:
+        return {} if self.degraded is None else {"qwen_rerank.degraded": str(self.degraded)}
 
 
 def _query(query_bundle: QueryBundle | None) -> str:
     if query_bundle is None:
         raise RequestError("a query is needed: pass query_bundle or query_str")
     return query_bundle.query_str
-
-
-def _reranked(nodes: Sequence[NodeWithScore], ranking: Ranking) -> list[NodeWithScore]:
-    return [NodeWithScore(node=nodes[hit.index].node, score=hit.score) for hit in ranking]

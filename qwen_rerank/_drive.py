@@ -13,22 +13,22 @@ import random
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from qwen_rerank import _wire
 from qwen_rerank._retry import Policy, retry_after, transient
-from qwen_rerank._values import Answer, Reply, Request
+from qwen_rerank._values import Answer, Outcome, Reply, Request
 from qwen_rerank.errors import DeadlineError, RateLimitError, RerankError
 
 if TYPE_CHECKING:
     from qwen_rerank._endpoint import Endpoint
     from qwen_rerank._transport import Transport
 
-__all__ = ["Gate", "Line", "adrive", "deadline_in", "drive"]
+__all__ = ["Gate", "Line", "adrive", "deadline_in", "drive", "late", "left"]
 
 _log = logging.getLogger("qwen_rerank")
 
@@ -173,23 +173,23 @@ def deadline_in(seconds: float) -> float:
     return time.monotonic() + seconds
 
 
-def drive(requests: tuple[Request, ...], line: Line, deadline: float) -> list[Reply]:
-    """The replies to *requests*, in their order. A single request needs no thread.
+def drive(requests: tuple[Request, ...], line: Line, deadline: float) -> Outcome:
+    """The replies to *requests*. A single request needs no thread.
 
-    Raises:
-        RerankError: The first failure. Nothing is sent after it; requests that are on their way
-            end in the background, because a thread cannot be stopped.
+    After the first failure nothing more is sent, and what has been answered by then is kept;
+    requests that are on their way end in the background, because a thread cannot be stopped.
     """
     stop, policy = _Stop(), _policy(line, deadline)
+    replies: list[Reply | None] = [None] * len(requests)
     queue = not line.gate.held_by_this_loop()
 
     def doze(seconds: float) -> None:
         if stop.wait(seconds):
             raise _StoppedError
 
-    def one(request: Request) -> Reply:
+    def one(place: int, request: Request) -> None:
         try:
-            return _patiently(
+            replies[place] = _patiently(
                 lambda: _send(request, line, deadline, stop, doze, queue=queue), policy, doze
             )
         except BaseException as error:
@@ -197,46 +197,55 @@ def drive(requests: tuple[Request, ...], line: Line, deadline: float) -> list[Re
             raise
 
     if len(requests) <= 1:
-        return [one(request) for request in requests]
+        with suppress(RerankError):  # it is kept, as those of several requests are
+            for request in requests:
+                one(0, request)
+        return stop.outcome(replies)
     pool = ThreadPoolExecutor(min(line.gate.width, len(requests)), "qwen-rerank")
     try:
-        jobs = [pool.submit(contextvars.copy_context().run, one, each) for each in requests]
+        jobs = [
+            pool.submit(contextvars.copy_context().run, one, place, request)
+            for place, request in enumerate(requests)
+        ]
         wait(jobs, return_when=FIRST_EXCEPTION)
-        if stop.failure is not None:
-            raise stop.failure
-        return [job.result() for job in jobs]
+        return stop.outcome(replies)
     finally:
         stop.set()
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-async def adrive(requests: tuple[Request, ...], line: Line, deadline: float) -> list[Reply]:
+async def adrive(requests: tuple[Request, ...], line: Line, deadline: float) -> Outcome:
     """`drive` for a running event loop; a failure or a cancellation leaves nothing running."""
     stop, policy = _Stop(), _policy(line, deadline)
+    replies: list[Reply | None] = [None] * len(requests)
 
-    async def one(request: Request) -> Reply:
+    async def one(place: int, request: Request) -> None:
         try:
-            return await _apatiently(lambda: _asend(request, line, deadline, stop), policy)
+            replies[place] = await _apatiently(
+                lambda: _asend(request, line, deadline, stop), policy
+            )
         except Exception as error:
             stop.fail(error)
             raise
 
     try:
-        async with asyncio.timeout(_left(deadline)):
+        async with asyncio.timeout(left(deadline)):
             if len(requests) <= 1:
-                return [await one(request) for request in requests]
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(each)) for each in requests]
-            return [task.result() for task in tasks]
+                for request in requests:
+                    await one(0, request)
+            else:
+                async with asyncio.TaskGroup() as group:
+                    for place, request in enumerate(requests):
+                        group.create_task(one(place, request))
     except RerankError:
-        raise
+        pass  # it is kept, as those of several requests are
     except TimeoutError:
-        failure: BaseException = _late()
+        waiting = [each for each, reply in zip(requests, replies, strict=True) if reply is None]
+        stop.fail(late(waiting))
     except BaseExceptionGroup:
         if stop.failure is None:
             raise
-        failure = stop.failure
-    raise failure
+    return stop.outcome(replies)
 
 
 # The first attempt is made outside tenacity, which is slower than all else here; a failure that may
@@ -283,10 +292,10 @@ def _send(
     queue: bool,
 ) -> Reply:
     try:
-        line.gate.enter(_left(deadline), queue=queue)
+        line.gate.enter(left(deadline), queue=queue)
     except TimeoutError:
-        raise _late() from None
-    with _turn(line.gate, stop):
+        raise late((request,)) from None
+    with _turn(line.gate, stop, request):
         if quiet := _quiet(line, deadline):
             doze(quiet)
         if stop.is_set():
@@ -299,7 +308,7 @@ def _send(
 async def _asend(request: Request, line: Line, deadline: float, stop: _Stop) -> Reply:
     with line.gate.from_loop():
         await line.gate.aenter()
-        with _turn(line.gate, stop):
+        with _turn(line.gate, stop, request):
             if quiet := _quiet(line, deadline):
                 await asyncio.sleep(quiet)
             if stop.is_set():
@@ -310,11 +319,13 @@ async def _asend(request: Request, line: Line, deadline: float, stop: _Stop) -> 
 
 
 @contextmanager
-def _turn(gate: Gate, stop: _Stop) -> Iterator[None]:
+def _turn(gate: Gate, stop: _Stop, request: Request) -> Iterator[None]:
     """A turn that has been taken. A failure for good is known before the next one gets it."""
     try:
         yield
     except BaseException as error:
+        if isinstance(error, RerankError) and not error.documents:
+            error.documents = request.positions
         if not transient(error):
             stop.fail(error)
         raise
@@ -334,33 +345,43 @@ def _policy(line: Line, deadline: float) -> Policy:
 def _quiet(line: Line, deadline: float) -> float:
     """Seconds to wait because another request was throttled; a little apart, so as not to storm."""
     quiet = line.gate.quiet()
-    if quiet and quiet >= _left(deadline):
+    if quiet and quiet >= left(deadline):
         raise RateLimitError("The service asked for a longer pause than this call has time for.")
-    return min(quiet * (1 + random.random() / 2), _left(deadline))  # noqa: S311  no secret
+    return min(quiet * (1 + random.random() / 2), left(deadline))  # noqa: S311  no secret
 
 
 def _read(answer: Answer, request: Request, line: Line) -> Reply:
     try:
-        return _wire.decode(
-            answer,
-            len(request.items),
-            protocol=line.protocol,
-            model=request.model,
-            host=line.endpoint.host,
-        )
+        reply = _wire.decode(answer, request, protocol=line.protocol, host=line.endpoint.host)
     except RerankError as error:
         error.retry_after = retry_after(answer.headers, time.time())
-        raise
+        failure = _masked(error, line.endpoint)
+    else:
+        return replace(reply, request_id=line.endpoint.masked(reply.request_id))
+    raise failure
 
 
-def _left(deadline: float) -> float:
+def _masked(error: RerankError, endpoint: Endpoint) -> RerankError:
+    """*error* without the key, should the service have quoted it, and without decoding's frames."""
+    error.message = endpoint.masked(error.message) or ""
+    error.args = (error.message,)
+    error.code = endpoint.masked(error.code)
+    error.request_id = endpoint.masked(error.request_id)
+    error.hint = endpoint.masked(error.hint)
+    return error.with_traceback(None)
+
+
+def left(deadline: float) -> float:
+    """Seconds until *deadline*."""
     return max(0.0, deadline - time.monotonic())
 
 
-def _late() -> DeadlineError:
+def late(requests: Iterable[Request]) -> DeadlineError:
+    """The error of a call that ran out of time with *requests* unanswered."""
     return DeadlineError(
         "The call's timeout ran out before all of its requests were answered.",
         hint="timeout= is for the whole call, in seconds: raise it, or send fewer documents.",
+        documents=tuple(sorted({each for request in requests for each in request.positions})),
     )
 
 
@@ -370,9 +391,15 @@ class _Stop(threading.Event):
     failure: BaseException | None = None
 
     def fail(self, error: BaseException) -> None:
-        if not isinstance(error, _StoppedError):
+        if not isinstance(error, _StoppedError | asyncio.CancelledError):
             self.failure = self.failure or error
         self.set()
+
+    def outcome(self, replies: Iterable[Reply | None]) -> Outcome:
+        """How the call ended; what is no failure of a rerank call is raised."""
+        if self.failure is not None and not isinstance(self.failure, RerankError):
+            raise self.failure
+        return Outcome(tuple(replies), self.failure)
 
 
 class _StoppedError(Exception):

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from qwen_rerank._wire import PATHS, Protocol
 
-__all__ = ["REGIONS", "Endpoint", "borrowed", "resolve", "url_below"]
+__all__ = ["KEY", "REGIONS", "Endpoint", "borrowed", "resolve", "url_below"]
 
 # The shared host of each region, or None where only a workspace host serves it (dashscope 2.0.2
 # quietly sends those to Singapore, whose keys are others).
@@ -42,6 +42,8 @@ _ALIBABA = re.compile(
 )
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
+# What DashScope's keys look like; one that stands in the wrong place is better refused than shown.
+KEY = re.compile(r"\bsk-[\w-]{16,}")
 # It becomes part of a host name.
 _WORKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
@@ -78,6 +80,12 @@ class Endpoint:
     def origin(self) -> str:
         """Scheme and host of `url`."""
         return "{0.scheme}://{0.netloc}/".format(urlsplit(self.url))
+
+    def masked(self, text: str | None) -> str | None:
+        """*text* as it may be shown: some servers quote the key they were given."""
+        if text is None or self.api_key is None:
+            return text
+        return text.replace(self.api_key.get_secret_value(), "***")
 
     def headers(self) -> dict[str, str]:
         """The headers of every request; holds the key in the clear, so make it late."""
@@ -131,7 +139,7 @@ def resolve(
     """
     config = _config()
     if region is not None and region not in REGIONS:
-        raise ValueError(f"unknown region {region!r}: use one of {', '.join(REGIONS)}")
+        raise _no_region("region")
     if base_url is not None and region is not None:
         raise ValueError("give either base_url or region: a base_url already says where to send")
     named = workspace
@@ -249,15 +257,16 @@ def _found_base_url(config: Mapping[str, Any], workspace: str | None) -> _Found:
 def _region_base_url(
     region: str | None, workspace: str | None, config: Mapping[str, Any]
 ) -> _Found:
-    region = (
-        region
-        or os.environ.get("DASHSCOPE_REGION")
-        or os.environ.get("DASHSCOPE_API_REGION")
-        or config.get("region")
-        or _DEFAULT_REGION
+    found = (
+        (region, "region"),
+        (os.environ.get("DASHSCOPE_REGION"), "the environment variable DASHSCOPE_REGION"),
+        (os.environ.get("DASHSCOPE_API_REGION"), "the environment variable DASHSCOPE_API_REGION"),
+        (config.get("region"), "region in the dashscope config file"),
+        (_DEFAULT_REGION, ""),
     )
+    region, place = next((value, place) for value, place in found if value)
     if region not in REGIONS:
-        raise ValueError(f"unknown region {region!r}: use one of {', '.join(REGIONS)}")
+        raise _no_region(place)
     if workspace is not None:
         return _Found(f"https://{workspace}.{region}.maas.aliyuncs.com/api/v1", "region")
     if (shared := REGIONS[region]) is None:
@@ -266,6 +275,11 @@ def _region_base_url(
             "the call would be served from another region, where this key is not valid"
         )
     return _Found(f"{shared}/api/v1", "region")
+
+
+def _no_region(place: str) -> ValueError:
+    # Its value is not repeated: it might be a misplaced key.
+    return ValueError(f"{place} must be one of {', '.join(REGIONS)}")
 
 
 def _found_api_key(config: Mapping[str, Any]) -> SecretStr | None:
@@ -312,6 +326,8 @@ def _checked(base: _Found, allow_http: bool) -> SplitResult:
         raise ValueError(f"{place} must not hold a user name or password; pass api_key=...")
     if "?" in value or "#" in value or not re.fullmatch(r"[!-~]*", value) or "\\" in value:
         raise ValueError(f"{place} must end with its path: no query, fragment, spaces or backslash")
+    if KEY.search(value):
+        raise ValueError(f"{place} holds what looks like an API key, which goes into api_key=")
     if "/compatible-mode/" in f"{parts.path}/":
         root = f"{parts.scheme}://{parts.netloc}"
         raise ValueError(

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qwen_rerank._values import Hit, Job, Prepared, Ranking, Scored, Usage
+from qwen_rerank.errors import RerankError
 
-__all__ = ["merge"]
+__all__ = ["merge", "passed_through"]
 
 
 def merge(
@@ -45,6 +46,25 @@ def merge(
         request_ids=request_ids,
         truncated=prepared.truncated,
         query_truncated=prepared.query_truncated,
+    )
+
+
+def passed_through(
+    job: Job, failure: RerankError, usage: Usage, request_ids: tuple[str, ...]
+) -> Ranking:
+    """The head of *job*'s documents in their own order, unscored: what there is without a ranking.
+
+    Scores that did come are not used: some scored and some not is no order anybody asked for.
+    """
+    return Ranking(
+        hits=tuple(
+            Hit(position, None, document)
+            for position, document in enumerate(job.documents[: job.top_n])
+        ),
+        model=job.model,
+        usage=usage,
+        request_ids=request_ids,
+        degraded=failure,
     )
 
 

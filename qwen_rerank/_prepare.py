@@ -11,10 +11,17 @@ from qwen_rerank._limits import ModelLimits
 from qwen_rerank._values import Item, Job, Place, Prepared
 from qwen_rerank.errors import RequestError
 
-__all__ = ["Counter", "LongDocuments", "measure", "prepare"]
+__all__ = ["Counter", "LongDocuments", "is_blank", "measure", "prepare"]
 
 LongDocuments: TypeAlias = Literal["truncate", "split", "error"]
 
+# Not spaces (Z, and what str.isspace knows), controls (Cc) or format characters (Cf) of Unicode 16.
+_VISIBLE = re.compile(
+    r"[^\s\x00-\x1f\x7f-\xa0\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e"
+    r"\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    r"\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    r"\U000e0001\U000e0020-\U000e007f]"
+)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -40,7 +47,7 @@ def prepare(job: Job) -> Prepared:
     texts = (
         (document if document.isascii() else _sendable(document), Place(position))
         for position, document in enumerate(job.documents)
-        if document and not document.isspace()
+        if not is_blank(document)
     )
     query, instruct = _sendable(job.query), _sendable(job.instruct or "")
     return Prepared(
@@ -88,6 +95,15 @@ def measure(
     )
 
 
+def is_blank(text: str) -> bool:
+    """Whether *text* has nothing to read: only spaces, control and format characters, or nothing.
+
+    The service refuses a whole request for one blank; which invisible characters it counts as
+    blank is not documented, and none of them can be relevant.
+    """
+    return not text[:1].isalnum() and _VISIBLE.search(text) is None
+
+
 class _Ruler:
     """Measures texts against the limits of one item, and counts each text once."""
 
@@ -104,12 +120,13 @@ class _Ruler:
         return Item(text, self._count(text), places)
 
     def head(self, text: str) -> str:
-        text = text.lstrip()  # a head of nothing but blanks would fail the whole request
+        # A head of nothing but blanks would fail the whole request.
+        text = text[visible.start() :] if (visible := _VISIBLE.search(text)) else text
         return text[: self._counter.head(text[: self._characters], self.tokens)]
 
     def windows(self, text: str) -> Iterator[tuple[str, tuple[int, int]]]:
         for start, end in self._counter.windows(text, self.tokens, self._characters):
-            if not (part := text[start:end]).isspace():
+            if not is_blank(part := text[start:end]):
                 yield part, (start, end)
 
     def _count(self, text: str) -> int:

@@ -10,9 +10,12 @@ import asyncio
 import atexit
 import contextlib
 import os
+import re
+import socket
 import ssl
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from functools import cache, lru_cache, partial
@@ -70,20 +73,10 @@ class Transport:
             ServiceError: There was no whole answer.
         """
         try:
-            http = client or self._sync_sender(endpoint.local)
-            asked = _post(endpoint, body, _left(deadline, httpx.ReadTimeout))
-            with _clamped(deadline), _sent(http, asked) as response:
-                status, headers = response.status_code, response.headers.raw
-                if response.is_stream_consumed:  # a caller's transport may answer from memory
-                    return _answer(status, headers, response.content, endpoint)
-                pieces = bytearray()
-                for piece in response.iter_raw():
-                    pieces += piece
-                    _check(pieces, deadline, endpoint)
-                return _answer(status, headers, bytes(pieces), endpoint)
-        except _NETWORK as error:
+            return _exchange(client or self._sync_sender(endpoint.local), endpoint, body, deadline)
+        except BaseException as error:  # noqa: BLE001  Ctrl-C too is shown with its frames
             failure = _failure(error, deadline, endpoint)
-        # Outside the handler: the frames of a chained cause hold the request and its key.
+        # Outside the handler: frames and chained causes hold the request and its key.
         raise failure
 
     async def asend(
@@ -97,17 +90,8 @@ class Transport:
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 http = client or await self._async_sender(endpoint.local)
-                async with _asent(http, "POST", endpoint, body) as (status, headers, parts):
-                    pieces = bytearray()
-                    async for piece in parts:
-                        pieces += piece
-                        _check(pieces, deadline, endpoint)
-                    return _answer(status, headers, bytes(pieces), endpoint)
-        except RerankError:
-            raise
-        except Exception as error:  # httpx-aiohttp lets several of aiohttp's own through
-            if not _is_network(error):
-                raise
+                return await _aexchange(http, endpoint, body, deadline)
+        except BaseException as error:  # noqa: BLE001  a cancellation too is shown with its frames
             failure = _failure(error, deadline, endpoint)
         raise failure
 
@@ -133,7 +117,7 @@ class Transport:
                 ),
             ):
                 pass
-        except _NETWORK as error:
+        except BaseException as error:  # noqa: BLE001  as in `send`
             failure = _failure(error, deadline, endpoint)
         else:
             return
@@ -148,9 +132,7 @@ class Transport:
                 http = client or await self._async_sender(endpoint.local)
                 async with _asent(http, "HEAD", endpoint, b""):
                     pass
-        except Exception as error:
-            if not _is_network(error):
-                raise
+        except BaseException as error:  # noqa: BLE001  as in `asend`
             failure = _failure(error, deadline, endpoint)
         else:
             return
@@ -283,6 +265,30 @@ def _async_maker(local: bool) -> Callable[[], _AsyncSender]:
     )
 
 
+def _exchange(http: _Sender, endpoint: Endpoint, body: bytes, deadline: float) -> Answer:
+    asked = _post(endpoint, body, _left(deadline, httpx.ReadTimeout))
+    with _clamped(deadline), _sent(http, asked) as response:
+        status, headers = response.status_code, response.headers.raw
+        if response.is_stream_consumed:  # a caller's transport may answer from memory
+            return _answer(status, headers, response.content, endpoint)
+        pieces = bytearray()
+        for piece in response.iter_raw():
+            pieces += piece
+            _check(pieces, deadline, endpoint)
+        return _answer(status, headers, bytes(pieces), endpoint)
+
+
+async def _aexchange(
+    http: _AsyncSender, endpoint: Endpoint, body: bytes, deadline: float
+) -> Answer:
+    async with _asent(http, "POST", endpoint, body) as (status, headers, parts):
+        pieces = bytearray()
+        async for piece in parts:
+            pieces += piece
+            _check(pieces, deadline, endpoint)
+        return _answer(status, headers, bytes(pieces), endpoint)
+
+
 def _post(endpoint: Endpoint, body: bytes, timeout: float) -> httpx.Request:
     """The request that carries *body*; nobody else holds its headers, which hold the key."""
     return httpx.Request(
@@ -367,8 +373,8 @@ def _answer(status: int, raw: _RawHeaders, body: bytes, endpoint: Endpoint) -> A
     if key and key in body:  # some servers quote the key they refuse
         body = body.replace(key, b"***")
     headers = {
-        name.decode("latin-1").lower(): (value.replace(key, b"***") if key else value).decode(
-            "latin-1"
+        (endpoint.masked(name.decode("latin-1")) or "").lower(): (
+            endpoint.masked(value.decode("latin-1")) or ""
         )
         for name, value in raw
     }
@@ -395,22 +401,48 @@ def _late(endpoint: Endpoint) -> DeadlineError:
     )
 
 
-def _is_network(error: Exception) -> bool:
-    return isinstance(error, _NETWORK) or type(error).__module__.partition(".")[0] == "aiohttp"
-
-
-def _failure(error: Exception, deadline: float, endpoint: Endpoint) -> RerankError:
+def _failure(error: BaseException, deadline: float, endpoint: Endpoint) -> BaseException:
+    """What to raise for *error*; no frame, cause or request that holds the key hangs on it."""
+    # httpx-aiohttp lets several of aiohttp's own errors through.
+    if not isinstance(error, _NETWORK) and type(error).__module__.partition(".")[0] != "aiohttp":
+        return _without_frames(error)
+    if isinstance(error, RerankError):  # a DeadlineError is an OSError too
+        return _without_frames(error)
     if time.monotonic() >= deadline:
         return _late(endpoint)
     # Through httpx-aiohttp a refused connection arrives as a timeout: the innermost cause knows.
     cause: BaseException = error
     while (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner
-    said = str(cause) or type(cause).__name__
-    return ServiceError(
-        f"No answer from {endpoint.host}: {said}.",
-        hint="Check the network, the proxy settings and base_url=.",
-    )
+    hint = "Check the network, the proxy settings and base_url=."
+    if isinstance(cause, socket.gaierror):
+        hint = f"The name {endpoint.host} is not known here: check base_url= and the network."
+    elif isinstance(cause, ssl.SSLCertVerificationError):
+        hint = "The certificate is not trusted here: set SSL_CERT_FILE, or pass http_client=."
+    return ServiceError(f"No answer from {endpoint.host}: {_said(cause)}.", hint=hint)
+
+
+def _said(cause: BaseException) -> str:
+    """What *cause* says of itself, without the bytes that a parser quotes: they may be anything."""
+    said = str(cause)
+    if not isinstance(cause, OSError):
+        if hasattr(cause, "status"):  # aiohttp's parser: "400, message: ..."
+            return "what came back is no HTTP"
+        said = re.split(r"[:\n]", said)[0]
+    return said.strip(" .") or type(cause).__name__
+
+
+def _without_frames(error: BaseException) -> BaseException:
+    """*error*, which is none of the network's, with its places noted instead of its frames."""
+    if isinstance(error, Exception) and not isinstance(error, RerankError):
+        places = "".join(traceback.format_tb(error.__traceback__))
+        error.add_note(f"Frames are not kept, because some hold the API key. Raised at:\n{places}")
+    chain: list[BaseException | None] = [error]
+    while chain:
+        if (one := chain.pop()) is not None and one.__traceback__ is not None:
+            one.__traceback__ = None
+            chain += [one.__cause__, one.__context__]
+    return error
 
 
 # A total deadline for the sync client, whose own timeouts are per read: each network operation is

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, overload
 
@@ -14,6 +14,7 @@ __all__ = [
     "Hit",
     "Item",
     "Job",
+    "Outcome",
     "Place",
     "Prepared",
     "Price",
@@ -22,6 +23,7 @@ __all__ = [
     "Request",
     "Scored",
     "Usage",
+    "positions",
 ]
 
 
@@ -116,7 +118,15 @@ class Ranking(Sequence[Hit]):
 
     def __repr__(self) -> str:
         shown = ", ".join(map(repr, self.hits[:3])) + (", ..." if len(self.hits) > 3 else "")
-        return f"Ranking([{shown}], {len(self.hits)} hits, model={self.model!r}, {self.usage})"
+        failed = f", degraded={self.degraded!r}" if self.degraded is not None else ""
+        return (
+            f"Ranking([{shown}], {len(self.hits)} hits, model={self.model!r}, {self.usage}{failed})"
+        )
+
+    def _repr_html_(self) -> str:
+        from qwen_rerank import _view  # noqa: PLC0415  only notebooks look
+
+        return _view.table(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +208,11 @@ class Item(NamedTuple):  # there may be many thousands, and a dataclass takes th
 Scored: TypeAlias = tuple[Item, float]
 
 
+def positions(items: Iterable[Item]) -> tuple[int, ...]:
+    """Where *items* stand in the list that was given, ascending."""
+    return tuple(sorted({place.position for item in items for place in item.places}))
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A job as it will be asked: the query, the distinct items, and what had to be cut.
@@ -226,6 +241,11 @@ class Request:
     instruct: str | None
     items: tuple[Item, ...]
 
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Positions of its documents in the list that was given, ascending."""
+        return positions(self.items)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -243,3 +263,16 @@ class Reply:
     scores: tuple[float, ...]
     tokens: int
     request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the sending of a call's requests ended.
+
+    Attributes:
+        replies: One for each request, in their order; None for one that has no answer.
+        failure: The first failure, after which nothing more was sent, or None.
+    """
+
+    replies: tuple[Reply | None, ...]
+    failure: RerankError | None = None

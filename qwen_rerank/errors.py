@@ -3,14 +3,16 @@
 The branches say whose move is next, not which HTTP status came back::
 
     RerankError
-    |- RequestError          your side: fix the call         (also a ValueError)
+    |- RequestError          your side: fix the call         always raised; also a ValueError
     |- ContentError          the service refused what a document holds, or could not fetch its media
-    |- AuthenticationError   key, region or permission
+    |- AuthenticationError   key, region or permission       always raised
     |- QuotaError            balance or quota used up        never retryable, whatever its status
     |- RateLimitError        slow down                       retryable; may carry retry_after
     |- ServiceError          their side is down or too slow  retryable
-    |  `- DeadlineError      our timeout ran out             (also a TimeoutError)
+    |  `- DeadlineError      our timeout ran out             also a TimeoutError
     `- ReplyError            their answer is no ranking      retryable
+
+What is not always raised becomes the original order under ``on_error="passthrough"``.
 """
 
 from __future__ import annotations
@@ -40,10 +42,15 @@ class RerankError(Exception):
         request_id: The service's id for the request; quote it to Alibaba Cloud's support.
         hint: What to do next, in one sentence; None if there is nothing to add.
         retry_after: Seconds the service asked us to wait; None if it did not say.
+        documents: Positions, in the list that was given, of the one document that the service
+            named, or else of all documents of the request that failed; empty if none was sent.
         retryable: Whether the same call may succeed later without any change.
+        passes_through: Whether ``on_error="passthrough"`` returns the original order instead: true
+            unless the mistake is the caller's, whom silence would not help.
     """
 
     retryable: ClassVar[bool] = False
+    passes_through: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -54,6 +61,7 @@ class RerankError(Exception):
         request_id: str | None = None,
         hint: str | None = None,
         retry_after: float | None = None,
+        documents: tuple[int, ...] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -62,6 +70,7 @@ class RerankError(Exception):
         self.request_id = request_id
         self.hint = hint
         self.retry_after = retry_after
+        self.documents = documents
 
     def __str__(self) -> str:
         facts = [
@@ -81,6 +90,8 @@ class RerankError(Exception):
 class RequestError(RerankError, ValueError):
     """The call itself is wrong; nothing will change until it is changed."""
 
+    passes_through = False
+
 
 class ContentError(RerankError):
     """The service refused what a document holds, or could not fetch its media."""
@@ -88,6 +99,8 @@ class ContentError(RerankError):
 
 class AuthenticationError(RerankError):
     """The key, its region, its workspace or its permissions do not allow this call."""
+
+    passes_through = False
 
 
 class QuotaError(RerankError):

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict, Unpack
 
@@ -16,28 +18,29 @@ from pydantic import PrivateAttr
 
 from qwen_rerank import _drive, _endpoint, _tokens
 from qwen_rerank._limits import limits_for, price_of
-from qwen_rerank._merge import merge
+from qwen_rerank._merge import merge, passed_through
 from qwen_rerank._plan import fits, plan
-from qwen_rerank._prepare import measure, prepare
+from qwen_rerank._prepare import is_blank, measure, prepare
 from qwen_rerank._recall import recall, remember
 from qwen_rerank._values import (
     Estimate,
-    Item,
     Job,
+    Outcome,
     Prepared,
     Ranking,
-    Reply,
     Request,
     Scored,
     Usage,
 )
-from qwen_rerank.errors import RequestError
+from qwen_rerank.errors import QuotaError, RequestError, RerankError
 from qwen_rerank.settings import RerankSettings
 
 if TYPE_CHECKING:
     from qwen_rerank._transport import Transport
 
 __all__ = ["BaseReranker", "CallOptions", "Reranker"]
+
+_log = logging.getLogger("qwen_rerank")
 
 
 class CallOptions(TypedDict, total=False):
@@ -86,9 +89,11 @@ class BaseReranker(RerankSettings):
             return Ranking((), job.model)
         line = self._line()
         prepared = prepare(job)
-        asked = self._asked(job, prepared, line, count=not self._fits(prepared))
-        replies = _drive.drive(asked.requests, line, deadline)
-        return self._ranking(job, asked, replies, line)
+        asked = self._asked(job, prepared, line, deadline, count=not self._fits(prepared))
+        outcome = _drive.drive(asked.requests, line, deadline)
+        new = _scored(asked.requests, outcome)
+        self._remember(job, asked, new, line, deadline)
+        return self._concluded(job, asked, new, outcome)
 
     async def _arank(
         self, query: str, documents: Iterable[str], **options: Unpack[CallOptions]
@@ -102,14 +107,27 @@ class BaseReranker(RerankSettings):
         prepared = prepare(job)
         count = not self._fits(prepared)
         slow_cache = not isinstance(self.cache, dict | None)
-        if count or slow_cache:
-            asked = await asyncio.to_thread(self._asked, job, prepared, line, count=count)
-        else:
-            asked = self._asked(job, prepared, line, count=False)
-        replies = await _drive.adrive(asked.requests, line, deadline)
+        try:
+            if count or slow_cache:
+                async with asyncio.timeout(_drive.left(deadline)):
+                    asked = await asyncio.to_thread(
+                        self._asked, job, prepared, line, deadline, count=count
+                    )
+            else:
+                asked = self._asked(job, prepared, line, deadline, count=False)
+        except TimeoutError:
+            return self._without_scores(job, _drive.late(()), Usage(), ())
+        outcome = await _drive.adrive(asked.requests, line, deadline)
+        new = _scored(asked.requests, outcome)
         if slow_cache:
-            return await asyncio.to_thread(self._ranking, job, asked, replies, line)
-        return self._ranking(job, asked, replies, line)
+            try:
+                async with asyncio.timeout(_drive.left(deadline)):
+                    await asyncio.to_thread(self._remember, job, asked, new, line, deadline)
+            except TimeoutError:
+                _log.warning("The cache was too slow to write before the deadline.")
+        else:
+            self._remember(job, asked, new, line, deadline)
+        return self._concluded(job, asked, new, outcome)
 
     def estimate(
         self,
@@ -132,7 +150,7 @@ class BaseReranker(RerankSettings):
         """
         job = self._job(query, documents, options)
         line = self._line()
-        asked = self._asked(job, prepare(job), line, count=True)
+        asked = self._asked(job, prepare(job), line, _drive.deadline_in(self.timeout), count=True)
         pair = asked.prepared.query.tokens + asked.prepared.instruct.tokens
         tokens = sum(item.tokens + pair for request in asked.requests for item in request.items)
         listed = price_of(job.model, line.endpoint.region)
@@ -199,7 +217,7 @@ class BaseReranker(RerankSettings):
         """The call as a frozen value, or the reason why it cannot be made."""
         if not isinstance(query, str):
             raise RequestError(f"query must be a str, not {type(query).__name__}")
-        if not (query := query.strip()):
+        if is_blank(query := query.strip()):
             raise RequestError("query is blank")
         if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
             raise RequestError(
@@ -228,33 +246,62 @@ class BaseReranker(RerankSettings):
     def _fits(self, prepared: Prepared) -> bool:
         return fits(prepared, limits_for(self.model), self._width)
 
-    def _asked(self, job: Job, prepared: Prepared, line: _drive.Line, *, count: bool) -> _Asked:
+    def _asked(
+        self, job: Job, prepared: Prepared, line: _drive.Line, deadline: float, *, count: bool
+    ) -> _Asked:
         """*job* up to the point where it is sent; may load the tokenizer and read the cache."""
         limits = limits_for(job.model)
         if count:
             prepared = measure(prepared, limits, _tokens.tokenizer(), self.long_documents)
-        if self.cache is None:
-            return _Asked(prepared, (), plan(job, prepared, limits, self._width))
-        with self._cache_turn:
-            known, unknown = recall(job, prepared, line.place, self.cache)
+        known: tuple[Scored, ...] = ()
+        unknown = prepared
+        if self.cache is not None:
+            with self._turn_at_cache(deadline) as is_mine:
+                if is_mine:
+                    known, unknown = recall(job, prepared, line.place, self.cache)
         return _Asked(prepared, known, plan(job, unknown, limits, self._width))
 
-    def _ranking(self, job: Job, asked: _Asked, replies: list[Reply], line: _drive.Line) -> Ranking:
-        new: list[tuple[Item, float]] = [
-            pair
-            for request, reply in zip(asked.requests, replies, strict=True)
-            for pair in zip(request.items, reply.scores, strict=True)
-        ]
-        if self.cache is not None:
-            with self._cache_turn:
-                remember(job, asked.prepared, new, line.place, self.cache)
-        return merge(
-            job,
-            asked.prepared,
-            [*asked.known, *new],
-            usage=Usage(len(replies), sum(reply.tokens for reply in replies), len(asked.known)),
-            request_ids=tuple(reply.request_id for reply in replies if reply.request_id),
+    def _remember(
+        self, job: Job, asked: _Asked, new: list[Scored], line: _drive.Line, deadline: float
+    ) -> None:
+        """Keeps what was paid for, whether the call succeeded or not."""
+        if self.cache is not None and new:
+            with self._turn_at_cache(deadline) as is_mine:
+                if is_mine:
+                    remember(job, asked.prepared, new, line.place, self.cache)
+
+    @contextmanager
+    def _turn_at_cache(self, deadline: float) -> Iterator[bool]:
+        """Whether it is this call's turn at the cache; not if another holds it for too long."""
+        mine = self._cache_turn.acquire(timeout=_drive.left(deadline))
+        try:
+            yield mine
+        finally:
+            if mine:
+                self._cache_turn.release()
+
+    def _concluded(self, job: Job, asked: _Asked, new: list[Scored], outcome: Outcome) -> Ranking:
+        replies = [reply for reply in outcome.replies if reply is not None]
+        usage = Usage(len(replies), sum(reply.tokens for reply in replies), len(asked.known))
+        ids = tuple(reply.request_id for reply in replies if reply.request_id)
+        if outcome.failure is not None:
+            return self._without_scores(job, outcome.failure, usage, ids)
+        return merge(job, asked.prepared, [*asked.known, *new], usage, ids)
+
+    def _without_scores(
+        self, job: Job, failure: RerankError, usage: Usage, request_ids: tuple[str, ...]
+    ) -> Ranking:
+        """What ``on_error`` says is to be done after *failure*."""
+        if self.on_error == "raise" or not failure.passes_through:
+            raise failure
+        _log.log(
+            logging.ERROR if isinstance(failure, QuotaError) else logging.WARNING,
+            "No ranking, so %d documents are passed through in their original order: %s: %s",
+            len(job.documents),
+            type(failure).__name__,
+            " ".join(str(failure).split()),
         )
+        return passed_through(job, failure, usage, request_ids)
 
     def _line(self) -> _drive.Line:
         return self._open(self.client, self.http_client)
@@ -303,6 +350,16 @@ class BaseReranker(RerankSettings):
             return self._live
 
 
+def _scored(requests: tuple[Request, ...], outcome: Outcome) -> list[Scored]:
+    """Every item that was answered, with its score."""
+    return [
+        pair
+        for request, reply in zip(requests, outcome.replies, strict=True)
+        if reply is not None
+        for pair in zip(request.items, reply.scores, strict=True)
+    ]
+
+
 class Reranker(BaseReranker):
     """Ranks texts by relevance to a query with a DashScope rerank model.
 
@@ -333,14 +390,17 @@ class Reranker(BaseReranker):
             **options: ``top_n``, ``instruct`` and ``score_threshold`` for this call alone.
 
         Returns:
-            All documents, or the best ``top_n`` of those that reach ``score_threshold``.
+            All documents, or the best ``top_n`` of those that reach ``score_threshold``. With
+            ``on_error="passthrough"``, after a failure that is not the caller's mistake: the first
+            ``top_n`` documents in their original order, with ``degraded`` set.
 
         Raises:
             RequestError: The call is wrong; nothing was sent unless the service says so.
             DeadlineError: ``timeout`` ran out.
             RerankError: There is no ranking; see `qwen_rerank.errors` for the branches. After the
                 first request that fails for good nothing more is sent; requests that are on their
-                way by then are still billed, and end in the background.
+                way by then are still billed, and end in the background. With a ``cache``, scores
+                that had come by then are kept.
         """
         return self._rank(query, documents, **options)
 

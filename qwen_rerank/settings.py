@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import inspect
-from typing import Annotated, Any, ClassVar, Self, cast
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     ConfigDict,
@@ -20,6 +22,7 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
+from pydantic_core import from_json
 from typing_extensions import override
 
 from qwen_rerank import _endpoint
@@ -31,8 +34,16 @@ __all__ = ["RerankSettings"]
 _KEY_NAMES = ("api_key", "dashscope_api_key")
 _UNSET = object()
 
+
+def _is_no_key(text: str) -> str:
+    if _endpoint.KEY.search(text):
+        raise ValueError("looks like an API key, which goes into api_key=")
+    return text
+
+
 # Plain text options; blanks at the ends are a slip.
-_Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+_Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+_Name = Annotated[_Text, AfterValidator(_is_no_key)]
 
 
 class RerankSettings(BaseModel):
@@ -69,6 +80,11 @@ class RerankSettings(BaseModel):
             scores its head and reports it in ``Ranking.truncated``, ``"split"`` scores overlapping
             windows, keeps the best and reports it in ``Hit.window``, ``"error"`` refuses before
             anything is sent. An over-long query is cut under the first two.
+        on_error: What happens when there is no ranking and that is not the caller's mistake (the
+            service is down, slow, overloaded, refuses a text or answers with nonsense, or the
+            balance is used up): ``"raise"``, or ``"passthrough"`` to get the documents in their
+            original order, cut to *top_n*, without scores and with ``Ranking.degraded`` set.
+            Wrong calls and refused keys always raise.
         cache: Where scores are kept: anything with ``[]``, such as a dict, ``cachetools.TTLCache``
             or ``diskcache.Cache``. It is used as given, never copied. A cached score assumes that
             a pair's score does not depend on its neighbours, which the vendor does not promise.
@@ -97,7 +113,7 @@ class RerankSettings(BaseModel):
     api_key: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices(*_KEY_NAMES), exclude=True, repr=False
     )
-    base_url: _Name | None = None
+    base_url: _Text | None = None
     region: _Name | None = None
     workspace: _Name | None = None
     protocol: Protocol = "dashscope"
@@ -108,6 +124,7 @@ class RerankSettings(BaseModel):
     max_concurrency: Annotated[int, Strict(), Field(ge=1)] = 8
     max_documents_per_request: Annotated[int, Strict(), Field(ge=1)] | None = None
     long_documents: LongDocuments = "truncate"
+    on_error: Literal["raise", "passthrough"] = "raise"
     cache: SkipValidation[Any] = Field(default=None, exclude=True, repr=False)
     client: Any = Field(default=None, exclude=True, repr=False)
     async_client: Any = Field(default=None, exclude=True, repr=False)
@@ -167,6 +184,17 @@ class RerankSettings(BaseModel):
         if client is not None and not _is_async(client):
             raise ValueError("is for async calls and must be an async client")
         return client
+
+    # Pydantic's own error would hold the whole input.
+    @override
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        return cls(**obj) if isinstance(obj, Mapping) else super().model_validate(obj, **options)
+
+    @override
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        return cls.model_validate(from_json(json_data), **options)
 
     @override
     def __setattr__(self, name: str, value: Any) -> None:

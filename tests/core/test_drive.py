@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from qwen_rerank import _drive, errors
 from qwen_rerank._endpoint import Endpoint
-from qwen_rerank._values import Answer, Item, Request
+from qwen_rerank._values import Answer, Item, Place, Request
 
 _ENDPOINT = Endpoint("http://host.example/x", "host.example", False, SecretStr("sk-x"), None)
 
@@ -56,19 +56,24 @@ class Recorder:
         return outcome or Answer(200, {}, json.dumps({**flat, "output": flat}).encode())
 
 
+def _item(number):
+    return Item(str(number), 1, (Place(number),))
+
+
 def _requests(*sizes):
     numbers = iter(range(sum(sizes)))
     return tuple(
-        Request("m", "q", "rules", tuple(Item(str(next(numbers)), 1) for _ in range(size)))
+        Request("m", "q", "rules", tuple(_item(next(numbers)) for _ in range(size)))
         for size in sizes
     )
 
 
 @pytest.fixture(name="drive", params=["sync", "async"])
 def _drive_fixture(request):
-    """Both colours of `drive`, as one awaitable function."""
+    """Both colours of `drive`, as one awaitable function that raises the failure there is."""
 
     async def drive(requests, transport, **options):
+        whole = options.pop("whole", False)
         seconds = options.pop("seconds", 30.0)
         line = _drive.Line(
             _ENDPOINT,
@@ -80,8 +85,12 @@ def _drive_fixture(request):
         )
         deadline = _drive.deadline_in(seconds)
         if request.param == "async":
-            return await _drive.adrive(requests, line, deadline)
-        return await asyncio.to_thread(_drive.drive, requests, line, deadline)
+            outcome = await _drive.adrive(requests, line, deadline)
+        else:
+            outcome = await asyncio.to_thread(_drive.drive, requests, line, deadline)
+        if outcome.failure is not None and not whole:
+            raise outcome.failure
+        return outcome if whole else list(outcome.replies)
 
     return drive
 
@@ -233,6 +242,18 @@ async def test_bugs_among_many(drive):
     """Also where several requests run."""
     with pytest.raises((ZeroDivisionError, ExceptionGroup)):
         await drive(_requests(1, 1, 1), Recorder(ZeroDivisionError()), width=3)
+
+
+async def test_what_was_answered_before_the_failure_is_kept(drive):
+    """What was paid for is not lost: replies and failure come back together."""
+    broken = errors.QuotaError("used up")
+    transport = Recorder(None, None, broken)
+
+    outcome = await drive(_requests(1, 2, 1, 1), transport, whole=True)
+
+    assert outcome.failure is broken
+    assert [reply and reply.scores for reply in outcome.replies] == [(0.0,), (1.0, 2.0), None, None]
+    assert broken.documents == (3,)
 
 
 async def test_nothing_to_send(drive):

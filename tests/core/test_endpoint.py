@@ -101,7 +101,7 @@ def test_unknown_regions(monkeypatch, by):
     elif by != "option":
         monkeypatch.setenv(by, "mars-1")
 
-    with pytest.raises(ValueError, match=r"'mars-1': use one of cn-beijing, ap-southeast-1, "):
+    with pytest.raises(ValueError, match=r"must be one of cn-beijing, ap-southeast-1, "):
         _resolve(region="mars-1" if by == "option" else None)
 
 

@@ -39,6 +39,12 @@ def test_retryable(kind):
 
 
 @pytest.mark.parametrize("kind", _ALL)
+def test_passes_through(kind):
+    """Only the caller's own mistakes are raised whatever on_error says."""
+    assert (kind.__name__ in {"RequestError", "AuthenticationError"}) is not kind.passes_through
+
+
+@pytest.mark.parametrize("kind", _ALL)
 def test_plain(kind):
     """Facts that are not known are None and take no room in the message."""
     error = kind("it broke")
@@ -84,7 +90,14 @@ def _pickled(value):
 @pytest.mark.parametrize("twin", [copy.copy, copy.deepcopy, _pickled])
 def test_survives_the_way_between_processes(kind, twin):
     """Copies and pickles keep the class and every fact."""
-    facts = {"code": "C", "status": 429, "request_id": "r", "hint": "h", "retry_after": 1.5}
+    facts = {
+        "code": "C",
+        "status": 429,
+        "request_id": "r",
+        "hint": "h",
+        "retry_after": 1.5,
+        "documents": (3, 4),
+    }
     error = kind("said", **facts)
 
     again = twin(error)

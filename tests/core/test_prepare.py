@@ -1,4 +1,6 @@
 import re
+import sys
+import unicodedata
 from dataclasses import replace
 
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from qwen_rerank import _tokens
 from qwen_rerank._limits import LIMITS, Limit
-from qwen_rerank._prepare import measure, prepare
+from qwen_rerank._prepare import is_blank, measure, prepare
 from qwen_rerank._values import Job, Place
 from qwen_rerank.errors import RequestError
 
@@ -65,7 +67,7 @@ def test_conservation(documents):
     prepared = prepare(_job(*documents))
 
     places = [place for item in prepared.items for place in _positions(item)]
-    assert [i for i, text in enumerate(documents) if text.strip()] == sorted(places)
+    assert [i for i, text in enumerate(documents) if not is_blank(text)] == sorted(places)
 
 
 @given(_DOCUMENTS)
@@ -148,15 +150,28 @@ def test_texts_that_become_equal_share_an_item():
     assert [_positions(item) for item in prepared.items] == [[0, 1]]
 
 
-@pytest.mark.parametrize("blank", ["", " ", "\n\t\r\f\v", "\u00a0", "\u3000", "\u2029", "\x1c"])
-def test_blank(blank):
-    """Whatever Python calls white space is blank."""
-    assert prepare(_job(blank)).items == ()
+def test_blank():
+    """White space, control and format characters are blank, alone and together; no other is."""
+    invisible = [
+        character
+        for character in map(chr, range(sys.maxunicode + 1))
+        if character.isspace() or unicodedata.category(character) in {"Zs", "Zl", "Zp", "Cc", "Cf"}
+    ]
+
+    assert prepare(_job("", *invisible, "".join(invisible))).items == ()
 
 
-@pytest.mark.parametrize("text", ["\x00", "\u200b", "\ufeff", "\ud800", "."])
+@pytest.mark.parametrize("kind", ["Lu", "Ll", "Lo", "Mn", "Nd", "Po", "Sc", "So", "Co"])
+def test_no_other_category_is_blank(kind):
+    """A character of any other category is something to read."""
+    visible = [c for c in map(chr, range(0xFFFF)) if unicodedata.category(c) == kind]
+
+    assert not any(is_blank(f"\u200b {character}") for character in visible)
+
+
+@pytest.mark.parametrize("text", ["\u0301", "\ud800", ".", "\u200b\u0301", "\u2800", "\u3164"])
 def test_not_blank(text):
-    """A text of invisible characters is still a text."""
+    """Marks, fillers and what replaces a surrogate are still texts."""
     assert len(prepare(_job(text)).items) == 1
 
 

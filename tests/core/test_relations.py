@@ -15,7 +15,7 @@ import llama_index_qwen_rerank
 from qwen_rerank import Reranker, errors
 from qwen_rerank._limits import limits_for
 from qwen_rerank._plan import fits, plan
-from qwen_rerank._prepare import measure, prepare
+from qwen_rerank._prepare import is_blank, measure, prepare
 from qwen_rerank._values import Job
 from qwen_rerank.emulator import Emulator
 
@@ -188,7 +188,7 @@ def test_poison_isolation(rank, documents, way, poison, data):
     beside = _scores(rank(way, [*documents[:place], poison, *documents[place:]]))
 
     assert {i: beside[i + (i >= place)] for i in range(len(documents))} == alone
-    assert (beside[place][0] is None) is not bool(poison.strip())
+    assert (beside[place][0] is None) is is_blank(poison)
 
 
 @_FEW

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qwen_rerank import Reranker, Usage, _limits, errors
+from qwen_rerank._prepare import is_blank
 from qwen_rerank.emulator import Emulator, Reply
 
 # A folder with dashscope 1.22.2: pip install --no-deps --target FOLDER dashscope==1.22.2
@@ -364,9 +365,9 @@ _POISON = {
     "halves of a pair": ("car \ud83d\ude00", "car \ufffd\ufffd", "scored"),
     "only a surrogate": ("\udfff", "\ufffd", "scored"),
     "NUL": ("red\x00car", "red\x00car", "scored"),
-    "only NUL": ("\x00", "\x00", "scored"),
+    "only NUL": ("\x00", None, "missing"),
     "control characters": ("\x1b[31m\x07\x7f\x85red", "\x1b[31m\x07\x7f\x85red", "scored"),
-    "zero width": ("\u200b\ufeff", "\u200b\ufeff", "scored"),
+    "zero width": ("\u200b\ufeff", None, "missing"),
     "markers": ("<|im_end|> car", "<|im_end|> car", "scored"),
     "JSON": ('"}], "x": [{"', '"}], "x": [{"', "scored"),
     "300,001 letters": ("a" * 300_001, None, "cut"),
@@ -474,7 +475,7 @@ def test_finite_and_sorted(reranker, documents):
     keys = [(hit.score is None, -(hit.score or 0.0), hit.index) for hit in ranking]
     assert keys == sorted(keys)
     assert all(hit.score is None or math.isfinite(hit.score) for hit in ranking)
-    assert all((hit.score is None) is not bool(hit.document.strip()) for hit in ranking)
+    assert all((hit.score is None) is is_blank(hit.document) for hit in ranking)
 
 
 @_SOME
@@ -540,7 +541,11 @@ def test_subset(reranker, documents, data):
 
 
 @_SOME
-@given(documents=_LISTS, query=_TEXT.filter(str.strip), top_n=st.none() | st.integers(1, 5))
+@given(
+    documents=_LISTS,
+    query=_TEXT.filter(lambda text: not is_blank(text)),
+    top_n=st.none() | st.integers(1, 5),
+)
 def test_sync_equals_async(reranker, emulator, documents, query, top_n):
     """Both colours give the same ranking and send the same."""
     emulator.clear()

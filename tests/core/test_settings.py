@@ -42,6 +42,7 @@ def test_defaults():
         "max_concurrency": 8,
         "max_documents_per_request": None,
         "long_documents": "truncate",
+        "on_error": "raise",
         "allow_http": False,
     }
 
@@ -122,7 +123,7 @@ _BAD = {
     "timeout inf": ({"timeout": float("inf")}, "^timeout: .*finite"),
     "timeout None": ({"timeout": None}, "^timeout: .*number"),
     "protocol": ({"protocol": "openai"}, "^protocol: input should be 'dashscope' or 'compat"),
-    "region": ({"region": "eu-west-1"}, "unknown region 'eu-west-1': use one of cn-beijing"),
+    "region": ({"region": "eu-west-1"}, "^region must be one of cn-beijing"),
     "region alone": ({"region": "us-east-1"}, "'us-east-1' has no shared host"),
     "region and URL": ({"region": "cn-beijing", "base_url": _URL}, "either base_url or region"),
     "workspace": ({"workspace": "a.b"}, "^workspace must be an id"),

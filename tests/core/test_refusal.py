@@ -1,0 +1,419 @@
+"""What the vendor's refusals mean: through `_wire.decode`, which is how they arrive."""
+
+import json
+
+import pytest
+
+from qwen_rerank import _wire, errors
+from qwen_rerank._refusal import listed
+from qwen_rerank._values import Answer, Item, Place, Request
+
+_HOST = "dashscope.aliyuncs.com"
+_AUTH, _QUOTA = errors.AuthenticationError, errors.QuotaError
+_CALL, _CONTENT = errors.RequestError, errors.ContentError
+_RATE, _SERVICE = errors.RateLimitError, errors.ServiceError
+
+
+def _results(*scores):
+    return [{"index": i, "relevance_score": score} for i, score in enumerate(scores)]
+
+
+def _request(*texts, model="qwen3-rerank", first=0):
+    items = [Item(text, len(text), (Place(first + i),)) for i, text in enumerate(texts)]
+    return Request(model, "q", None, tuple(items))
+
+
+def _error(body, *, status=200, headers=None, protocol="dashscope", request=None):
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    asked = request or _request("one", "two")
+    with pytest.raises(errors.RerankError) as caught:
+        _wire.decode(Answer(status, headers or {}, raw), asked, protocol=protocol, host=_HOST)
+    return caught.value
+
+
+# Status, code, message, class, part of the hint (None: no hint), from the vendor's catalogue of
+# errors and from recorded calls
+
+_RERANK = "<400> InternalError.Algo.InvalidParameter: "
+_REFUSALS = [
+    (401, "InvalidApiKey", "Invalid API-key provided.", _AUTH, "region="),
+    (401, "invalid_api_key", "Incorrect API key provided.", _AUTH, "region="),
+    (
+        401,
+        "NOT AUTHORIZED",
+        "Access denied: Either you are not authorized to access this workspace, or ...",
+        _AUTH,
+        "workspace=",
+    ),
+    (
+        400,
+        "Arrearage",
+        "Access denied, please make sure your account is in good standing.",
+        _QUOTA,
+        "top up",
+    ),
+    (403, "AccessDenied", "Access denied.", _AUTH, "may use qwen3-rerank on"),
+    (
+        403,
+        "AccessDenied",
+        "Current user api does not support asynchronous calls.",
+        _AUTH,
+        "may use qwen3-rerank on",
+    ),
+    (403, "AccessDenied.Unpurchased", "Access to model denied...", _AUTH, "Activate"),
+    (403, "Model.AccessDenied", "Model access denied.", _AUTH, "grant"),
+    (403, "Workspace.AccessDenied", "Workspace access denied.", _AUTH, "workspace="),
+    (
+        403,
+        "AllocationQuota.FreeTierOnly",
+        "The free tier is exhausted.",
+        _QUOTA,
+        "'free quota only'",
+    ),
+    (404, "ModelNotFound", "Model can not be found.", _CALL, "may not be offered"),
+    (
+        404,
+        "model_not_found",
+        "The model xxx does not exist or you do not have access to it.",
+        _CALL,
+        "may not be offered",
+    ),
+    (400, "InvalidParameter", "Model not exist.", _CALL, "may not be offered"),
+    (404, "Model.NotExist", "Model not exist.", _CALL, "may not be offered"),
+    (
+        404,
+        "model_not_supported",
+        "Unsupported model xxx for OpenAI compatibility mode.",
+        _CALL,
+        "protocol='dashscope'",
+    ),
+    (404, "WorkSpaceNotFound", "Workspace can not be found.", _AUTH, "workspace="),
+    (404, "NotFound", "Not found.", _CALL, "base_url="),
+    (400, "InvalidParameter", "Range of input length should be [1, 4000]", _CALL, "Too long"),
+    (
+        400,
+        "InvalidParameter",
+        f"{_RERANK}Value error, batch size of documents is invalid, it should not be empty or",
+        _CALL,
+        "max_documents_per_request=",
+    ),
+    (
+        400,
+        "InvalidParameter",
+        f"{_RERANK}Value error, document index:0 is invalid, it should not be larger than 300000",
+        _CALL,
+        "Shorten document 0",
+    ),
+    (400, "InvalidParameter", "text input should not be empty.: input.documents", _CALL, "blank"),
+    (
+        400,
+        "BadRequest.EmptyInput",
+        "Required input parameter missing from request.",
+        _CALL,
+        "protocol=",
+    ),
+    (400, "BadRequest.EmptyParameters", "Required parameters missing.", _CALL, "protocol="),
+    (400, "BadRequest.EmptyModel", "Required parameter missing.", _CALL, "protocol="),
+    (400, "BadRequest.IllegalInput", "The input is illegal.", _CALL, "protocol="),
+    (
+        400,
+        "DataInspectionFailed",
+        "Input data may contain inappropriate content.",
+        _CONTENT,
+        "in halves",
+    ),
+    (
+        400,
+        "data_inspection_failed",
+        "Input data may contain inappropriate content.",
+        _CONTENT,
+        "in halves",
+    ),
+    (
+        400,
+        "InvalidParameter.DataInspection",
+        "Unable to download the media resource during the data inspection process.",
+        _CONTENT,
+        "documents 0 and 1 must be public",
+    ),
+    (400, "InvalidURL", "The URL is invalid.", _CONTENT, "documents 0 and 1 must be public"),
+    (
+        400,
+        "InvalidURL.ConnectionRefused",
+        "Connection refused.",
+        _CONTENT,
+        "documents 0 and 1 must be public",
+    ),
+    (
+        400,
+        "InvalidURL.Timeout",
+        "Download timed out.",
+        _CONTENT,
+        "documents 0 and 1 must be public",
+    ),
+    (
+        400,
+        "BadRequest.InputDownloadFailed",
+        "Failed to download.",
+        _CONTENT,
+        "documents 0 and 1 must be public",
+    ),
+    (413, None, "Request Entity Too Large", _CALL, "max_documents_per_request="),
+    (429, "Throttling", "Requests throttling triggered.", _RATE, "per account"),
+    (429, "Throttling", "Too many requests in route. Try again later.", _RATE, "per account"),
+    (
+        429,
+        "Throttling.RateQuota",
+        "Requests rate limit exceeded, try again later.",
+        _RATE,
+        "per account",
+    ),
+    (429, "limit_requests", "You exceeded your current requests list.", _RATE, "per account"),
+    (
+        429,
+        "Throttling.BurstRate",
+        "Request rate increased too quickly...",
+        _RATE,
+        "lower max_concurrency=",
+    ),
+    (
+        429,
+        "limit_burst_rate",
+        "Request rate increased too quickly...",
+        _RATE,
+        "lower max_concurrency=",
+    ),
+    (
+        429,
+        "Throttling.AllocationQuota",
+        "Allocated quota exceeded, please increase your quota limit.",
+        _RATE,
+        "tokens per minute",
+    ),
+    (429, "insufficient_quota", "You exceeded your current quota...", _RATE, "tokens per minute"),
+    (429, "Throttling.AllocationQuota", "Free allocated quota exceeded.", _QUOTA, "pay-as-you-go"),
+    (429, "insufficient_quota", "Free allocated quota exceeded.", _QUOTA, "pay-as-you-go"),
+    (429, "CommodityNotPurchased", "Commodity has not purchased yet.", _QUOTA, "pay-as-you-go"),
+    (429, "PrepaidBillOverdue", "The prepaid bill is overdue.", _QUOTA, "top up"),
+    (429, "PostpaidBillOverdue", "The postpaid bill is overdue.", _QUOTA, "top up"),
+    (500, "InternalError", "An internal error has occured...", _SERVICE, None),
+    (500, "internal_error", "An internal error has occured...", _SERVICE, None),
+    (500, "SystemError", "An system error has occured...", _SERVICE, None),
+    (500, "ModelServiceFailed", "Failed to request model service.", _SERVICE, None),
+    (500, "InternalError.Algo", "inference internal error.", _SERVICE, None),
+    (500, "InternalError.Algo", "Receive batching backend response failed!", _SERVICE, None),
+    (
+        500,
+        "InternalError.Algo",
+        "Missing Content-Length of multimodal url.",
+        _CONTENT,
+        "documents 0 and 1 must be public",
+    ),
+    (
+        500,
+        "InternalError.Timeout",
+        "Request timed out, try again later.",
+        _SERVICE,
+        "max_documents_per_request=",
+    ),
+    (500, "RequestTimeOut", "Response timeout!", _SERVICE, "max_documents_per_request="),
+    (
+        500,
+        "ModelServingError",
+        "Too many requests. Your requests are being throttled due to system capacity limits.",
+        _SERVICE,
+        None,
+    ),
+    (
+        503,
+        "ModelServingError",
+        "Too many requests. Your requests are being throttled due to system capacity limits.",
+        _SERVICE,
+        None,
+    ),
+    (503, "ModelUnavailable", "Model is unavailable, try again later.", _SERVICE, None),
+    (503, "ServiceUnavailable", "Service is unavailable.", _SERVICE, None),
+    (504, "GatewayTimeout", "Gateway timed out.", _SERVICE, None),
+]
+_ENVELOPES = {
+    "native": lambda code, said: {"code": code, "message": said, "request_id": "r-1"},
+    "openai": lambda code, said: {
+        "error": {"message": said, "type": "some_type", "param": None, "code": code or "n/a"},
+        "request_id": "r-1",
+    },
+}
+
+
+@pytest.mark.parametrize("envelope", _ENVELOPES)
+@pytest.mark.parametrize(
+    "row", _REFUSALS, ids=[f"{row[0]} {row[1]}: {row[2][:20]}" for row in _REFUSALS]
+)
+def test_refusals(row, envelope):
+    """Every documented refusal becomes the class that says whose move is next, and a hint."""
+    status, code, message, kind, hint = row
+
+    for protocol in _wire.PATHS:
+        error = _error(_ENVELOPES[envelope](code, message), status=status, protocol=protocol)
+
+        assert kind is type(error)
+        assert (status, message, "r-1") == (error.status, error.message, error.request_id)
+        assert error.code == (code or ("n/a" if envelope == "openai" else None))
+        assert (kind in (_RATE, _SERVICE)) is error.retryable
+        if hint is None:
+            assert error.hint is None
+        else:
+            assert hint in error.hint
+
+
+@pytest.mark.parametrize("envelope", _ENVELOPES)
+@pytest.mark.parametrize(
+    ("code", "message", "kind"),
+    [
+        (code, message, kind)
+        for _, code, message, kind, _ in _REFUSALS
+        # What these mean is decided by their status alone.
+        if code not in (None, "NotFound")
+    ],
+)
+def test_refusals_inside_an_http_200(code, message, kind, envelope):
+    """DashScope can refuse with HTTP 200: the code decides, and no ranking is read beside it."""
+    body = {**_ENVELOPES[envelope](code, message), "output": {"results": _results(0.1, 0.2)}}
+
+    error = _error(body)
+
+    assert kind is type(error)
+    assert (200, code) == (error.status, error.code)
+
+
+def test_key_hint():
+    """A refused key names the host that was called and what to set."""
+    hint = _error({"code": "InvalidApiKey", "message": "Invalid."}, status=401).hint
+
+    assert all(word in hint for word in (_HOST, "region=", "base_url=", "api_key="))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (204, _SERVICE), (201, _SERVICE), (301, _SERVICE), (302, _SERVICE), (307, _SERVICE),
+        (308, _SERVICE), (400, _CALL), (401, _AUTH), (403, _AUTH), (404, _CALL), (405, _CALL),
+        (408, _SERVICE), (409, _CALL), (413, _CALL), (418, _CALL), (422, _CALL), (429, _RATE),
+        (500, _SERVICE), (502, _SERVICE), (503, _SERVICE), (504, _SERVICE), (529, _SERVICE),
+    ],
+)  # fmt: skip
+def test_status_alone(status, kind):
+    """Where no known code says more, the status decides, whatever the body."""
+    for body in (b"", b"<html>nginx</html>", b"{}", b"[]", b'{"detail": "no"}', b'{"code": "Odd"}'):
+        error = _error(body, status=status, headers={"x-request-id": "r-1"})
+
+        assert kind is type(error)
+        assert (status, "r-1") == (error.status, error.request_id)
+        assert _HOST in error.message
+
+
+def _refused(code, message, request, status=400):
+    return _error({"code": code, "message": message}, status=status, request=request)
+
+
+def test_an_over_long_document_is_named_by_its_place_in_the_callers_list():
+    """The service counts within its request, the caller in the list that was given."""
+    said = "Value error, document index:1 is invalid, it should not be larger than 300000"
+
+    error = _refused("InvalidParameter", said, _request("a", "b", "c", first=250))
+
+    assert error.documents == (251,)
+    assert "document 251" in error.hint
+
+
+def test_an_index_that_is_none_names_all():
+    """An index that the request does not have is no index of a document."""
+    said = "Value error, document index:7 is invalid, it should not be larger than 300000"
+
+    assert _refused("InvalidParameter", said, _request("a", "b")).documents == (0, 1)
+
+
+def test_what_looks_blank_is_named():
+    """The service does not say which text is blank; those without a visible sign are named."""
+    request = _request("a", "\u0301", "b", "\ue000", first=10)
+
+    error = _refused(
+        "InvalidParameter", "text input should not be empty.: input.documents", request
+    )
+
+    assert error.documents == (11, 13)
+    assert "documents 11 and 13" in error.hint
+
+
+def test_the_longest_document_is_named():
+    """A length that the service refuses without saying whose is most likely the longest one's."""
+    error = _refused(
+        "InvalidParameter", "Range of input length should be [1, 9]", _request("a", "b" * 10, "c")
+    )
+
+    assert error.documents == (1,)
+    assert "document 1." in error.hint
+
+
+def test_moderation_names_the_documents_of_its_request():
+    """One of several requests is refused: the others' documents are not suspected."""
+    request = _request("a", "b", "c", first=100)
+
+    error = _refused("DataInspectionFailed", "May contain inappropriate content.", request)
+
+    assert error.documents == (100, 101, 102)
+    assert "documents 100 to 102" in error.hint
+
+
+def test_a_text_that_stands_several_times_is_named_everywhere():
+    """Equal documents are one item of the request."""
+    request = Request(
+        "m", "q", None, (Item("a", 1, (Place(2), Place(5))), Item("b", 1, (Place(3),)))
+    )
+
+    assert _refused("DataInspectionFailed", "no", request).documents == (2, 3, 5)
+
+
+def test_no_hint_about_other_models_for_a_retired_one():
+    """gte-rerank is refused in several ways; the hint is always its successor."""
+    for status, code, said in (
+        (400, "InvalidParameter", "Model not exist."),
+        (404, "ModelNotFound", "Model can not be found."),
+        (404, "model_not_supported", "Unsupported model gte-rerank for OpenAI compatibility mode."),
+        (403, "Model.AccessDenied", "Model access denied."),
+    ):
+        error = _refused(code, said, _request("a", model="gte-rerank"), status)
+
+        assert "retired" in error.hint
+        assert "qwen3-rerank" in error.hint
+
+
+def test_redirect_names_where_it_leads():
+    """A redirect is not followed; the hint says where it would have gone, braces and all."""
+    error = _error(b"", status=307, headers={"location": "https://other.example/{api}/v1"})
+
+    assert "https://other.example/{api}/v1" in error.hint
+    assert "base_url=" in error.hint
+
+
+@pytest.mark.parametrize("status", [200, 403, 502])
+def test_a_web_page_is_recognised(status):
+    """HTML instead of JSON comes from something in between."""
+    page = b"\n<!DOCTYPE html><html><body>Sign in to the guest network</body></html>"
+
+    assert "web page" in _error(page, status=status).hint
+
+
+@pytest.mark.parametrize(
+    ("positions", "shown"),
+    [
+        ((), "the documents"),
+        ((3,), "document 3"),
+        ((3, 4), "documents 3 and 4"),
+        ((0, 1, 2, 7), "documents 0 to 2 and 7"),
+        ((1, 3, 5), "documents 1, 3 and 5"),
+        (range(0, 40, 2), "documents 0, 2, 4, 6, 8, 10, 12, 14, 16 and 11 more places"),
+    ],
+)
+def test_listed(positions, shown):
+    """Positions are shown as runs, and no more of them than a person reads."""
+    assert listed(positions) == shown

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 from qwen_rerank import _wire
 from qwen_rerank._retry import Policy, retry_after, transient
 from qwen_rerank._values import Answer, Outcome, Reply, Request
-from qwen_rerank.errors import DeadlineError, RateLimitError, RerankError
+from qwen_rerank.errors import RateLimitError, RerankError
 
 if TYPE_CHECKING:
     from qwen_rerank._endpoint import Endpoint
     from qwen_rerank._transport import Transport
 
-__all__ = ["Gate", "Line", "adrive", "deadline_in", "drive", "late", "left"]
+__all__ = ["Gate", "Line", "adrive", "deadline_in", "drive", "left"]
 
 _log = logging.getLogger("qwen_rerank")
 
@@ -240,8 +240,13 @@ async def adrive(requests: tuple[Request, ...], line: Line, deadline: float) -> 
     except RerankError:
         pass  # it is kept, as those of several requests are
     except TimeoutError:
-        waiting = [each for each, reply in zip(requests, replies, strict=True) if reply is None]
-        stop.fail(late(waiting))
+        waiting = {
+            position
+            for request, reply in zip(requests, replies, strict=True)
+            if reply is None
+            for position in request.positions
+        }
+        stop.fail(line.endpoint.late(tuple(sorted(waiting))))
     except BaseExceptionGroup:
         if stop.failure is None:
             raise
@@ -294,7 +299,7 @@ def _send(
     try:
         line.gate.enter(left(deadline), queue=queue)
     except TimeoutError:
-        raise late((request,)) from None
+        raise line.endpoint.late(request.positions) from None
     with _turn(line.gate, stop, request):
         if quiet := _quiet(line, deadline):
             doze(quiet)
@@ -357,7 +362,8 @@ def _read(answer: Answer, request: Request, line: Line) -> Reply:
         error.retry_after = retry_after(answer.headers, time.time())
         failure = _masked(error, line.endpoint)
     else:
-        return replace(reply, request_id=line.endpoint.masked(reply.request_id))
+        shown = line.endpoint.masked(reply.request_id)
+        return reply if shown == reply.request_id else replace(reply, request_id=shown)
     raise failure
 
 
@@ -374,15 +380,6 @@ def _masked(error: RerankError, endpoint: Endpoint) -> RerankError:
 def left(deadline: float) -> float:
     """Seconds until *deadline*."""
     return max(0.0, deadline - time.monotonic())
-
-
-def late(requests: Iterable[Request]) -> DeadlineError:
-    """The error of a call that ran out of time with *requests* unanswered."""
-    return DeadlineError(
-        "The call's timeout ran out before all of its requests were answered.",
-        hint="timeout= is for the whole call, in seconds: raise it, or send fewer documents.",
-        documents=tuple(sorted({each for request in requests for each in request.positions})),
-    )
 
 
 class _Stop(threading.Event):

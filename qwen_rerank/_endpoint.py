@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import SecretStr
 
 from qwen_rerank._wire import PATHS, Protocol
+from qwen_rerank.errors import DeadlineError
 
 __all__ = ["KEY", "REGIONS", "Endpoint", "borrowed", "resolve", "url_below"]
 
@@ -42,6 +43,7 @@ _ALIBABA = re.compile(
 )
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
+_BRACKETS = re.compile(r"\[[0-9a-fA-F:.]+\](:\d*)?")
 # What DashScope's keys look like; one that stands in the wrong place is better refused than shown.
 KEY = re.compile(r"\bsk-[\w-]{16,}")
 # It becomes part of a host name.
@@ -80,6 +82,14 @@ class Endpoint:
     def origin(self) -> str:
         """Scheme and host of `url`."""
         return "{0.scheme}://{0.netloc}/".format(urlsplit(self.url))
+
+    def late(self, documents: tuple[int, ...] = ()) -> DeadlineError:
+        """The error of a call whose time ran out before this host had answered."""
+        return DeadlineError(
+            f"The call's timeout ran out before {self.host} had answered all of it.",
+            hint="timeout= is for the whole call, in seconds: raise it, or send fewer documents.",
+            documents=documents,
+        )
 
     def masked(self, text: str | None) -> str | None:
         """*text* as it may be shown: some servers quote the key they were given."""
@@ -320,7 +330,9 @@ def _checked(base: _Found, allow_http: bool) -> SplitResult:
         host, _ = parts.hostname or "", parts.port  # .port raises on a bad one
     except ValueError:
         raise ValueError(f"{place} is not a URL") from None
-    if parts.scheme not in ("http", "https") or not _HOST.fullmatch(host):
+    # What stands behind a bracket would otherwise be ignored.
+    odd = "[" in parts.netloc and not _BRACKETS.fullmatch(parts.netloc.rpartition("@")[2])
+    if parts.scheme not in ("http", "https") or not _HOST.fullmatch(host) or odd:
         raise ValueError(f"{place} must look like https://host/api/v1")
     if "@" in parts.netloc:
         raise ValueError(f"{place} must not hold a user name or password; pass api_key=...")

@@ -73,7 +73,7 @@ def measure(
         place.position for item in prepared.items if item.text in long for place in item.places
     )
     if long_documents == "error" and (long_query or positions):
-        raise _too_long(long_query, positions, ruler.tokens)
+        raise _too_long(long_query, positions, limits)
 
     def parts(text: str) -> Iterable[tuple[str, tuple[int, int] | None]]:
         if text not in long:
@@ -135,12 +135,15 @@ class _Ruler:
         return self._counted[text]
 
 
-def _too_long(query: bool, positions: list[int], most: int) -> RequestError:
+def _too_long(query: bool, positions: list[int], limits: ModelLimits) -> RequestError:
     shown = ", ".join(map(str, positions[:10])) + (", ..." if len(positions) > 10 else "")
-    what = " and ".join(["the query"] * query + [f"document {shown}"] * bool(positions))
+    many = "s" if len(positions) > 1 else ""
+    what = " and ".join(["the query"] * query + [f"document{many} {shown}"] * bool(positions))
     return RequestError(
-        f"{what} exceeds the {most} tokens that one item may have",
+        f"too long for one item: {what}; it may have {limits.planned_item_tokens:,} tokens "
+        f"({limits.share:.0%} of the limit) and {limits.item_characters.value:,} characters",
         hint="long_documents='truncate' scores the head, 'split' the best of overlapping windows.",
+        documents=tuple(positions),
     )
 
 

@@ -103,8 +103,8 @@ _CATALOGUE = (
     _Known(
         ContentError,
         ("datainspectionfailed", "data_inspection_failed"),
-        hint="Moderation refused the query or one of {documents} and does not say which: rank them "
-        "in halves to find it.",
+        hint="Moderation refused the query or something in {documents}, without saying what: rank "
+        "the documents in halves to find it.",
     ),
     _Known(
         AuthenticationError,

@@ -24,7 +24,6 @@ _SPLIT = (
 )
 # tiktoken recurses in proportion to a text's length, and a cut needs only the text's head.
 _CHUNK = 20_000
-_NORMALISED = 2_000
 # Bytes that continue a UTF-8 character.
 _INSIDE = bytes(range(0x80, 0xC0))
 
@@ -36,13 +35,13 @@ def bound(text: str) -> int:
     """
     if text.isascii():
         return len(text)
-    return sum(len(part.encode()) for part in _normal(text))
+    return sum(len(part.encode()) for part in _normal(text, 200))  # runs on event loops: be quick
 
 
-def _normal(text: str) -> Iterator[str]:
+def _normal(text: str, size: int = 2_000) -> Iterator[str]:
     """*text* in NFC, by parts: normalising marks in disorder takes the square of their number."""
-    for start in range(0, len(text), _NORMALISED):
-        yield unicodedata.normalize("NFC", text[start : start + _NORMALISED])
+    for start in range(0, len(text), size):
+        yield unicodedata.normalize("NFC", text[start : start + size])
 
 
 class Tokenizer:
@@ -72,6 +71,8 @@ class Tokenizer:
 
         The offset is in characters of *text* as it is, and never inside a character.
         """
+        if not unicodedata.is_normalized("NFC", text[:_CHUNK]):
+            return self._composed_head(text, most)
         starts = [0]
         for tokens in self._encoded(text):
             starts += self._starts(tokens, first=starts.pop())
@@ -89,6 +90,20 @@ class Tokenizer:
             else:
                 keep = middle
         return starts[fits]
+
+    def _composed_head(self, text: str, most: int) -> int:
+        """`head` of a text whose NFC form, which is what counts, has other characters."""
+        fits, over = 0, 2 * most
+        while over < len(text) and self.count(text[:over]) <= most:
+            fits, over = over, 2 * over
+        over = min(over, len(text) + 1)
+        while over - fits > 1:
+            middle = (fits + over) // 2
+            if self.count(text[:middle]) <= most:
+                fits = middle
+            else:
+                over = middle
+        return fits
 
     def windows(self, text: str, most: int, characters: int) -> list[tuple[int, int]]:
         """Even parts of *text*, each overlapping the next by an eighth.

@@ -26,7 +26,7 @@ import httpcore
 import httpx
 
 from qwen_rerank._values import Answer
-from qwen_rerank.errors import DeadlineError, ReplyError, RerankError, ServiceError
+from qwen_rerank.errors import ReplyError, RerankError, ServiceError
 
 if TYPE_CHECKING:
     import aiohttp
@@ -39,7 +39,7 @@ __all__ = ["Transport"]
 _MAX_BODY = 8 * 2**20
 _PIECE = 2**18
 # UnicodeError: a host name that no look-up can carry.
-_NETWORK = (httpx.HTTPError, httpx.StreamError, OSError, UnicodeError)
+_NETWORK = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, UnicodeError)
 # Wide enough never to be the limit: how many requests are in flight is decided elsewhere.
 _POOL = httpx.Limits(max_connections=1_000, max_keepalive_connections=100, keepalive_expiry=15)
 
@@ -342,7 +342,8 @@ async def _asent(
         async with http.request(
             method, url, data=content or None, headers=headers, allow_redirects=False
         ) as answer:
-            yield answer.status, answer.raw_headers, answer.content.iter_any()
+            with _watched(answer):
+                yield answer.status, answer.raw_headers, answer.content.iter_any()
         return
     request = httpx.Request(
         method, url, content=content, headers=headers, extensions=_timeouts(None)
@@ -352,6 +353,36 @@ async def _asent(
         consumed = response.is_stream_consumed  # a caller's transport may answer from memory
         parts = response.aiter_bytes() if consumed else response.aiter_raw()
         yield response.status_code, response.headers.raw, parts
+
+
+_WATCHED: weakref.WeakSet[asyncio.Future[None]] = weakref.WeakSet()
+
+
+@contextlib.contextmanager
+def _watched(answer: aiohttp.ClientResponse) -> Iterator[None]:
+    """Ends the wait for a body whose connection is gone.
+
+    aiohttp (3.14) gives up a connection over a broken chunk without telling who reads from it.
+    """
+    protocol = None if answer.connection is None else answer.connection.protocol
+    closed: asyncio.Future[None] | None = getattr(protocol, "closed", None)
+    if closed is None:  # the body has come with the head
+        yield
+        return
+
+    if closed not in _WATCHED:
+        _WATCHED.add(closed)
+        closed.add_done_callback(lambda gone: gone.cancelled() or gone.exception())  # seen
+
+    def lost(_: asyncio.Future[None]) -> None:
+        if not answer.content.is_eof() and answer.content.exception() is None:
+            answer.content.set_exception(ConnectionError("the connection was lost in the body"))
+
+    closed.add_done_callback(lost)
+    try:
+        yield
+    finally:
+        closed.remove_done_callback(lost)
 
 
 def _certificates() -> ssl.SSLContext:
@@ -370,14 +401,11 @@ def _socks_proxy() -> bool:
 
 def _answer(status: int, raw: _RawHeaders, body: bytes, endpoint: Endpoint) -> Answer:
     key = endpoint.api_key.get_secret_value().encode() if endpoint.api_key else b""
-    if key and key in body:  # some servers quote the key they refuse
-        body = body.replace(key, b"***")
-    headers = {
-        (endpoint.masked(name.decode("latin-1")) or "").lower(): (
-            endpoint.masked(value.decode("latin-1")) or ""
-        )
-        for name, value in raw
-    }
+    head = list(raw)
+    if key and (key in body or any(key in part for pair in head for part in pair)):
+        body = body.replace(key, b"***")  # some servers quote the key they refuse
+        head = [(name.replace(key, b"***"), value.replace(key, b"***")) for name, value in head]
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in head}
     return Answer(status, headers, body)
 
 
@@ -391,14 +419,7 @@ def _check(pieces: bytearray, deadline: float, endpoint: Endpoint) -> None:
     if len(pieces) > _MAX_BODY:
         raise ReplyError(f"{endpoint.host} sent more than {_MAX_BODY} bytes: that is no ranking.")
     if time.monotonic() >= deadline:
-        raise _late(endpoint)
-
-
-def _late(endpoint: Endpoint) -> DeadlineError:
-    return DeadlineError(
-        f"{endpoint.host} did not answer before the deadline.",
-        hint="timeout= is for the whole call, in seconds: raise it, or send fewer documents.",
-    )
+        raise endpoint.late()
 
 
 def _failure(error: BaseException, deadline: float, endpoint: Endpoint) -> BaseException:
@@ -409,7 +430,7 @@ def _failure(error: BaseException, deadline: float, endpoint: Endpoint) -> BaseE
     if isinstance(error, RerankError):  # a DeadlineError is an OSError too
         return _without_frames(error)
     if time.monotonic() >= deadline:
-        return _late(endpoint)
+        return endpoint.late()
     # Through httpx-aiohttp a refused connection arrives as a timeout: the innermost cause knows.
     cause: BaseException = error
     while (inner := cause.__cause__ or cause.__context__) is not None:
@@ -426,9 +447,7 @@ def _said(cause: BaseException) -> str:
     """What *cause* says of itself, without the bytes that a parser quotes: they may be anything."""
     said = str(cause)
     if not isinstance(cause, OSError):
-        if hasattr(cause, "status"):  # aiohttp's parser: "400, message: ..."
-            return "what came back is no HTTP"
-        said = re.split(r"[:\n]", said)[0]
+        said = re.split(r"[:\n(]| ['\"]| b['\"]", str(getattr(cause, "message", said)).strip())[0]
     return said.strip(" .") or type(cause).__name__
 
 
@@ -473,14 +492,40 @@ def _clamp(timeout: float | None, late: type[Exception]) -> float | None:
     return left if timeout is None else min(left, timeout)
 
 
+_HEAD_END, _LAST_CHUNK = b"\r\n\r\n", b"0\r\n\r\n"
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,12})[ \t]*\r\n", re.IGNORECASE)
+
+
 class _Stream(httpcore.NetworkStream):
+    """A connection whose reads and writes end with the deadline.
+
+    It also watches for bytes behind the end of an answer: to httpcore they would be the answer to
+    the next request, which could be another list's scores in good order.
+    """
+
     def __init__(self, inner: httpcore.NetworkStream) -> None:
         self._inner = inner
+        self._head = b""  # of the answer that is being read, until it is whole
+        self._read = 0
+        self._due: int | None = None  # bytes of the whole answer; None while, or if, not known
+        self._tail = b""
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._inner.read(max_bytes, _clamp(timeout, httpcore.ReadTimeout))
+        data = self._inner.read(max_bytes, _clamp(timeout, httpcore.ReadTimeout))
+        self._read += len(data)
+        self._tail = (self._tail + data[-len(_LAST_CHUNK) :])[-len(_LAST_CHUNK) :]
+        if not self._head.endswith(_HEAD_END):
+            head, end, _ = (self._head + data).partition(_HEAD_END)
+            self._head = head + end
+            if end and (length := _LENGTH.search(self._head)):
+                self._due = len(self._head) + int(length[1])
+        return data
+
+    def _is_read_through(self) -> bool:
+        return self._tail == _LAST_CHUNK if self._due is None else self._read == self._due
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._head, self._read, self._due, self._tail = b"", 0, None, b""
         # In pieces, because one write of a large body gets its whole timeout for every piece sent.
         for start in range(0, len(buffer), _PIECE):
             piece = buffer[start : start + _PIECE]
@@ -496,6 +541,9 @@ class _Stream(httpcore.NetworkStream):
         return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:
+        # An idle connection that is readable is closed by httpcore instead of used again.
+        if info == "is_readable" and self._read and not self._is_read_through():
+            return True
         return self._inner.get_extra_info(info)
 
 

@@ -107,7 +107,7 @@ def _scores(body: Any, request: Request, protocol: Protocol) -> tuple[float, ...
         result: dict[str, Any] = entry if isinstance(entry, dict) else {}
         index, score = result.get("index"), result.get("relevance_score")
         if type(index) is not int or not 0 <= index < expected:
-            raise ValueError(f"index {_text(index)} is not one of 0 to {expected - 1}")
+            raise ValueError(f"index {_text(repr(index))} is not one of 0 to {expected - 1}")
         if index in scores:
             raise ValueError(f"document {_position(request, index)} came back twice")
         if not _is_number(score):

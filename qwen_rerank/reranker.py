@@ -116,7 +116,7 @@ class BaseReranker(RerankSettings):
             else:
                 asked = self._asked(job, prepared, line, deadline, count=False)
         except TimeoutError:
-            return self._without_scores(job, _drive.late(()), Usage(), ())
+            return self._without_scores(job, line.endpoint.late(), Usage(), ())
         outcome = await _drive.adrive(asked.requests, line, deadline)
         new = _scored(asked.requests, outcome)
         if slow_cache:

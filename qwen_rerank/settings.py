@@ -221,15 +221,19 @@ class RerankSettings(BaseModel):
     def _resolve(self, *, key_required: bool | None = None) -> _endpoint.Endpoint:
         if key_required is None:
             key_required = self.client is None and self.async_client is None
-        return _endpoint.resolve(
-            api_key=self.api_key,
-            base_url=self.base_url,
-            region=self.region,
-            workspace=self.workspace,
-            protocol=self.protocol,
-            allow_http=self.allow_http,
-            key_required=key_required,
-        )
+        try:
+            return _endpoint.resolve(
+                api_key=self.api_key,
+                base_url=self.base_url,
+                region=self.region,
+                workspace=self.workspace,
+                protocol=self.protocol,
+                allow_http=self.allow_http,
+                key_required=key_required,
+            )
+        except ValueError as error:
+            problem = str(error)
+        raise ValueError(problem)  # outside the handler, whose frames hold what was found
 
     def _for_this_call(self, name: str, value: Any) -> Any:
         """*value*, checked as the option *name* is; the option itself stays as it is."""
@@ -256,6 +260,13 @@ class RerankSettings(BaseModel):
     @override
     def __setstate__(self, state: dict[Any, Any]) -> None:
         self._become(type(self).model_construct(state["set"], **state["options"]))
+
+    @override
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        made = copy.copy(self)
+        for name, value in self._sealed(dict(update or {})).items():
+            setattr(made, name, value)  # checked, which pydantic's own copy leaves out
+        return made
 
     @override
     def __copy__(self) -> Self:

@@ -37,13 +37,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                     confirmed=arguments.yes,
                 )
             case _:
-                from qwen_rerank.cli.serve import serve  # noqa: PLC0415  FastAPI
+                from qwen_rerank.cli.serve import list_faults, serve  # noqa: PLC0415  FastAPI
 
+                if arguments.list_faults:
+                    return list_faults()
                 return serve(
                     host=arguments.host,
                     port=arguments.port,
                     api_key=arguments.api_key,
                     over_long=arguments.over_long,
+                    faults=arguments.fault,
                 )
     except ImportError as error:
         return _fail(
@@ -99,6 +102,17 @@ def _parser() -> argparse.ArgumentParser:
         default="truncate",
         choices=("truncate", "refuse"),
         help="items over the model's token limit; default: %(default)s",
+    )
+    serve.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME[:WHEN]",
+        help="what goes wrong, with all requests or with :first=N, :nth=N, :percent=P or "
+        ":holding=TEXT; may be given several times",
+    )
+    serve.add_argument(
+        "--list-faults", action="store_true", help="print the names for --fault, and end"
     )
     return parser
 

@@ -37,6 +37,11 @@ __all__ = [
 ]
 
 _SHOWN = 5  # topics of each order
+# Fillers, blanks and variation selectors, which count as printable.
+_HIDDEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U0001d159\U000e0100-\U000e01ef]"
+)
 _RULE = re.compile(r"[-=+|]{4,}")  # the lines that a table is drawn with
 _GRADES = (" · ", "●○○", "●●○", "●●●")
 _STYLES = ("dim", "yellow", "green", "bold green")  # of the grades
@@ -52,7 +57,9 @@ _NOTES = (
 def visible(text: str) -> str:
     """*text* in one line that says what it holds: no character moves the cursor or hides."""
     return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
+        character
+        if character.isprintable() and not _HIDDEN.match(character)
+        else character.encode("unicode_escape").decode()
         for character in " ".join(text.split())
     )
 

@@ -4,14 +4,22 @@ import shlex
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Literal
 
-from qwen_rerank.emulator import Emulator
+from qwen_rerank.emulator import FAULTS, Emulator
 
-__all__ = ["serve"]
+__all__ = ["list_faults", "serve"]
 
 
-def serve(*, host: str, port: int, api_key: str, over_long: Literal["truncate", "refuse"]) -> int:
+def serve(
+    *,
+    host: str,
+    port: int,
+    api_key: str,
+    over_long: Literal["truncate", "refuse"],
+    faults: Sequence[str] = (),
+) -> int:
     """Runs the emulator until SIGINT or SIGTERM.
 
     Args:
@@ -19,6 +27,7 @@ def serve(*, host: str, port: int, api_key: str, over_long: Literal["truncate", 
         port: Port, or 0 for any free one.
         api_key: The key that callers must present.
         over_long: What happens to items over the model's token limit.
+        faults: What goes wrong, such as "503:first=2".
 
     Returns:
         The exit code.
@@ -26,13 +35,13 @@ def serve(*, host: str, port: int, api_key: str, over_long: Literal["truncate", 
     Raises:
         ValueError: One of the arguments is not allowed.
     """
-    emulator = Emulator(host=host, port=port, api_key=api_key, over_long=over_long)
+    emulator = Emulator(host=host, port=port, api_key=api_key, over_long=over_long, faults=faults)
     stop = threading.Event()
     signals = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
     try:
         with emulator:
-            print(_greeting(emulator), flush=True)
+            print(_greeting(emulator, faults), flush=True)
             while not stop.wait(0.5):  # without a timeout, Windows would not see Ctrl-C
                 pass
         print(f"\nStopped. Requests seen: {len(emulator.log)}")
@@ -45,7 +54,20 @@ def serve(*, host: str, port: int, api_key: str, over_long: Literal["truncate", 
     return 0
 
 
-def _greeting(emulator: Emulator) -> str:
+def list_faults() -> int:
+    """Prints every fault with its sentence.
+
+    Returns:
+        The exit code.
+    """
+    width = max(map(len, FAULTS))
+    for name, sentence in FAULTS.items():
+        print(f"{name:{width}}  {sentence}")
+    return 0
+
+
+def _greeting(emulator: Emulator, faults: Sequence[str]) -> str:
+    wrong = "".join(f"  fault                {fault}\n" for fault in faults)
     return f"""\
 A local DashScope rerank service is running. Its scores are a lexical stand-in, not the Qwen
 models: they show that your code works, and nothing about the models' quality.
@@ -53,7 +75,7 @@ models: they show that your code works, and nothing about the models' quality.
   native protocol      {emulator.base_url}
   compatible protocol  {emulator.compatible_base_url}
   key                  {emulator.api_key}
-
+{wrong}
 To send your rerank calls here:
 
   export DASHSCOPE_BASE_URL={emulator.base_url}

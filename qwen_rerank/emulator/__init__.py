@@ -13,8 +13,9 @@ except ImportError as _error:
         'The emulator needs FastAPI and uvicorn: pip install "qwen-rerank[emulator]"'
     ) from _error
 
+from qwen_rerank.emulator._faults import FAULTS
 from qwen_rerank.emulator._log import LoggedRequest
 from qwen_rerank.emulator._script import Reply
 from qwen_rerank.emulator._server import Emulator
 
-__all__ = ["Emulator", "LoggedRequest", "Reply"]
+__all__ = ["Emulator", "FAULTS", "LoggedRequest", "Reply"]  # noqa: RUF022  sorted as Python sorts

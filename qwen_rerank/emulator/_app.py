@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -11,12 +12,15 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
+from qwen_rerank.emulator._alter import Altered
+from qwen_rerank.emulator._faults import Asked, Fault
 from qwen_rerank.emulator._limits import BODY_BYTES
 from qwen_rerank.emulator._log import Log, LoggedRequest, without_credentials, without_secrets
+from qwen_rerank.emulator._onwire import CLOSE_BEFORE, CLOSE_MID, Manner, RawAnswer, gone
 from qwen_rerank.emulator._script import ErrorBody, Reply, Script
 from qwen_rerank.emulator._service import RefusedError, Service, invalid
+from qwen_rerank.emulator._when import Faults
 from qwen_rerank.emulator._wire import (
     COMPATIBLE,
     NATIVE,
@@ -30,6 +34,7 @@ _LEAST_SECRET = 8  # characters; masking a shorter "key" would blot out ordinary
 _NORMAL = Reply()
 _NOT_JSON = object()
 _TOO_LARGE = object()
+_DROPS = {None: None, "before": CLOSE_BEFORE, "mid": CLOSE_MID}
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Desk:
 
     service: Service
     script: Script
+    faults: Faults
     log: Log
     api_key: str
 
@@ -52,8 +58,8 @@ class _Call:
     """Parsed JSON, or one of the two marks above."""
     request_id: str
 
-    def failed(self, refused: RefusedError) -> Response:
-        body = (self.wire or NATIVE).failure(refused, self.request_id)
+    def failed(self, refused: RefusedError, envelope: Format | None = None) -> Response:
+        body = (envelope or self.wire or NATIVE).failure(refused, self.request_id)
         return _json(body, refused.status)
 
 
@@ -89,7 +95,7 @@ def _route(desk: Desk, wire: Format) -> Callable[[Request], Awaitable[Response]]
 
 
 async def _handle(desk: Desk, request: Request, wire: Format | None) -> Response:
-    """Log the request, then answer it by the script or by the service."""
+    """Log the request, then answer it by the script, by a fault or by the service."""
     try:
         call = _Call(request, wire, await _body(request), str(uuid.uuid4()))
     except ClientDisconnect:
@@ -97,15 +103,19 @@ async def _handle(desk: Desk, request: Request, wire: Format | None) -> Response
     seen = _logged(desk, call)
     desk.log.add(seen)
 
-    reply, tokens = _NORMAL, None
+    reply, fault, tokens = _NORMAL, None, None
     try:
-        reply = desk.script.take(seen) or _NORMAL
-        if reply.delay and await _gone(request, reply.delay):
+        scripted = desk.script.take(seen)
+        fault = None if scripted else desk.faults.take(seen)
+        reply = scripted or _reply(fault, request)
+        if reply.delay and await gone(request.receive, reply.delay):
             return Response()  # to nobody
         if reply.body is None:
             response, tokens = await _serve(desk, call)
         elif isinstance(reply.body, ErrorBody):
-            response = call.failed(RefusedError(reply.status, reply.body.code, reply.body.message))
+            said = reply.body
+            refused = RefusedError(reply.status, said.code, said.message, inner=said.inner)
+            response = call.failed(refused, said.envelope)
         else:
             content = write_json(reply.body) if isinstance(reply.body, dict) else reply.body
             response = Response(content, reply.status, media_type="application/json")
@@ -118,9 +128,28 @@ async def _handle(desk: Desk, request: Request, wire: Format | None) -> Response
 
     response.headers["x-request-id"] = call.request_id
     response.headers.update(reply.headers)
-    if reply.drop != "before":
+    if isinstance(fault, Altered) and tokens is not None:  # the service has answered
+        response = _altered(response, fault, seen.documents)
+    manner = fault if isinstance(fault, Manner) else _DROPS[reply.drop]
+    if manner is None or manner.status:
         desk.log.answered(call.request_id, response.status_code, tokens)
-    return _Dropped(response, reply.drop) if reply.drop else response
+    return RawAnswer(response, manner) if manner else response
+
+
+def _reply(fault: Fault | None, request: Request) -> Reply:
+    """Return what is answered instead of the service, if that is what *fault* is about."""
+    if callable(fault):
+        authorization = request.headers.get("authorization", "")
+        path, port = request.scope["raw_path"].decode(), request.url.port or 80
+        fault = fault(Asked(authorization, path, port, datetime.now(UTC)))
+    return fault if isinstance(fault, Reply) else _NORMAL
+
+
+def _altered(honest: Response, fault: Altered, documents: int) -> Response:
+    headers = {**honest.headers, **fault.headers}
+    del headers["content-length"]
+    kept = {name: value for name, value in headers.items() if value is not None}
+    return Response(fault.body(bytes(honest.body), documents), honest.status_code, kept)
 
 
 async def _serve(desk: Desk, call: _Call) -> tuple[Response, int]:
@@ -179,39 +208,3 @@ def _logged(desk: Desk, call: _Call) -> LoggedRequest:
 
 def _json(body: dict[str, Any], status: int = 200) -> Response:
     return Response(write_json(body), status, media_type="application/json")
-
-
-async def _gone(request: Request, seconds: float) -> bool:
-    """Wait for *seconds*, or until the client leaves; return whether it left."""
-    try:
-        async with asyncio.timeout(seconds):
-            while (await request.receive())["type"] != "http.disconnect":
-                pass
-    except TimeoutError:
-        return False
-    return True
-
-
-class _Dropped(Response):
-    """An answer whose connection is closed before its head, or in the middle of its body."""
-
-    def __init__(self, whole: Response, drop: str) -> None:
-        super().__init__()
-        self._whole = whole
-        self._drop = drop
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._drop == "mid":
-            body = bytes(self._whole.body)
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": self._whole.status_code,
-                    "headers": self._whole.raw_headers,
-                }
-            )
-            half = body[: len(body) // 2]
-            await send({"type": "http.response.body", "body": half, "more_body": True})
-        scope["state"]["transport"].close()  # sends what is buffered, then closes
-        while (await receive())["type"] != "http.disconnect":
-            pass

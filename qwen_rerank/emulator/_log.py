@@ -26,7 +26,7 @@ class LoggedRequest:
     status: int | None = None
     """None while unanswered, and for ever if the connection was closed before the head."""
     tokens: int | None = None
-    """The usage that was answered, or None."""
+    """The usage of the honest answer, whether or not a fault kept it from the client; or None."""
 
 
 class Log:

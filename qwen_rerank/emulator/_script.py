@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from qwen_rerank.emulator._log import LoggedRequest
+from qwen_rerank.emulator._wire import Format
 
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
 
@@ -18,6 +19,10 @@ class ErrorBody:
 
     code: str
     message: str | None
+    inner: bool = False
+    """Whether the native envelope has the inner service's prefix before the message."""
+    envelope: Format | None = None
+    """A protocol's envelope, whichever was called."""
 
 
 @dataclass(frozen=True)

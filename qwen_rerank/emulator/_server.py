@@ -6,6 +6,7 @@ import http.client
 import ipaddress
 import socket
 import threading
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self, get_args
 
@@ -13,11 +14,13 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from qwen_rerank.emulator._app import Desk, build
+from qwen_rerank.emulator._faults import REFUSED
 from qwen_rerank.emulator._log import Log, LoggedRequest
 from qwen_rerank.emulator._scorer import lexical_score
 from qwen_rerank.emulator._script import Script, Scripted
 from qwen_rerank.emulator._service import OverLong, Score, Service
 from qwen_rerank.emulator._tokenizer import qwen_tokenizer
+from qwen_rerank.emulator._when import Faults, When, parsed
 
 _STARTUP_SECONDS = 30.0
 _KEEP_ALIVE_SECONDS = 75  # well over a test's pauses, so that a pooled connection is still good
@@ -41,9 +44,11 @@ class Emulator:
             be called from several threads.
         shuffle: Answer in a fixed order that is not by score, which the service documents it
             never does.
+        faults: What goes wrong from the first request on, such as "503:first=2"; see `fault`.
 
     Raises:
-        ValueError: The host is not loopback, the key is blank, or *over_long* is unknown.
+        ValueError: The host is not loopback, the key is blank, *over_long* is unknown, or a fault
+            is.
 
     Examples:
         >>> with Emulator() as emulator:
@@ -60,6 +65,7 @@ class Emulator:
         over_long: OverLong = "truncate",
         score: Score = lexical_score,
         shuffle: bool = False,
+        faults: Iterable[str] = (),
     ) -> None:
         if not _is_loopback(host):
             raise ValueError(f"the emulator listens on loopback only, not on {host!r}")
@@ -75,8 +81,12 @@ class Emulator:
         self._shuffle = shuffle
         self._log = Log()
         self._script = Script()
+        self._faults = Faults()
+        self._refusing = False
         self._running: _Running | None = None
         self._address: str | None = None
+        for fault in faults:
+            self.fault(fault)
 
     def start(self) -> Self:
         """Start to serve; return when a request has been answered.
@@ -90,7 +100,7 @@ class Emulator:
         if self._running is not None:
             raise RuntimeError("the emulator is running already")
         service = Service(qwen_tokenizer(), self._score, self._over_long, self._shuffle)
-        desk = Desk(service, self._script, self._log, self._api_key)
+        desk = Desk(service, self._script, self._faults, self._log, self._api_key)
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         listener = socket.create_server((self._host, self._port), family=family)
         port = listener.getsockname()[1]
@@ -98,6 +108,8 @@ class Emulator:
         self._running = _Running(desk, listener)
         try:
             self._running.wait_until_it_answers(self._host, port)
+            if self._refusing:
+                self._running.refuse()
         except BaseException:
             self.stop()
             raise
@@ -162,10 +174,51 @@ class Emulator:
         """
         self._script.add(*replies)
 
+    def fault(
+        self,
+        name: str,
+        *,
+        first: int | None = None,
+        nth: int | None = None,
+        percent: float | None = None,
+        holding: str | None = None,
+    ) -> None:
+        """Let something go wrong with every request from now on, or with some of them.
+
+        Of several faults that are set, the first that applies to a request wins. A request that
+        the script answers meets no fault and is not counted. "refused" must not be set by a
+        function that the emulator calls, nor cleared: it would wait for itself.
+
+        Args:
+            name: One of `FAULTS`. It may carry one of the following options, after a colon:
+                ``score-nan:percent=5``.
+            first: Only the next so many requests.
+            nth: Only one request; 1 is the next.
+            percent: Only so many of a hundred requests, evenly spread by a counter.
+            holding: Only requests one of whose documents contains this text.
+
+        Raises:
+            ValueError: There is no such fault, more than one option is given, one is out of its
+                range, or "refused" is given any: nobody sees a refused connection.
+            OSError: Somebody else took the port in the instant in which "refused" gave it back.
+        """
+        name, when = parsed(name, When(first, nth, percent, holding))
+        if name != REFUSED:
+            self._faults.add(name, when)
+        elif not self._refusing:
+            if self._running is not None:
+                self._running.refuse()
+            self._refusing = True
+
     def clear(self) -> None:
-        """Forget the log and what is left of the script."""
+        """Forget the log, what is left of the script, and all faults; listen again if refusing."""
         self._log.clear()
         self._script.clear()
+        self._faults.clear()
+        if self._refusing:
+            if self._running is not None:
+                self._running.listen()
+            self._refusing = False
 
     def __repr__(self) -> str:
         state = "running" if self._running else "stopped"
@@ -181,8 +234,8 @@ class _Running:
     """One run of the server: a listening socket, a thread, an event loop."""
 
     def __init__(self, desk: Desk, listener: socket.socket) -> None:
-        self._listener = listener
         self._server = _Server(
+            listener,
             uvicorn.Config(
                 build(desk),
                 http=_Protocol,
@@ -191,7 +244,7 @@ class _Running:
                 log_config=None,
                 server_header=False,
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            )
+            ),
         )
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._loop = self._runner.get_loop()  # known before the thread begins, so `stop` can be
@@ -201,10 +254,12 @@ class _Running:
 
     def _run(self) -> None:
         try:
-            with self._listener, self._runner:
-                self._runner.run(self._server.serve(sockets=[self._listener]))
+            with self._runner:
+                self._runner.run(self._server.serve(sockets=[self._server.listener]))
         except BaseException as error:  # noqa: BLE001 - shown by the thread that started this one
             self._error = error
+        finally:
+            self._server.listener.close()
 
     def wait_until_it_answers(self, host: str, port: int) -> None:
         """Ask for ``/``: the socket listens already, so this waits for the loop to answer."""
@@ -218,6 +273,14 @@ class _Running:
         finally:
             connection.close()
 
+    def refuse(self) -> None:
+        """Return when nobody listens and no connection is open."""
+        asyncio.run_coroutine_threadsafe(self._server.refuse(), self._loop).result()
+
+    def listen(self) -> None:
+        """Return when the port listens again."""
+        asyncio.run_coroutine_threadsafe(self._server.listen(), self._loop).result()
+
     def stop(self) -> None:
         """Return when the thread has ended."""
         with contextlib.suppress(RuntimeError):  # the loop has closed by itself
@@ -228,21 +291,35 @@ class _Running:
 class _Server(uvicorn.Server):
     """Uvicorn's server, which ends at once on an event instead of looking at a flag."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, listener: socket.socket, config: uvicorn.Config) -> None:
         super().__init__(config)
+        self.listener = listener
         self.stopping = asyncio.Event()
 
     async def main_loop(self) -> None:
         await self.on_tick(0)
         await self.stopping.wait()
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+    async def refuse(self) -> None:
+        """Hang up, and keep the port with a socket that does not listen."""
+        address = self.listener.getsockname()
+        await self._hang_up()
+        self.listener = socket.socket(self.listener.family)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past TIME_WAIT
+        self.listener.bind(address)
+
+    async def listen(self) -> None:
+        """Serve again, on the socket of `refuse`."""
+        await self.startup(sockets=[self.listener])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
         # First no new connections, then a few turns of the loop for those just accepted: asyncio
         # would leak a connection whose server closes before its transport is made.
-        loop = asyncio.get_running_loop()
-        for listener in sockets or ():
-            with contextlib.suppress(NotImplementedError):  # Windows, where this cannot happen
-                loop.remove_reader(listener)
+        with contextlib.suppress(NotImplementedError):  # Windows, where this cannot happen
+            asyncio.get_running_loop().remove_reader(self.listener)
         await asyncio.sleep(0.01)
         for server in self.servers:
             server.close()

@@ -1,6 +1,7 @@
 """The two wire formats and their failure envelopes, as pure functions of parsed JSON."""
 
 import json
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 from qwen_rerank.emulator._limits import MODELS, Model
@@ -18,16 +19,24 @@ class Failure(NamedTuple):
     compatible_message: str | None = None
 
 
-# docs.qwencloud.com/api-reference/preparation/error-messages, 2026. A code without a documented
-# lower-case twin is sent as it is by both protocols.
+# docs.qwencloud.com/api-reference/preparation/error-messages, 2026, and
+# www.alibabacloud.com/help/en/model-studio/error-code, 2024-08 to 2026-06. A code without a
+# documented lower-case twin is sent as it is by both protocols.
 CATALOGUE = {
     "AccessDenied": Failure("Access denied."),
     "AccessDenied.Unpurchased": Failure("Access to model denied."),
+    "AllocationQuota.FreeTierOnly": Failure(
+        "The free tier of the model has been exhausted. If you want to continue access the model "
+        'on a paid basis, please disable the "use free tier only" mode in the management console.'
+    ),
     "Arrearage": Failure("Access denied, please make sure your account is in good standing."),
     "BadRequest.EmptyInput": Failure("Required input parameter missing from request."),
+    "BadRequest.InputDownloadFailed": Failure("Failed to download the input file."),
+    "CommodityNotPurchased": Failure("Commodity has not purchased yet."),
     "DataInspectionFailed": Failure(
         "Input data may contain inappropriate content.", "data_inspection_failed"
     ),
+    "GatewayTimeout": Failure("Gateway timeout."),  # the SDK knows the code, no page the text
     "InternalError": Failure("An internal error has occured.", "internal_error"),
     "InternalError.Algo": Failure("inference internal error."),
     "InternalError.Timeout": Failure("Request timed out, try again later."),
@@ -37,12 +46,23 @@ CATALOGUE = {
     "InvalidParameter.DataInspection": Failure(
         "Unable to download the media resource during the data inspection process."
     ),
+    "InvalidURL": Failure("Invalid URL provided in your request."),
+    "InvalidURL.Timeout": Failure(
+        "Download https://example.com/a.png timeout, please check network connection."
+    ),
     "Model.AccessDenied": Failure("Model access denied."),
+    "model_not_supported": Failure("Unsupported model xxx for OpenAI compatibility mode."),
     "ModelNotFound": Failure("Model can not be found.", "model_not_found"),
     "ModelServingError": Failure(
         "Too many requests. Your requests are being throttled due to system capacity limits."
     ),
     "ModelUnavailable": Failure("Model is unavailable, try again later."),
+    "NOT AUTHORIZED": Failure(
+        "Access denied: Either you are not authorized to access this workspace, or the workspace "
+        "does not exist."
+    ),
+    "PostpaidBillOverdue": Failure("The postpaid bill is overdue."),
+    "PrepaidBillOverdue": Failure("The prepaid bill is overdue."),
     "RequestTimeOut": Failure("Response timeout!"),
     "ServiceUnavailable": Failure("Model is unavailable, try again later."),
     "Throttling": Failure("Requests throttling triggered."),
@@ -57,6 +77,7 @@ CATALOGUE = {
         "limit_requests",
         "You exceeded your current requests list.",
     ),
+    "WorkSpaceNotFound": Failure("WorkSpace can not be found."),
     "Workspace.AccessDenied": Failure("Workspace access denied."),
 }
 
@@ -202,10 +223,22 @@ def write_json(body: Any) -> bytes:
 
 def documents_in(body: Any) -> int:
     """Return how many documents *body* carries, in either format."""
+    return len(_documents(body))
+
+
+def texts_in(body: Any) -> Iterator[str]:
+    """Return the texts of the documents that *body* carries, in either format."""
+    for item in _documents(body):
+        text = item.get("text") if isinstance(item, dict) else item
+        if isinstance(text, str):
+            yield text
+
+
+def _documents(body: Any) -> list[Any]:
     for holder in (body, body.get("input") if isinstance(body, dict) else None):
         if isinstance(holder, dict) and isinstance(holder.get("documents"), list):
-            return len(holder["documents"])
-    return 0
+            return list(holder["documents"])
+    return []
 
 
 def _object(body: Any) -> dict[str, Any]:

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import threading
 
+import httpx
 import pytest
 
 from qwen_rerank import Reranker
 from qwen_rerank.cli import main
-from qwen_rerank.emulator import Emulator
+from qwen_rerank.emulator import FAULTS, Emulator
 
 RUN = "import sys; from qwen_rerank.cli import main; sys.exit(main(sys.argv[1:]))"
 
@@ -64,11 +65,48 @@ def test_what_it_prints_can_be_exported(monkeypatch, number):
         assert server.stderr.read() == ""
 
 
+def test_it_serves_faults(capsys):
+    """What --fault names goes wrong, in the order given, and is shown."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    statuses = []
+
+    def ask():
+        client = httpx.Client(trust_env=False, transport=httpx.HTTPTransport(retries=9))
+        with client:
+            client.get(f"http://127.0.0.1:{port}/")
+            statuses.extend(client.post(f"http://127.0.0.1:{port}/").status_code for _ in range(4))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    asking = threading.Timer(0.5, ask)
+    asking.start()
+    faults = ["--fault", "503:first=2", "--fault", "429-rate:percent=50"]
+    code = main(["serve", "--port", str(port), *faults])
+    asking.join()
+
+    assert code == 0
+    assert statuses == [503, 503, 404, 429]
+    assert re.findall(r"^  fault +(\S+)$", capsys.readouterr().out, re.MULTILINE) == [
+        "503:first=2",
+        "429-rate:percent=50",
+    ]
+
+
+def test_it_lists_the_faults(capsys):
+    """--list-faults prints each name with its sentence, and serves nothing."""
+    assert main(["serve", "--list-faults"]) == 0
+    listed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+
+    assert listed == FAULTS
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--host", "0.0.0.0"], "loopback only"),  # noqa: S104  that is what is refused
         (["--api-key", " "], "api_key must not be blank"),
+        (["--fault", "500", "--fault", "score-nam"], "the nearest name is 'score-nan'"),
+        (["--fault", "503:first=x"], ":first=N, :nth=N, :percent=P or :holding=TEXT"),
     ],
 )
 def test_what_the_emulator_refuses(capsys, arguments, said):

@@ -256,7 +256,7 @@ def test_split_drops_blank_windows():
 
 def test_refusing_names_the_positions():
     """With long_documents="error" nothing is sent, and the message says which are too long."""
-    with pytest.raises(RequestError, match="document 1, 2 exceeds the 10 tokens") as caught:
+    with pytest.raises(RequestError, match="documents 1, 2; it may have 10 tokens") as caught:
         _measured("a", "b" * 11, "b" * 11, long_documents="error")
     with pytest.raises(RequestError, match="the query exceeds"):
         _measured("a", query="q" * 11, long_documents="error")

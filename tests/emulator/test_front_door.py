@@ -7,10 +7,10 @@ import qwen_rerank.emulator
 
 
 def test_exports_are_sorted_and_there():
-    """The package exports exactly Emulator, LoggedRequest and Reply."""
+    """The package exports exactly Emulator, FAULTS, LoggedRequest and Reply."""
     exported = qwen_rerank.emulator.__all__
 
-    assert exported == sorted(exported) == ["Emulator", "LoggedRequest", "Reply"]
+    assert exported == sorted(exported) == ["Emulator", "FAULTS", "LoggedRequest", "Reply"]
     assert all(hasattr(qwen_rerank.emulator, name) for name in exported)
 
 

@@ -1,0 +1,1042 @@
+import contextlib
+import copy
+import gc
+import gzip
+import http.client
+import itertools
+import json
+import logging
+import math
+import re
+import socket
+import threading
+import time
+import warnings
+import zlib
+from email.utils import parsedate_to_datetime
+from typing import NamedTuple
+
+import httpx
+import pytest
+
+from qwen_rerank.emulator import FAULTS, Emulator, LoggedRequest, Reply
+from qwen_rerank.emulator._onwire import GIGABYTE_SENT, Whole
+from qwen_rerank.emulator._when import Faults, When
+
+KEY = b"Bearer sk-emulator"
+QUERY, DOCUMENTS = "blue cat", ["a dog", "the blue cat", "a blue sky"]
+BODIES = {
+    "native": (
+        "/api/v1/services/rerank/text-rerank/text-rerank",
+        {"model": "qwen3-rerank", "input": {"query": QUERY, "documents": DOCUMENTS}},
+    ),
+    "compatible": (
+        "/compatible-api/v1/reranks",
+        {"model": "qwen3-rerank", "query": QUERY, "documents": DOCUMENTS},
+    ),
+}
+PROTOCOLS = sorted(BODIES)
+ENDLESS = ["no-answer", "slow-headers", "trickle", "body-1gb-announced", "body-1gb-sent"]
+REQUEST = LoggedRequest("POST", "/", {}, None, 0, "id")
+
+both = pytest.mark.parametrize("protocol", PROTOCOLS)
+
+
+def address(emulator):
+    """Return host and port."""
+    url = httpx.URL(emulator.base_url)
+    return url.host, url.port
+
+
+def written(protocol="native", *headers, key=KEY):
+    """Return a request as bytes."""
+    path, body = BODIES[protocol]
+    raw = json.dumps(body).encode()
+    lines = [
+        f"POST {path} HTTP/1.1".encode(),
+        b"Host: here",
+        b"Authorization: " + key,
+        b"Content-Length: %d" % len(raw),
+        *headers,
+    ]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + raw
+
+
+class Seen(NamedTuple):
+    """What a socket saw: all the bytes, and how they ended."""
+
+    raw: bytes
+    end: str
+
+    @property
+    def head(self):
+        return self.raw.partition(b"\r\n\r\n")[0].decode("latin-1").lower()
+
+    @property
+    def body(self):
+        return self.raw.partition(b"\r\n\r\n")[2]
+
+    @property
+    def comparable(self):
+        """The bytes without what differs every time."""
+        return re.sub(rb"[0-9a-f]{8}-[0-9a-f-]{27}|date: .*?\r\n", b"", self.raw)
+
+    @property
+    def status(self):
+        line = re.match(rb"HTTP/1\.1 (\d{3}) ", self.raw)
+        return int(line[1]) if line else None
+
+    @property
+    def length(self):
+        return re.search(r"^content-length: (.*?)\r?$", self.head, re.MULTILINE)[1]
+
+
+def reading(connection, *, seconds=2.0, most=math.inf):
+    """Read until the end, for *seconds*, or *most* bytes."""
+    raw, until = bytearray(), time.monotonic() + seconds
+    try:
+        while len(raw) < most:
+            connection.settimeout(max(0.001, until - time.monotonic()))
+            if not (part := connection.recv(65_536)):
+                return Seen(bytes(raw), "closed")
+            raw += part
+    except TimeoutError:
+        return Seen(bytes(raw), "silence")
+    except ConnectionResetError:
+        return Seen(bytes(raw), "reset")
+    return Seen(bytes(raw), "enough")
+
+
+def seen(emulator, protocol="native", **limits):
+    """Ask on a connection of its own, which is not to be kept."""
+    with socket.create_connection(address(emulator)) as connection:
+        connection.sendall(written(protocol, b"Connection: close"))
+        return reading(connection, **limits)
+
+
+def posted(emulator, protocol="native", key=KEY):
+    """Ask with the standard library's client; return its answer and the body."""
+    connection = http.client.HTTPConnection(*address(emulator), timeout=5)
+    path, body = BODIES[protocol]
+    try:
+        connection.request("POST", path, json.dumps(body), {"Authorization": key.decode()})
+        answer = connection.getresponse()
+        return answer, answer.read()
+    finally:
+        connection.close()
+
+
+def honest(emulator, protocol="native"):
+    """Return the honest body, without the request's id."""
+    emulator.clear()
+    return nameless(json.loads(posted(emulator, protocol)[1]))
+
+
+def nameless(body):
+    """Return *body* without the request's id."""
+    return {name: value for name, value in body.items() if name not in ("request_id", "id")}
+
+
+def results_in(body):
+    """Return the results of either protocol."""
+    return body.get("output", body)["results"]
+
+
+# The whole list
+
+
+def test_every_fault_is_described():
+    """Each name has one sentence, and no two faults have the same."""
+    assert len(set(FAULTS.values())) == len(FAULTS) > 100
+    assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in FAULTS)
+    assert all(re.fullmatch(r"[^\n]+[.\"]", sentence) for sentence in FAULTS.values())
+    with pytest.raises(TypeError):
+        FAULTS["mine"] = "No."
+
+
+@pytest.mark.parametrize("name", [name for name in FAULTS if name != "refused"])
+def test_every_fault_is_seen_and_logged(emulator, caplog, name):
+    """Each fault changes what both protocols answer; the log has the status that was sent."""
+    for protocol in PROTOCOLS:
+        emulator.clear()
+        usual = seen(emulator, protocol)
+        emulator.clear()
+        emulator.fault(name)
+        got = seen(emulator, protocol, seconds=0.1 if name in ENDLESS else 5.0, most=2 * 10**6)
+        (logged,) = emulator.log
+
+        assert (got.comparable, got.end) != (usual.comparable, usual.end)
+        if name != "slow-headers":
+            assert logged.status == got.status
+        assert "sk-" not in repr(vars(logged))
+    emulator.clear()
+
+    assert posted(emulator)[0].status == 200
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == []
+
+
+# Connection and framing
+
+
+@both
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("reset-before", "reset"),
+        ("reset-mid", "reset"),
+        ("close-before", "closed"),
+        ("close-mid", "closed"),
+    ],
+)
+def test_connections_end_early(emulator, protocol, name, end):
+    """Reset or closed, before any byte or in the middle of a body announced in full."""
+    emulator.fault(name)
+    got = seen(emulator, protocol)
+
+    assert got.end == end
+    if name.endswith("before"):
+        assert got.raw == b""
+    else:
+        assert len(got.body) == int(got.length) // 2 > 0
+    assert emulator.log[0].status == (None if name.endswith("before") else 200)
+
+
+@both
+def test_refused(emulator, protocol):
+    """Nobody listens, open connections are dropped, and nobody else is given the port."""
+    with contextlib.ExitStack() as stack:
+        idle, half = [
+            stack.enter_context(socket.create_connection(address(emulator))) for _ in range(2)
+        ]
+        idle.sendall(written(protocol))
+        assert reading(idle, seconds=0.2).status == 200
+        half.sendall(written(protocol)[:-5])
+        emulator.fault("refused")
+
+        assert reading(idle).end in ("closed", "reset")
+        assert reading(half).end in ("closed", "reset")
+        for _ in range(2):
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address(emulator))
+            emulator.fault("refused")
+        with socket.socket() as other, pytest.raises(OSError, match=r"[Aa]ddress"):
+            other.bind(address(emulator))
+    emulator.clear()
+
+    assert posted(emulator, protocol)[0].status == 200
+
+
+def test_refused_from_the_start_and_to_the_end():
+    """It can be refused before the start and through a restart, and be stopped meanwhile."""
+    emulator = Emulator(faults=["refused"])
+    for _ in range(2):
+        with emulator, pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address(emulator))
+    emulator.clear()
+    with emulator:
+        assert posted(emulator)[0].status == 200
+        emulator.fault("refused")
+        emulator.clear()
+        assert posted(emulator)[0].status == 200
+
+
+def test_a_refused_port_that_is_taken(monkeypatch, emulator, calling):
+    """If somebody takes the port in the instant between, that is an error, and stop works."""
+    caller = calling()
+
+    def bind(*_):
+        raise OSError("Address already in use")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket.socket, "bind", bind)
+        with pytest.raises(OSError, match="in use"):
+            caller.emulator.fault("refused")
+    caller.emulator.clear()
+    caller.emulator.stop()
+    assert posted(emulator)[0].status == 200
+
+
+@both
+def test_no_answer(emulator, protocol):
+    """The request is read and logged; others are answered meanwhile."""
+    emulator.fault("no-answer", first=1)
+    with socket.create_connection(address(emulator)) as connection:
+        connection.sendall(written(protocol))
+        assert reading(connection, seconds=0.1) == (b"", "silence")
+        assert posted(emulator, protocol)[0].status == 200
+    assert [entry.status for entry in emulator.log] == [None, 200]
+
+
+@pytest.mark.parametrize(("name", "at_once"), [("slow-headers", False), ("trickle", True)])
+def test_slow_bytes(emulator, name, at_once):
+    """Head or body come one byte each 50 ms, and would for minutes."""
+    emulator.fault(name)
+    begun = time.monotonic()
+    with socket.create_connection(address(emulator)) as connection:
+        connection.sendall(written())
+        got = reading(connection, seconds=0.5)
+    slow = got.body if at_once else got.raw
+
+    assert got.end == "silence"
+    assert (b"\r\n\r\n" in got.raw) is at_once
+    assert 3 <= len(slow) <= (time.monotonic() - begun) / 0.05 + 1
+    if at_once:
+        assert int(got.length) > 6_000
+
+
+@both
+@pytest.mark.parametrize("name", ["length-short", "length-long", "length-garbage"])
+def test_lengths_that_lie(emulator, protocol, name):
+    """The body is whole and honest; the length is not its own."""
+    expected = honest(emulator, protocol)
+    emulator.fault(name)
+    got = seen(emulator, protocol)
+
+    assert nameless(json.loads(got.body)) == expected
+    assert got.end == "closed"
+    if name == "length-garbage":
+        assert got.length == "abc"
+    else:
+        said = {"length-short": len(got.body) // 2, "length-long": len(got.body) + 100}
+        assert int(got.length) == said[name]
+
+
+@both
+def test_no_http(emulator, protocol):
+    """What comes back is not HTTP."""
+    emulator.fault("garbage")
+
+    with pytest.raises(http.client.BadStatusLine):
+        posted(emulator, protocol)
+
+
+@both
+def test_a_huge_header(emulator, protocol):
+    """One header has a mebibyte, and the rest is honest."""
+    expected = honest(emulator, protocol)
+    emulator.fault("header-huge")
+    got = seen(emulator, protocol)
+
+    assert f"x-padding: {'x' * 2**20}\r\n" in got.head + "\r\n"
+    assert nameless(json.loads(got.body)) == expected
+
+
+@both
+def test_broken_chunks(emulator, protocol):
+    """The first chunk is right, the size of the second is no number."""
+    emulator.fault("chunk-broken")
+    with pytest.raises(http.client.IncompleteRead) as caught:
+        posted(emulator, protocol)
+    got = seen(emulator, protocol)
+    size, _, rest = got.body.partition(b"\r\n")
+
+    assert "content-length" not in got.head
+    assert rest[int(size, 16) :].startswith(b"\r\nnone\r\n")
+    assert caught.value.partial == rest[: len(caught.value.partial)]
+
+
+@both
+def test_two_answers(emulator, protocol):
+    """The first answer is honest; right behind it is a second, of another request."""
+    expected = honest(emulator, protocol)
+    emulator.fault("two-answers")
+    got = seen(emulator, protocol)
+    first, second = got.body[: int(got.length)], got.body[int(got.length) :]
+    other = Seen(second, got.end)
+    ours, theirs = json.loads(first), json.loads(other.body)
+
+    assert nameless(ours) == expected
+    assert (other.status, int(other.length)) == (200, len(other.body))
+    assert [r["index"] for r in results_in(theirs)] == [
+        r["index"] for r in reversed(results_in(ours))
+    ]
+    assert "x-request-id: of-another-request" in other.head
+    assert ours.get("request_id", ours.get("id")) != theirs.get("request_id", theirs.get("id"))
+
+
+@pytest.mark.parametrize("name", ["two-answers", "length-short", "header-huge"])
+def test_the_connection_goes_on(emulator, name):
+    """After what is too much on a connection, its next request is answered all the same."""
+    emulator.fault(name, first=1)
+    with socket.create_connection(address(emulator)) as connection:
+        connection.sendall(written() + written("compatible"))
+        got = reading(connection, seconds=0.3, most=2**20 + 2**12)
+
+    assert got.raw.count(b"HTTP/1.1 200 OK") == (3 if name == "two-answers" else 2)
+    assert [(entry.path, entry.status) for entry in emulator.log] == [
+        (BODIES[protocol][0], 200) for protocol in ("native", "compatible")
+    ]
+
+
+@both
+def test_a_gigabyte_is_announced(emulator, protocol):
+    """The length is 1 GB, the beginning is honest, and then nothing comes."""
+    emulator.fault("body-1gb-announced")
+    got = seen(emulator, protocol, seconds=0.1)
+
+    assert (got.length, got.end) == ("1000000000", "silence")
+    assert got.body.startswith(b'{"')
+    assert len(got.body) < 1_000
+
+
+@both
+def test_a_gigabyte_is_sent(emulator, protocol):
+    """It really comes, as JSON that could be whole, and waits for whoever reads slowly."""
+    expected = honest(emulator, protocol)
+    emulator.fault("body-1gb-sent")
+    with socket.create_connection(address(emulator)) as connection:
+        connection.sendall(written(protocol))
+        time.sleep(0.1)
+        (sending,) = [
+            one
+            for one in tuple(emulator._running._server.server_state.connections)
+            if one.transport.get_extra_info("peername") == connection.getsockname()
+        ]
+        waiting = sending.transport.get_write_buffer_size()
+        got = reading(connection, most=10**7)
+
+    assert 0 < waiting < 10**6
+    assert (got.length, got.end) == ("1000000000", "enough")
+    assert nameless(json.loads(got.body + b"}")) == expected
+
+
+def test_the_gigabyte_ends():
+    """Whoever reads all of it has the honest answer, and exactly the announced length."""
+    whole = Whole(200, ((b"content-length", b"13"),), b'{"results": 1}')
+    head, *pieces = GIGABYTE_SENT.pieces(whole)
+    start = head.partition(b"\r\n\r\n")[2]
+
+    assert len(start) + sum(map(len, pieces)) == 10**9
+    assert {piece.strip() for piece in set(pieces[:-1])} == {b""}
+    assert start + pieces[-1].strip() == whole.body
+
+
+# Bodies with HTTP 200
+
+
+@both
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("empty-body", b""),
+        ("deep-json", b"[" * 100_000 + b"]" * 100_000),
+        ("json-null", b"null"),
+        ("json-list", b"[]"),
+        ("json-string", b'"ok"'),
+    ],
+)
+def test_fixed_bodies(emulator, protocol, name, body):
+    """The body has nothing to do with what was asked; its length is right."""
+    emulator.fault(name)
+    answer, got = posted(emulator, protocol)
+
+    assert (answer.status, got) == (200, body)
+    assert answer.getheader("content-type") == "application/json"
+    assert answer.getheader("content-length") == str(len(body))
+
+
+@both
+@pytest.mark.parametrize(
+    ("name", "status", "kind", "word"),
+    [
+        ("not-json", 200, "text/plain", b"busy"),
+        ("html-200", 200, "text/html", b"Sign in"),
+        ("html-403", 403, "text/html", b"Forbidden"),
+        ("html-502", 502, "text/html", b"Bad Gateway"),
+        ("proxy-407", 407, "text/html", b"Proxy"),
+    ],
+)
+def test_pages(emulator, protocol, name, status, kind, word):
+    """Proxies answer with pages of their own."""
+    emulator.fault(name)
+    answer, got = posted(emulator, protocol)
+
+    assert (answer.status, answer.getheader("content-type").partition(";")[0]) == (status, kind)
+    assert word in got
+
+
+@both
+@pytest.mark.parametrize(
+    ("name", "unspoilt"),
+    [
+        ("content-type-wrong", bytes),
+        ("bom", lambda raw: raw.removeprefix(b"\xef\xbb\xbf")),
+        ("gzip", gzip.decompress),
+        ("invalid-utf8", lambda raw: raw.replace(b', "note": "caf\xe9"', b"")),
+    ],
+)
+def test_spoilt_bodies(emulator, protocol, name, unspoilt):
+    """An honest body is spoilt in one way that can be undone."""
+    expected = honest(emulator, protocol)
+    emulator.fault(name)
+    answer, got = posted(emulator, protocol)
+
+    assert nameless(json.loads(unspoilt(got))) == expected
+    assert (unspoilt(got) == got) is (name == "content-type-wrong")
+    assert answer.getheader("content-encoding") == ("gzip" if name == "gzip" else None)
+    assert answer.getheader("content-type") == (
+        "text/plain" if name == "content-type-wrong" else "application/json"
+    )
+    assert answer.getheader("x-request-id") == emulator.log[-1].request_id
+
+
+@both
+def test_half_a_body(emulator, protocol):
+    """The JSON is cut, and nothing but the JSON tells."""
+    usual = posted(emulator, protocol)[1]
+    emulator.fault("truncated-json")
+    answer, got = posted(emulator, protocol)
+
+    assert len(got) == len(usual) // 2 == int(answer.getheader("content-length"))
+    assert got[:20] == usual[:20]
+
+
+def test_the_bomb(emulator):
+    """A megabyte unpacks to a gigabyte, and its checksum is right."""
+    emulator.fault("gzip-bomb")
+    answer, got = posted(emulator)
+    unpacker, size, rest = zlib.decompressobj(wbits=31), 0, got
+    while rest:
+        size += len(unpacker.decompress(rest, 2**20))
+        rest = unpacker.unconsumed_tail
+
+    assert answer.getheader("content-encoding") == "gzip"
+    assert len(got) < 1_100_000
+    assert (size, unpacker.eof) == (10**9, True)
+
+
+@both
+def test_no_content(emulator, protocol):
+    """204 has no body, and the connection goes on."""
+    emulator.fault("no-content")
+    got = seen(emulator, protocol)
+
+    assert (got.status, got.body) == (204, b"")
+
+
+# Other statuses
+
+INNER = "<400> InternalError.Algo.InvalidParameter: "
+CODES = {
+    "401-workspace": (401, "NOT AUTHORIZED"),
+    "403-denied": (403, "AccessDenied"),
+    "403-unpurchased": (403, "AccessDenied.Unpurchased"),
+    "403-model": (403, "Model.AccessDenied"),
+    "403-workspace": (403, "Workspace.AccessDenied"),
+    "403-free-tier": (403, "AllocationQuota.FreeTierOnly"),
+    "404-model": (404, "ModelNotFound", "model_not_found"),
+    "404-unsupported": (404, "model_not_supported"),
+    "404-workspace": (404, "WorkSpaceNotFound"),
+    "404-path": (404, "NotFound"),
+    "400-model": (400, "InvalidParameter"),
+    "400-batch-size": (400, "InvalidParameter"),
+    "400-document-long": (400, "InvalidParameter"),
+    "400-blank": (400, "InvalidParameter"),
+    "400-length": (400, "InvalidParameter"),
+    "400-empty-input": (400, "BadRequest.EmptyInput"),
+    "400-content": (400, "DataInspectionFailed", "data_inspection_failed"),
+    "400-media-inspection": (400, "InvalidParameter.DataInspection"),
+    "400-media-url": (400, "InvalidURL"),
+    "400-media-timeout": (400, "InvalidURL.Timeout"),
+    "400-media-download": (400, "BadRequest.InputDownloadFailed"),
+    "400-arrearage": (400, "Arrearage"),
+    "408": (408, ""),
+    "413": (413, ""),
+    "429-throttling": (429, "Throttling"),
+    "429-rate": (429, "Throttling.RateQuota", "limit_requests"),
+    "429-burst": (429, "Throttling.BurstRate", "limit_burst_rate"),
+    "429-tokens": (429, "Throttling.AllocationQuota", "insufficient_quota"),
+    "429-free-quota": (429, "Throttling.AllocationQuota", "insufficient_quota"),
+    "429-not-purchased": (429, "CommodityNotPurchased"),
+    "429-prepaid": (429, "PrepaidBillOverdue"),
+    "429-postpaid": (429, "PostpaidBillOverdue"),
+    "500": (500, "InternalError", "internal_error"),
+    "500-algo": (500, "InternalError.Algo"),
+    "500-media-length": (500, "InternalError.Algo"),
+    "500-timeout": (500, "InternalError.Timeout"),
+    "500-capacity": (500, "ModelServingError"),
+    "503": (503, "ModelUnavailable"),
+    "504": (504, "GatewayTimeout"),
+    "200-error": (200, "InvalidParameter"),
+    "200-throttling": (200, "Throttling.RateQuota", "limit_requests"),
+    "200-unknown-code": (200, "TeapotShortAndStout"),
+}
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_refusals(emulator, name):
+    """A refusal comes in the envelope of the protocol that was called, with a text."""
+    status, code, *twin = CODES[name]
+    emulator.fault(name)
+    native, compatible = [posted(emulator, protocol) for protocol in ("native", "compatible")]
+    plain, wrapped = json.loads(native[1]), json.loads(compatible[1])["error"]
+
+    assert (native[0].status, compatible[0].status) == (status, status)
+    assert (plain["code"], wrapped["code"]) == (code, (twin or [code])[0])
+    assert plain["message"]
+    assert wrapped["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "native", "compatible"),
+    [
+        ("400-model", "Model not exist.", "Model not exist."),
+        (
+            "400-batch-size",
+            INNER + "Value error, batch size of documents is invalid, it should not be empty or "
+            "larger than 500.: input.documents",
+            (
+                "Value error, batch size of documents is invalid, "
+                "it should not be empty or larger than 500.: input.documents"
+            ),
+        ),
+        (
+            "400-document-long",
+            INNER + "Value error, document index:0 is invalid, it should not be larger than "
+            "300000: input.documents",
+            (
+                "Value error, document index:0 is invalid, "
+                "it should not be larger than 300000: input.documents"
+            ),
+        ),
+        ("429-tokens", "Allocated quota exceeded, please increase your quota limit.", None),
+        ("429-free-quota", "Free allocated quota exceeded.", "Free allocated quota exceeded."),
+        ("500-media-length", "Missing Content-Length of multimodal url.", None),
+    ],
+)
+def test_texts_that_decide(emulator, name, native, compatible):
+    """Where the code says too little, the text is the one that was seen or documented."""
+    emulator.fault(name)
+    plain, wrapped = (json.loads(posted(emulator, p)[1]) for p in ("native", "compatible"))
+
+    assert plain["message"] == native
+    assert compatible in (None, wrapped["error"]["message"])
+
+
+@both
+@pytest.mark.parametrize(
+    ("name", "status", "code"),
+    [
+        ("401-native", 401, "InvalidApiKey"),
+        ("401-compatible", 401, "invalid_api_key"),
+        ("200-error-compatible", 200, "InvalidParameter"),
+    ],
+)
+def test_the_other_envelope(emulator, protocol, name, status, code):
+    """Some refusals come in one envelope, whichever protocol was called."""
+    emulator.fault(name)
+    answer, got = posted(emulator, protocol)
+    body = json.loads(got)
+
+    assert answer.status == status
+    assert ("error" in body) is name.endswith("compatible")
+    assert body.get("error", body)["code"] == code
+
+
+@both
+@pytest.mark.parametrize(
+    ("name", "wait"),
+    [("429-after-seconds", "1"), ("429-after-10000", "10000"), ("429-after-garbage", "soon")],
+)
+def test_retry_after(emulator, protocol, name, wait):
+    """A 429 says when to come back."""
+    emulator.fault(name)
+    answer, _ = posted(emulator, protocol)
+
+    assert (answer.status, answer.getheader("retry-after")) == (429, wait)
+
+
+def test_retry_after_a_date(emulator):
+    """The date is one to two seconds ahead."""
+    emulator.fault("429-after-date")
+    before = time.time()
+    answer, _ = posted(emulator)
+    ahead = parsedate_to_datetime(answer.getheader("retry-after")).timestamp() - time.time()
+
+    assert answer.getheader("retry-after").endswith(" GMT")
+    assert 1 - (time.time() - before) <= ahead <= 2
+
+
+def test_a_redirect(emulator):
+    """Whoever follows it asks the same of another host."""
+    emulator.fault("redirect")
+    (host, port), path = address(emulator), BODIES["native"][0]
+    answer, _ = posted(emulator)
+
+    assert host != "127.0.0.2"
+    assert (answer.status, answer.getheader("location")) == (
+        307,
+        f"http://127.0.0.2:{port}{path}",
+    )
+
+
+@both
+def test_the_key_is_echoed_and_not_logged(emulator, protocol):
+    """Whatever key was presented comes back twice, and is not in the log."""
+    emulator.fault("key-echoed")
+    for key in (KEY, b"Bearer sk-somebody-elses"):
+        answer, got = posted(emulator, protocol, key=key)
+
+        assert answer.status == 401
+        assert key in got
+        assert answer.getheader("x-authorization") == key.decode()
+    assert "sk-" not in repr([vars(entry) for entry in emulator.log])
+
+
+# Results that are no ranking
+
+
+def replaced(**fields):
+    """Replace fields of the first result."""
+    return lambda results: [results[0] | fields, *results[1:]]
+
+
+def left_out(name):
+    """Leave a field of the first result out."""
+    return lambda results: [
+        {key: value for key, value in results[0].items() if key != name},
+        *results[1:],
+    ]
+
+
+CHANGES = {
+    "results-null": lambda _: None,
+    "results-empty": lambda _: [],
+    "results-object": lambda results: {"0": results[0], "1": results[1], "2": results[2]},
+    "result-missing": lambda results: results[1:],
+    "result-extra": lambda results: [*results, results[-1] | {"index": 3}],
+    "result-null": lambda results: [None, *results[1:]],
+    "index-duplicate": lambda results: [
+        results[0],
+        results[1] | {"index": results[0]["index"]},
+        results[2],
+    ],
+    "index-negative": replaced(index=-1),
+    "index-n": replaced(index=3),
+    "index-string": replaced(index="0"),
+    "index-float": replaced(index=1.0),
+    "index-true": replaced(index=True),
+    "index-null": replaced(index=None),
+    "index-missing": left_out("index"),
+    "score-infinity": replaced(relevance_score=math.inf),
+    "score-minus-infinity": replaced(relevance_score=-math.inf),
+    "score-huge-integer": replaced(relevance_score=10**400),
+    "score-string": replaced(relevance_score="0.9"),
+    "score-true": replaced(relevance_score=True),
+    "score-null": replaced(relevance_score=None),
+    "score-missing": left_out("relevance_score"),
+    "unsorted": lambda results: [*results[1:], results[0]],
+}
+
+
+@both
+@pytest.mark.parametrize("name", CHANGES)
+def test_one_thing_is_changed(emulator, protocol, name):
+    """The answer is honest but for one thing."""
+    expected = honest(emulator, protocol)
+    holder = expected.get("output", expected)
+    holder["results"] = CHANGES[name](holder["results"])
+    emulator.fault(name)
+    answer, got = posted(emulator, protocol)
+
+    assert answer.status == 200
+    # The text tells true from 1 and 1.0 from 1.
+    assert json.dumps(nameless(json.loads(got))) == json.dumps(expected)
+    assert emulator.log[0].tokens > 0
+
+
+@both
+def test_numbers_that_json_has_no_words_for(emulator, protocol):
+    """NaN is what Python writes; the infinities are numbers that no float can hold."""
+    for name, literal in {
+        "score-nan": b": NaN}",
+        "score-infinity": b": 1e400}",
+        "score-minus-infinity": b": -1e400}",
+        "score-huge-integer": b": 1" + b"0" * 400 + b"}",
+    }.items():
+        emulator.clear()
+        emulator.fault(name)
+        assert literal in posted(emulator, protocol)[1]
+
+
+@both
+def test_a_missing_output(emulator, protocol):
+    """What holds the results is missing."""
+    emulator.fault("no-output")
+    body = json.loads(posted(emulator, protocol)[1])
+
+    assert "output" not in body
+    assert "results" not in body
+    assert "usage" in body
+
+
+@both
+def test_results_of_another_request(emulator, protocol):
+    """They are a whole ranking, of more documents."""
+    emulator.fault("others-results")
+    results = results_in(json.loads(posted(emulator, protocol)[1]))
+    scores = [result["relevance_score"] for result in results]
+
+    assert sorted(result["index"] for result in results) == list(range(7))
+    assert scores == sorted(scores, reverse=True)
+
+
+@both
+def test_a_lone_result_can_be_a_duplicate(emulator, protocol):
+    """With one document the one result comes twice."""
+    path, body = copy.deepcopy(BODIES[protocol])
+    body.get("input", body)["documents"] = ["a"]
+    emulator.fault("index-duplicate")
+    answer = httpx.post(
+        emulator.base_url.removesuffix("/api/v1") + path,
+        json=body,
+        headers={"authorization": KEY.decode()},
+        trust_env=False,
+    )
+
+    assert [result["index"] for result in results_in(answer.json())] == [0, 0]
+
+
+@both
+def test_what_is_beside_the_results(emulator, protocol):
+    """Usage and request id can be missing or no number, and the ranking is right."""
+    expected = honest(emulator, protocol)
+    got = {}
+    for name in ("usage-missing", "usage-garbage", "request-id-missing"):
+        emulator.clear()
+        emulator.fault(name)
+        answer, raw = posted(emulator, protocol)
+        got[name] = json.loads(raw)
+        assert (answer.getheader("x-request-id") is None) is (name == "request-id-missing")
+
+    assert nameless(got["usage-missing"]) == {k: v for k, v in expected.items() if k != "usage"}
+    assert nameless(got["usage-garbage"]) == expected | {"usage": {"total_tokens": "many"}}
+    assert got["request-id-missing"] == expected
+
+
+@both
+@pytest.mark.parametrize("name", ["score-nan", "gzip", "content-type-wrong", "request-id-missing"])
+def test_what_the_service_refuses_stays_refused(emulator, protocol, name):
+    """A refusal is honest: there is no result in it to change."""
+    emulator.fault(name)
+    answer, got = posted(emulator, protocol, key=b"Bearer sk-wrong")
+    body = json.loads(got)
+
+    assert (answer.status, answer.getheader("content-type")) == (401, "application/json")
+    assert body.get("error", body)["code"] in ("InvalidApiKey", "invalid_api_key")
+    assert answer.getheader("x-request-id")
+
+
+def test_a_refusal_can_be_written_badly(emulator):
+    """How an answer is written has nothing to do with what it says."""
+    emulator.fault("two-answers")
+    with socket.create_connection(address(emulator)) as connection:
+        connection.sendall(written("native", b"Connection: close", key=b"Bearer sk-wrong"))
+        got = reading(connection)
+
+    assert got.raw.count(b"HTTP/1.1 401 Unauthorized") == 2
+    assert emulator.log[0].status == 401
+
+
+# Which requests
+
+
+def due(when, count, request=REQUEST):
+    """Return the numbers of the requests that meet the fault."""
+    faults = Faults()
+    faults.add("503", when)
+    return [number for number in range(1, count + 1) if faults.take(request) is not None]
+
+
+@pytest.mark.parametrize(
+    ("when", "numbers"),
+    [
+        (When(), [1, 2, 3, 4, 5, 6, 7, 8]),
+        (When(first=2), [1, 2]),
+        (When(nth=3), [3]),
+        (When(percent=25), [4, 8]),
+        (When(percent=50), [2, 4, 6, 8]),
+        (When(percent=100), [1, 2, 3, 4, 5, 6, 7, 8]),
+    ],
+)
+def test_which_requests(when, numbers):
+    """All, the first so many, one of them, or so many of a hundred."""
+    assert due(when, 8) == numbers
+
+
+@pytest.mark.parametrize(("percent", "count"), [(1, 100), (5, 500), (0.5, 50), (33, 3_300)])
+def test_percents_are_exact(percent, count):
+    """Of ten thousand requests exactly so many meet the fault, evenly spread."""
+    numbers = due(When(percent=percent), 10_000)
+    gaps = {after - before for before, after in itertools.pairwise(numbers)}
+
+    assert len(numbers) == count
+    assert max(gaps) - min(gaps) <= 1
+
+
+def test_percents_over_http(emulator):
+    """The count is exact over connections and threads."""
+    emulator.fault("500", percent=20)
+
+    def ask():
+        with httpx.Client(trust_env=False) as client:
+            for _ in range(10):
+                client.post(emulator.base_url)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(entry.status for entry in emulator.log) == [404] * 32 + [500] * 8
+
+
+@both
+@pytest.mark.parametrize("item", [str, lambda text: {"text": text}])
+def test_requests_that_hold_a_text(emulator, protocol, item):
+    """Only the requests one of whose documents has the text; never those without documents."""
+    path, body = copy.deepcopy(BODIES[protocol])
+    url = emulator.base_url.removesuffix("/api/v1") + path
+    body["model"] = "qwen3-vl-rerank"
+    emulator.fault("500", holding="blue: sk")
+    statuses = []
+    for documents in (["a", "x blue: sky"], ["blue", ": sky"], [{"image": "blue: sk"}], None):
+        given = [item(d) if isinstance(d, str) else d for d in documents or []]
+        body.get("input", body)["documents"] = given if documents else documents
+        statuses.append(httpx.post(url, json=body, trust_env=False).status_code)
+
+    assert statuses == [500, 401, 401, 401]
+
+
+@pytest.mark.parametrize(
+    ("said", "statuses"),
+    [
+        ("503", [503, 503, 503, 503]),
+        ("503:first=2", [503, 503, 404, 404]),
+        ("503:nth=3", [404, 404, 503, 404]),
+        ("503:percent=50", [404, 503, 404, 503]),
+        ("503:percent=12.5", [404, 404, 404, 404]),
+        ("503:holding=a:b=c", [404, 404, 404, 404]),
+    ],
+)
+def test_faults_in_one_string(calling, said, statuses):
+    """A fault and its requests fit one string, for the command line and the constructor."""
+    emulator = calling(faults=[said]).emulator
+
+    assert [
+        httpx.post(emulator.base_url, trust_env=False).status_code for _ in statuses
+    ] == statuses
+
+
+def test_the_first_that_applies_wins(emulator):
+    """The one that was set first goes first, and a fault counts what none before it took."""
+    emulator.fault("503", nth=2)
+    emulator.fault("429-rate", first=2)
+    emulator.fault("500:nth=1")
+    emulator.fault("504", nth=2)
+    statuses = [httpx.post(emulator.base_url, trust_env=False).status_code for _ in range(6)]
+
+    assert statuses == [429, 503, 429, 500, 404, 504]
+
+
+def test_several_percentages_take_turns(emulator):
+    """Faults of the same percentage do not all mean the same request."""
+    emulator.fault("503:percent=25")
+    emulator.fault("500:percent=25")
+    statuses = [httpx.post(emulator.base_url, trust_env=False).status_code for _ in range(40)]
+
+    assert (statuses.count(503), statuses.count(500)) == (10, 7)
+
+
+def test_the_script_goes_first(emulator):
+    """What the script answers meets no fault, and is not counted."""
+    emulator.script(Reply(418, "{}"))
+    emulator.fault("503", first=1)
+    statuses = [httpx.post(emulator.base_url, trust_env=False).status_code for _ in range(3)]
+
+    assert statuses == [418, 503, 404]
+
+
+def test_clear_forgets_faults(emulator):
+    """After clear service is normal."""
+    emulator.fault("503")
+    emulator.clear()
+
+    assert posted(emulator)[0].status == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "when", "said"),
+    [
+        ("score-nam", {}, "no fault 'score-nam'; the nearest name is 'score-nan'"),
+        ("", {}, "no fault ''"),
+        ("Score-NaN:first=1", {}, "nearest name is 'score-nan'"),
+        ("503:", {}, "does not end in :first=N, :nth=N, :percent=P or :holding=TEXT"),
+        ("503:first=x", {}, "does not end in"),
+        ("503:last=1", {}, "does not end in"),
+        ("503:first=0", {}, "first must be a whole number of at least 1, not 0"),
+        ("503:first=1", {"nth": 2}, "'503:first=1' says already"),
+        ("503", {"first": 1, "nth": 2}, "one of first, nth, percent and holding"),
+        ("503", {"nth": 0}, "nth must be a whole number of at least 1, not 0"),
+        ("503", {"first": 1.5}, "first must be a whole number"),
+        ("503", {"percent": 0}, "percent must be over 0 and at most 100, not 0"),
+        ("503", {"percent": 101}, "at most 100"),
+        ("503", {"percent": math.nan}, "at most 100"),
+        ("503", {"holding": ""}, "holding must not be empty"),
+        ("refused", {"first": 1}, "a refused connection is never seen"),
+        ("refused:percent=5", {}, "a refused connection is never seen"),
+    ],
+)
+def test_what_is_no_fault(emulator, name, when, said):
+    """A wrong name or an impossible choice is an error at once, and changes nothing."""
+    with pytest.raises(ValueError, match=re.escape(said)):
+        emulator.fault(name, **when)
+    if not when:
+        with pytest.raises(ValueError, match=re.escape(said)):
+            Emulator(faults=["500", name])
+    assert posted(emulator)[0].status == 200
+
+
+# Lifetimes
+
+
+def test_stop_does_not_wait(calling, capfd, caplog):
+    """Whatever is being written or kept silent, stop returns at once and leaves nothing."""
+    gc.collect()  # what other tests left behind is not counted here
+    before = set(threading.enumerate())
+    for name in [*ENDLESS, "reset-mid", "header-huge", "two-answers", "refused"]:
+        emulator = calling().emulator
+        with contextlib.ExitStack() as stack:
+            emulator.fault(name.replace("refused", "no-answer"))
+            for protocol in PROTOCOLS:
+                connection = stack.enter_context(socket.create_connection(address(emulator)))
+                connection.sendall(written(protocol))
+            while len(emulator.log) < len(PROTOCOLS):
+                time.sleep(0.01)
+            if name == "refused":
+                emulator.fault(name)
+            begun = time.perf_counter()
+            emulator.stop()
+            assert time.perf_counter() - begun < 1.0, name
+    with warnings.catch_warnings(record=True) as leaks:
+        warnings.simplefilter("always")
+        gc.collect()
+
+    assert set(threading.enumerate()) == before
+    assert [str(leak.message) for leak in leaks] == []
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == []
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_what_is_endless_ends_with_the_client(emulator, name):
+    """When the client leaves, nothing goes on for it."""
+    emulator.fault(name)
+    state = emulator._running._server.server_state
+    seen(emulator, seconds=0.1, most=10**6)
+    until = time.monotonic() + 2
+    while state.tasks and time.monotonic() < until:
+        time.sleep(0.01)
+
+    assert not state.tasks

@@ -1,0 +1,25 @@
+"""Puts the table and the calls of the fault matrix within reach of its tests; tests nothing."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # write_docs.py is a script beside its modules
+
+from fault_calls import Bench, clean_environment
+
+
+@pytest.fixture(autouse=True, scope="module", name="clean_environment")
+def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """As everywhere, but once for all: a home for each of so many calls would take too long."""
+    with clean_environment(str(tmp_path_factory.mktemp("home"))):
+        yield
+
+
+@pytest.fixture(scope="session", name="bench")
+def _bench() -> Iterator[Bench]:
+    """One emulator and one event loop for the whole matrix; what a call did is remembered."""
+    with Bench() as bench:
+        yield bench

@@ -1,0 +1,385 @@
+"""The fault matrix as data: what the user gets for each fault; nothing is called from here.
+
+A row is written from what the service documents and from what `qwen_rerank.errors` promises, not
+from what a call was seen to do. A row that fails is a bug or a wrong promise, never a wrong test.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from qwen_rerank import (
+    AuthenticationError,
+    ContentError,
+    DeadlineError,
+    QuotaError,
+    RateLimitError,
+    ReplyError,
+    RequestError,
+    RerankError,
+    ServiceError,
+)
+
+__all__ = ["KINDS", "ROWS", "SENT_AGAIN", "Row"]
+
+SENT_AGAIN = 2  # the default of max_retries
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Row:
+    """One fault and what comes of it, through every door, sync and async.
+
+    Attributes:
+        name: The fault's name, in the emulator where it has one there.
+        kind: The group it is shown in.
+        gives: The exact error, or None for the right ranking.
+        in_async: The exact error of async calls, without a status, where the libraries below do not
+            let it be the same.
+        status: The error's HTTP status.
+        code: The error's code.
+        compatible: Its code on the compatible protocol, where that is another one.
+        documents: The positions that the error names; None where that is not the point.
+        repeated: Whether the client sends the request again.
+        requests: How many requests the service sees of one call: the fewest and the most.
+        heals: Whether a call goes well if the fault has passed by the second attempt.
+        told: What the emulator is told: the name, or the fault with its condition; None if it is
+            told nothing.
+        broken: What is wrong on our side of the wire; None if nothing is.
+        used: Whether it meets a connection that was in use before, which is the harder case.
+        options: Options of the reranker that the row needs.
+        wire: What happens, where that is not the emulator's own sentence.
+    """
+
+    name: str
+    kind: str = ""
+    gives: type[RerankError] | None = None
+    in_async: type[RerankError] | None = None
+    status: int | None = None
+    code: str | None = None
+    compatible: str | None = None
+    documents: tuple[int, ...] | None = None
+    repeated: bool = False
+    requests: tuple[int, int] = (1, 1)
+    heals: bool = False
+    told: str | None = None
+    broken: str | None = None
+    used: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    wire: str | None = None
+
+    def error(self, way: str) -> type[RerankError] | None:
+        """The exact error of a sync or async call."""
+        return self.in_async if way == "async" and self.in_async else self.gives
+
+    @property
+    def passes(self) -> bool:
+        """Whether on_error="passthrough" turns it into the original order."""
+        return self.gives not in (None, RequestError, AuthenticationError)
+
+
+def _fine(name: str, **more: Any) -> Row:
+    """The right ranking all the same."""
+    return Row(**{"name": name, "told": name} | more)
+
+
+def _once(
+    name: str,
+    gives: type[RerankError],
+    status: int | None = None,
+    code: str | None = None,
+    compatible: str | None = None,
+    **more: Any,
+) -> Row:
+    """Not repeated."""
+    facts = {"gives": gives, "status": status, "code": code, "compatible": compatible or code}
+    return Row(**{"name": name, "told": name} | facts | more)
+
+
+def _again(
+    name: str,
+    gives: type[RerankError],
+    status: int | None = None,
+    code: str | None = None,
+    compatible: str | None = None,
+    **more: Any,
+) -> Row:
+    """Repeated, and given up when it stays."""
+    every = SENT_AGAIN + 1
+    facts = {"repeated": True, "heals": True, "requests": (every, every)}
+    return _once(name, gives, status, code, compatible, **(facts | more))
+
+
+# For what never ends. On a busy machine it may run out before anything is sent.
+_SHORT = {"timeout": 0.2}
+# Shorter than any wait that is asked for, so that obeying it is no use.
+_IMPATIENT = {"timeout": 0.9}
+_FIVE = {"max_documents_per_request": 1}
+_LEMON = "lemon"  # in the document at position 4
+
+_BROKEN_CONNECTIONS = (
+    _again("refused", ServiceError, requests=(0, 0)),
+    _again("reset-before", ServiceError),
+    _again("reset-mid", ServiceError),
+    _again("close-before", ServiceError),
+    _again("close-mid", ServiceError),
+    _once("no-answer", DeadlineError, requests=(0, 1), options=_SHORT),
+    _once("slow-headers", DeadlineError, requests=(0, 1), options=_SHORT),
+    _once("trickle", DeadlineError, requests=(0, 1), options=_SHORT),
+    _again(
+        "host-unknown",
+        ServiceError,
+        told=None,
+        broken="name",
+        requests=(0, 0),
+        wire="The name of the host does not resolve.",
+    ),
+    _again(
+        "https-to-http",
+        ServiceError,
+        told=None,
+        broken="scheme",
+        requests=(0, 0),
+        heals=False,
+        wire="The base_url says https, and the port speaks plain http.",
+    ),
+)
+_BROKEN_FRAMES = (
+    # One library reads the announced part of such a body, the other refuses all of it.
+    _again("length-short", ReplyError, 200, in_async=ServiceError),
+    _again("length-long", ServiceError),
+    _again("length-garbage", ServiceError),
+    _again("garbage", ServiceError),
+    _again("header-huge", ServiceError),
+    _again("chunk-broken", ServiceError),
+    _fine("two-answers"),
+    _once("body-1gb-announced", DeadlineError, requests=(0, 1), options=_SHORT),
+    _again("body-1gb-sent", ReplyError),
+)
+_BODIES = (
+    _again("truncated-json", ReplyError, 200),
+    _again("not-json", ReplyError, 200),
+    _again("html-200", ReplyError, 200),
+    _again("empty-body", ReplyError, 200),
+    _fine("content-type-wrong"),
+    _fine("bom"),
+    _again("gzip", ReplyError, 200),
+    _again("gzip-bomb", ReplyError, 200),
+    _again("invalid-utf8", ReplyError, 200),
+    _again("deep-json", ReplyError, 200),
+    _again("json-null", ReplyError, 200),
+    _again("json-list", ReplyError, 200),
+    _again("json-string", ReplyError, 200),
+    _again("no-content", ServiceError, 204),
+)
+_REFUSED = (
+    _again("redirect", ServiceError, 307),
+    _again("html-502", ServiceError, 502),
+    _once("html-403", AuthenticationError, 403),
+    _once("proxy-407", RequestError, 407),
+    _once("401-native", AuthenticationError, 401, "InvalidApiKey"),
+    _once("401-compatible", AuthenticationError, 401, "invalid_api_key"),
+    _once("401-workspace", AuthenticationError, 401, "NOT AUTHORIZED"),
+    _once(
+        "key-refused",
+        AuthenticationError,
+        401,
+        "InvalidApiKey",
+        "invalid_api_key",
+        told=None,
+        broken="key",
+        wire="The key is a wrong one, and the honest service refuses it.",
+    ),
+    _once("key-echoed", AuthenticationError, 401, "InvalidApiKey", "invalid_api_key"),
+    _once("403-denied", AuthenticationError, 403, "AccessDenied"),
+    _once("403-unpurchased", AuthenticationError, 403, "AccessDenied.Unpurchased"),
+    _once("403-model", AuthenticationError, 403, "Model.AccessDenied"),
+    _once("403-workspace", AuthenticationError, 403, "Workspace.AccessDenied"),
+    _once("403-free-tier", QuotaError, 403, "AllocationQuota.FreeTierOnly"),
+    _once("404-model", RequestError, 404, "ModelNotFound", "model_not_found"),
+    _once("404-unsupported", RequestError, 404, "model_not_supported"),
+    _once("404-workspace", AuthenticationError, 404, "WorkSpaceNotFound"),
+    _once("404-path", RequestError, 404, "NotFound"),
+    _once("400-model", RequestError, 400, "InvalidParameter"),
+    _once("400-batch-size", RequestError, 400, "InvalidParameter"),
+    _once("400-document-long", RequestError, 400, "InvalidParameter"),
+    _once("400-blank", RequestError, 400, "InvalidParameter"),
+    _once("400-length", RequestError, 400, "InvalidParameter"),
+    _once("400-empty-input", RequestError, 400, "BadRequest.EmptyInput"),
+    _once("400-content", ContentError, 400, "DataInspectionFailed", "data_inspection_failed"),
+    _once("400-media-inspection", ContentError, 400, "InvalidParameter.DataInspection"),
+    _once("400-media-url", ContentError, 400, "InvalidURL"),
+    _once("400-media-timeout", ContentError, 400, "InvalidURL.Timeout"),
+    _once("400-media-download", ContentError, 400, "BadRequest.InputDownloadFailed"),
+    _once("400-arrearage", QuotaError, 400, "Arrearage"),
+    # Their code is empty, and the compatible envelope's type stands in for it.
+    _again("408", ServiceError, 408, compatible="invalid_request_error"),
+    _once("413", RequestError, 413, compatible="invalid_request_error"),
+    _again("429-throttling", RateLimitError, 429, "Throttling"),
+    _again("429-rate", RateLimitError, 429, "Throttling.RateQuota", "limit_requests"),
+    _again("429-burst", RateLimitError, 429, "Throttling.BurstRate", "limit_burst_rate"),
+    _again("429-tokens", RateLimitError, 429, "Throttling.AllocationQuota", "insufficient_quota"),
+    _once("429-free-quota", QuotaError, 429, "Throttling.AllocationQuota", "insufficient_quota"),
+    _once("429-not-purchased", QuotaError, 429, "CommodityNotPurchased"),
+    _once("429-prepaid", QuotaError, 429, "PrepaidBillOverdue"),
+    _once("429-postpaid", QuotaError, 429, "PostpaidBillOverdue"),
+    _again(
+        "429-after-seconds",
+        RateLimitError,
+        429,
+        "Throttling.RateQuota",
+        "limit_requests",
+        requests=(1, 1),
+        options=_IMPATIENT,
+    ),
+    _again(
+        "429-after-date",
+        RateLimitError,
+        429,
+        "Throttling.RateQuota",
+        "limit_requests",
+        requests=(1, 1),
+        options=_IMPATIENT,
+    ),
+    _again(
+        "429-after-10000",
+        RateLimitError,
+        429,
+        "Throttling.RateQuota",
+        "limit_requests",
+        requests=(1, 1),
+        heals=False,
+    ),
+    _again("429-after-garbage", RateLimitError, 429, "Throttling.RateQuota", "limit_requests"),
+    _again("500", ServiceError, 500, "InternalError", "internal_error"),
+    _again("500-algo", ServiceError, 500, "InternalError.Algo"),
+    _once("500-media-length", ContentError, 500, "InternalError.Algo"),
+    _again("500-timeout", ServiceError, 500, "InternalError.Timeout"),
+    _again("500-capacity", ServiceError, 500, "ModelServingError"),
+    _again("503", ServiceError, 503, "ModelUnavailable"),
+    _again("504", ServiceError, 504, "GatewayTimeout"),
+)
+_INSIDE_200 = (
+    _once("200-error", RequestError, 200, "InvalidParameter"),
+    _again("200-throttling", RateLimitError, 200, "Throttling.RateQuota", "limit_requests"),
+    _once("200-error-compatible", RequestError, 200, "InvalidParameter"),
+    _again("200-unknown-code", ServiceError, 200, "TeapotShortAndStout"),
+)
+_NO_RANKING = (
+    "no-output",
+    "results-null",
+    "results-empty",
+    "results-object",
+    "result-missing",
+    "result-extra",
+    "result-null",
+    "index-duplicate",
+    "index-negative",
+    "index-n",
+    "index-string",
+    "index-float",
+    "index-true",
+    "index-null",
+    "index-missing",
+    "score-nan",
+    "score-infinity",
+    "score-minus-infinity",
+    "score-huge-integer",
+    "score-string",
+    "score-true",
+    "score-null",
+    "score-missing",
+    "others-results",
+)
+_RESULTS = (
+    *(_again(name, ReplyError, 200) for name in _NO_RANKING),
+    _fine("unsorted"),
+    _fine("usage-missing"),
+    _fine("usage-garbage"),
+    _fine("request-id-missing"),
+)
+_SEVERAL = (
+    _again(
+        "one-of-five",
+        ServiceError,
+        500,
+        "InternalError",
+        "internal_error",
+        told=f"500:holding={_LEMON}",
+        options=_FIVE,
+        documents=(4,),
+        requests=(SENT_AGAIN + 1, SENT_AGAIN + 5),
+        heals=False,
+        wire="Of a call's five requests one gets a 500, each time it is sent.",
+    ),
+    _once(
+        "one-of-five-refused",
+        ContentError,
+        400,
+        "DataInspectionFailed",
+        "data_inspection_failed",
+        told=f"400-content:holding={_LEMON}",
+        options=_FIVE,
+        documents=(4,),
+        requests=(1, 5),
+        wire="Of a call's five requests one is refused for what a document holds.",
+    ),
+    _once(
+        "one-of-five-silent",
+        DeadlineError,
+        told=f"no-answer:holding={_LEMON}",
+        options=_FIVE | _SHORT,
+        documents=(4,),
+        requests=(0, 5),
+        wire="Of a call's five requests one is never answered.",
+    ),
+    _fine(
+        "one-of-five-once",
+        told="503:first=1",
+        options=_FIVE,
+        repeated=True,
+        requests=(6, 6),
+        wire="Of a call's five requests one gets a 503, and an honest answer when sent again.",
+    ),
+)
+_CLOCK = (
+    _fine(
+        "clock-back",
+        told=None,
+        broken="clock",
+        wire="The wall clock jumps back an hour each time it is read.",
+    ),
+    _again(
+        "clock-back-date",
+        RateLimitError,
+        429,
+        "Throttling.RateQuota",
+        "limit_requests",
+        told="429-after-date",
+        broken="clock once",
+        requests=(1, 1),
+        heals=False,
+        wire="429 with a Retry-After date, and the wall clock jumps back an hour before it is "
+        "read: the wait seems to outlast the call.",
+    ),
+)
+
+
+def _of(kind: str, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    wire = rows in (_BROKEN_CONNECTIONS, _BROKEN_FRAMES)
+    return tuple(
+        replace(row, kind=kind, used=(wire and row.requests != (0, 0)) or bool(row.options))
+        for row in rows
+    )
+
+
+ROWS = (
+    *_of("The connection", _BROKEN_CONNECTIONS),
+    *_of("The framing of the answer", _BROKEN_FRAMES),
+    *_of("The body of the answer", _BODIES),
+    *_of("Refused by status", _REFUSED),
+    *_of("Refused inside a 200", _INSIDE_200),
+    *_of("Results that are no ranking", _RESULTS),
+    *_of("One request of several", _SEVERAL),
+    *_of("The clock", _CLOCK),
+)
+KINDS = tuple(dict.fromkeys(row.kind for row in ROWS))

@@ -1,0 +1,171 @@
+"""Writes docs/faults.md from the table and from what calls were seen to do: `make faults`.
+
+Nothing is judged here: that what was seen is what should be is for the tests.
+"""
+
+import logging
+import re
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fault_calls import DOORS, MODES, UNKNOWN_HOST, WAYS, Bench, Case, Seen, clean_environment
+from fault_table import KINDS, ROWS, SENT_AGAIN, Row
+
+from qwen_rerank.emulator import FAULTS
+
+__all__ = ["PAGE", "comparable", "page"]
+
+PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
+
+_INTRO = f"""\
+# What each fault ends in
+
+What you get when the network, the service or its answer fails: for every fault either the right
+ranking or one typed error, or, with `on_error="passthrough"`, your candidates in their original
+order. Never a wrong order, an invented score, a lost candidate or an exception of another kind.
+
+This page is written by `make faults`, which makes the calls; a test makes them again and compares.
+Each fault is set in the emulator that ships with this project, which serves real HTTP on this
+machine. Then the same candidates are ranked {{cells}} times: through the core, LangChain and
+LlamaIndex, sync and async, raising and passing through. After each call the fault is taken away and
+the same object has to give the right ranking at once. **None of this has been seen to happen at the
+live service**: the refusals are written from the vendor's pages and from answers that users
+published, the rest from what networks, proxies and servers do.
+
+To see one yourself:
+
+```shell
+qwen-rerank serve --list-faults
+qwen-rerank serve --fault reset-mid
+qwen-rerank serve --fault 503:first=1 --fault score-nan:percent=5
+```
+
+or, in a test of your own, `emulator.fault("reset-mid")` and `emulator.clear()`.
+
+## How to read it
+
+- **all six** stands for the core, LangChain and LlamaIndex, each sync and async. Where they differ,
+  each is named.
+- **right ranking**: the fault does no harm.
+- **original order**: the candidates as they were given, cut to `top_n`, without an invented score.
+  In the core `Ranking.degraded` is the error; a LangChain document has no `relevance_score`; a
+  LlamaIndex node has the score it came with. One warning is logged, an error for `QuotaError`.
+- **sent again**: whether the client repeats the request by itself, up to {SENT_AGAIN} more times by
+  default; what has passed by then is never seen. Where it says no, a request is sent once.
+- In messages, `HOST` stands for host and port, and `ID` for the service's request id. What follows
+  `No answer from HOST:` are the words of the operating system or of an HTTP library, and change
+  with them; sync and async calls use different libraries.
+- Codes are those of the native protocol; `protocol="compatible"` gives the same errors, with its
+  own spelling of some codes.
+"""
+
+
+def page(bench: Bench) -> str:
+    """The whole page; calls that have not been made yet are made now."""
+    parts = [_INTRO.format(cells=len(DOORS) * len(WAYS) * len(MODES))]
+    for kind in KINDS:
+        rows = [row for row in ROWS if row.kind == kind]
+        parts.append(f"## {kind}\n")
+        parts.append(
+            '| fault | what happens | `on_error="raise"` | `on_error="passthrough"` '
+            "| sent again |\n|---|---|---|---|---|\n" + "".join(_line(bench, row) for row in rows)
+        )
+        if messages := _messages(bench, rows):
+            parts.append("What the errors say:\n")
+        for text, names in messages.items():
+            parts.append(f"{', '.join(names)}\n\n```text\n{text}\n```\n")
+    return "\n".join(parts)
+
+
+def comparable(text: str) -> str:
+    """*text* without the messages that hold words of an operating system or of a library."""
+    return re.sub(r"(?m)^`.*\n\n```text\nNo answer from HOST:(.*\n)+?```\n\n?", "", text)
+
+
+def _line(bench: Bench, row: Row) -> str:
+    wire = row.wire or FAULTS[row.name]
+    raised, passed = (_six(_all_six(bench, row, mode)) for mode in MODES)
+    cells = (f"`{row.name}`", _sentence(wire), raised, passed, _sent_again(row))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", '."')) else f"{text}."
+
+
+def _sent_again(row: Row) -> str:
+    if row.repeated and row.requests == (1, 1):
+        return "only if the wait fits in `timeout`"
+    return "yes" if row.repeated else "no"
+
+
+def _all_six(bench: Bench, row: Row, mode: str) -> dict[tuple[str, str], Seen]:
+    return {(door, way): bench.seen(Case(row, door, way, mode)) for door in DOORS for way in WAYS}
+
+
+def _six(seen: dict[tuple[str, str], Seen]) -> str:
+    verdicts = {cell: _verdict(each) for cell, each in seen.items()}
+    return "; ".join(f"{who}: {what}" for who, what in _told_apart(verdicts))
+
+
+def _verdict(seen: Seen) -> str:
+    known = {"right": "right ranking", "original": "original order"}
+    verdict = known.get(seen.verdict, f"`{seen.verdict}`")
+    return verdict if seen.after == "whole" else f"{verdict}, and then {seen.after}"
+
+
+def _messages(bench: Bench, rows: Iterable[Row]) -> dict[str, list[str]]:
+    """Each message of *rows* with the names of those that say it."""
+    host = urlsplit(bench.emulator.base_url).netloc
+    messages: dict[str, list[str]] = {}
+    for row in rows:
+        if row.gives is None:
+            continue
+        seen = _all_six(bench, row, "raise")
+        said = {cell: _anonymous(each, host) for cell, each in seen.items()}
+        for who, text in _told_apart(said):
+            name = f"`{row.name}`" if who == "all six" else f"`{row.name}` ({who})"
+            messages.setdefault(text, []).append(name)
+    return messages
+
+
+def _anonymous(seen: Seen, host: str) -> str:
+    text = str(seen.error)
+    name, _, port = host.partition(":")
+    for shown in (host, f"('{name}', {port})", f"{UNKNOWN_HOST}:{port}", f"127.0.0.2:{port}"):
+        text = text.replace(shown, "HOST")
+    if request_id := getattr(seen.error, "request_id", None):
+        text = text.replace(request_id, "ID")
+    return text
+
+
+def _told_apart(values: dict[tuple[str, str], str]) -> list[tuple[str, str]]:
+    """Each value with those who have it: all six, all sync or async ones, or each by name."""
+    return [
+        (_who([cell for cell, each in values.items() if each == value], values), value)
+        for value in dict.fromkeys(values.values())
+    ]
+
+
+def _who(cells: list[tuple[str, str]], every: Iterable[tuple[str, str]]) -> str:
+    if cells == list(every):
+        return "all six"
+    for way in WAYS:
+        if cells == [cell for cell in every if cell[1] == way]:
+            return f"all {way} calls"
+    return ", ".join(f"{door} {way}" for door, way in cells)
+
+
+def main() -> None:
+    """Writes the page."""
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it hears a TLS greeting
+    with tempfile.TemporaryDirectory() as home, clean_environment(home), Bench() as bench:
+        text = page(bench)
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,721 @@
+"""What holds for texts that break things, over HTTP, through the core and both doors.
+
+Nothing is shown here, see test_views.py, and no text is written here, see corpus.py.
+"""
+
+import asyncio
+import contextlib
+import copy
+import http.client
+import json
+import math
+import threading
+import unicodedata
+
+import pytest
+from langchain_core.documents import Document
+from llama_index.core.schema import Document as LlamaDocument
+from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, TextNode
+
+import langchain_qwen_rerank
+import llama_index_qwen_rerank
+from qwen_rerank import RequestError, Reranker, RerankError
+from qwen_rerank._limits import limits_for
+from qwen_rerank.emulator import Reply
+from qwen_rerank.emulator._tokenizer import qwen_tokenizer
+
+QUERY = "a fast red car"
+NATIVE = "/api/v1/services/rerank/text-rerank/text-rerank"
+COMPATIBLE = "/compatible-api/v1/reranks"
+ENTRANCES = [
+    f"{name}, {colour}"
+    for name in ("core", "LangChain", "LlamaIndex")
+    for colour in ("sync", "async")
+]
+PLANNED = limits_for("qwen3-rerank").planned_item_tokens
+PLANNED_PER_REQUEST = limits_for("qwen3-rerank").planned_request_tokens
+
+
+@pytest.fixture(params=ENTRANCES, name="entrance")
+def _entrance(request, entrances):
+    return entrances[request.param]
+
+
+def _ranked(options, query, texts, **more):
+    """The whole ranking of the core, over connections of its own."""
+    with Reranker(**options | more) as reranker:
+        return reranker.rerank(query, texts)
+
+
+async def _each_ranked(options, query, lists):
+    """The rankings of several lists, asked at the same time."""
+    async with Reranker(**options) as reranker:
+        return await asyncio.gather(*(reranker.arerank(query, texts) for texts in lists))
+
+
+def _pairs(ranking):
+    return [(hit.index, hit.score) for hit in ranking]
+
+
+def _results(ranking):
+    return [(hit.index, hit.score, hit.window) for hit in ranking]
+
+
+def _sent(emulator):
+    """Every text that was sent as a document."""
+    bodies = [seen.body for seen in emulator.log]
+    return [text for body in bodies for text in body.get("input", body)["documents"]]
+
+
+@pytest.fixture(scope="session", name="mixed")
+def _mixed(corpus):
+    """Short and over-long texts in one list, which needs a few requests."""
+    mixed = list(corpus.short())
+    step = len(mixed) // len(corpus.LONG)
+    for at, text in enumerate(corpus.LONG.values()):
+        mixed.insert(at * (step + 1), text)
+    return mixed
+
+
+@pytest.fixture(scope="session", name="reference")
+def _reference(_strict, mixed):
+    """For each way with over-long texts the ranking of the mixed list, and the bodies sent."""
+    options = {"base_url": _strict.base_url, "api_key": _strict.api_key}
+    reference = {}
+    for way in ("truncate", "split"):
+        _strict.clear()
+        ranking = _ranked(options, QUERY, mixed, long_documents=way)
+        reference[way] = (ranking, sorted(str(seen.body) for seen in _strict.log))
+    return reference
+
+
+# The corpus
+
+
+def test_the_corpus_holds_what_it_says(is_blank, corpus):
+    """Every kind of blank and every general category is in it, and other families are no blanks."""
+    texts = corpus.families()
+
+    assert all(map(is_blank, texts["blank"].values()))
+    assert all(
+        chr(code) in texts["blank"].values() for code in range(0x110000) if chr(code).isspace()
+    )
+    assert len(texts["category"]) == 2 * 30
+    assert len(texts["script"]) > 300
+    for family, named in texts.items():
+        assert family == "blank" or not any(map(is_blank, named.values())), family
+    grows = [len(unicodedata.normalize("NFC", text)) for text in "\u0958\u2adc\ufb2c"]
+    assert grows == [2, 2, 3]
+    assert len(corpus.short()) > 500
+
+
+# One mixed list
+
+
+def test_everything_comes_back_as_it_was_scored(entrance, options, expected, corpus):
+    """Each text comes back once, in the order of its own score; blank ones last, unscored."""
+    texts = list(corpus.short())
+
+    assert entrance(options, QUERY, texts) == expected(QUERY, texts)
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("core, sync", {"protocol": "compatible"}),
+        ("LangChain, async", {"protocol": "compatible"}),
+        ("core, async", {"max_documents_per_request": 7}),
+        ("LlamaIndex, sync", {"max_documents_per_request": 7, "protocol": "compatible"}),
+        ("core, sync", {"max_documents_per_request": 100}),
+        ("LlamaIndex, async", {"max_documents_per_request": 100}),
+        ("core, async", {"max_concurrency": 1, "long_documents": "split"}),
+        ("core, sync", {"long_documents": "error"}),
+        ("core, async", {"model": "qwen3.7-text-rerank"}),
+        ("core, sync", {"model": "gte-rerank-v2"}),
+        ("core, async", {"model": "qwen3-vl-rerank"}),
+        pytest.param("core, async", {"max_documents_per_request": 1}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_the_way_does_not_matter(entrances, name, way, options, expected, corpus):
+    """Whatever the protocol, the model and the size of a request: the same scores and order."""
+    texts = list(corpus.short())
+
+    assert entrances[name](options | way, QUERY, texts) == expected(QUERY, texts)
+
+
+def test_what_is_sent_is_what_was_given(options, strict, sendable, is_blank, corpus):
+    """Texts arrive character by character, with nothing replaced but lone surrogates."""
+    for protocol in ("dashscope", "compatible"):
+        strict.clear()
+        _ranked(options, QUERY, corpus.short(), protocol=protocol)
+
+        texts = [sendable(text) for text in corpus.short() if not is_blank(text)]
+        assert _sent(strict) == list(dict.fromkeys(texts))
+        assert len(strict.log) == -(-len(set(texts)) // 500)
+
+
+def test_duplicates(options, strict, expected, corpus):
+    """A repeated list sends nothing more, and the repetitions share their scores."""
+    texts = [*corpus.short(), *reversed(corpus.short())]
+
+    ranking = _ranked(options, QUERY, texts)
+
+    assert _pairs(ranking) == expected(QUERY, texts)
+    assert len(_sent(strict)) == len(set(_sent(strict)))
+
+
+def test_a_cache_knows_hostile_texts(options, strict, mixed, reference):
+    """What was scored once is known, whatever it holds, and nothing is sent again."""
+    cache = {}
+    before = _ranked(options, QUERY, mixed, cache=cache)
+    strict.clear()
+
+    again = _ranked(options, QUERY, mixed, cache=cache)
+
+    assert again.hits == before.hits == reference["truncate"][0].hits
+    assert strict.log == ()
+    assert again.usage.cache_hits == len(cache) > 500
+
+
+def test_an_estimate_counts_hostile_texts(options, strict, mixed, reference):
+    """What a call would take is known beforehand, to the request and the cut text."""
+    ranking, _ = reference["truncate"]
+    with Reranker(**options) as reranker:
+        estimate = reranker.estimate(QUERY, mixed)
+
+    assert estimate.requests == ranking.usage.requests
+    assert estimate.truncated == ranking.truncated
+    assert estimate.tokens == pytest.approx(ranking.usage.tokens, rel=0.01)
+    assert strict.log == ()
+
+
+# Relations, with over-long texts among the short ones
+
+
+@pytest.mark.parametrize("way", ["truncate", "split"])
+def test_permutation(options, mixed, reference, way):
+    """The order of the input decides about ties only."""
+    order = [*range(1, len(mixed), 2), *reversed(range(0, len(mixed), 2))]
+    whole, _ = reference[way]
+
+    moved = _ranked(options, QUERY, [mixed[at] for at in order], long_documents=way)
+
+    assert {order[hit.index]: (hit.score, hit.window) for hit in moved} == {
+        hit.index: (hit.score, hit.window) for hit in whole
+    }
+    assert {order[at] for at in moved.truncated} == set(whole.truncated)
+
+
+@pytest.mark.parametrize(("way", "width"), [("truncate", 7), ("split", 100)])
+def test_batch_split(options, mixed, reference, way, width):
+    """How a list is cut into requests changes no score, no window and no order."""
+    whole, _ = reference[way]
+
+    parts = _ranked(options, QUERY, mixed, long_documents=way, max_documents_per_request=width)
+
+    assert parts.hits == whole.hits
+    assert parts.truncated == whole.truncated
+    assert parts.usage.requests > whole.usage.requests
+
+
+def test_prefix(options, corpus):
+    """top_n is the head of the whole ranking, also where it reaches the unscored ones."""
+    texts = corpus.short()
+    whole = _ranked(options, QUERY, texts)
+    for top_n in (1, 10, len(texts) - 3, len(texts), len(texts) + 1):
+        assert _ranked(options, QUERY, texts, top_n=top_n).hits == whole.hits[:top_n]
+
+
+def test_subset(options, mixed, reference):
+    """Leaving texts out changes neither score nor order of the others."""
+    for kept in (range(0, len(mixed), 2), range(3, len(mixed), 5)):
+        part = _results(_ranked(options, QUERY, [mixed[at] for at in kept]))
+
+        assert [(kept[at], *rest) for at, *rest in part] == [
+            result for result in _results(reference["truncate"][0]) if result[0] in kept
+        ]
+
+
+@pytest.mark.slow
+def test_poison_isolation(options, expected, is_blank, mixed):
+    """Any one of these texts, among others, changes nothing for them."""
+    plain = ["a red car", "green tea", ""]
+    alone = expected(QUERY, plain)
+
+    rankings = asyncio.run(
+        _each_ranked(options, QUERY, [[plain[0], poison, *plain[1:]] for poison in mixed])
+    )
+
+    for poison, ranking in zip(mixed, rankings, strict=True):
+        others = [(hit.index - (hit.index > 1), hit.score) for hit in ranking if hit.index != 1]
+        [itself] = [hit for hit in ranking if hit.index == 1]
+        assert others == alone
+        assert itself.document is poison
+        assert (itself.score is None) is is_blank(poison)
+
+
+@pytest.mark.parametrize("way", ["truncate", "split"])
+def test_sync_equals_async(options, strict, mixed, reference, way):
+    """Both colours give the same ranking at the same cost, and send the same."""
+    one, bodies = reference[way]
+
+    [two] = asyncio.run(_each_ranked(options | {"long_documents": way}, QUERY, [mixed]))
+
+    assert two.hits == one.hits
+    assert (two.usage, two.truncated) == (one.usage, one.truncated)
+    assert sorted(str(seen.body) for seen in strict.log) == bodies
+
+
+@pytest.mark.parametrize(
+    ("way", "names"),
+    [
+        ("truncate", ("LangChain, sync", "LlamaIndex, async")),
+        ("split", ("LangChain, async", "LlamaIndex, sync")),
+    ],
+)
+def test_langchain_equals_llama_index_equals_core(entrances, options, mixed, reference, way, names):
+    """Every entrance gives the same order and scores, with over-long texts in the list."""
+    pairs = _pairs(reference[way][0])
+
+    for name in names:
+        assert entrances[name](options | {"long_documents": way}, QUERY, mixed) == pairs
+
+
+def test_finite_and_sorted(connection, is_blank, mixed):
+    """With scores that tie, as those of the lexical stand-in do, ties keep the input's order."""
+    ranking = _ranked(connection, QUERY, mixed)
+
+    keys = [(hit.score is None, -(hit.score or 0.0), hit.index) for hit in ranking]
+    assert keys == sorted(keys)
+    assert sorted(hit.index for hit in ranking) == list(range(len(mixed)))
+    assert all(hit.document is mixed[hit.index] for hit in ranking)
+    assert all(math.isfinite(hit.score) for hit in ranking if hit.score is not None)
+    assert [hit.index for hit in ranking if hit.score is None] == [
+        at for at, text in enumerate(mixed) if is_blank(text)
+    ]
+
+
+# Over-long texts
+
+
+def _heads(emulator, ranking, score):
+    """For each hit the head that was sent for it, told by its score."""
+    sent = {score(QUERY, text): text for text in _sent(emulator)}
+    return {hit.index: sent[hit.score] for hit in ranking}
+
+
+def test_truncate(options, strict, score, sendable, is_blank, corpus):
+    """An over-long text is scored by a head that fits and begins at something to read."""
+    texts = [*corpus.LONG.values(), *corpus.HOLLOW.values(), "a short one"]
+
+    ranking = _ranked(options, QUERY, texts)
+
+    assert ranking.truncated == tuple(range(len(texts) - 1))
+    assert not ranking.query_truncated
+    for at, head in _heads(strict, ranking, score).items():
+        before, found, _ = sendable(texts[at]).partition(head)
+        assert found == head
+        assert is_blank(before)
+        assert not is_blank(head[0])
+        assert qwen_tokenizer().count(head) <= PLANNED
+
+
+@pytest.mark.parametrize("name", ["long", "shrinking in NFC"])
+def test_heads_use_the_limit(options, strict, score, corpus, name):
+    """A head is no shorter than the limit asks for: at most a few tokens are left unused."""
+    shrinking = name != "long"
+    texts = [text for name, text in corpus.LONG.items() if (name in corpus.SHRINKING) is shrinking]
+
+    ranking = _ranked(options, QUERY, texts)
+
+    counts = {
+        at: qwen_tokenizer().count(head) for at, head in _heads(strict, ranking, score).items()
+    }
+    assert {at: tokens for at, tokens in counts.items() if tokens < PLANNED * 0.98} == {}
+
+
+def test_split(options, strict, score, sendable, corpus):
+    """An over-long text is scored by the window that is named, which was sent as it stands."""
+    texts = [*corpus.LONG.values(), *corpus.HOLLOW.values(), "a short one"]
+
+    ranking = _ranked(options, QUERY, texts, long_documents="split")
+
+    assert ranking.truncated == ()
+    assert sorted(hit.index for hit in ranking) == list(range(len(texts)))
+    sent = set(_sent(strict))
+    for hit in ranking:
+        whole = sendable(hit.document)
+        if hit.window is None:
+            assert whole == "a short one"
+            continue
+        start, end = hit.window
+        assert whole[start:end] in sent
+        assert hit.score == score(QUERY, whole[start:end])
+
+
+def test_every_part_of_a_split_text_is_scored(options, strict, sendable, is_blank, corpus):
+    """Windows overlap, nothing but blanks is left out, and the best of them makes the score."""
+    whole = "".join(f"{text} {number}\n" for number, text in enumerate(corpus.short() * 2))
+
+    ranking = _ranked(options, QUERY, [whole], long_documents="split", max_concurrency=1)
+
+    reached, overlaps, windows = 0, [], _sent(strict)
+    for window in windows:
+        start = sendable(whole).find(window)
+        assert start >= 0
+        assert is_blank(sendable(whole)[reached:start])
+        overlaps.append(reached - start)
+        reached = start + len(window)
+    assert reached == len(whole)
+    assert min(overlaps[1:]) > 0
+    assert len(windows) > 10
+    best = max(_pairs(_ranked(options, QUERY, windows)), key=lambda pair: pair[1])
+    assert ranking[0].score == best[1]
+
+
+def test_error(options, strict, corpus):
+    """With long_documents="error" the positions are named, and nothing is sent."""
+    texts = ["a car", *list(corpus.LONG.values())[:3], "", "tea", corpus.LONG["NUL"]]
+    with pytest.raises(RequestError, match="document 1, 2, 3, 6 exceeds"):
+        _ranked(options, QUERY, texts, long_documents="error")
+
+    for text in corpus.LONG.values():
+        with pytest.raises(RequestError, match="document 1 exceeds"):
+            _ranked(options, QUERY, ["a car", text], long_documents="error")
+    with pytest.raises(RequestError, match="document 0 exceeds"):
+        asyncio.run(_each_ranked(options | {"long_documents": "error"}, QUERY, [[text]]))
+    assert strict.log == ()
+
+
+@pytest.mark.parametrize("limit", [PLANNED, 4_000])
+def test_token_boundaries(options, strict, corpus, limit):
+    """One token below, at and above a limit, however the text grows: what does not fit is cut."""
+    count = qwen_tokenizer().count
+    texts = [text for unit in corpus.UNITS.values() for text in corpus.around(unit, limit, count)]
+    texts += [corpus.around(" a", limit + more, count)[0] for more in (-1, 0, 1)]
+    counts = list(map(count, texts))
+    assert {limit - 1, limit, limit + 1} < set(counts)
+
+    ranking = _ranked(options, QUERY, texts)
+
+    # Counting goes by parts, which can find a few tokens more than there are.
+    assert {at for at, tokens in enumerate(counts) if tokens > PLANNED} <= set(ranking.truncated)
+    assert all(counts[at] > PLANNED * 0.99 for at in ranking.truncated)
+    assert max(map(count, _sent(strict))) <= PLANNED
+
+
+def test_other_models_have_other_limits(options, corpus):
+    """The limit is the model's own."""
+    count = qwen_tokenizer().count
+    for model in ("qwen3.7-text-rerank", "qwen3-vl-rerank", "gte-rerank-v2"):
+        most = limits_for(model).planned_item_tokens
+        texts = [
+            text
+            for unit in (" a", "\u4e2d", "\ufb2c", "\x00")
+            for text in corpus.around(unit, most, count)
+        ]
+        ranking = _ranked(options, QUERY, texts, model=model)
+        assert set(ranking.truncated) >= {1, 3, 5, 7}
+        shorter = [
+            text for text in texts if count(text) < limits_for(model).planned_item_tokens * 0.99
+        ]
+        assert not shorter
+
+
+def test_character_boundary(options, strict):
+    """300,000 characters are sent whole, one more is cut, however few tokens they have."""
+    texts = ["x" + " " * (size - 2) + "x" for size in (299_999, 300_000, 300_001)]
+
+    ranking = _ranked(options, QUERY, texts)
+
+    assert ranking.truncated == (2,)
+    assert [len(text) for text in _sent(strict)] == [299_999, 300_000, 300_000]
+
+
+def test_request_boundary(options, strict):
+    """A request is filled to its planned tokens, the query counted once for each document."""
+    words = [*map(chr, range(ord("a"), ord("z") + 1)), "one", "two", "car", "red"]
+    query, size = "a" + " a" * 9, PLANNED_PER_REQUEST // 30 - 10
+    texts = [word + f" {word}" * (size - 1) for word in words]
+    assert {qwen_tokenizer().count(text) for text in texts} == {size}
+
+    for extra, requests in (("", 1), (" a", 2)):
+        strict.clear()
+        ranking = _ranked(options, query, [texts[0] + extra, *texts[1:]])
+        assert (ranking.usage.requests, len(strict.log)) == (requests, requests)
+        assert ranking.truncated == ()
+    assert max(seen.tokens for seen in strict.log) <= 120_000
+
+
+def test_a_long_query_is_counted_for_each_document(options, strict, expected):
+    """Under a query of thousands of tokens a request holds few documents, and none is refused."""
+    query = "a" + " a" * 2_999
+    texts = [f"car {number}" for number in range(100)]
+
+    ranking = _ranked(options, query, texts)
+
+    assert _pairs(ranking) == expected(query, texts)
+    assert max(seen.tokens for seen in strict.log) <= 120_000
+    assert len(strict.log) == 3
+
+
+# Ten thousand
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["core, sync", "core, async", "LangChain, async"])
+def test_ten_thousand_candidates(entrances, name, options, strict, expected, corpus):
+    """Ten thousand texts, hostile ones among them, are split and merged without a loss."""
+    texts = corpus.candidates(10_000)
+
+    assert entrances[name](options, QUERY, texts) == expected(QUERY, texts)
+    assert max(seen.documents for seen in strict.log) <= 500
+
+
+def test_ten_thousand_times_the_same(entrances, options, strict, expected):
+    """Ten thousand equal texts are sent once, and come back in their order."""
+    for text in ("\ud800 <b>[/oops]", "\x00x"):
+        strict.clear()
+        answer = entrances["core, async"](options, QUERY, [text] * 10_000)
+        assert answer == expected(QUERY, [text] * 10_000)
+        assert _sent(strict) == [text.replace("\ud800", "\ufffd")]
+
+
+def test_ten_thousand_blanks(entrances, options, strict, corpus):
+    """Ten thousand blank texts come back unscored in their order, and nothing is sent."""
+    texts = corpus.blanks(10_000)
+    for name in ("core, sync", "core, async", "LangChain, sync", "LlamaIndex, async"):
+        assert entrances[name](options, QUERY, texts) == [(at, None) for at in range(10_000)]
+    assert strict.log == ()
+
+
+# Queries and instructions
+
+
+@pytest.mark.parametrize("name", ["core, sync", "LangChain, async", "LlamaIndex, sync"])
+def test_hostile_queries(entrances, name, options, expected, corpus):
+    """Any query that is not blank ranks, and arrives as it was given."""
+    texts = list(corpus.short()[::9])
+    for query in corpus.QUERIES.values():
+        assert entrances[name](options, query, texts) == expected(query, texts)
+
+
+def test_blank_queries(entrance, options, strict, corpus):
+    """A query of white space alone, of whatever kind, is refused before anything is sent."""
+    for query in list(corpus.BLANK.values())[::5]:
+        with pytest.raises(RequestError, match="query is blank"):
+            entrance(options, query, ["a car"])
+    assert strict.log == ()
+
+
+def test_long_queries(options, strict, sendable, corpus):
+    """An over-long query is cut to a head that fits, said, and refused under "error"."""
+    for query in corpus.LONG.values():
+        strict.clear()
+        ranking = _ranked(options, query, ["a car", "tea"])
+
+        assert ranking.query_truncated
+        assert len(ranking) == 2
+        [asked] = {seen.body["input"]["query"] for seen in strict.log}
+        assert asked in sendable(query)
+    strict.clear()
+    with pytest.raises(RequestError, match="the query exceeds"):
+        _ranked(options, query, ["a car"], long_documents="error")
+    assert strict.log == ()
+
+
+@pytest.mark.parametrize("protocol", ["dashscope", "compatible"])
+def test_hostile_instructions(options, strict, expected, corpus, protocol):
+    """An instruction arrives as it was given; one that no body can carry is refused at once."""
+    texts = list(corpus.short()[::50])
+    with Reranker(**options, protocol=protocol) as reranker:
+        for instruct in corpus.QUERIES.values():
+            strict.clear()
+            if any("\ud800" <= character <= "\udfff" for character in instruct):
+                with pytest.raises(ValueError, match="instruct"):
+                    reranker.rerank(QUERY, texts, instruct=instruct)
+                continue
+            assert _pairs(reranker.rerank(QUERY, texts, instruct=instruct)) == expected(
+                QUERY, texts
+            )
+            bodies = [seen.body.get("parameters", seen.body) for seen in strict.log]
+            assert {body["instruct"] for body in bodies} == {instruct.strip()}
+
+
+def test_a_long_instruction(options, strict, expected, corpus):
+    """An instruction of thousands of tokens is counted for each document, and nothing is lost."""
+    texts = list(corpus.short()[::9])
+
+    ranking = _ranked(options, QUERY, texts, instruct="Judge it. " * 1_000)
+
+    assert _pairs(ranking) == expected(QUERY, texts)
+    assert max(seen.tokens for seen in strict.log) <= 120_000
+
+
+# The frameworks' own objects
+
+
+class Cited(Document):
+    """A document of the user's own class."""
+
+    page: int = 0
+
+
+def test_langchain_documents_are_untouched(options, is_blank, corpus):
+    """Id, class, fields and nested metadata come back as they were, and the input is as before."""
+    texts = list(corpus.short())
+    lock = threading.Lock()
+    nested = {"deep": [dict(corpus.METADATA), {"</td>": {"set": {"\x00"}, "bytes": b"\xff"}}]}
+    documents = [
+        Cited(
+            page_content=text,
+            id=corpus.IDS[at % len(corpus.IDS)],
+            page=at,
+            metadata=copy.deepcopy(corpus.METADATA | nested) | ({"lock": lock} if at % 2 else {}),
+        )
+        for at, text in enumerate(texts)
+    ]
+    before = [(each.id, each.page_content, dict(each.metadata)) for each in documents]
+    reranker = langchain_qwen_rerank.QwenRerank(**options)
+
+    answers = [
+        reranker.compress_documents(documents, QUERY),
+        asyncio.run(reranker.acompress_documents(documents, QUERY)),
+    ]
+
+    assert before == [(each.id, each.page_content, each.metadata) for each in documents]
+    for answer in answers:
+        assert sorted(each.page for each in answer) == list(range(len(texts)))
+        for each in answer:
+            original = documents[each.page]
+            assert type(each) is Cited
+            assert each.id == original.id
+            assert each.page_content is original.page_content
+            assert each.metadata is not original.metadata
+            kept = {key: each.metadata.get(key) for key in original.metadata}
+            score = kept.pop("relevance_score")
+            assert kept == {
+                key: value for key, value in original.metadata.items() if key != "relevance_score"
+            }
+            assert ("relevance_score" in each.metadata) is not is_blank(original.page_content)
+            assert score is None or isinstance(score, float)
+    reranker.close()
+
+
+def test_llama_index_nodes_are_untouched(options, expected, corpus):
+    """The same nodes come back, with ids, classes and metadata as before, in new wrappers."""
+    texts = list(corpus.short())
+    kinds = (TextNode, LlamaDocument, ImageNode)
+    nodes = [
+        NodeWithScore(
+            node=kinds[at % 3](
+                text=text,
+                id_=f"{corpus.IDS[at % len(corpus.IDS)]} {at}",
+                metadata=dict(corpus.METADATA) if at % 2 else {},
+                excluded_embed_metadata_keys=["</td>"],
+            ),
+            score=at / 1_000,
+        )
+        for at, text in enumerate(texts)
+    ]
+    before = [each.model_dump() for each in nodes]
+    asked = [each.node.get_content(metadata_mode=MetadataMode.EMBED) for each in nodes]
+    places = {id(each.node): at for at, each in enumerate(nodes)}
+    reranker = llama_index_qwen_rerank.QwenRerank(**options)
+
+    answers = [
+        reranker.postprocess_nodes(nodes, query_str=QUERY),
+        asyncio.run(reranker.apostprocess_nodes(nodes, query_str=QUERY)),
+    ]
+
+    assert [each.model_dump() for each in nodes] == before
+    for answer in answers:
+        pairs = [(places[id(each.node)], each.score) for each in answer]
+        assert pairs == expected(QUERY, asked)
+        assert not {id(each) for each in answer} & {id(each) for each in nodes}
+    reranker.close()
+
+
+# The service's side
+
+
+def _posted(emulator, path, body):
+    """The answer to *body*, sent with every character beyond ASCII escaped."""
+    host = emulator.base_url.split("/")[2]
+    with contextlib.closing(http.client.HTTPConnection(host, timeout=30)) as connection:
+        headers = {"Authorization": f"Bearer {emulator.api_key}"}
+        connection.request("POST", path, json.dumps(body), headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+
+def test_the_emulator_takes_hostile_texts(emulator, sendable, corpus):
+    """Whoever asks the emulator directly, surrogates and all, gets a score for each text."""
+    every = [text for text in corpus.short() if text.strip()]  # NUL and such are taken
+    for texts in (every[::2], every[1::2]):
+        options = {"return_documents": True}
+        common = {"model": "qwen3-rerank"}
+        asked = {"query": QUERY, "documents": texts}
+
+        native = _posted(emulator, NATIVE, {**common, "input": asked, "parameters": options})
+        flat = _posted(emulator, COMPATIBLE, {**common, **asked, **options})
+
+        assert (native[0], flat[0]) == (200, 200)
+        results = flat[1]["results"]
+        assert results == native[1]["output"]["results"]
+        assert sorted(result["index"] for result in results) == list(range(len(texts)))
+        for result in results:
+            assert 0 < result["relevance_score"] < 1
+            # JSON joins the halves of a character that are escaped next to each other.
+            text = json.loads(json.dumps(texts[result["index"]]))
+            assert result["document"]["text"] == sendable(text)
+
+
+def test_the_emulator_refuses_every_blank(emulator, corpus):
+    """A blank text among others fails the whole request, as the service does."""
+    for blank in filter(str.isspace, corpus.BLANK.values()):
+        asked = {"query": QUERY, "documents": ["a car", blank]}
+        status, body = _posted(emulator, NATIVE, {"model": "qwen3-rerank", "input": asked})
+        assert (status, body["code"]) == (400, "InvalidParameter")
+
+
+def test_lexical_scores_depend_on_nothing_else(connection, corpus):
+    """Alone or among others, a hostile text has the same lexical score."""
+    texts = [text for text in corpus.short()[::7] if text.strip()]
+    together = {hit.index: hit.score for hit in _ranked(connection, QUERY, texts)}
+
+    alone = asyncio.run(_each_ranked(connection, QUERY, [[text] for text in texts]))
+
+    assert [ranking[0].score for ranking in alone] == [together[at] for at in range(len(texts))]
+
+
+@pytest.mark.parametrize("protocol", ["dashscope", "compatible"])
+def test_what_the_service_says_is_printable(options, strict, corpus, protocol, caplog):
+    """Whatever stands in an error of the service, no control character gets into text or log."""
+    names = ("terminal", "invisible", "surrogates", "controls", "HTML", "rich", "right to left")
+    said = [text for name in names for text in corpus.families()[name].values()]
+    options |= {"protocol": protocol, "max_retries": 0, "on_error": "passthrough"}
+    with Reranker(**options) as reranker:
+        for status, text in zip([400, 403, 429, 500, 200] * len(said), said, strict=False):
+            strict.script(Reply.error(status, text, text))
+            try:
+                error = reranker.rerank(QUERY, said).degraded
+            except RerankError as raised:
+                error = raised
+            shown = f"{error!s}{error!r}{error.code}"
+            assert shown.replace("\n", "").isprintable()
+    assert len(caplog.messages) > len(said) / 3
+    assert all(map(str.isprintable, caplog.messages))
+
+
+def test_a_list_that_is_passed_through_is_untouched(entrances, options, strict, corpus):
+    """Without a ranking every hostile text comes back in its place, without a score."""
+    texts = list(corpus.short())
+    options |= {"on_error": "passthrough", "max_retries": 0}
+    for name, entrance in entrances.items():
+        strict.clear()
+        strict.script(Reply.error(500, "InternalError", repeat=None))
+        score = 0.5 if "LlamaIndex" in name else None  # its retrieval's
+
+        assert entrance(options, QUERY, texts) == [(at, score) for at in range(len(texts))]

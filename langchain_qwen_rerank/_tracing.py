@@ -5,6 +5,8 @@ The run is of type retriever, which tracers show with its documents; there is no
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -22,6 +24,7 @@ __all__ = ["Outcome", "arun", "run"]
 
 _NAME = "QwenRerank"
 _EVENT = "qwen_rerank"
+_TRACING = "langsmith.run_helpers"
 
 
 class Outcome:
@@ -52,9 +55,12 @@ def run(callbacks: Callbacks, query: str, model: str) -> Iterator[Outcome]:
     A passed-through list ends the run as a failure, because the reranking was one; a custom event
     named ``qwen_rerank`` carries usage, request ids and the reason.
     """
-    manager = CallbackManager.configure(_inherited(callbacks), local_metadata=_metadata(model))
+    outcome, inherited = Outcome(), _inherited(callbacks)
+    if not _may_be_heard(inherited):
+        yield outcome
+        return
+    manager = CallbackManager.configure(inherited, local_metadata=_metadata(model))
     started = manager.on_retriever_start(None, query, name=_NAME)
-    outcome = Outcome()
     try:
         yield outcome
     except BaseException as error:
@@ -71,9 +77,14 @@ def run(callbacks: Callbacks, query: str, model: str) -> Iterator[Outcome]:
 @asynccontextmanager
 async def arun(callbacks: Callbacks, query: str, model: str) -> AsyncIterator[Outcome]:
     """`run` for a running event loop."""
-    manager = AsyncCallbackManager.configure(_inherited(callbacks), local_metadata=_metadata(model))
+    outcome, inherited = Outcome(), _inherited(callbacks)
+    if not _may_be_heard(inherited):
+        yield outcome
+        return
+    if _TRACING not in sys.modules:  # its import reads many files, so not on the event loop
+        await asyncio.to_thread(CallbackManager.configure)
+    manager = AsyncCallbackManager.configure(inherited, local_metadata=_metadata(model))
     started = await manager.on_retriever_start(None, query, name=_NAME)
-    outcome = Outcome()
     try:
         yield outcome
     except BaseException as error:
@@ -85,6 +96,15 @@ async def arun(callbacks: Callbacks, query: str, model: str) -> AsyncIterator[Ou
             await started.on_retriever_error(outcome.ranking.degraded)
             return
     await started.on_retriever_end(outcome.documents)
+
+
+def _may_be_heard(callbacks: Callbacks) -> bool:
+    """Whether anybody can listen; asking LangChain itself imports its tracing, which takes long."""
+    return (
+        callbacks is not None
+        or _TRACING in sys.modules
+        or any(name.startswith(("LANGSMITH_TRACING", "LANGCHAIN_TRACING")) for name in os.environ)
+    )
 
 
 def _metadata(model: str) -> dict[str, Any]:

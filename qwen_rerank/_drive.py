@@ -331,7 +331,9 @@ def _turn(gate: Gate, stop: _Stop, request: Request) -> Iterator[None]:
     except BaseException as error:
         if isinstance(error, RerankError) and not error.documents:
             error.documents = request.positions
-        if not transient(error):
+        if isinstance(error, asyncio.CancelledError):
+            stop.set()  # whoever cancelled says why
+        elif not transient(error):
             stop.fail(error)
         raise
     finally:
@@ -388,7 +390,7 @@ class _Stop(threading.Event):
     failure: BaseException | None = None
 
     def fail(self, error: BaseException) -> None:
-        if not isinstance(error, _StoppedError | asyncio.CancelledError):
+        if not isinstance(error, _StoppedError):
             self.failure = self.failure or error
         self.set()
 

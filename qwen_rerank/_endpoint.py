@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from qwen_rerank._wire import PATHS, Protocol
 from qwen_rerank.errors import DeadlineError
 
-__all__ = ["KEY", "REGIONS", "Endpoint", "borrowed", "resolve", "url_below"]
+__all__ = ["KEY", "LEAST_SECRET", "REGIONS", "Endpoint", "borrowed", "resolve", "url_below"]
 
 # The shared host of each region, or None where only a workspace host serves it (dashscope 2.0.2
 # quietly sends those to Singapore, whose keys are others).
@@ -44,6 +44,8 @@ _ALIBABA = re.compile(
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
 _BRACKETS = re.compile(r"\[[0-9a-fA-F:.]+\](:\d*)?")
+# Characters; a shorter key opens nothing, and masking it would spoil ordinary text.
+LEAST_SECRET = 8
 # What DashScope's keys look like; one that stands in the wrong place is better refused than shown.
 KEY = re.compile(r"\bsk-[\w-]{16,}")
 # It becomes part of a host name.
@@ -95,7 +97,8 @@ class Endpoint:
         """*text* as it may be shown: some servers quote the key they were given."""
         if text is None or self.api_key is None:
             return text
-        return text.replace(self.api_key.get_secret_value(), "***")
+        key = self.api_key.get_secret_value()
+        return text.replace(key, "***") if len(key) >= LEAST_SECRET else text
 
     def headers(self) -> dict[str, str]:
         """The headers of every request; holds the key in the clear, so make it late."""

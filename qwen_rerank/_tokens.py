@@ -93,7 +93,7 @@ class Tokenizer:
 
     def _composed_head(self, text: str, most: int) -> int:
         """`head` of a text whose NFC form, which is what counts, has other characters."""
-        fits, over = 0, 2 * most
+        fits, over = 0, max(1, 2 * most)
         while over < len(text) and self.count(text[:over]) <= most:
             fits, over = over, 2 * over
         over = min(over, len(text) + 1)

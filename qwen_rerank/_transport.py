@@ -25,13 +25,13 @@ from urllib.request import getproxies
 import httpcore
 import httpx
 
+from qwen_rerank._endpoint import LEAST_SECRET, Endpoint
 from qwen_rerank._values import Answer
 from qwen_rerank.errors import ReplyError, RerankError, ServiceError
 
 if TYPE_CHECKING:
     import aiohttp
 
-    from qwen_rerank._endpoint import Endpoint
 
 __all__ = ["Transport"]
 
@@ -313,6 +313,8 @@ def _dressed(request: httpx.Request, http: httpx.Client | httpx.AsyncClient) -> 
     """*request* with the client's own headers, such as its key, where it has none itself."""
     headers = httpx.Headers(http.headers)
     headers.update(request.headers)
+    if request.method == "HEAD":  # a connection is opened without a key
+        headers.pop("authorization", None)
     request.headers = headers
     return request
 
@@ -392,7 +394,11 @@ def _certificates() -> ssl.SSLContext:
 
 @cache
 def _read_certificates(_file: str | None, _folder: str | None) -> ssl.SSLContext:
-    return httpx.create_ssl_context()
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        problem = f"what SSL_CERT_FILE or SSL_CERT_DIR names cannot be read ({error.strerror})"
+    raise OSError(problem)
 
 
 def _socks_proxy() -> bool:
@@ -401,6 +407,8 @@ def _socks_proxy() -> bool:
 
 def _answer(status: int, raw: _RawHeaders, body: bytes, endpoint: Endpoint) -> Answer:
     key = endpoint.api_key.get_secret_value().encode() if endpoint.api_key else b""
+    if len(key) < LEAST_SECRET:
+        key = b""
     head = list(raw)
     if key and (key in body or any(key in part for pair in head for part in pair)):
         body = body.replace(key, b"***")  # some servers quote the key they refuse
@@ -454,7 +462,10 @@ def _said(cause: BaseException) -> str:
 def _without_frames(error: BaseException) -> BaseException:
     """*error*, which is none of the network's, with its places noted instead of its frames."""
     if isinstance(error, Exception) and not isinstance(error, RerankError):
-        places = "".join(traceback.format_tb(error.__traceback__))
+        places = "".join(
+            f"  {frame.f_code.co_filename}:{line} in {frame.f_code.co_name}\n"
+            for frame, line in traceback.walk_tb(error.__traceback__)
+        )
         error.add_note(f"Frames are not kept, because some hold the API key. Raised at:\n{places}")
     chain: list[BaseException | None] = [error]
     while chain:
@@ -493,6 +504,7 @@ def _clamp(timeout: float | None, late: type[Exception]) -> float | None:
 
 
 _HEAD_END, _LAST_CHUNK = b"\r\n\r\n", b"0\r\n\r\n"
+_NO_BODY = re.compile(rb"HTTP/1\.[01] (1\d\d|204|304)\b")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,12})[ \t]*\r\n", re.IGNORECASE)
 
 
@@ -505,7 +517,11 @@ class _Stream(httpcore.NetworkStream):
 
     def __init__(self, inner: httpcore.NetworkStream) -> None:
         self._inner = inner
-        self._head = b""  # of the answer that is being read, until it is whole
+        self._forget()
+
+    def _forget(self) -> None:
+        self._asks = b""  # the first bytes of the request
+        self._head = b""  # of the answer that is being read
         self._read = 0
         self._due: int | None = None  # bytes of the whole answer; None while, or if, not known
         self._tail = b""
@@ -517,15 +533,24 @@ class _Stream(httpcore.NetworkStream):
         if not self._head.endswith(_HEAD_END):
             head, end, _ = (self._head + data).partition(_HEAD_END)
             self._head = head + end
-            if end and (length := _LENGTH.search(self._head)):
+            if end and (self._asks.startswith(b"HEAD ") or _NO_BODY.match(self._head)):
+                self._due = len(self._head)
+            elif end and (length := _LENGTH.search(self._head)):
                 self._due = len(self._head) + int(length[1])
         return data
 
     def _is_read_through(self) -> bool:
+        if not self._read:
+            return True
         return self._tail == _LAST_CHUNK if self._due is None else self._read == self._due
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._head, self._read, self._due, self._tail = b"", 0, None, b""
+        if not self._is_read_through():
+            self._inner.close()
+            raise httpcore.ReadError("there were bytes behind the last answer")
+        if self._read:
+            self._forget()
+        self._asks = self._asks or buffer[:8]
         # In pieces, because one write of a large body gets its whole timeout for every piece sent.
         for start in range(0, len(buffer), _PIECE):
             piece = buffer[start : start + _PIECE]
@@ -541,8 +566,9 @@ class _Stream(httpcore.NetworkStream):
         return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:
-        # An idle connection that is readable is closed by httpcore instead of used again.
-        if info == "is_readable" and self._read and not self._is_read_through():
+        # An idle connection that is readable is closed by httpcore instead of used again. It looks
+        # before it knows that the connection is idle, so `write` looks again.
+        if info == "is_readable" and not self._is_read_through():
             return True
         return self._inner.get_extra_info(info)
 

@@ -197,6 +197,11 @@ class RerankSettings(BaseModel):
         return cls.model_validate(from_json(json_data), **options)
 
     @override
+    @classmethod
+    def model_validate_strings(cls, obj: Any, **options: Any) -> Self:
+        return cls.model_validate(obj, **options)
+
+    @override
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("_"):
             super().__setattr__(name, value)
@@ -264,9 +269,17 @@ class RerankSettings(BaseModel):
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         made = copy.copy(self)
-        for name, value in self._sealed(dict(update or {})).items():
-            setattr(made, name, value)  # checked, which pydantic's own copy leaves out
-        return made
+        update = self._sealed(dict(update or {}))
+        try:
+            for name, value in update.items():
+                setattr(made, name, value)  # checked, which pydantic's own copy leaves out
+        except ValueError as error:
+            problem = str(error)
+        else:
+            return made
+        del update, value
+        made.__dict__.clear()
+        raise ValueError(problem)
 
     @override
     def __copy__(self) -> Self:

@@ -1,11 +1,15 @@
 """A clean environment for every test, and one emulator for all of them."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from qwen_rerank.emulator import Emulator
+
+sys.path.insert(0, str(Path(__file__).parent))
+pytest_plugins = ["secrets_watch"]  # fails any test that lets the key out
 
 _OURS_ALONE = ("DASHSCOPE_", "QWEN_RERANK_", "LANGCHAIN_", "LANGSMITH_")
 _NETWORK = (
@@ -24,8 +28,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def _emulator():
-    with Emulator() as emulator:
+def _emulator(canary: str):
+    with Emulator(api_key=canary) as emulator:
         yield emulator
 
 

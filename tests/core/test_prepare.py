@@ -258,7 +258,7 @@ def test_refusing_names_the_positions():
     """With long_documents="error" nothing is sent, and the message says which are too long."""
     with pytest.raises(RequestError, match="documents 1, 2; it may have 10 tokens") as caught:
         _measured("a", "b" * 11, "b" * 11, long_documents="error")
-    with pytest.raises(RequestError, match="the query exceeds"):
+    with pytest.raises(RequestError, match="too long for one item: the query;"):
         _measured("a", query="q" * 11, long_documents="error")
 
     assert "truncate" in caught.value.hint

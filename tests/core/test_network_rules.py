@@ -1,0 +1,586 @@
+"""Where a key may go and where nothing goes: the rules of the network, seen from outside.
+
+`test_endpoint.py` has the sources of keys and hosts and the ordinary refusals. Here are the tricks:
+hosts that look like others, answers and proxies that would lead a request elsewhere, and settings
+that would smuggle something into one. What must see nothing is a real server that counts.
+"""
+
+import asyncio
+import socket
+import ssl
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import httpx_aiohttp
+import pytest
+import yarl
+from pydantic import SecretStr
+
+from qwen_rerank import Reranker, _endpoint, errors
+
+_KEY = "sk-given-to-us-9b2e47a0c6d15f38"
+_FOUND = "sk-found-somewhere-77c1e05a2b9d"
+_SCORES = b'{"output":{"results":[{"index":0,"relevance_score":0.5}]},"request_id":"r"}'
+
+
+@dataclass(frozen=True)
+class Colour:
+    """Sync or async calls, as plain functions."""
+
+    native: bool
+
+    def rank(self, reranker: Reranker) -> Any:
+        """A ranking of one document."""
+        if self.native:
+            return asyncio.run(reranker.arerank("a query", ["a text"]))
+        return reranker.rerank("a query", ["a text"])
+
+    def warm_up(self, reranker: Reranker) -> None:
+        """A connection ahead of the first call."""
+        asyncio.run(reranker.awarm_up()) if self.native else reranker.warm_up()
+
+    def through(
+        self, make: Callable[..., Reranker], call: Callable[..., Any], **client: Any
+    ) -> Any:
+        """*call* with what *make* makes with a client of the caller's, which is closed then."""
+
+        async def native() -> Any:
+            async with httpx.AsyncClient(**client) as opened:
+                name = "arerank" if call == self.rank else "awarm_up"
+                arguments = ("a query", ["a text"]) if call == self.rank else ()
+                return await getattr(make(async_http_client=opened), name)(*arguments)
+
+        if self.native:
+            return asyncio.run(native())
+        with httpx.Client(**client) as opened:
+            return call(make(http_client=opened))
+
+
+@pytest.fixture(name="colour", params=["sync", "async"])
+def _colour(request: pytest.FixtureRequest) -> Colour:
+    return Colour(native=request.param == "async")
+
+
+@pytest.fixture(name="found")
+def _found(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A key that lies in the environment."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", _FOUND)
+    return _FOUND
+
+
+def _resolve(base_url: str | None = None, **options: Any) -> _endpoint.Endpoint:
+    return _endpoint.resolve(
+        **{
+            "api_key": None,
+            "base_url": base_url,
+            "region": None,
+            "workspace": None,
+            "protocol": "dashscope",
+            "allow_http": False,
+            **options,
+        }
+    )
+
+
+def _answer(body: bytes = _SCORES, status: str = "200 OK", *headers: str) -> bytes:
+    head = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", "connection: close", *headers]
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+def _answering(raw: bytes) -> Callable[[Any, socket.socket], None]:
+    def behave(server: Any, connection: socket.socket) -> None:
+        request = server.read(connection)
+        connection.sendall(_answer(b"") if request.startswith(b"HEAD") else raw)
+
+    return behave
+
+
+# Hosts that look like others
+
+# Accepted, because a key may be passed for any host; but a found one is not for them.
+_FOREIGN = [
+    "dashscope.aliyuncs.com.evil.com",
+    "dashscope-aliyuncs-com.evil.com",
+    "evil-dashscope.aliyuncs.com",
+    "evil.com.aliyuncs.com",
+    "dashscope.evil.aliyuncs.com",
+    "bucket.oss-cn-beijing.aliyuncs.com",
+    "dashscope.oss-accelerate.aliyuncs.com",
+    "account.cn-beijing.fc.aliyuncs.com",
+    "maas.aliyuncs.com",
+    "ws.maas.aliyuncs.com.cn",
+    "dashscope.aliyuncs.co",
+    "dashscope.aliyuncs.com.",
+    "dashscope.aliyuncs.com.:443",
+    "xn--dshscope-2fg.aliyuncs.com",  # a Cyrillic letter, as DNS spells it
+    "dashscope.xn--aliyncs-9ya.com",
+    "localhost.evil.com",
+    "localhost.localdomain",
+    "127.0.0.1.nip.io",
+    "127.0.0.1.evil.com",
+    "localhost.",
+    "127.0.0.1.",
+    "127.1",
+    "127.000.000.001",
+    "2130706433",  # 127.0.0.1 as one number
+    "0x7f000001",
+    "0x7f.0.0.1",
+    "0177.0.0.1",
+    "0.0.0.0",  # noqa: S104  not to be listened on
+    "0",
+    "[::]",
+    "[::127.0.0.1]",
+    "[fe80::1]",
+    "128.0.0.1",
+    "169.254.169.254",
+]
+
+
+@pytest.mark.parametrize("host", _FOREIGN)
+def test_a_found_key_stays_from_look_alikes(found, host):
+    """A key that was found goes to no host that merely looks like Alibaba Cloud or loopback."""
+    try:
+        endpoint = _resolve(f"https://{host}/api/v1")
+    except ValueError as error:
+        assert "base_url" in str(error)  # noqa: PT017  refused is as safe
+    else:
+        assert found not in repr(endpoint.headers())
+        assert not endpoint.local
+
+
+@pytest.mark.parametrize("host", _FOREIGN)
+def test_plain_http_to_look_alikes_is_refused(host):
+    """Nor does anything go there over plain http, and the message says what to do instead."""
+    with pytest.raises(ValueError, match=r"base_url (is plain http.*allow_http=True|must look)"):
+        _resolve(f"http://{host}/api/v1", api_key=SecretStr(_KEY))
+
+
+@pytest.mark.parametrize(
+    ("base_url", "said"),
+    [
+        ("http://dashscope.aliyuncs.com@evil.com/api/v1", "user name or password"),
+        ("https://dashscope.aliyuncs.com:443@evil.com/", "user name or password"),
+        ("https://dashscope.aliyuncs.com%40evil.com/", "must look like"),
+        ("https://127.0.0.1@evil.com", "user name or password"),
+        ("https://evil.com\\@dashscope.aliyuncs.com/", "user name or password"),
+        ("https://evil.com\\.dashscope.aliyuncs.com/", "must look like"),
+        ("https:\\\\dashscope.aliyuncs.com", "must look like"),
+        ("https:/dashscope.aliyuncs.com", "must look like"),
+        ("https:dashscope.aliyuncs.com", "must look like"),
+        ("https:///dashscope.aliyuncs.com", "must look like"),
+        ("https://.dashscope.aliyuncs.com", "must look like"),
+        ("https://dashscope.aliyuncs.com..", "must look like"),
+        ("https://-.maas.aliyuncs.com", "must look like"),
+        ("https://evil.com;dashscope.aliyuncs.com", "must look like"),
+        ("https://evil.com&.dashscope.aliyuncs.com", "must look like"),
+        ("https://evil.com,dashscope.aliyuncs.com", "must look like"),
+        ("https://evil.com%00.dashscope.aliyuncs.com", "must look like"),
+        ("https://dashscope\u3002aliyuncs\u3002com", "must look like"),  # ideographic full stops
+        ("https://dashscope.aliyuncs.com\uff0fevil.com", "is not a URL"),  # a full-width slash
+        ("https://dashscope.aliyuncs.com\u2044evil.com", "must look like"),  # a fraction slash
+        ("https://\uff44ashscope.aliyuncs.com", "must look like"),  # a full-width letter
+        ("https://dashscope.aliyuncs.com\u200b", "must look like"),  # a space of no width
+        ("https://evil.com\n.dashscope.aliyuncs.com", "must (look like|end with its path)"),
+        ("https://dash\tscope.aliyuncs.com", "must (look like|end with its path)"),
+        ("https://[::1].evil.com/", "must look like|is not a URL"),
+        ("https://[::1]evil.com/", "must look like|is not a URL"),
+        ("https://[127.0.0.1]/", "must look like|is not a URL"),
+        ("https://[v1.dashscope]/", "must look like|is not a URL"),
+        ("https://[::1%25evil.com]/", "must look like|is not a URL"),
+        ("https://[dashscope.aliyuncs.com]/", "must look like|is not a URL"),
+        ("https://127.0.0.1:80:443/", "is not a URL"),
+        ("https://127.0.0.1:-1/", "is not a URL"),
+        ("https://127.0.0.1:\u0661/", "is not a URL"),  # an Arabic one
+        ("https://dashscope.aliyuncs.com/?@evil.com", "no query"),
+        ("https://evil.com#@dashscope.aliyuncs.com", "no query, fragment"),
+        ("javascript://dashscope.aliyuncs.com/%0aalert(1)", "must look like"),
+        ("gopher://dashscope.aliyuncs.com/", "must look like"),
+    ],
+)
+@pytest.mark.parametrize("where", ["option", "environment"])
+def test_urls_that_mean_two_things(monkeypatch, found, where, base_url, said):  # noqa: ARG001
+    """A URL that two programs might read differently is refused, wherever it comes from."""
+    place = "base_url"
+    if where == "environment":
+        monkeypatch.setenv("DASHSCOPE_BASE_URL", base_url)
+        place = "the environment variable DASHSCOPE_BASE_URL"
+
+    with pytest.raises(ValueError, match=f"^{place} .*({said})") as caught:
+        _resolve(base_url if where == "option" else None)
+
+    assert "evil" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "https://dashscope.aliyuncs.com",
+        "https://DASHSCOPE.AliyunCS.com:443/api/v1",
+        "HTTPS://dashscope-intl.aliyuncs.com/",
+        "https://ws-1.cn-beijing.maas.aliyuncs.com/../../x",
+        "https://dashscope.aliyuncs.com//evil.com/",
+        "https://dashscope.aliyuncs.com/@evil.com/",
+        "https://dashscope.aliyuncs.com/%0d%0aHost:%20evil.com",
+        "https://dashscope.aliyuncs.com/%40evil.com",
+        "http://127.0.0.1:8000",
+        "http://LOCALHOST:8000",
+        "http://127.255.255.254",
+        "http://[::1]:8000",
+        "http://[0:0:0:0:0:0:0:1]:8000",
+    ],
+)
+def test_what_was_checked_is_what_is_called(found, base_url):
+    """Wherever a found key goes, both http libraries read the same host as the check did."""
+    endpoint = _resolve(base_url)
+
+    host = urlsplit(base_url).hostname
+    assert endpoint.headers()["authorization"] == f"Bearer {found}"
+    assert httpx.URL(endpoint.url).host in {host, "::1"}
+    assert yarl.URL(endpoint.url).host in {host, "::1"}
+    assert httpx.URL(endpoint.origin).host in {host, "::1"}
+
+
+def test_allow_http_cannot_be_taken_back_under_way():
+    """Without allow_http a plain URL is refused, at construction and at every assignment."""
+    reranker = Reranker(api_key=_KEY, base_url="http://gateway.example", allow_http=True)
+
+    with pytest.raises(ValueError, match="plain http"):
+        reranker.allow_http = False
+    assert reranker.allow_http
+    reranker.base_url = "https://gateway.example"
+    reranker.allow_http = False
+    with pytest.raises(ValueError, match="plain http"):
+        reranker.base_url = "http://gateway.example"
+    assert reranker.base_url == "https://gateway.example"
+
+
+# What else is sent
+
+
+def test_a_found_workspace_stays_at_home(monkeypatch):
+    """A workspace that was found is named to Alibaba Cloud and this machine only."""
+    monkeypatch.setenv("DASHSCOPE_WORKSPACE", "ws-found")
+    header = "x-dashscope-workspace"
+
+    assert _resolve("https://dashscope.aliyuncs.com", key_required=False).headers()[header]
+    assert _resolve("http://127.0.0.1:1").headers()[header] == "ws-found"
+    assert header not in _resolve("https://gateway.example").headers()
+    assert _resolve("https://gateway.example", workspace="ws-1").headers()[header] == "ws-1"
+
+
+def test_what_a_server_sees(serve, colour, monkeypatch):
+    """A request carries the headers it needs, once each, and nothing of the environment."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", _FOUND)
+    monkeypatch.setenv("LANGCHAIN_API_KEY", "lc-secret")
+    server = serve(_answering(_answer()))
+
+    colour.rank(Reranker(base_url=f"http://{server.address}", api_key=f" {_KEY}\r\n"))
+
+    head, _, _ = server.requests[0].decode().partition("\r\n\r\n")
+    headers = [line.partition(": ")[::2] for line in head.split("\r\n")[1:]]
+    names = [name.lower() for name, _ in headers]
+    assert len(names) == len(set(names))
+    assert set(names) - {"connection"} == {
+        *("host", "content-type", "content-length", "accept", "accept-encoding", "user-agent"),
+        "authorization",
+    }
+    assert f"Bearer {_KEY}" in dict(headers).values()
+    assert _FOUND not in head
+    assert "lc-secret" not in head
+
+
+_INJECTIONS = [
+    *("\r\nx-evil: 1", "\nx-evil: 1", "\rx", " x-evil: 1"),
+    *("\0", "\x0b", "\x1f", "\x7f", "\x85", "\u00e9", "\u2028", "\ufeff"),
+]
+_HOSTS = [".evil.com", "/", "@evil.com", "#", "?", ":1", "%2e"]
+
+
+@pytest.mark.parametrize("tail", _INJECTIONS, ids=ascii)
+@pytest.mark.parametrize("kind", [str, SecretStr])
+def test_nothing_is_smuggled_in_behind_a_key(tail, kind):
+    """A key with anything behind it that could begin another header is refused."""
+    with pytest.raises(ValueError, match="no HTTP header can carry"):
+        Reranker(api_key=kind(f"{_KEY}{tail}x"), base_url="http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("tail", _INJECTIONS + _HOSTS, ids=ascii)
+@pytest.mark.parametrize("where", ["option", "DASHSCOPE_WORKSPACE", "DASHSCOPE_WORKSPACE_ID"])
+def test_nothing_is_smuggled_in_behind_a_workspace(monkeypatch, tail, where):
+    """Nor is a workspace that would become another header or another host."""
+    workspace = f"ws-1{tail}x"
+    if "\0" in workspace and where != "option":
+        workspace = workspace.replace("\0", "\1")  # no environment holds a NUL
+    if where != "option":
+        monkeypatch.setenv(where, workspace)
+
+    with pytest.raises(ValueError, match="workspace must be an id of letters") as caught:
+        Reranker(api_key=_KEY, workspace=workspace if where == "option" else None)
+
+    assert "evil" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "region",
+    ["evil.com/", "cn-beijing.evil.com", "cn-beijing/../", "cn-beijing\n", "CN-BEIJING", "*"],
+)
+@pytest.mark.parametrize("where", ["option", "DASHSCOPE_REGION", "DASHSCOPE_API_REGION"])
+@pytest.mark.parametrize("workspace", [None, "ws-1"])
+def test_a_region_is_no_host(monkeypatch, region, where, workspace):
+    """A region, which becomes part of a host name, is one of the six or refused."""
+    if where != "option":
+        monkeypatch.setenv(where, region)
+
+    with pytest.raises(ValueError, match="cn-beijing, ap-southeast-1") as caught:
+        _resolve(
+            region=region if where == "option" else None,
+            workspace=workspace,
+            api_key=SecretStr(_KEY),
+        )
+
+    assert "evil" not in str(caught.value)
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "ap-northeast-1"])
+def test_a_region_without_a_host_is_asked_nothing(found, region):  # noqa: ARG001  is set
+    """A region that another one would silently serve is refused before anything is sent."""
+    with pytest.raises(ValueError, match=f"'{region}' has no shared host: pass workspace="):
+        Reranker(region=region)
+
+
+# Answers that lead elsewhere
+
+
+@pytest.fixture(name="elsewhere")
+def _elsewhere(serve):
+    """Where an answer points, and what must be asked nothing."""
+    server = serve(_answering(_answer()))
+    yield server
+    assert server.requests == []
+
+
+def _redirecting(serve, elsewhere, status):
+    there = f"location: http://{elsewhere.address}/api/v1"
+    return serve(_answering(_answer(b"", f"{status} Elsewhere", there)))
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("own", [True, False], ids=["our own client", "the caller's"])
+def test_redirects_lead_nowhere(serve, elsewhere, colour, status, own):
+    """No client takes key or documents to where an answer points, not even one told to follow."""
+    server = _redirecting(serve, elsewhere, status)
+    make = partial(Reranker, base_url=f"http://{server.address}", api_key=_KEY, max_retries=0)
+    through = partial(colour.through, make, colour.rank, follow_redirects=True)
+
+    with pytest.raises(errors.RerankError, match="Redirects are not followed") as caught:
+        colour.rank(make()) if own else through()
+
+    assert caught.value.status == status
+    assert elsewhere.address in str(caught.value)
+    assert len(server.requests) == 1
+
+
+async def test_redirects_lead_nowhere_on_aiohttp(serve, elsewhere):
+    """Nor does a client of the caller's on aiohttp."""
+    server = _redirecting(serve, elsewhere, 307)
+
+    async with httpx_aiohttp.HttpxAiohttpClient(follow_redirects=True) as client:
+        reranker = Reranker(
+            base_url=f"http://{server.address}", api_key=_KEY, async_http_client=client
+        )
+        with pytest.raises(errors.RerankError, match="Redirects are not followed"):
+            await reranker.arerank("a query", ["a text"])
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["our own client", "the caller's"])
+def test_a_warm_up_is_not_redirected(serve, elsewhere, colour, own):
+    """A warm-up ends where it began."""
+
+    def away(server, connection):
+        server.read(connection)
+        connection.sendall(_answer(b"", "302 X", f"location: http://{elsewhere.address}/"))
+
+    server = serve(away)
+    make = partial(Reranker, base_url=f"http://{server.address}", api_key=_KEY)
+
+    if own:
+        colour.warm_up(make())
+    else:
+        colour.through(make, colour.warm_up, follow_redirects=True)
+
+    assert len(server.requests) == 1
+
+
+# Warming up
+
+
+@pytest.mark.parametrize("key", ["passed", "found", "in the caller's client", "in an SDK client"])
+def test_a_warm_up_shows_no_key(monkeypatch, serve, colour, key):
+    """A warm-up opens a connection and asks nothing: no key goes out, whoever holds one."""
+    server = serve(_answering(b""))
+    base_url, header = f"http://{server.address}", {"authorization": f"Bearer {_KEY}"}
+    options: dict[str, Any] = {"base_url": base_url, "workspace": "ws-1"}
+    if key == "found":
+        monkeypatch.setenv("DASHSCOPE_API_KEY", _KEY)
+    elif key != "in an SDK client":
+        options["api_key"] = _KEY
+
+    def make(**client):
+        for name, http in client.items():
+            if key == "in an SDK client":
+                sdk = types.SimpleNamespace(transport=types.SimpleNamespace(http_client=http))
+                return Reranker(**{name.replace("http_", ""): sdk})
+        return Reranker(**options, **client)
+
+    if key.startswith("in "):
+        colour.through(make, colour.warm_up, base_url=base_url, headers=header)
+    else:
+        colour.warm_up(make())
+
+    assert len(server.requests) == 1
+    assert server.requests[0].startswith(b"HEAD / HTTP/1.1")
+    assert _KEY.encode() not in server.requests[0]
+    assert b"authorization" not in server.requests[0].lower()
+    assert b"ws-1" not in server.requests[0]
+
+
+# Proxies
+
+_VARIABLES = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("spelt", [str.upper, str.lower], ids=["upper", "lower"])
+def test_loopback_is_called_directly(monkeypatch, serve, colour, host, spelt):
+    """Calls to this machine go through no proxy, whatever variables name one."""
+    proxy, server = serve(_answering(_answer())), serve(_answering(_answer()))
+    for name in _VARIABLES:
+        monkeypatch.setenv(spelt(name), f"http://{proxy.address}")
+    reranker = Reranker(base_url=f"http://{host}:{server.port}", api_key=_KEY)
+
+    colour.warm_up(reranker)
+    assert len(colour.rank(reranker)) == 1
+
+    assert (proxy.requests, len(server.requests)) == ([], 2)
+
+
+def test_other_hosts_do_go_through_it(monkeypatch, serve, colour):
+    """The same proxy is asked for any other host: the test above is not blind."""
+    proxy = serve(_answering(_answer()))
+    monkeypatch.setenv("ALL_PROXY", f"http://{proxy.address}")
+
+    colour.rank(Reranker(base_url="http://example.invalid", api_key=_KEY, allow_http=True))
+
+    assert proxy.requests[0].startswith(b"POST http://example.invalid/api/v1/services/")
+
+
+# How httpx-aiohttp passes the password on is deprecated by aiohttp.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_proxys_password_is_not_shown(monkeypatch, colour):
+    """A proxy that is down is complained of without the password in its address."""
+    monkeypatch.setenv("HTTP_PROXY", "http://somebody:hunter2@127.0.0.1:9")
+
+    reranker = Reranker(
+        base_url="http://example.invalid", api_key=_KEY, allow_http=True, max_retries=0
+    )
+    with pytest.raises(errors.ServiceError) as caught:
+        colour.rank(reranker)
+
+    assert "proxy" in str(caught.value)
+    assert "hunter2" not in str(caught.value) + repr(vars(caught.value))
+
+
+# Certificates
+
+# Of nobody: a server for "localhost" that vouches for itself, from 2020 to 2120.
+_CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIBrTCCAVKgAwIBAgIBATAKBggqhkjOPQQDAjAUMRIwEAYDVQQDDAlsb2NhbGhv
+c3QwIBcNMjAwMTAxMDAwMDAwWhgPMjEyMDAxMDEwMDAwMDBaMBQxEjAQBgNVBAMM
+CWxvY2FsaG9zdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABM8NboTY7rregf9B
+Z3aZcj0XLHF/isksI9WstqJ+uZ2A/fvHKukYFK4duI5luoxcUV1tOLkxq3U3IMWI
+EegZBT6jgZIwgY8wFAYDVR0RBA0wC4IJbG9jYWxob3N0MBIGA1UdEwEB/wQIMAYB
+Af8CAQAwDgYDVR0PAQH/BAQDAgKEMBMGA1UdJQQMMAoGCCsGAQUFBwMBMB0GA1Ud
+DgQWBBRqmBQ2wbsBilN2Gi70bLd7J6I7ujAfBgNVHSMEGDAWgBRqmBQ2wbsBilN2
+Gi70bLd7J6I7ujAKBggqhkjOPQQDAgNJADBGAiEA1pRfXMlwU5mERfrTFoLNwPkF
+rXkiCL7klx6rjgRF20MCIQCfp5Yrkv735u1muWjnTcCsBVBx33eguqC0/qDZ5/Xl
+Rg==
+-----END CERTIFICATE-----
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgUupWAuPNadDLnpp8
+YpGhKVF4n/FNscKxmNufnM59h3+hRANCAATPDW6E2O663oH/QWd2mXI9Fyxxf4rJ
+LCPVrLaifrmdgP37xyrpGBSuHbiOZbqMXFFdbTi5Mat1NyDFiBHoGQU+
+-----END PRIVATE KEY-----
+"""
+
+
+@pytest.fixture(name="secure")
+def _secure(serve, tmp_path):
+    """A server that speaks TLS as localhost."""
+    (tmp_path / "pair.pem").write_text(_CERTIFICATE)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "pair.pem")
+
+    def behave(server, connection):
+        with context.wrap_socket(connection, server_side=True) as encrypted:
+            server.read(encrypted)
+            encrypted.sendall(_answer())
+
+    return serve(behave)
+
+
+def _at(server: Any, host: str = "localhost") -> Reranker:
+    return Reranker(base_url=f"https://{host}:{server.port}", api_key=_KEY, max_retries=0)
+
+
+def test_an_unknown_certificate_is_refused(colour, secure):
+    """A server that nobody vouches for gets nothing, and the message names the setting."""
+    with pytest.raises(errors.ServiceError, match=r"SSL_CERT_FILE"):
+        colour.rank(_at(secure))
+
+    assert secure.requests == []
+
+
+def test_a_certificate_file_is_used(monkeypatch, tmp_path, colour, secure):
+    """SSL_CERT_FILE says who may vouch, for sync and async alike."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pair.pem"))
+
+    assert [hit.score for hit in colour.rank(_at(secure))] == [0.5]
+    assert len(secure.requests) == 1
+
+
+def test_a_certificate_for_another_name_is_refused(monkeypatch, tmp_path, colour, secure):
+    """A certificate that is known but made for another host opens nothing."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pair.pem"))
+
+    with pytest.raises(errors.ServiceError):
+        colour.rank(_at(secure, "127.0.0.1"))
+
+    assert secure.requests == []
+
+
+def test_certificates_are_those_of_the_moment(monkeypatch, tmp_path, colour, secure):
+    """An object that is made after the variable was taken away trusts that server no more."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pair.pem"))
+    colour.rank(_at(secure))
+    monkeypatch.delenv("SSL_CERT_FILE")
+
+    with pytest.raises(errors.ServiceError):
+        colour.rank(_at(secure))
+
+    assert len(secure.requests) == 1
+
+
+def test_a_certificate_file_that_is_not_there(monkeypatch, tmp_path, colour, secure):
+    """A wrong SSL_CERT_FILE is complained of by its name; nothing is sent unverified."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+
+    with pytest.raises((OSError, ValueError, errors.ServiceError), match="SSL_CERT_FILE"):
+        colour.rank(_at(secure))
+
+    assert secure.requests == []

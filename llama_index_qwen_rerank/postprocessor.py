@@ -143,14 +143,18 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
             ReRankStartEvent(query=query, nodes=nodes, top_n=top_n, model_name=self.model)
         )
         try:
+            if not self.callback_manager.handlers:  # it would keep the id of every event for ever
+                yield outcome
+                return
             with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
                 yield outcome
                 ended: dict[str, Any] = {EventPayload.NODES: outcome.nodes}
                 if outcome.degraded is not None:
                     ended[EventPayload.EXCEPTION] = outcome.degraded
-                    dispatcher.event(ExceptionEvent(exception=outcome.degraded))
                 event.on_end(payload=ended)
         finally:
+            if outcome.degraded is not None:
+                dispatcher.event(ExceptionEvent(exception=outcome.degraded))
             dispatcher.event(ReRankEndEvent(nodes=outcome.nodes, tags=outcome.tags()))
 
 

@@ -131,7 +131,7 @@ def _json(answer: Answer) -> Any:
     if answer.headers.get("content-encoding", "identity").lower() != "identity":
         return None  # we asked for plain bytes, and unpacking on request is how bombs go off
     with contextlib.suppress(ValueError):  # stricter than json about escaped surrogates and depth
-        return from_json(answer.body)
+        return from_json(answer.body, cache_strings="keys")  # ids would stay in memory
     try:
         return json.loads(answer.body)
     except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError

@@ -990,8 +990,11 @@ def test_cancelled_while_queueing(made, service):
 @_both_colours
 @pytest.mark.parametrize("behave", [_hang, _trickle], ids=["no answer", "trickling answer"])
 @pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
-def test_interrupted_from_the_keyboard(face, behave, several):
+def test_interrupted_from_the_keyboard(face, behave, several, request):
     """Ctrl-C in the middle of a call leaves a traceback without the key."""
+    # A run in the background may have been started with interrupts ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     main = threading.main_thread().ident
     options = {"max_documents_per_request": 1} if several else {}
 

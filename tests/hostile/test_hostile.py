@@ -151,7 +151,7 @@ def test_what_is_sent_is_what_was_given(options, strict, sendable, is_blank, cor
         _ranked(options, QUERY, corpus.short(), protocol=protocol)
 
         texts = [sendable(text) for text in corpus.short() if not is_blank(text)]
-        assert _sent(strict) == list(dict.fromkeys(texts))
+        assert sorted(_sent(strict)) == sorted(set(texts))  # requests arrive in any order
         assert len(strict.log) == -(-len(set(texts)) // 500)
 
 

@@ -20,17 +20,17 @@ os.environ.update(
     PYTHONWARNINGS="ignore",  # of the peers, some of which announce their end at import
 )
 
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
+from rich.console import Console
+from rich.table import Table
 
-from benchmarks.async_throughput import async_throughput  # noqa: E402
-from benchmarks.cache import cache  # noqa: E402
-from benchmarks.one_call import cut_finer, near_ideal  # noqa: E402
-from benchmarks.planning import counted, proved  # noqa: E402
-from benchmarks.results import Comparison  # noqa: E402
-from benchmarks.server import serving  # noqa: E402
-from benchmarks.startup import first_call, import_door  # noqa: E402
-from benchmarks.sync_cpu import sync_cpu  # noqa: E402
+from benchmarks.async_throughput import async_throughput
+from benchmarks.cache import cache
+from benchmarks.one_call import cut_finer, near_ideal
+from benchmarks.planning import counted, proved
+from benchmarks.results import Comparison
+from benchmarks.server import serving
+from benchmarks.startup import first_call, import_door
+from benchmarks.sync_cpu import sync_cpu
 
 ALL = {
     "sync-cpu": sync_cpu,

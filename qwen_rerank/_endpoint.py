@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from qwen_rerank._wire import PATHS, Protocol
 from qwen_rerank.errors import DeadlineError
 
-__all__ = ["KEY", "LEAST_SECRET", "REGIONS", "Endpoint", "borrowed", "resolve", "url_below"]
+__all__ = ["KEY", "REGIONS", "Endpoint", "borrowed", "resolve", "url_below"]
 
 # The shared host of each region, or None where only a workspace host serves it (dashscope 2.0.2
 # quietly sends those to Singapore, whose keys are others).
@@ -45,7 +45,7 @@ _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
 _BRACKETS = re.compile(r"\[[0-9a-fA-F:.]+\](:\d*)?")
 # Characters; a shorter key opens nothing, and masking it would spoil ordinary text.
-LEAST_SECRET = 8
+_LEAST_SECRET = 8
 # What DashScope's keys look like; one that stands in the wrong place is better refused than shown.
 KEY = re.compile(r"\bsk-[\w-]{16,}")
 # It becomes part of a host name.
@@ -93,12 +93,15 @@ class Endpoint:
             documents=documents,
         )
 
+    @property
+    def secret(self) -> str:
+        """The key, if it is long enough to be one; else nothing that needs to be masked."""
+        key = self.api_key.get_secret_value() if self.api_key is not None else ""
+        return key if len(key) >= _LEAST_SECRET else ""
+
     def masked(self, text: str | None) -> str | None:
         """*text* as it may be shown: some servers quote the key they were given."""
-        if text is None or self.api_key is None:
-            return text
-        key = self.api_key.get_secret_value()
-        return text.replace(key, "***") if len(key) >= LEAST_SECRET else text
+        return text.replace(self.secret, "***") if text and self.secret else text
 
     def headers(self) -> dict[str, str]:
         """The headers of every request; holds the key in the clear, so make it late."""

@@ -25,13 +25,13 @@ from urllib.request import getproxies
 import httpcore
 import httpx
 
-from qwen_rerank._endpoint import LEAST_SECRET, Endpoint
 from qwen_rerank._values import Answer
 from qwen_rerank.errors import ReplyError, RerankError, ServiceError
 
 if TYPE_CHECKING:
     import aiohttp
 
+    from qwen_rerank._endpoint import Endpoint
 
 __all__ = ["Transport"]
 
@@ -401,14 +401,8 @@ def _read_certificates(_file: str | None, _folder: str | None) -> ssl.SSLContext
     raise OSError(problem)
 
 
-def _socks_proxy() -> bool:
-    return any(url.startswith("socks") for url in getproxies().values())
-
-
 def _answer(status: int, raw: _RawHeaders, body: bytes, endpoint: Endpoint) -> Answer:
-    key = endpoint.api_key.get_secret_value().encode() if endpoint.api_key else b""
-    if len(key) < LEAST_SECRET:
-        key = b""
+    key = endpoint.secret.encode()
     head = list(raw)
     if key and (key in body or any(key in part for pair in head for part in pair)):
         body = body.replace(key, b"***")  # some servers quote the key they refuse
@@ -433,9 +427,9 @@ def _check(pieces: bytearray, deadline: float, endpoint: Endpoint) -> None:
 def _failure(error: BaseException, deadline: float, endpoint: Endpoint) -> BaseException:
     """What to raise for *error*; no frame, cause or request that holds the key hangs on it."""
     # httpx-aiohttp lets several of aiohttp's own errors through.
-    if not isinstance(error, _NETWORK) and type(error).__module__.partition(".")[0] != "aiohttp":
-        return _without_frames(error)
-    if isinstance(error, RerankError):  # a DeadlineError is an OSError too
+    of_aiohttp = type(error).__module__.partition(".")[0] == "aiohttp"
+    # A DeadlineError is an OSError too.
+    if isinstance(error, RerankError) or not (of_aiohttp or isinstance(error, _NETWORK)):
         return _without_frames(error)
     if time.monotonic() >= deadline:
         return endpoint.late()

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Protocol
 
-__all__ = ["table"]
+__all__ = ["is_seen", "table"]
 
 _ROWS = 50
 _CHARACTERS = 200  # of a document
@@ -215,13 +215,18 @@ def _shown(text: str, most: int) -> str:
     )
 
 
+def is_seen(character: str) -> bool:
+    """Whether *character* can be shown as it is: it neither hides nor acts."""
+    return character.isprintable() and not _HIDDEN.match(character)
+
+
 def _spelled(text: str) -> Iterator[tuple[bool, str]]:
     """Each character of *text*: True and itself, or False and its escape sequence."""
     marks = _MARKS  # a mark at the start has no letter to stand on
     for character in text:
         mark = unicodedata.category(character) in {"Mn", "Me"}
         marks = marks + 1 if mark else 0
-        if character.isprintable() and not _HIDDEN.match(character) and marks <= _MARKS:
+        if is_seen(character) and marks <= _MARKS:
             yield True, character
         else:
             marks = _MARKS

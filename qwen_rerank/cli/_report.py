@@ -22,6 +22,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from qwen_rerank._view import is_seen
 from qwen_rerank.cli._measure import Found, Judged, Result, Trial
 
 __all__ = [
@@ -37,11 +38,6 @@ __all__ = [
 ]
 
 _SHOWN = 5  # topics of each order
-# Fillers, blanks and variation selectors, which count as printable.
-_HIDDEN = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
-    "\U0001d159\U000e0100-\U000e01ef]"
-)
 _RULE = re.compile(r"[-=+|]{4,}")  # the lines that a table is drawn with
 _GRADES = (" · ", "●○○", "●●○", "●●●")
 _STYLES = ("dim", "yellow", "green", "bold green")  # of the grades
@@ -57,9 +53,7 @@ _NOTES = (
 def visible(text: str) -> str:
     """*text* in one line that says what it holds: no character moves the cursor or hides."""
     return "".join(
-        character
-        if character.isprintable() and not _HIDDEN.match(character)
-        else character.encode("unicode_escape").decode()
+        character if is_seen(character) else character.encode("unicode_escape").decode()
         for character in " ".join(text.split())
     )
 

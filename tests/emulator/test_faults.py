@@ -1023,7 +1023,7 @@ def test_stop_does_not_wait(calling, capfd, caplog):
         warnings.simplefilter("always")
         gc.collect()
 
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before  # another test's thread may have ended meanwhile
     assert [str(leak.message) for leak in leaks] == []
     assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == []
     assert capfd.readouterr() == ("", "")

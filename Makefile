@@ -14,8 +14,9 @@ help:  ## show this list
 demo: .venv/installed  ## rerank the Python language reference through both frameworks
 	$(BIN)/qwen-rerank demo
 
-test: .venv/installed  ## run the tests, with branch coverage
-	QWEN_RERANK_OLD_SDK=$(CURDIR)/$(OLD_SDK) $(BIN)/python -m pytest --cov --cov-report=term
+test: .venv/installed  ## run the tests on all cores, with branch coverage
+	QWEN_RERANK_OLD_SDK=$(CURDIR)/$(OLD_SDK) $(BIN)/python -m pytest --numprocesses=auto \
+		--dist=worksteal --cov --cov-report=term
 
 check: .venv/installed  ## lint, types, import contracts, and whether it installs beside its neighbours
 	$(BIN)/ruff check

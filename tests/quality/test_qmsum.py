@@ -9,9 +9,9 @@ from qwen_rerank.emulator import Emulator, _scorer
 
 
 class Remembering:
-    """The tokenizer, counting each of the 35 meetings once instead of 237 times.
+    """The tokenizer, counting each of the 35 meetings once instead of with every question.
 
-    The emulator's scorer remembers their words as well, so that the test takes a minute.
+    The emulator's scorer remembers their words as well.
     """
 
     def __init__(self, tokenizer: _tokens.Tokenizer) -> None:
@@ -27,6 +27,7 @@ def test_split_finds_what_truncate_cuts_off(qmsum, capsys, monkeypatch):
     monkeypatch.setattr(_tokens, "tokenizer", lambda: remembering)
     monkeypatch.setattr(_scorer, "_terms", cache(_scorer._terms))
     names, texts = list(qmsum.documents), list(qmsum.documents.values())
+    questions = list(qmsum.queries.items())[::4]  # all 237 say the same, and take minutes
 
     def ndcg(policy: str, emulator: Emulator) -> float:
         reranker = Reranker(
@@ -37,7 +38,7 @@ def test_split_finds_what_truncate_cuts_off(qmsum, capsys, monkeypatch):
         return qmsum.ndcg(
             {
                 query: [names[hit.index] for hit in reranker.rerank(text, texts)]
-                for query, text in qmsum.queries.items()
+                for query, text in questions
             }
         )
 

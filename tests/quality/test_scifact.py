@@ -39,7 +39,7 @@ async def _with_nodes(reranker, query, texts, *, native):
 )
 @pytest.mark.parametrize(
     ("width", "questions"),
-    [(1, 30), (7, None), (20, None), (100, None)],
+    [(1, 10), (7, 50), (20, None), (100, 50)],
     ids=lambda each: f"{each}",
 )
 def test_perfect_scores_give_the_perfect_ranking(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict, Unpack
 
 from langchain_core.documents import BaseDocumentCompressor, Document
-from pydantic import Field, Strict
+from pydantic import Field, SkipValidation, Strict
 from typing_extensions import override
 
 from langchain_qwen_rerank import _tracing
-from qwen_rerank import BaseReranker, CallOptions, Hit, Ranking, RequestError
+from langchain_qwen_rerank._candidates import candidate, slim
+from qwen_rerank import BaseReranker, CallOptions, Candidate, Hit, Image, Ranking, RequestError
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
@@ -50,9 +52,26 @@ class QwenRerank(BaseReranker, BaseDocumentCompressor):
 
     Attributes:
         top_n: How many documents to keep, at least 1; None keeps all. 3 by default.
+        image_key: The metadata key that holds a document's image, for a model that takes them:
+            a URL, a data URI, bytes, base64 text or, below *local_files*, a path. None: metadata
+            is not looked at.
+        video_key: The metadata key that holds the URL of a document's video; likewise.
+        local_files: The folder below which paths in metadata are read; None reads none.
+        item: What is ranked of a document, instead of its text and the keys above: called with
+            the document, it returns a text, an `Image`, a `Video`, or a tuple of a text and one of
+            these.
+
+    A document whose image cannot be sent is ranked by its text if it has one, and comes last
+    without a score if not; a warning says why.
     """
 
     top_n: Annotated[int, Strict(), Field(ge=1)] | None = 3
+    image_key: str | None = None
+    video_key: str | None = None
+    local_files: Path | None = None
+    item: SkipValidation[Callable[[Document], Candidate] | None] = Field(
+        default=None, exclude=True, repr=False
+    )
 
     @override
     def compress_documents(
@@ -77,12 +96,13 @@ class QwenRerank(BaseReranker, BaseDocumentCompressor):
             RequestError: The call is wrong.
             RerankError: There is no ranking; see `qwen_rerank.errors`.
         """
-        contents = _contents(documents)
-        if not contents:
+        candidates = self._candidates(documents)
+        if not candidates:
             return []
         with _tracing.run(callbacks, query, self.model) as outcome:
-            outcome.ranking = self._rank(query, contents)
-            outcome.documents = reranked = _reranked(documents, outcome.ranking)
+            outcome.ranking = self._rank(query, candidates, strict=False)
+            reranked = _reranked(documents, outcome.ranking)
+            outcome.documents = [slim(document, self.image_key) for document in reranked]
         return reranked
 
     @override
@@ -90,25 +110,26 @@ class QwenRerank(BaseReranker, BaseDocumentCompressor):
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
         """`compress_documents` for a running event loop, without a thread."""
-        contents = _contents(documents)
-        if not contents:
+        candidates = self._candidates(documents)
+        if not candidates:
             return []
         async with _tracing.arun(callbacks, query, self.model) as outcome:
-            outcome.ranking = await self._arank(query, contents)
-            outcome.documents = reranked = _reranked(documents, outcome.ranking)
+            outcome.ranking = await self._arank(query, candidates, strict=False)
+            reranked = _reranked(documents, outcome.ranking)
+            outcome.documents = [slim(document, self.image_key) for document in reranked]
         return reranked
 
     def rerank(
         self,
-        documents: Sequence[str | Document],
-        query: str,
+        documents: Sequence[Candidate | Document],
+        query: str | Image,
         **options: Unpack[CallOptions],
     ) -> list[Score]:
         """Scores *documents* without touching them.
 
         Args:
-            documents: Texts or documents.
-            query: What to look for; not blank.
+            documents: Texts, documents, and for a model that takes them `Image` and `Video`.
+            query: What to look for; a text that is not blank, or an `Image`.
             **options: ``top_n``, ``instruct`` and ``score_threshold`` for this call alone.
 
         Returns:
@@ -118,28 +139,44 @@ class QwenRerank(BaseReranker, BaseDocumentCompressor):
             RequestError: The call is wrong.
             RerankError: There is no ranking; see `qwen_rerank.errors`.
         """
-        return _scores(self._rank(query, _texts(documents), **options))
+        candidates, strict = self._explicit(documents)
+        return _scores(self._rank(query, candidates, strict=strict, **options))
 
     async def arerank(
-        self, documents: Sequence[str | Document], query: str, **options: Unpack[CallOptions]
+        self,
+        documents: Sequence[Candidate | Document],
+        query: str | Image,
+        **options: Unpack[CallOptions],
     ) -> list[Score]:
         """`rerank` for a running event loop."""
-        return _scores(await self._arank(query, _texts(documents), **options))
+        candidates, strict = self._explicit(documents)
+        return _scores(await self._arank(query, candidates, strict=strict, **options))
 
+    def _candidates(self, documents: Sequence[Document]) -> list[Candidate]:
+        if isinstance(documents, str | Document):
+            raise RequestError(f"documents must be a list of Document, not one {_name(documents)}")
+        for position, document in enumerate(documents):
+            if not isinstance(document, Document):
+                raise RequestError(f"document {position} must be a Document, not {_name(document)}")
+        return [self._candidate(document) for document in documents]
 
-def _contents(documents: Sequence[Document]) -> list[str]:
-    if isinstance(documents, str | Document):
-        raise RequestError(f"documents must be a list of Document, not one {_name(documents)}")
-    for position, document in enumerate(documents):
-        if not isinstance(document, Document):
-            raise RequestError(f"document {position} must be a Document, not {_name(document)}")
-    return [document.page_content for document in documents]
+    def _candidate(self, document: Document) -> Candidate:
+        if self.item is not None:
+            return self.item(document)
+        if self.image_key is None and self.video_key is None:
+            return document.page_content
+        return candidate(document, self.image_key, self.video_key, self.local_files)
 
-
-def _texts(documents: Sequence[str | Document]) -> Sequence[str]:
-    if isinstance(documents, str):
-        return documents  # refused by the core, which asks whether the arguments are swapped
-    return [item.page_content if isinstance(item, Document) else item for item in documents]
+    def _explicit(
+        self, documents: Sequence[Candidate | Document]
+    ) -> tuple[Sequence[Candidate], bool]:
+        """The candidates in *documents*, and whether all of them are the caller's own values."""
+        if isinstance(documents, str):
+            return documents, True  # refused by the core, which asks about swapped arguments
+        return (
+            [self._candidate(each) if isinstance(each, Document) else each for each in documents],
+            not any(isinstance(each, Document) for each in documents),
+        )
 
 
 def _name(value: object) -> str:

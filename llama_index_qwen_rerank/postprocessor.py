@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.instrumentation.events.exception import ExceptionEvent
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
-from pydantic import Field, Strict, field_validator
+from pydantic import Field, SkipValidation, Strict, field_validator
 from typing_extensions import override
 
-from qwen_rerank import BaseReranker, Ranking, RequestError, RerankError
+from llama_index_qwen_rerank._candidates import candidate, query, slim
+from qwen_rerank import BaseReranker, Candidate, Image, Ranking, RequestError, RerankError
 
 __all__ = ["QwenRerank"]
 
@@ -51,12 +53,20 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
         top_n: How many nodes to keep, at least 1; None keeps all. 3 by default. The only option
             that can be given by position.
         metadata_mode: Which text of a node is ranked; by default what would be embedded.
+        local_files: The folder below which the paths of images in nodes are read; None reads
+            none.
+        item: What is ranked of a node, instead of its text, image and video: called with the
+            node, it returns a text, an `Image`, a `Video`, or a tuple of a text and one of these.
         return_documents: Accepted for those who come from ``DashScopeRerank``; it does nothing,
             there as here, and warns.
     """
 
     top_n: Annotated[int, Strict(), Field(ge=1)] | None = 3
     metadata_mode: MetadataMode = MetadataMode.EMBED
+    local_files: Path | None = None
+    item: SkipValidation[Callable[[BaseNode], Candidate] | None] = Field(
+        default=None, exclude=True, repr=False
+    )
     callback_manager: CallbackManager = Field(
         default_factory=CallbackManager, exclude=True, repr=False
     )
@@ -95,9 +105,9 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        query, texts = _query(query_bundle), self._texts(nodes)
-        with self._reported(nodes, query) as outcome:
-            outcome.take(nodes, self._rank(query, texts))
+        asked, candidates = query(query_bundle, self.mixed), self._candidates(nodes)
+        with self._reported(nodes, asked) as outcome:
+            outcome.take(nodes, self._rank(asked, candidates, strict=False))
         return outcome.nodes
 
     # Spanned by hand: the base class spans only what is abstract in it, and without a span of its
@@ -107,21 +117,28 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        query, texts = _query(query_bundle), self._texts(nodes)
-        with self._reported(nodes, query) as outcome:
-            outcome.take(nodes, await self._arank(query, texts))
+        asked, candidates = query(query_bundle, self.mixed), self._candidates(nodes)
+        with self._reported(nodes, asked) as outcome:
+            outcome.take(nodes, await self._arank(asked, candidates, strict=False))
         return outcome.nodes
 
-    def _texts(self, nodes: Sequence[NodeWithScore]) -> list[str]:
+    def _candidates(self, nodes: Sequence[NodeWithScore]) -> list[Candidate]:
         for position, node in enumerate(nodes):
             if not isinstance(node, NodeWithScore):
                 raise RequestError(
                     f"node {position} must be a NodeWithScore, not {type(node).__name__}"
                 )
-        return [node.node.get_content(metadata_mode=self.metadata_mode) for node in nodes]
+        if self.item is not None:
+            return [self.item(each.node) for each in nodes]
+        return [
+            candidate(
+                each.node, self.metadata_mode, self.local_files, takes_media=self._takes_media
+            )
+            for each in nodes
+        ]
 
     @contextmanager
-    def _reported(self, nodes: list[NodeWithScore], query: str) -> Iterator[_Outcome]:
+    def _reported(self, nodes: list[NodeWithScore], asked: str | Image) -> Iterator[_Outcome]:
         """Tells LlamaIndex's instrumentation and its older callbacks of one rerank.
 
         Yields the outcome to be filled; what it holds at the end is reported, which after a failure
@@ -133,14 +150,15 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
             yield outcome
             return
         top_n = len(nodes) if self.top_n is None else self.top_n  # the event takes no None
+        shown, words = slim(nodes), asked if isinstance(asked, str) else repr(asked)
         payload: dict[str, Any] = {
-            EventPayload.NODES: nodes,
+            EventPayload.NODES: shown,
             EventPayload.MODEL_NAME: self.model,
-            EventPayload.QUERY_STR: query,
+            EventPayload.QUERY_STR: words,
             EventPayload.TOP_K: top_n,
         }
         dispatcher.event(
-            ReRankStartEvent(query=query, nodes=nodes, top_n=top_n, model_name=self.model)
+            ReRankStartEvent(query=words, nodes=shown, top_n=top_n, model_name=self.model)
         )
         try:
             if not self.callback_manager.handlers:  # it would keep the id of every event for ever
@@ -148,14 +166,14 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
                 return
             with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
                 yield outcome
-                ended: dict[str, Any] = {EventPayload.NODES: outcome.nodes}
+                ended: dict[str, Any] = {EventPayload.NODES: slim(outcome.nodes)}
                 if outcome.degraded is not None:
                     ended[EventPayload.EXCEPTION] = outcome.degraded
                 event.on_end(payload=ended)
         finally:
             if outcome.degraded is not None:
                 dispatcher.event(ExceptionEvent(exception=outcome.degraded))
-            dispatcher.event(ReRankEndEvent(nodes=outcome.nodes, tags=outcome.tags()))
+            dispatcher.event(ReRankEndEvent(nodes=slim(outcome.nodes), tags=outcome.tags()))
 
 
 class _Outcome:
@@ -174,9 +192,3 @@ class _Outcome:
 
     def tags(self) -> dict[str, Any]:
         return {} if self.degraded is None else {"qwen_rerank.degraded": str(self.degraded)}
-
-
-def _query(query_bundle: QueryBundle | None) -> str:
-    if query_bundle is None:
-        raise RequestError("a query is needed: pass query_bundle or query_str")
-    return query_bundle.query_str

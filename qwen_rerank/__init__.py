@@ -16,6 +16,7 @@ from qwen_rerank.errors import (
     RerankError,
     ServiceError,
 )
+from qwen_rerank.media import Candidate, Image, Unsendable, Video
 from qwen_rerank.reranker import BaseReranker, CallOptions, Reranker
 from qwen_rerank.settings import RerankSettings
 
@@ -25,9 +26,11 @@ __all__ = [
     "AuthenticationError",
     "BaseReranker",
     "CallOptions",
+    "Candidate",
     "ContentError",
     "DeadlineError",
     "Hit",
+    "Image",
     "QuotaError",
     "Ranking",
     "RateLimitError",
@@ -37,6 +40,8 @@ __all__ = [
     "RerankSettings",
     "Reranker",
     "ServiceError",
+    "Unsendable",
     "Usage",
+    "Video",
     "__version__",
 ]

@@ -6,7 +6,7 @@ None of these numbers was measured against the live service.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qwen_rerank._values import Price
 
@@ -14,6 +14,7 @@ __all__ = [
     "LIMITS",
     "PRICES",
     "UNKNOWN_MODEL",
+    "UNKNOWN_VL_MODEL",
     "Limit",
     "ModelLimits",
     "limits_for",
@@ -42,6 +43,8 @@ class ModelLimits:
         body_bytes: Bytes of a request's body.
         share: The part of each token limit that is planned for, between 0 and 1. Counting is ours
             and the template around each pair is not documented, so nothing is planned to the brim.
+        images: Images per request, which count as documents too; None if it takes none.
+        videos: Videos per request, likewise.
     """
 
     documents: Limit
@@ -50,6 +53,8 @@ class ModelLimits:
     item_characters: Limit
     body_bytes: Limit
     share: float = 0.95
+    images: Limit | None = None
+    videos: Limit | None = None
 
     @property
     def planned_item_tokens(self) -> int:
@@ -100,8 +105,12 @@ LIMITS: dict[str, ModelLimits] = {
         item_characters=_CHARACTERS,
         body_bytes=_BODY,
     ),
+    # For mixed requests the page says only that the limit differs by type: each is held, and their
+    # sum stays within the one for texts.
     "qwen3-vl-rerank": ModelLimits(
         documents=Limit(100, _API, _API_READ),  # texts
+        images=Limit(40, _API, _API_READ),
+        videos=Limit(4, _API, _API_READ),
         item_tokens=Limit(8_000, _API, _API_READ),
         request_tokens=Limit(
             120_000, "alibabacloud.com/help/en/model-studio/text-rerank-api", "2026-03-15"
@@ -130,9 +139,20 @@ UNKNOWN_MODEL = ModelLimits(
 )
 
 
+UNKNOWN_VL_MODEL = replace(
+    UNKNOWN_MODEL,
+    images=LIMITS["qwen3-vl-rerank"].images,
+    videos=LIMITS["qwen3-vl-rerank"].videos,
+)
+
+
 def limits_for(model: str) -> ModelLimits:
-    """The limits of *model*, or the conservative row for a name that is not in the table."""
-    return LIMITS.get(model, UNKNOWN_MODEL)
+    """The limits of *model*, or a conservative row for a name that is not in the table.
+
+    A name with "vl" as one of its words, as the vendor's naming has it, takes images and videos.
+    """
+    unknown = UNKNOWN_VL_MODEL if "vl" in model.lower().split("-") else UNKNOWN_MODEL
+    return LIMITS.get(model, unknown)
 
 
 # List prices of a million input text tokens; output is free.

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qwen_rerank._values import Hit, Job, Prepared, Ranking, Scored, Usage
+from qwen_rerank._values import Hit, Job, Kind, Prepared, Ranking, Scored, Usage
 from qwen_rerank.errors import RerankError
 
 __all__ = ["merge", "passed_through"]
+
+_TEXT_FIRST: dict[Kind | None, int] = {"text": 2, "image": 1, "video": 0, None: -1}
+_UNSCORED = (None, None, None)
 
 
 def merge(
@@ -22,13 +25,18 @@ def merge(
     request_ids: tuple[str, ...],
 ) -> Ranking:
     """The ranking of *job* from the scores of its items. A split document has its best window's."""
-    best: dict[int, tuple[float, tuple[int, int] | None]] = {}
+    best: dict[int, tuple[float, tuple[int, int] | None, Kind | None]] = {}
     for item, score in scored:
         for position, window in item.places:
-            # Of windows that score alike, the first wins, whatever order they come in.
+            # Of windows that score alike, the first wins, and a text before its image, whatever
+            # order they come in.
             before = best.get(position)
-            if before is None or (score, _early(window)) > (before[0], _early(before[1])):
-                best[position] = (score, window)
+            if before is None or (score, _early(window), _TEXT_FIRST[item.kind]) > (
+                before[0],
+                _early(before[1]),
+                _TEXT_FIRST[before[2]],
+            ):
+                best[position] = (score, window, item.kind)
     order = sorted(best)
     order.sort(key=lambda position: best[position][0], reverse=True)  # ties keep their order
     if job.score_threshold is None:
@@ -37,15 +45,16 @@ def merge(
         order = [position for position in order if best[position][0] >= job.score_threshold]
     return Ranking(
         hits=tuple(
-            Hit(position, score, job.documents[position], window)
+            Hit(position, score, job.documents[position], window, kind)
             for position in order[: job.top_n]
-            for score, window in [best.get(position, (None, None))]
+            for score, window, kind in [best.get(position, _UNSCORED)]
         ),
         model=job.model,
         usage=usage,
         request_ids=request_ids,
         truncated=prepared.truncated,
         query_truncated=prepared.query_truncated,
+        unsendable=prepared.unsendable,
     )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import accumulate, pairwise
 
 from qwen_rerank._limits import ModelLimits
-from qwen_rerank._values import Job, Prepared, Request
+from qwen_rerank._values import Item, Job, Prepared, Request
 
 __all__ = ["fits", "plan"]
 
@@ -40,6 +42,8 @@ def plan(job: Job, prepared: Prepared, limits: ModelLimits, width: int) -> tuple
         limits: The model's limits.
         width: Documents per request, at most the model's limit.
     """
+    if any(item.kind != "text" for item in prepared.items):
+        prepared = replace(prepared, items=_mingled(prepared.items))
     ruler = _Ruler(prepared, limits, width)
     if ruler.ends() != ruler.ends(bytes_count=False):
         ruler = _Ruler(prepared, limits, width, size=_size)
@@ -54,9 +58,27 @@ def plan(job: Job, prepared: Prepared, limits: ModelLimits, width: int) -> tuple
             else:
                 low = middle
     return tuple(
-        Request(job.model, prepared.query.text, job.instruct, prepared.items[start:end])
+        Request(
+            job.model,
+            prepared.query.text,
+            job.instruct,
+            prepared.items[start:end],
+            prepared.query.kind,
+            job.fps,
+        )
         for start, end in pairwise([0, *best])
     )
+
+
+def _mingled(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """*items* with every kind spread evenly, so that each request takes its share of each."""
+    counts = Counter(item.kind for item in items)
+    seen: Counter[str] = Counter()
+    places = []
+    for item in items:
+        places.append((seen[item.kind] + 0.5) / counts[item.kind])
+        seen[item.kind] += 1
+    return tuple(items[at] for at in sorted(range(len(items)), key=places.__getitem__))
 
 
 def _bound(text: str) -> int:
@@ -87,12 +109,20 @@ class _Ruler:
     ) -> None:
         items = prepared.items
         pair = prepared.query.tokens + prepared.instruct.tokens
-        around = size(prepared.query.text) + size(prepared.instruct.text)
+        query = prepared.query
+        around = (query.size or size(query.text)) + size(prepared.instruct.text)
         self._count = len(items)
         self._width = width
         self._tokens = list(accumulate([item.tokens + pair for item in items], initial=0))
         # 2 for the comma and the space between two texts
-        self._bytes = list(accumulate([size(item.text) + 2 for item in items], initial=0))
+        self._bytes = list(
+            accumulate([(item.size or size(item.text)) + 2 for item in items], initial=0)
+        )
+        self._few = [
+            (list(accumulate([item.kind == kind for item in items], initial=0)), most.value)
+            for kind, most in (("image", limits.images), ("video", limits.videos))
+            if most is not None and any(item.kind == kind for item in items)
+        ]
         self._most_tokens = limits.planned_request_tokens
         self._most_bytes = limits.planned_body_bytes - around
 
@@ -111,6 +141,10 @@ class _Ruler:
                     bisect_right(tokens, tokens[start] + most_tokens) - 1,
                     bisect_right(sizes, sizes[start] + most_bytes) - 1,
                     self._count,
+                    *[
+                        bisect_right(counts, counts[start] + max(1, int(most * fraction))) - 1
+                        for counts, most in self._few
+                    ],
                 ),
             )
             ends.append(start)

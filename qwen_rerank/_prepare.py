@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 
 from qwen_rerank import _tokens
 from qwen_rerank._limits import ModelLimits
-from qwen_rerank._values import Item, Job, Place, Prepared
+from qwen_rerank._values import Item, Job, Loaded, Place, Prepared
 from qwen_rerank.errors import RequestError
 
 __all__ = ["Counter", "LongDocuments", "is_blank", "measure", "prepare"]
 
 LongDocuments: TypeAlias = Literal["truncate", "split", "error"]
+_Part = TypeVar("_Part", str, Item)
+_NOTHING = Loaded()
 
 # Not spaces (Z, and what str.isspace knows), controls (Cc) or format characters (Cf) of Unicode 16.
 _VISIBLE = re.compile(
@@ -38,23 +40,49 @@ class Counter(Protocol):
         """Overlapping parts of *text* within both limits, as offsets in characters."""
 
 
-def prepare(job: Job) -> Prepared:
-    """The distinct texts of *job* that can be sent, with bounds on their lengths, not counts.
+def prepare(job: Job, loaded: Loaded = _NOTHING) -> Prepared:
+    """The distinct items of *job* that can be sent, with bounds on their lengths, not counts.
 
     Blank documents are left out: one of them fails the service's whole request. Equal documents
-    become one item. A lone surrogate, which no UTF-8 body can carry, is replaced.
+    become one item. A lone surrogate, which no UTF-8 body can carry, is replaced. Images and
+    videos, which are *loaded*, come after the texts.
     """
     texts = (
-        (document if document.isascii() else _sendable(document), Place(position))
-        for position, document in enumerate(job.documents)
-        if not is_blank(document)
+        (text if text.isascii() else _sendable(text), Place(position))
+        for position, text in _texts(job, loaded)
+        if not is_blank(text)
     )
-    query, instruct = _sendable(job.query), _sendable(job.instruct or "")
+    media = (
+        (item, Place(position))
+        for position, parts in loaded.parts.items()
+        for item in parts
+        if isinstance(item, Item)
+    )
+    instruct = _sendable(job.instruct or "")
     return Prepared(
-        query=Item(query, _tokens.bound(query)),
-        instruct=Item(instruct, _tokens.bound(instruct)),
-        items=tuple([Item(text, _tokens.bound(text), places) for text, places in _distinct(texts)]),
+        query=loaded.query or _text(_sendable(str(job.query))),
+        instruct=_text(instruct),
+        items=(
+            *[Item(text, _tokens.bound(text), places) for text, places in _distinct(texts)],
+            *[item._replace(places=places) for item, places in _distinct(media)],
+        ),
+        unsendable=loaded.unsendable,
     )
+
+
+def _texts(job: Job, loaded: Loaded) -> Iterable[tuple[int, str]]:
+    if not loaded.parts:
+        return enumerate(cast("tuple[str, ...]", job.documents))
+    return (
+        (position, part)
+        for position, document in enumerate(job.documents)
+        for part in loaded.parts.get(position, (document,))
+        if isinstance(part, str)
+    )
+
+
+def _text(text: str) -> Item:
+    return Item(text, _tokens.bound(text))
 
 
 def measure(
@@ -66,11 +94,13 @@ def measure(
         RequestError: Something is too long and *long_documents* is ``"error"``.
     """
     ruler = _Ruler(limits, counter)
-    query = prepared.query.text
-    long_query = not ruler.fits(query)
-    long = {item.text for item in prepared.items if not ruler.fits(item.text)}
+    query = prepared.query
+    long_query = query.kind == "text" and not ruler.fits(query.text)
+    items = [item for item in prepared.items if item.kind == "text"]
+    media = [_capped(item, ruler.tokens) for item in prepared.items if item.kind != "text"]
+    long = {item.text for item in items if not ruler.fits(item.text)}
     positions = sorted(
-        place.position for item in prepared.items if item.text in long for place in item.places
+        place.position for item in items if item.text in long for place in item.places
     )
     if long_documents == "error" and (long_query or positions):
         raise _too_long(long_query, positions, limits)
@@ -82,17 +112,25 @@ def measure(
 
     texts = (
         (part, Place(place.position, window))
-        for item in prepared.items
+        for item in items
         for part, window in parts(item.text)
         for place in item.places
     )
+    if query.kind == "text":
+        query = ruler.item(ruler.head(query.text) if long_query else query.text)
     return Prepared(
-        query=ruler.item(ruler.head(query) if long_query else query),
+        query=_capped(query, ruler.tokens),
         instruct=ruler.item(prepared.instruct.text),
-        items=tuple(ruler.item(text, places) for text, places in _distinct(texts)),
+        items=(*[ruler.item(text, places) for text, places in _distinct(texts)], *media),
         truncated=() if long_documents == "split" else tuple(positions),
         query_truncated=long_query,
+        unsendable=prepared.unsendable,
     )
+
+
+def _capped(item: Item, most: int) -> Item:
+    """*item* with no more tokens than one may have: a larger image is scaled down."""
+    return item if item.tokens <= most else item._replace(tokens=most)
 
 
 def is_blank(text: str) -> bool:
@@ -147,15 +185,15 @@ def _too_long(query: bool, positions: list[int], limits: ModelLimits) -> Request
     )
 
 
-def _distinct(texts: Iterable[tuple[str, Place]]) -> Iterator[tuple[str, tuple[Place, ...]]]:
-    places: dict[str, list[Place]] = {}
-    for text, place in texts:
-        if (found := places.get(text)) is None:
-            places[text] = [place]
+def _distinct(parts: Iterable[tuple[_Part, Place]]) -> Iterator[tuple[_Part, tuple[Place, ...]]]:
+    places: dict[_Part, list[Place]] = {}
+    for part, place in parts:
+        if (found := places.get(part)) is None:
+            places[part] = [place]
         else:
             found.append(place)
-    for text, where in places.items():
-        yield text, tuple(sorted(where) if len(where) > 1 else where)
+    for part, where in places.items():
+        yield part, tuple(sorted(where) if len(where) > 1 else where)
 
 
 def _sendable(text: str) -> str:

@@ -47,7 +47,7 @@ def recall(
     unknown: list[Item] = []
     for at, item in enumerate(prepared.items):
         try:
-            score = cache[_digest(common, item.text)]
+            score = cache[_digest(common, *_named(item))]
         except KeyError:
             unknown.append(item)
             continue
@@ -69,14 +69,19 @@ def remember(
     common = _common(job, prepared, place)
     for item, score in scored:
         try:
-            cache[_digest(common, item.text)] = score
+            cache[_digest(common, *_named(item))] = score
         except Exception as error:  # noqa: BLE001  as above
             _log.warning("The cache failed to write, so these scores are not kept: %r", error)
             return
 
 
 def _common(job: Job, prepared: Prepared, place: str) -> str:
-    return _digest(place, job.model, job.instruct or "", prepared.query.text)
+    fps = () if job.fps is None else (f"fps {job.fps}",)
+    return _digest(place, job.model, job.instruct or "", *_named(prepared.query), *fps)
+
+
+def _named(item: Item) -> tuple[str, ...]:
+    return (item.text,) if item.kind == "text" else (item.kind, item.text)
 
 
 def _digest(*parts: str) -> str:

@@ -215,7 +215,7 @@ def explain(refusal: Refusal, request: Request, host: str) -> RerankError:
     kind, hint = _meaning(code, said, refusal.status)
     if request.model == "gte-rerank" and hint and "{model}" in hint:
         hint = _RETIRED
-    documents = _concerned(said, request)
+    documents = _concerned(said, request, media=hint == _MEDIA)
     if hint is not None:
         hint = hint.format(model=request.model, host=host, documents=listed(documents))
     if refusal.location is not None:
@@ -249,9 +249,11 @@ def _meaning(code: str, said: str, status: int) -> tuple[type[RerankError], str 
     return (RequestError if code.startswith(("invalid", "model")) else ServiceError), None
 
 
-def _concerned(said: str, request: Request) -> tuple[int, ...]:
+def _concerned(said: str, request: Request, *, media: bool) -> tuple[int, ...]:
     """Positions of the documents that *said* is about: one that it names, or else all."""
     items = request.items
+    if media:
+        items = tuple(item for item in items if item.is_fetched) or items
     if (named := re.search(r"document index:(\d{1,9})", said)) and int(named[1]) < len(items):
         return positions([items[int(named[1])]])
     if "text input should not be empty" in said:

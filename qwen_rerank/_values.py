@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias, overload
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeAlias, overload
 
 from qwen_rerank.errors import RerankError
+from qwen_rerank.media import Candidate, Image
 
 __all__ = [
     "Answer",
@@ -14,6 +15,8 @@ __all__ = [
     "Hit",
     "Item",
     "Job",
+    "Kind",
+    "Loaded",
     "Outcome",
     "Place",
     "Prepared",
@@ -27,8 +30,15 @@ __all__ = [
 ]
 
 
-def _short(text: str, width: int = 60) -> str:
-    return repr(text if len(text) <= width else text[: width - 1] + "\u2026")
+Kind: TypeAlias = Literal["text", "image", "video"]
+
+
+def _short(document: Candidate, width: int = 60) -> str:
+    if isinstance(document, tuple):
+        return f"({', '.join(_short(part, width) for part in document)})"
+    if isinstance(document, str) and len(document) > width:
+        document = document[: width - 1] + "\u2026"
+    return repr(document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +74,21 @@ class Hit:
             more relevant), or None if the document was never scored, as a blank one is not.
         document: The document as it was given.
         window: With ``long_documents="split"``, the part of an over-long document that scored best:
-            ``document[window[0]:window[1]]``. None for a document that was scored in one piece.
+            ``document[window[0]:window[1]]``, or of a tuple that part of its text. None for a
+            document that was scored in one piece.
+        kind: What the score is of: ``"text"``, ``"image"`` or ``"video"``; of a document that has
+            more than one, the better one with ``mixed="max"``. None without a score.
     """
 
     index: int
     score: float | None
-    document: str
+    document: Candidate
     window: tuple[int, int] | None = None
+    kind: Kind | None = None
 
     def __repr__(self) -> str:
         window = f", window={self.window}" if self.window else ""
+        window += f", kind={self.kind!r}" if self.kind not in (None, "text") else ""
         document = _short(self.document)
         return f"Hit(index={self.index}, score={self.score}, document={document}{window})"
 
@@ -92,6 +107,8 @@ class Ranking(Sequence[Hit]):
         truncated: Positions of the documents that were cut to the model's limit before they
             were scored, ascending.
         query_truncated: Whether the query was cut to the model's limit.
+        unsendable: Positions of documents that could not be sent, with the reason; they have no
+            score, unless another part of them was sent.
         degraded: The error that made this a passed-through list instead of a ranking, else None.
     """
 
@@ -101,6 +118,7 @@ class Ranking(Sequence[Hit]):
     request_ids: tuple[str, ...] = ()
     truncated: tuple[int, ...] = ()
     query_truncated: bool = False
+    unsendable: tuple[tuple[int, str], ...] = ()
     degraded: RerankError | None = None
 
     @overload
@@ -177,11 +195,13 @@ class Job:
     """One validated call: what is asked, of which model, and how much of the answer is wanted."""
 
     model: str
-    query: str
-    documents: tuple[str, ...]
+    query: str | Image
+    documents: tuple[Candidate, ...]
     top_n: int | None = None
     instruct: str | None = None
     score_threshold: float | None = None
+    fps: float | None = None
+    is_text: bool = True
 
 
 class Place(NamedTuple):
@@ -192,17 +212,44 @@ class Place(NamedTuple):
 
 
 class Item(NamedTuple):  # there may be many thousands, and a dataclass takes three times as long
-    """One distinct text to be scored, standing for every place that holds it.
+    """One distinct text, image or video to be scored, standing for every place that holds it.
 
     Attributes:
-        text: The text as it will be sent.
-        tokens: At most this many tokens.
+        text: The text as it will be sent; of an image or video, its URL or data URI.
+        tokens: At most this many tokens; of an image or video, an estimate.
         places: Where it stands in the job's documents, ascending by position.
+        kind: What it is.
+        size: Of an image or video, the bytes it takes in a request's body after decoding.
     """
 
     text: str
     tokens: int
     places: tuple[Place, ...] = ()
+    kind: Kind = "text"
+    size: int = 0
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether the service fetches it from a URL."""
+        return self.kind != "text" and self.text[:5].lower() != "data:"
+
+    def __repr__(self) -> str:  # what prints frames shall not print images
+        return f"Item({_short(self.text)}, {self.tokens} tokens, {self.kind})"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The images and videos of a job, as they will be sent.
+
+    Attributes:
+        query: The query, if it is an image.
+        parts: For every position that is more than a text: its texts and its loaded items.
+        unsendable: Positions with a part that cannot be sent, and the reason, ascending.
+    """
+
+    query: Item | None = None
+    parts: Mapping[int, tuple[str | Item, ...]] = field(default_factory=dict)
+    unsendable: tuple[tuple[int, str], ...] = ()
 
 
 Scored: TypeAlias = tuple[Item, float]
@@ -223,6 +270,7 @@ class Prepared:
         items: The distinct texts, in the order of their first place.
         truncated: Positions of the documents that were cut, ascending.
         query_truncated: Whether the query was cut.
+        unsendable: Positions with a part that cannot be sent, and the reason, ascending.
     """
 
     query: Item
@@ -230,6 +278,7 @@ class Prepared:
     items: tuple[Item, ...]
     truncated: tuple[int, ...] = ()
     query_truncated: bool = False
+    unsendable: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +289,11 @@ class Request:
     query: str
     instruct: str | None
     items: tuple[Item, ...]
+    query_kind: Kind = "text"
+    fps: float | None = None
+
+    def __repr__(self) -> str:
+        return f"Request({self.model!r}, {_short(self.query)}, {len(self.items)} items)"
 
     @property
     def positions(self) -> tuple[int, ...]:

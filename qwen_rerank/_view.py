@@ -59,7 +59,7 @@ class _Hit(Protocol):
     @property
     def score(self) -> float | None: ...
     @property
-    def document(self) -> str: ...
+    def document(self) -> object: ...
     @property
     def window(self) -> tuple[int, int] | None: ...
 
@@ -128,9 +128,15 @@ def _row(rank: int, hit: _Hit, share: float | None, *, cut: bool) -> str:
         _move(hit.index - rank) if scored else "",
     )
     numbers = "".join(f'<td style="{_NUMBER}">{cell}</td>' for cell in cells)
-    text = _shown(hit.document, _CHARACTERS) or _faint("blank")
+    text = _shown(_named(hit.document), _CHARACTERS) or _faint("blank")
     notes = "".join(f"<br>{_faint(note)}" for note in _notes(hit.window, cut=cut))
     return f'<tr>{numbers}<td dir="auto" style="{_TEXT}">{text}{notes}</td></tr>'
+
+
+def _named(document: object) -> str:
+    """A text as it is; an image or video as what it says of itself, which holds no content."""
+    parts = document if isinstance(document, tuple) else (document,)
+    return " + ".join(part if isinstance(part, str) else repr(part) for part in parts)
 
 
 def _notes(window: tuple[int, int] | None, *, cut: bool) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias, TypeGuard
 from pydantic_core import from_json, to_json
 
 from qwen_rerank._refusal import Refusal, explain
-from qwen_rerank._values import Answer, Reply, Request
+from qwen_rerank._values import Answer, Kind, Reply, Request
 from qwen_rerank.errors import ReplyError
 
 __all__ = ["PATHS", "Protocol", "decode", "encode"]
@@ -33,18 +33,27 @@ PATHS: dict[Protocol, tuple[str, str]] = {
 
 def encode(request: Request, protocol: Protocol) -> bytes:
     """The body of *request*. ``top_n`` is never sent: it is applied once, after merging."""
-    documents = [item.text for item in request.items]
-    options = {} if request.instruct is None else {"instruct": request.instruct}
+    documents = [_one(item.text, item.kind) for item in request.items]
+    query = _one(request.query, request.query_kind)
+    options: dict[str, Any] = {}
+    if request.instruct is not None:
+        options["instruct"] = request.instruct
+    if request.fps is not None:
+        options["fps"] = request.fps
     body: dict[str, Any]
     if protocol == "dashscope":
         body = {
             "model": request.model,
-            "input": {"query": request.query, "documents": documents},
+            "input": {"query": query, "documents": documents},
             "parameters": options,
         }
     else:
-        body = {"model": request.model, "query": request.query, "documents": documents, **options}
+        body = {"model": request.model, "query": query, "documents": documents, **options}
     return to_json(body)  # a fifth of the time that json takes
+
+
+def _one(text: str, kind: Kind) -> str | dict[str, str]:
+    return text if kind == "text" else {kind: text}
 
 
 def decode(answer: Answer, request: Request, *, protocol: Protocol, host: str) -> Reply:

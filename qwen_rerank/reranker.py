@@ -18,6 +18,7 @@ from pydantic import PrivateAttr
 
 from qwen_rerank import _drive, _endpoint, _tokens
 from qwen_rerank._limits import limits_for, price_of
+from qwen_rerank._load import check, load
 from qwen_rerank._merge import merge, passed_through
 from qwen_rerank._plan import fits, plan
 from qwen_rerank._prepare import is_blank, measure, prepare
@@ -25,6 +26,7 @@ from qwen_rerank._recall import recall, remember
 from qwen_rerank._values import (
     Estimate,
     Job,
+    Loaded,
     Outcome,
     Prepared,
     Ranking,
@@ -33,6 +35,7 @@ from qwen_rerank._values import (
     Usage,
 )
 from qwen_rerank.errors import QuotaError, RequestError, RerankError
+from qwen_rerank.media import Candidate, Image
 from qwen_rerank.settings import RerankSettings
 
 if TYPE_CHECKING:
@@ -80,15 +83,28 @@ class BaseReranker(RerankSettings):
     _cache_turn: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
     def _rank(
-        self, query: str, documents: Iterable[str], **options: Unpack[CallOptions]
+        self,
+        query: str | Image,
+        documents: Iterable[Candidate],
+        *,
+        strict: bool = True,
+        **options: Unpack[CallOptions],
     ) -> Ranking:
-        """The ranking of *documents* for *query*. See `Reranker.rerank`."""
+        """The ranking of *documents* for *query*. See `Reranker.rerank`.
+
+        Args:
+            query: As for `Reranker.rerank`.
+            documents: Likewise.
+            strict: Whether an image that cannot be sent is the caller's mistake, or is left
+                unscored with a warning, as doors do with what they find in documents and nodes.
+            **options: As for `Reranker.rerank`.
+        """
         deadline = _drive.deadline_in(self.timeout)
         job = self._job(query, documents, options)
         if not job.documents:
             return Ranking((), job.model)
         line = self._line()
-        prepared = prepare(job)
+        prepared = prepare(job, self._loaded(job, strict=strict))
         asked = self._asked(job, prepared, line, deadline, count=not self._fits(prepared))
         outcome = _drive.drive(asked.requests, line, deadline)
         new = _scored(asked.requests, outcome)
@@ -96,7 +112,12 @@ class BaseReranker(RerankSettings):
         return self._concluded(job, asked, new, outcome)
 
     async def _arank(
-        self, query: str, documents: Iterable[str], **options: Unpack[CallOptions]
+        self,
+        query: str | Image,
+        documents: Iterable[Candidate],
+        *,
+        strict: bool = True,
+        **options: Unpack[CallOptions],
     ) -> Ranking:
         """`_rank` for a running event loop; what would block it is done in a thread."""
         deadline = _drive.deadline_in(self.timeout)
@@ -104,17 +125,21 @@ class BaseReranker(RerankSettings):
         if not job.documents:
             return Ranking((), job.model)
         line = await self._aline()
-        prepared = prepare(job)
-        count = not self._fits(prepared)
         slow_cache = not isinstance(self.cache, dict | None)
         try:
-            if count or slow_cache:
-                async with asyncio.timeout(_drive.left(deadline)):
+            async with asyncio.timeout(_drive.left(deadline)):
+                if job.is_text:
+                    prepared = prepare(job)
+                else:
+                    loaded = await asyncio.to_thread(self._loaded, job, strict=strict)
+                    prepared = prepare(job, loaded)
+                count = not self._fits(prepared)
+                if count or slow_cache:
                     asked = await asyncio.to_thread(
                         self._asked, job, prepared, line, deadline, count=count
                     )
-            else:
-                asked = self._asked(job, prepared, line, deadline, count=False)
+                else:
+                    asked = self._asked(job, prepared, line, deadline, count=False)
         except TimeoutError:
             return self._without_scores(job, line.endpoint.late(), Usage(), ())
         outcome = await _drive.adrive(asked.requests, line, deadline)
@@ -131,8 +156,8 @@ class BaseReranker(RerankSettings):
 
     def estimate(
         self,
-        query: str,
-        documents: Iterable[str],
+        query: str | Image,
+        documents: Iterable[Candidate],
         *,
         price_per_million: float | None = None,
         **options: Unpack[CallOptions],
@@ -141,7 +166,7 @@ class BaseReranker(RerankSettings):
 
         Args:
             query: The query.
-            documents: The candidate texts.
+            documents: The candidates.
             price_per_million: Your price of a million input tokens, instead of the list price.
             **options: As for the call; only ``instruct`` matters here.
 
@@ -150,7 +175,13 @@ class BaseReranker(RerankSettings):
         """
         job = self._job(query, documents, options)
         line = self._line()
-        asked = self._asked(job, prepare(job), line, _drive.deadline_in(self.timeout), count=True)
+        asked = self._asked(
+            job,
+            prepare(job, self._loaded(job, strict=True)),
+            line,
+            _drive.deadline_in(self.timeout),
+            count=True,
+        )
         pair = asked.prepared.query.tokens + asked.prepared.instruct.tokens
         tokens = sum(item.tokens + pair for request in asked.requests for item in request.items)
         listed = price_of(job.model, line.endpoint.region)
@@ -213,29 +244,43 @@ class BaseReranker(RerankSettings):
     ) -> None:
         await self.aclose()
 
-    def _job(self, query: str, documents: Iterable[str], options: Mapping[str, Any]) -> Job:
+    def _job(
+        self, query: str | Image, documents: Iterable[Candidate], options: Mapping[str, Any]
+    ) -> Job:
         """The call as a frozen value, or the reason why it cannot be made."""
-        if not isinstance(query, str):
-            raise RequestError(f"query must be a str, not {type(query).__name__}")
-        if is_blank(query := query.strip()):
-            raise RequestError("query is blank")
+        if isinstance(query, str):
+            if is_blank(query := query.strip()):
+                raise RequestError("query is blank")
+        elif not isinstance(query, Image):
+            raise RequestError(f"query must be a str or an Image, not {type(query).__name__}")
         if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
             raise RequestError(
                 f"documents must be a list of texts, not one {type(documents).__name__}; "
                 "are query and documents swapped?"
             )
         documents = tuple(documents)
+        is_text = isinstance(query, str)
         for position, document in enumerate(documents):
             if not isinstance(document, str):
-                raise RequestError(
-                    f"document {position} must be a str, not {type(document).__name__}"
-                )
+                is_text = False
+                check(document, position)
         wanted = {name: getattr(self, name) for name in CallOptions.__annotations__}
         for name, value in options.items():
             if name not in wanted:
                 raise TypeError(f"unexpected option {name!r} for one call")
             wanted[name] = self._for_this_call(name, value)
-        return Job(self.model, query, documents, **wanted)
+        return Job(self.model, query, documents, **wanted, fps=self.fps, is_text=is_text)
+
+    def _loaded(self, job: Job, *, strict: bool) -> Loaded:
+        """The images and videos of *job*, read; takes time, so not on an event loop."""
+        if job.is_text:
+            return Loaded()
+        return load(job, self.mixed if self._takes_media else None, strict=strict)
+
+    @property
+    def _takes_media(self) -> bool:
+        """Whether the model, by this protocol, takes images and videos."""
+        return limits_for(self.model).images is not None and self.protocol == "dashscope"
 
     @property
     def _width(self) -> int:
@@ -376,7 +421,10 @@ class Reranker(BaseReranker):
     """
 
     def rerank(
-        self, query: str, documents: Iterable[str], **options: Unpack[CallOptions]
+        self,
+        query: str | Image,
+        documents: Iterable[Candidate],
+        **options: Unpack[CallOptions],
     ) -> Ranking:
         """Ranks *documents* by their relevance to *query*.
 
@@ -385,8 +433,10 @@ class Reranker(BaseReranker):
         a score; equal documents are sent once; what is too long is handled by ``long_documents``.
 
         Args:
-            query: What to look for; not blank.
-            documents: The candidate texts; may be empty.
+            query: What to look for; a text that is not blank, or an `Image`.
+            documents: The candidates; may be empty. Each is a text, or, for a model that takes them
+                such as ``qwen3-vl-rerank``, an `Image`, a `Video` or a tuple of a text and one of
+                these, of which ``mixed`` says what is scored.
             **options: ``top_n``, ``instruct`` and ``score_threshold`` for this call alone.
 
         Returns:
@@ -405,7 +455,10 @@ class Reranker(BaseReranker):
         return self._rank(query, documents, **options)
 
     async def arerank(
-        self, query: str, documents: Iterable[str], **options: Unpack[CallOptions]
+        self,
+        query: str | Image,
+        documents: Iterable[Candidate],
+        **options: Unpack[CallOptions],
     ) -> Ranking:
         """`rerank` for a running event loop, over connections of that loop.
 

@@ -85,6 +85,11 @@ class RerankSettings(BaseModel):
             balance is used up): ``"raise"``, or ``"passthrough"`` to get the documents in their
             original order, cut to *top_n*, without scores and with ``Ranking.degraded`` set.
             Wrong calls and refused keys always raise.
+        mixed: What is scored of a document that has a text and an image or video, of which the
+            service takes one: ``"max"`` scores both and keeps the better, ``"text"`` or
+            ``"media"`` prefers one. ``Hit.kind`` says what a score is of.
+        fps: For videos, the part of the frames that is looked at, 0 to 1; None leaves the service's
+            default, all that it samples. A ratio, in spite of its name.
         cache: Where scores are kept: anything with ``[]``, such as a dict, ``cachetools.TTLCache``
             or ``diskcache.Cache``. It is used as given, never copied. A cached score assumes that
             a pair's score does not depend on its neighbours, which the vendor does not promise.
@@ -125,6 +130,8 @@ class RerankSettings(BaseModel):
     max_documents_per_request: Annotated[int, Strict(), Field(ge=1)] | None = None
     long_documents: LongDocuments = "truncate"
     on_error: Literal["raise", "passthrough"] = "raise"
+    mixed: Literal["max", "text", "media"] = "max"
+    fps: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
     cache: SkipValidation[Any] = Field(default=None, exclude=True, repr=False)
     client: Any = Field(default=None, exclude=True, repr=False)
     async_client: Any = Field(default=None, exclude=True, repr=False)

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 import langchain_qwen_rerank
 import llama_index_qwen_rerank
-from qwen_rerank import BaseReranker, CallOptions, Ranking, Usage
+from qwen_rerank import BaseReranker, CallOptions, Candidate, Image, Ranking, Usage
 from qwen_rerank.cli._corpus import Passage
 from qwen_rerank.cli._first_stage import LangChainEmbedding, LlamaIndexEmbedding
 from qwen_rerank.cli._measure import Found
@@ -33,9 +33,14 @@ class _Metered(BaseReranker):
 
     @override
     def _rank(
-        self, query: str, documents: Iterable[str], **options: Unpack[CallOptions]
+        self,
+        query: str | Image,
+        documents: Iterable[Candidate],
+        *,
+        strict: bool = True,
+        **options: Unpack[CallOptions],
     ) -> Ranking:
-        ranking = super()._rank(query, documents, **options)
+        ranking = super()._rank(query, documents, strict=strict, **options)
         self._usage += ranking.usage
         return ranking
 

@@ -15,8 +15,15 @@ from starlette.responses import Response
 
 from qwen_rerank.emulator._alter import Altered
 from qwen_rerank.emulator._faults import Asked, Fault
-from qwen_rerank.emulator._limits import BODY_BYTES
-from qwen_rerank.emulator._log import Log, LoggedRequest, without_credentials, without_secrets
+from qwen_rerank.emulator._limits import BASE64_CHARACTERS, BODY_BYTES, WIRE_BYTES
+from qwen_rerank.emulator._log import (
+    Log,
+    LoggedRequest,
+    without_bulk,
+    without_credentials,
+    without_secrets,
+)
+from qwen_rerank.emulator._media import base64_of, decoded_size
 from qwen_rerank.emulator._onwire import CLOSE_BEFORE, CLOSE_MID, Manner, RawAnswer, gone
 from qwen_rerank.emulator._script import ErrorBody, Reply, Script
 from qwen_rerank.emulator._service import RefusedError, Service, invalid
@@ -26,6 +33,7 @@ from qwen_rerank.emulator._wire import (
     NATIVE,
     Format,
     documents_in,
+    media_in,
     read_json,
     write_json,
 )
@@ -178,16 +186,21 @@ async def _body(request: Request) -> Any:
     size = 0
     async for part in request.stream():
         size += len(part)
-        if size > BODY_BYTES.value:
+        if size > WIRE_BYTES.value:
             parts.clear()
         else:
             parts.append(part)
-    if size > BODY_BYTES.value:
+    if size > WIRE_BYTES.value:
         return _TOO_LARGE
     try:
-        return read_json(b"".join(parts))
+        body = read_json(b"".join(parts))
     except ValueError:
-        return _NOT_JSON
+        body = _NOT_JSON
+    base64s = [text for text in map(base64_of, media_in(body)) if text is not None]
+    decoded = size - sum(len(text) - decoded_size(text) for text in base64s)
+    if decoded > BODY_BYTES.value or max(map(len, base64s), default=0) > BASE64_CHARACTERS.value:
+        return _TOO_LARGE
+    return body
 
 
 def _logged(desk: Desk, call: _Call) -> LoggedRequest:
@@ -200,7 +213,7 @@ def _logged(desk: Desk, call: _Call) -> LoggedRequest:
         method=request.method,
         path=without_secrets(request.url.path + (f"?{query}" if query else ""), secrets),
         headers=without_credentials(request.headers.items(), secrets),
-        body=without_secrets(call.body, secrets) if readable else None,
+        body=without_secrets(without_bulk(call.body), secrets) if readable else None,
         documents=documents_in(call.body),
         request_id=call.request_id,
     )

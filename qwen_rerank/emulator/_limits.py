@@ -8,7 +8,10 @@ others; none was measured against the live service. Sources:
 - api-en: www.alibabacloud.com/help/en/model-studio/text-rerank-api
 - guide: help.aliyun.com/zh/model-studio/rerank
 - rate: help.aliyun.com/zh/model-studio/rate-limit
+- errors: docs.qwencloud.com/api-reference/preparation/error-messages
+- vision: help.aliyun.com/zh/model-studio/vision; of the Qwen3-VL models, not of rerank
 - apecloud/ApeRAG#1071, Tencent/WeKnora#3458: error texts that users quoted
+- made up: nobody says so; a number was needed where the vendor documents none
 """
 
 from dataclasses import dataclass
@@ -40,8 +43,10 @@ class Model:
     """Whether the compatible protocol serves it as well."""
     instruct: bool
     """Whether `instruct` has an effect; the gte models ignore it."""
-    text_objects: bool = False
-    """Whether an item may be an object such as ``{"text": ...}``."""
+    images: Documented | None = None
+    """Most images among the documents; None where an item is a text, and never an object."""
+    videos: Documented | None = None
+    """Most videos among the documents; None likewise."""
 
 
 MODELS = MappingProxyType(
@@ -63,12 +68,15 @@ MODELS = MappingProxyType(
             instruct=True,
         ),
         "qwen3-vl-rerank": Model(
-            documents=Documented(100, "api", "2026-05"),  # text; images and videos have their own
+            # Of texts. For mixed requests the page says only that the limit differs by kind: here
+            # each is held, and their sum stays within this one.
+            documents=Documented(100, "api", "2026-05"),
+            images=Documented(40, "api", "2026-05"),
+            videos=Documented(4, "api", "2026-05"),
             item_tokens=Documented(8_000, "api", "2026-05"),
             request_tokens=Documented(120_000, "api-en", "2026-03-15"),
             compatible=False,
             instruct=True,
-            text_objects=True,
         ),
         "gte-rerank-v2": Model(
             documents=Documented(500, "api", "2026-05"),
@@ -85,4 +93,35 @@ DOCUMENT_CHARACTERS = Documented(300_000, "apecloud/ApeRAG#1071", "2025-07-10")
 """Longest document the gateway lets through; the unit is inferred from the error text."""
 
 BODY_BYTES = Documented(16 * 1024 * 1024, "rate", "2026-06-25")
-"""Largest request body that carries no base64 media."""
+"""Largest request body, after the base64 of its media has been decoded."""
+
+WIRE_BYTES = Documented(64 * 1024 * 1024, "rate", "2026-06-25")
+"""Largest request body as it is sent. `BODY_BYTES` leaves room for a third of it."""
+
+BASE64_CHARACTERS = Documented(20 * 1024 * 1024, "rate", "2026-06-25")
+"""Longest base64 of one image."""
+
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "ICO", "DIB", "ICNS", "SGI")
+"""The formats of images; source: api, 2026-05."""
+
+IMAGE_SIDE = Documented(10, "errors", "2026-06")
+"""Least pixels of an image's width and of its height; of Qwen-VL models in general."""
+
+IMAGE_STRETCH = Documented(200, "errors", "2026-06")
+"""Most times that one side may be as long as the other; of Qwen-VL models in general."""
+
+TOKEN_SIDE = Documented(32, "vision", "2026-06")
+"""A token is a square of so many pixels a side, rounded up. Rerank documents no price of its own;
+an image that would cost more than the item limit is taken to be scaled down to it."""
+
+TOKENS_AROUND = Documented(2, "vision", "2026-06")
+"""What the marks around an image cost."""
+
+IMAGE_TOKENS = Documented(4, "vision", "2026-06")
+"""The least that an image costs."""
+
+IMAGE_URL_TOKENS = Documented(1_280, "made up", "2026-11-23")
+"""What an image by URL costs here: it is never fetched, so its size is unknown."""
+
+VIDEO_TOKENS = Documented(8_000, "made up", "2026-11-23")
+"""What a video costs here, whatever `fps` is: the item limit."""

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from qwen_rerank.emulator._media import KINDS, shortened
+
 _CREDENTIALS = frozenset({"authorization", "proxy-authorization"})
 _MASK = "***"
 
@@ -19,7 +21,11 @@ class LoggedRequest:
     headers: Mapping[str, str]
     """Lower-case names; the authorization header is left out."""
     body: Any = field(repr=False)
-    """The parsed JSON, the key masked; None where the body was no JSON."""
+    """The parsed JSON, the key masked; None where the body was no JSON, or too large.
+
+    An image sent as base64 is told by its size and the BLAKE2b digest (8 bytes) of its content:
+    ``data:image/png;base64,<1234 bytes, blake2b 0123456789abcdef>``.
+    """
     documents: int
     """How many documents the request carried."""
     request_id: str
@@ -58,6 +64,18 @@ class Log:
         """Forget all entries."""
         with self._lock:
             self._entries.clear()
+
+
+def without_bulk(value: Any) -> Any:
+    """Return *value*, parsed JSON, with every image sent as base64 shortened."""
+    if isinstance(value, list):
+        return [without_bulk(item) for item in value]
+    if isinstance(value, dict):
+        return {
+            key: shortened(item) if key in KINDS and isinstance(item, str) else without_bulk(item)
+            for key, item in value.items()
+        }
+    return value
 
 
 def without_secrets(value: Any, secrets: Iterable[str]) -> Any:

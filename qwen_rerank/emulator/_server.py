@@ -16,7 +16,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from qwen_rerank.emulator._app import Desk, build
 from qwen_rerank.emulator._faults import REFUSED
 from qwen_rerank.emulator._log import Log, LoggedRequest
-from qwen_rerank.emulator._scorer import lexical_score
 from qwen_rerank.emulator._script import Script, Scripted
 from qwen_rerank.emulator._service import OverLong, Score, Service
 from qwen_rerank.emulator._tokenizer import qwen_tokenizer
@@ -34,6 +33,14 @@ class Emulator:
     reports and never compared with the live service. **Its scores are a lexical stand-in, not
     the Qwen models**: deterministic, and a pair's score depends on that pair alone.
 
+    Images and videos, which qwen3-vl-rerank takes on the native protocol, are neither seen nor
+    fetched. Words stand for them: for an image sent as base64 its own description (the PNG texts
+    Title, Description and Comment, EXIF's ImageDescription, a JPEG's comment) or else its main
+    colours, such as "red dark blue"; for what is sent by URL the last part of its path, such as
+    "red sports car" for ``.../red-sports-car.png``. An image scores highest for itself. For a URL
+    that cannot be downloaded, set a fault:
+    ``emulator.fault("400-media-inspection", holding="private.example")``.
+
     Args:
         host: A loopback address.
         port: Port, or 0 for any free one.
@@ -41,7 +48,8 @@ class Emulator:
         over_long: "truncate" cuts items over the model's token limit, "refuse" answers 400. The
             vendor's pages disagree on which is true.
         score: Scores a pair instead of the lexical scorer: ``(query, document) -> float``. It may
-            be called from several threads.
+            be called from several threads. Of an image or video it is given the words that stand
+            for it.
         shuffle: Answer in a fixed order that is not by score, which the service documents it
             never does.
         faults: What goes wrong from the first request on, such as "503:first=2"; see `fault`.
@@ -63,7 +71,7 @@ class Emulator:
         port: int = 0,
         api_key: str = "sk-emulator",
         over_long: OverLong = "truncate",
-        score: Score = lexical_score,
+        score: Score | None = None,
         shuffle: bool = False,
         faults: Iterable[str] = (),
     ) -> None:
@@ -195,7 +203,8 @@ class Emulator:
             first: Only the next so many requests.
             nth: Only one request; 1 is the next.
             percent: Only so many of a hundred requests, evenly spread by a counter.
-            holding: Only requests one of whose documents contains this text.
+            holding: Only requests one of whose documents contains this text, or one of whose
+                images and videos has it in its URL.
 
         Raises:
             ValueError: There is no such fault, more than one option is given, one is out of its

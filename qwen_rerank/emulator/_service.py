@@ -1,14 +1,34 @@
 """What the service does with a well-formed question: limits, usage, ranking; no HTTP, no JSON."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
 
-from qwen_rerank.emulator._limits import DOCUMENT_CHARACTERS, MODELS, Model
+from qwen_rerank.emulator._limits import (
+    DOCUMENT_CHARACTERS,
+    IMAGE_SIDE,
+    IMAGE_STRETCH,
+    IMAGE_TOKENS,
+    IMAGE_URL_TOKENS,
+    MODELS,
+    TOKEN_SIDE,
+    TOKENS_AROUND,
+    VIDEO_TOKENS,
+    Model,
+)
+from qwen_rerank.emulator._media import Look, Media, UnusableError, look_at
+from qwen_rerank.emulator._scorer import lexical_score
 from qwen_rerank.emulator._tokenizer import Tokenizer
 
 Score: TypeAlias = Callable[[str, str], float]
-"""How relevant a document is to a query: ``(query, document) -> float``."""
+"""How relevant a document is to a query: ``(query, document) -> float``.
+
+Of an image or video, both are the words that stand for it.
+"""
+
+_SAME = 1.0  # the stand-in's score of an image and itself; no words score as high
 
 OverLong: TypeAlias = Literal["truncate", "refuse"]
 
@@ -18,8 +38,8 @@ class Question:
     """One rerank request, whichever protocol it came by."""
 
     model: str
-    query: str
-    documents: tuple[str, ...]
+    query: str | Media
+    documents: tuple[str | Media, ...]
     top_n: int | None = None
     instruct: str | None = None
     return_documents: bool = False
@@ -59,20 +79,30 @@ def invalid(message: str, *, inner: bool = False) -> RefusedError:
     return RefusedError(400, "InvalidParameter", message, inner=inner)
 
 
+class _Item(NamedTuple):
+    """The query or a document, as it is charged and scored."""
+
+    words: str
+    tokens: int
+    image: bytes | None = None
+    """Equal where two images are the same."""
+
+
 class Service:
     """Answers questions.
 
     Args:
         tokenizer: Counts for limits and usage. gte-rerank-v2 really uses another vocabulary,
             which is not public; its figures are approximate.
-        score: Scores one pair.
+        score: Scores one pair; None for the stand-in: `lexical_score`, and the highest score for
+            an image and itself.
         over_long: What happens to an item over the model's limit. The vendor's pages disagree:
             the older ones cut it, the newest one answers 400.
         shuffle: Answer in an order that is not by score.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, score: Score, over_long: OverLong, shuffle: bool
+        self, tokenizer: Tokenizer, score: Score | None, over_long: OverLong, shuffle: bool
     ) -> None:
         self._tokenizer = tokenizer
         self._score = score
@@ -87,61 +117,108 @@ class Service:
         """
         model = MODELS[question.model]
         _check(question, model)
-        question = self._fitted(question, model.item_tokens.value)
-        tokens = self._tokens(question, model)
-        scores = [float(self._score(question.query, text)) for text in question.documents]
+        most = model.item_tokens.value
+        query = self._item(question.query, most, "input.query")
+        documents = [self._item(item, most, "input.documents") for item in question.documents]
+        tokens = self._tokens(query, documents, question.instruct, model)
+        scores = [self._scored(query, document) for document in documents]
         best = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
         results = tuple((index, scores[index]) for index in best[: question.top_n])
         if self._shuffle:
             results = results[1::2] + results[::2]
         return Answer(results, tokens)
 
-    def _fitted(self, question: Question, limit: int) -> Question:
-        return replace(
-            question,
-            query=self._fit(question.query, limit),
-            documents=tuple(self._fit(text, limit) for text in question.documents),
-        )
-
-    def _fit(self, text: str, limit: int) -> str:
-        if self._tokenizer.count(text) <= limit:
-            return text
+    def _item(self, item: str | Media, most: int, where: str) -> _Item:
+        if isinstance(item, Media):
+            try:
+                look = look_at(item)
+            except UnusableError as error:
+                raise invalid(f"{error}: {where}") from None
+            tokens = min(_price(item.kind, look), most)
+            return _Item(look.words, tokens, look.content if item.kind == "image" else None)
+        tokens = self._tokenizer.count(item)
+        if tokens <= most:
+            return _Item(item, tokens)
         if self._over_long == "refuse":
-            raise invalid(f"Range of input length should be [1, {limit}]")
-        return self._tokenizer.cut(text, limit)
+            raise invalid(f"Range of input length should be [1, {most}]")
+        item = self._tokenizer.cut(item, most)
+        return _Item(item, self._tokenizer.count(item))
 
-    def _tokens(self, question: Question, model: Model) -> int:
-        count, documents = self._tokenizer.count, len(question.documents)
-        tokens = count(question.query) * documents + sum(map(count, question.documents))
+    def _tokens(
+        self, query: _Item, documents: Sequence[_Item], instruct: str | None, model: Model
+    ) -> int:
+        tokens = query.tokens * len(documents) + sum(item.tokens for item in documents)
         if tokens > model.request_tokens.value:
             # No capture of this refusal was found; this is the documented generic text.
             raise invalid(f"Range of input length should be [1, {model.request_tokens.value}]")
-        if question.instruct and model.instruct:
+        if instruct and model.instruct:
             # Inferred, not documented: in a public record of a three-document call, changing only
             # the instruction moved the bill by a multiple of three. Whether it counts against
             # the request limit is unknown, so it does not here.
-            tokens += count(question.instruct) * documents
+            tokens += self._tokenizer.count(instruct) * len(documents)
         return tokens
+
+    def _scored(self, query: _Item, document: _Item) -> float:
+        if self._score is not None:
+            return float(self._score(query.words, document.words))
+        if query.image is not None and query.image == document.image:
+            return _SAME
+        return lexical_score(query.words, document.words)
+
+
+def _price(kind: str, look: Look) -> int:
+    """Return the tokens of an image or video, or refuse an image of a shape that nobody takes."""
+    if kind == "video":
+        return VIDEO_TOKENS.value
+    if look.size is None:
+        return IMAGE_URL_TOKENS.value
+    width, height = look.size
+    short, long = sorted(look.size)
+    wrong = None
+    if short < IMAGE_SIDE.value:
+        wrong = f"height:{height} or width:{width} must be larger than {IMAGE_SIDE.value}"
+    elif long > IMAGE_STRETCH.value * short:
+        wrong = f"absolute aspect ratio must be smaller than {IMAGE_STRETCH.value}"
+    if wrong:  # the text that users of Qwen-VL chat models quoted for the sides
+        raise invalid(
+            f"The image length and width do not meet the model restrictions. [{wrong}]", inner=True
+        )
+    side = TOKEN_SIDE.value
+    tokens = math.ceil(width / side) * math.ceil(height / side) + TOKENS_AROUND.value
+    return max(tokens, IMAGE_TOKENS.value)
 
 
 def _check(question: Question, model: Model) -> None:
     """Refuse what the gateway refuses, with the texts that were seen (WeKnora, ApeRAG, PAI-RAG)."""
-    most = model.documents.value
-    if not 1 <= len(question.documents) <= most:
+    documents = question.documents
+    kinds = Counter(item.kind for item in documents if isinstance(item, Media))
+    counted = (
+        (len(documents), model.documents),
+        (kinds["image"], model.images),
+        (kinds["video"], model.videos),
+    )
+    exceeded = [limit.value for count, limit in counted if limit and count > limit.value]
+    if exceeded or not documents:
+        # Nobody quoted this for images or videos; it is the text for documents.
+        most = exceeded[0] if exceeded else model.documents.value
         raise invalid(
             "Value error, batch size of documents is invalid, "
             f"it should not be empty or larger than {most}.: input.documents",
             inner=True,
         )
-    for index, text in enumerate(question.documents):
-        if len(text) > DOCUMENT_CHARACTERS.value:
+    for index, item in enumerate(documents):
+        if isinstance(item, str) and len(item) > DOCUMENT_CHARACTERS.value:
             raise invalid(
                 f"Value error, document index:{index} is invalid, "
                 f"it should not be larger than {DOCUMENT_CHARACTERS.value}: input.documents",
                 inner=True,
             )
     # Refusing whitespace too is the strict reading: only the empty text was seen refused.
-    if not all(map(str.strip, question.documents)):
+    if any(map(_is_blank, documents)):
         raise invalid("text input should not be empty.: input.documents")
-    if not question.query.strip():
+    if _is_blank(question.query):
         raise invalid("text input should not be empty.: input.query")
+
+
+def _is_blank(item: str | Media) -> bool:
+    return isinstance(item, str) and not item.strip()

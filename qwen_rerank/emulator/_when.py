@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from qwen_rerank.emulator._faults import BY_NAME, FAULTS, REFUSED, Fault
 from qwen_rerank.emulator._log import LoggedRequest
-from qwen_rerank.emulator._wire import texts_in
+from qwen_rerank.emulator._media import is_url
+from qwen_rerank.emulator._wire import media_in, texts_in
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class When:
             before, so_far = (number - 1) * self.percent, number * self.percent
             return math.floor(so_far / 100) > math.floor(before / 100)
         if self.holding is not None:
-            return any(self.holding in text for text in texts_in(request.body))
+            held = (*texts_in(request.body), *filter(is_url, media_in(request.body)))
+            return any(self.holding in text for text in held)
         return True
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 from qwen_rerank.emulator._limits import MODELS, Model
+from qwen_rerank.emulator._media import KINDS, Media, base64_of, is_url
 from qwen_rerank.emulator._service import Answer, Question, RefusedError, invalid
 from qwen_rerank.emulator._tokenizer import replace_surrogates
 
@@ -234,6 +235,15 @@ def texts_in(body: Any) -> Iterator[str]:
             yield text
 
 
+def media_in(body: Any) -> Iterator[str]:
+    """Return the URLs and data URIs that *body* carries as documents or query."""
+    asked = body.get("input") if isinstance(body, dict) else None
+    query = asked.get("query") if isinstance(asked, dict) else None
+    for item in (query, *_documents(body)):
+        if isinstance(item, dict):
+            yield from (item[kind] for kind in KINDS if isinstance(item.get(kind), str))
+
+
 def _documents(body: Any) -> list[Any]:
     for holder in (body, body.get("input") if isinstance(body, dict) else None):
         if isinstance(holder, dict) and isinstance(holder.get("documents"), list):
@@ -275,22 +285,44 @@ def _question(
         raise invalid("instruct should be a string: parameters.instruct")
     if not isinstance(return_documents, bool | None):
         raise invalid("return_documents should be a boolean: parameters.return_documents")
+    fps = parameters.get("fps")
+    # Only checked: nothing is fetched, so that there are no frames to choose from.
+    if model.videos and fps is not None and not (type(fps) in (int, float) and 0 <= fps <= 1):
+        raise invalid("fps should be a number between 0 and 1: parameters.fps")
     return Question(
         model=name,
-        query=_text(asked.get("query"), model, f"{where}query"),
-        documents=tuple(_text(item, model, f"{where}documents") for item in documents),
+        query=_item(asked.get("query"), model, f"{where}query", ("text", "image")),
+        documents=tuple(
+            _item(item, model, f"{where}documents", ("text", *KINDS)) for item in documents
+        ),
         top_n=top_n,
         instruct=replace_surrogates(instruct) if instruct else None,
         return_documents=bool(return_documents),
     )
 
 
-def _text(item: Any, model: Model, where: str) -> str:
-    if model.text_objects and isinstance(item, dict) and item.keys() == {"text"}:
-        item = item["text"]
+def _item(item: Any, model: Model, where: str, kinds: tuple[str, ...]) -> str | Media:
+    kind = "text"
+    if isinstance(item, dict) and model.images:
+        if len(item) != 1 or not item.keys() <= set(kinds):
+            *others, last = kinds
+            raise invalid(
+                f"input object should have exactly one of {', '.join(others)} and {last}: {where}"
+            )
+        ((kind, item),) = item.items()
     if not isinstance(item, str):
-        raise invalid(f"text input should be a string: {where}")
-    return replace_surrogates(item)
+        raise invalid(f"{kind} input should be a string: {where}")
+    content = replace_surrogates(item)
+    if kind == "text":
+        return content
+    if kind == "video" and not is_url(content):
+        raise invalid(f"video input should be an http or https URL: {where}")
+    if kind == "image" and not is_url(content) and base64_of(content) is None:
+        raise invalid(
+            "image input should be an http or https URL, or data:image/<format>;base64,<data>: "
+            f"{where}"
+        )
+    return Media(kind, content)
 
 
 def _results(question: Question, answer: Answer) -> list[dict[str, Any]]:
@@ -299,5 +331,8 @@ def _results(question: Question, answer: Answer) -> list[dict[str, Any]]:
     ]
     if question.return_documents:
         for result in results:
-            result["document"] = {"text": question.documents[result["index"]]}
+            document = question.documents[result["index"]]
+            # For images and videos the page shows a text as well, which cannot be meant.
+            kind, content = document if isinstance(document, Media) else ("text", document)
+            result["document"] = {kind: content}
     return results

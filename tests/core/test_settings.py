@@ -43,6 +43,8 @@ def test_defaults():
         "max_documents_per_request": None,
         "long_documents": "truncate",
         "on_error": "raise",
+        "mixed": "max",
+        "fps": None,
         "allow_http": False,
     }
 

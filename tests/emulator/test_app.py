@@ -156,8 +156,14 @@ OPTIONS = {
     "top_n": st.integers(-1, 4) | JUNK,
     "instruct": TEXT | JUNK,
     "return_documents": st.booleans() | JUNK,
+    "fps": st.floats(0, 1) | JUNK,
 }
-ASKED = {"query": TEXT | JUNK, "documents": st.lists(TEXT | JUNK, max_size=3) | JUNK}
+SOURCE = st.sampled_from(
+    ["https://x/a.png", "data:image/png;base64,AAAA", "data:image/png;base64,"]
+)
+OBJECT = st.dictionaries(st.sampled_from(["text", "image", "video"]), SOURCE | JUNK, max_size=2)
+ITEM = TEXT | JUNK | OBJECT
+ASKED = {"query": ITEM, "documents": st.lists(ITEM, max_size=3) | JUNK}
 MODEL = st.sampled_from(["qwen3-rerank", "qwen3-vl-rerank", "gte-rerank-v2"]) | TEXT | JUNK
 NATIVE = {
     "model": MODEL,

@@ -1,22 +1,49 @@
 import pytest
 
-from qwen_rerank.emulator._limits import BODY_BYTES, DOCUMENT_CHARACTERS, MODELS, Documented
+from qwen_rerank.emulator import _limits
+from qwen_rerank.emulator._limits import (
+    BASE64_CHARACTERS,
+    BODY_BYTES,
+    DOCUMENT_CHARACTERS,
+    MODELS,
+    WIRE_BYTES,
+    Documented,
+)
+
+NUMBERS = {name: value for name, value in vars(_limits).items() if isinstance(value, Documented)}
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_every_number_has_a_source_and_a_date(model):
     """No limit is without somebody who says so, and when."""
-    for number in (model.documents, model.item_tokens, model.request_tokens):
-        assert isinstance(number, Documented)
-        assert number.value > 0
-        assert number.source
-        assert number.date.startswith("202")
+    numbers = [value for value in vars(model).values() if isinstance(value, tuple)]
+
+    assert {model.documents, model.item_tokens, model.request_tokens} <= {*numbers}
+    for number in numbers:
+        check(number)
+
+
+@pytest.mark.parametrize("number", NUMBERS.values(), ids=NUMBERS)
+def test_so_has_every_number_that_no_model_has_for_itself(number):
+    """What holds for all models, and what an image costs, has its source and date too."""
+    check(number)
+
+
+def check(number):
+    """Fail unless *number* says where it comes from; what was made up says that."""
+    assert isinstance(number, Documented)
+    assert number.value > 0
+    assert number.source
+    assert number.source in _limits.__doc__
+    assert number.date.startswith("202")
 
 
 def test_the_gateway_limits_are_documented_too():
-    """300,000 characters per document and 16 MiB per body."""
+    """300,000 characters per document, 16 MiB per body, 64 MiB with base64, 20 MiB of it each."""
     assert DOCUMENT_CHARACTERS[0] == 300_000
     assert BODY_BYTES[0] == 16 * 2**20
+    assert WIRE_BYTES[0] == 64 * 2**20
+    assert BASE64_CHARACTERS[0] == 20 * 2**20
 
 
 def test_the_retired_model_is_unknown():
@@ -42,3 +69,10 @@ def test_the_table_of_models(name, documents, item, request_):
         model.item_tokens.value,
         model.request_tokens.value,
     )
+
+
+def test_pictures_and_films_are_for_one_model():
+    """qwen3-vl-rerank takes 40 images and 4 videos, the others none."""
+    taking = {name: (row.images[0], row.videos[0]) for name, row in MODELS.items() if row.images}
+
+    assert taking == {"qwen3-vl-rerank": (40, 4)}

@@ -1,5 +1,7 @@
+import hashlib
+
 from qwen_rerank.emulator import LoggedRequest
-from qwen_rerank.emulator._log import Log, without_credentials, without_secrets
+from qwen_rerank.emulator._log import Log, without_bulk, without_credentials, without_secrets
 
 
 def entry(name="id"):
@@ -39,6 +41,32 @@ def test_secrets_are_masked_wherever_they_are():
         "n": 1,
         "t": True,
         "z": None,
+    }
+
+
+def test_base64_is_told_by_size_and_digest():
+    """An image's base64 gives way to its size and digest at any depth; nothing else changes."""
+    digest = hashlib.blake2b(b"\0\0\0", digest_size=8).hexdigest()
+    body = {
+        "input": {
+            "query": {"image": "data:image/png;base64,AAAA"},
+            "documents": [
+                {"image": "data:image/x;base64,A A"},
+                {"image": "https://x/y.png"},
+                {"image": 7, "text": "data:image/png;base64,AAAA"},
+                "data:image/png;base64,AAAA",
+            ],
+        }
+    }
+
+    assert without_bulk(body) == {
+        "input": {
+            "query": {"image": f"data:image/png;base64,<3 bytes, blake2b {digest}>"},
+            "documents": [
+                {"image": "data:image/x;base64,<3 characters, no base64>"},
+                *body["input"]["documents"][1:],
+            ],
+        }
     }
 
 

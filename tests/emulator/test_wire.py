@@ -1,12 +1,15 @@
 import json
+import math
 
 import pytest
 
+from qwen_rerank.emulator._media import Media
 from qwen_rerank.emulator._service import Answer, Question, RefusedError
 from qwen_rerank.emulator._wire import (
     COMPATIBLE,
     NATIVE,
     documents_in,
+    media_in,
     read_json,
     write_json,
 )
@@ -159,15 +162,104 @@ def test_bodies_that_ask_nothing_are_refused(wire, body, expected):
     assert (caught.value.status, caught.value.code) == expected
 
 
-def test_the_multimodal_model_takes_text_objects():
-    """qwen3-vl-rerank takes a text as a string or as an object; other media not yet."""
-    given = {"query": {"text": "q"}, "documents": ["a", {"text": "b"}]}
-    body = native() | {"model": "qwen3-vl-rerank", "input": given}
+def multimodal(query, *documents, **parameters):
+    """Return a native body for the multimodal model."""
+    given = {"query": query, "documents": list(documents)}
+    return {"model": "qwen3-vl-rerank", "input": given, "parameters": parameters}
 
-    assert NATIVE.parse(body) == Question("qwen3-vl-rerank", "q", ("a", "b"))
-    for item in ({"image": "https://x/y.png"}, {"text": "a", "image": "b"}, {}, {"text": 1}):
-        with pytest.raises(RefusedError, match=r"input\.documents"):
-            NATIVE.parse(body | {"input": given | {"documents": [item]}})
+
+URL, DATA = "https://x/y.png", "data:image/png;base64,AAAA"
+
+
+def test_the_multimodal_model_takes_objects():
+    """qwen3-vl-rerank takes texts as strings or objects, images by URL or data, videos by URL."""
+    body = multimodal(
+        {"text": "q"}, "a", {"text": "b"}, {"image": URL}, {"image": DATA}, {"video": URL}
+    )
+    documents = ("a", "b", Media("image", URL), Media("image", DATA), Media("video", URL))
+
+    assert NATIVE.parse(body) == Question("qwen3-vl-rerank", "q", documents)
+    assert NATIVE.parse(multimodal({"image": DATA}, "a")).query == Media("image", DATA)
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        ({}, "exactly one of text, image and video"),
+        ({"text": "a", "image": URL}, "exactly one of text, image and video"),
+        ({"image": URL, "odd": 1}, "exactly one of text, image and video"),
+        ({"audio": URL}, "exactly one of text, image and video"),
+        ({"text": 1}, "text input should be a string"),
+        ({"image": None}, "image input should be a string"),
+        ({"image": {"url": URL}}, "image input should be a string"),
+        ({"video": [URL]}, "video input should be a string"),
+        ({"image": ""}, "image input should be an http or https URL, or data:image/"),
+        ({"image": "https://"}, "image input should be an http"),
+        ({"image": "https://a b/c.png"}, "image input should be an http"),
+        ({"image": f"http://{'a' * 50_000} "}, "image input should be an http"),
+        ({"image": "oss://a/b.png"}, "image input should be an http"),
+        ({"image": "/tmp/a.png"}, "image input should be an http"),  # noqa: S108
+        ({"image": "AAAA"}, "image input should be an http"),
+        ({"image": "data:text/plain;base64,AAAA"}, "image input should be an http"),
+        ({"image": "data:image/png,AAAA"}, "image input should be an http"),
+        ({"video": "data:video/mp4;base64,AAAA"}, "video input should be an http or https URL"),
+        ({"video": DATA}, "video input should be an http or https URL"),
+        (["a"], "text input should be a string"),
+    ],
+)
+def test_other_objects_are_refused(item, said):
+    """An object has exactly one kind of content, and that is a string of the right form."""
+    with pytest.raises(RefusedError, match=rf"{said}.*: input\.documents$") as caught:
+        NATIVE.parse(multimodal("q", item))
+
+    assert (caught.value.status, caught.value.code) == (400, "InvalidParameter")
+
+
+def test_the_query_is_no_video():
+    """The query is a text or an image."""
+    with pytest.raises(RefusedError, match=r"exactly one of text and image: input\.query"):
+        NATIVE.parse(multimodal({"video": URL}, "a"))
+
+
+@pytest.mark.parametrize("item", [{"text": "a"}, {"image": URL}, {"video": URL}])
+def test_models_for_texts_take_no_objects(item):
+    """Of the other models an item is a string."""
+    with pytest.raises(RefusedError, match=r"text input should be a string: input\.documents"):
+        NATIVE.parse(multimodal("q", item) | {"model": "qwen3-rerank"})
+
+
+@pytest.mark.parametrize("fps", [None, 0, 0.5, 1])
+def test_fps_is_a_share(fps):
+    """The parameter fps is a number from 0 to 1, or absent."""
+    assert NATIVE.parse(multimodal("q", "a", fps=fps))
+
+
+@pytest.mark.parametrize("fps", [-0.1, 1.1, True, "1", math.nan, [1]])
+def test_fps_out_of_range_is_refused(fps):
+    """Anything else is refused by name, by the model that has videos."""
+    body = multimodal("q", "a", fps=fps)
+
+    with pytest.raises(RefusedError, match=r"parameters\.fps"):
+        NATIVE.parse(body)
+    assert NATIVE.parse(body | {"model": "qwen3-rerank"})
+
+
+def test_media_are_echoed_as_they_were_sent():
+    """Asked for, an image or video comes back under its kind."""
+    question = Question(
+        "qwen3-vl-rerank", "q", (Media("image", DATA), Media("video", URL)), return_documents=True
+    )
+    results = NATIVE.render(question, ANSWER, "id")["output"]["results"]
+
+    assert [result["document"] for result in results] == [{"video": URL}, {"image": DATA}]
+
+
+def test_media_of_a_body_are_found():
+    """URLs and data URIs of the query and of the documents are found, in any body."""
+    body = multimodal({"image": DATA}, "a", {"text": URL}, {"image": URL}, {"video": 1})
+
+    assert list(media_in(body)) == [DATA, URL]
+    assert [*media_in(None), *media_in({"input": []}), *media_in(native())] == []
 
 
 def test_lone_surrogates_are_replaced_on_the_way_in_and_out():

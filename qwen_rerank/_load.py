@@ -1,0 +1,261 @@
+"""Reads images: what a caller named becomes what the service takes. No other room reads files.
+
+Runs in a thread for async callers. Nothing is fetched: a URL is passed on as it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+import math
+import os
+import re
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+from qwen_rerank._prepare import is_blank
+from qwen_rerank._values import Item, Job, Loaded
+from qwen_rerank.errors import RequestError
+from qwen_rerank.media import Candidate, Image, Unsendable, Video, shortened
+
+__all__ = ["check", "load"]
+
+# The formats of help.aliyun.com/zh/model-studio/text-rerank-api (2026), by the names that Pillow
+# gives them; to Pillow a JPEG of several images is an MPO.
+_FORMATS = {
+    "JPEG": "jpeg",
+    "MPO": "jpeg",
+    "PNG": "png",
+    "WEBP": "webp",
+    "BMP": "bmp",
+    "DIB": "bmp",
+    "TIFF": "tiff",
+    "ICO": "ico",
+    "ICNS": "icns",
+    "SGI": "sgi",
+}
+# help.aliyun.com/zh/model-studio/rate-limit (2026): a base64 text has at most 20 MiB, and a body at
+# most 16 MiB after decoding, which is less.
+_MOST_BYTES = int(0.95 * 15 * 2**20)
+_MOST_DECODED = 32_000_000  # pixels; of larger images only the head is looked at
+# docs.qwencloud.com/api-reference/preparation/error-messages (2026), of Qwen-VL in general.
+_LEAST_SIDE, _MOST_STRETCH = 10, 200
+
+# A token for 32 x 32 pixels and two around, at least four, as Model Studio documents it for the
+# Qwen3-VL models (2026). Nothing is documented for rerank, nor for videos.
+_TOKEN_SIDE, _TOKENS_AROUND, _LEAST_TOKENS = 32, 2, 4
+_UNSEEN_TOKENS = 2_560  # what those models scale an image down to by default
+_VIDEO_TOKENS = 8_000  # the limit of one item
+
+
+_WARNINGS = 5  # of one call; then only how many more there are
+
+_log = logging.getLogger("qwen_rerank")
+
+
+def check(document: object, position: int) -> None:
+    """Refuses what is no candidate.
+
+    Raises:
+        RequestError: *document*, at *position* of the caller's list, is none.
+    """
+    if document == ():
+        raise RequestError(f"document {position} is an empty tuple", documents=(position,))
+    for part in document if isinstance(document, tuple) else (document,):
+        if not isinstance(part, str | Image | Video | Unsendable):
+            raise RequestError(
+                f"document {position} must be a str, an Image, a Video or a tuple of these, not "
+                f"{type(part).__name__}",
+                documents=(position,),
+            )
+
+
+def load(job: Job, mixed: Literal["max", "text", "media"] | None, *, strict: bool) -> Loaded:
+    """The parts of *job* that are to be scored, images and videos as they will be sent.
+
+    Args:
+        job: The call.
+        mixed: Which parts of a document that has several; None if only texts can be sent.
+        strict: Whether a part that cannot be sent is an error, or only a warning: its document is
+            then scored by its other parts, or not at all.
+
+    Raises:
+        RequestError: The query cannot be sent, or a document that has to be.
+    """
+    if mixed is None and isinstance(job.query, Image):
+        raise _texts_only(job, "query", job.query)
+    try:
+        query = _item(job.query) if isinstance(job.query, Image) else None
+    except _UnsendableError as error:
+        raise RequestError(f"query cannot be sent: {error}") from None
+    most = _MOST_BYTES - (0 if query is None else query.size)  # they share a body
+    parts: dict[int, tuple[str | Item, ...]] = {}
+    unsendable: list[tuple[int, str]] = []
+    for position, document in enumerate(job.documents):
+        if isinstance(document, str):
+            continue
+        texts, media = _split(document)
+        if mixed is None and not texts:
+            _refuse_media(job, media, position)
+        items: list[Item] = []
+        reasons: list[str] = []
+        for part in () if texts and mixed in ("text", None) else media:
+            try:
+                items.append(_item(part, most))
+            except _UnsendableError as error:
+                reasons.append(str(error))
+        if reasons:
+            unsendable.append((position, "; ".join(dict.fromkeys(reasons))))
+        parts[position] = (*(() if items and mixed == "media" else texts), *items)
+    if strict and unsendable:
+        position, reason = unsendable[0]
+        raise RequestError(f"document {position} cannot be sent: {reason}", documents=(position,))
+    _warn(unsendable)
+    return Loaded(query, parts, tuple(unsendable))
+
+
+def _refuse_media(job: Job, media: Iterable[Image | Video | Unsendable], position: int) -> None:
+    for part in media:
+        if not isinstance(part, Unsendable):
+            raise _texts_only(job, f"document {position}", part, position)
+
+
+def _split(document: Candidate) -> tuple[list[str], list[Image | Video | Unsendable]]:
+    """The texts and the other parts of *document*."""
+    parts = document if isinstance(document, tuple) else (document,)
+    texts = [part for part in parts if isinstance(part, str) and not is_blank(part)]
+    return texts, [part for part in parts if not isinstance(part, str)]
+
+
+def _texts_only(job: Job, what: str, media: Image | Video, *positions: int) -> RequestError:
+    return RequestError(
+        f"{what} is {type(media).__name__}, and {job.model} takes texts only by this protocol",
+        hint="Use model='qwen3-vl-rerank' with protocol='dashscope'.",
+        documents=positions,
+    )
+
+
+def _warn(unsendable: list[tuple[int, str]]) -> None:
+    for position, reason in unsendable[:_WARNINGS]:
+        _log.warning("Document %d cannot be sent: %s", position, reason)
+    if (more := len(unsendable) - _WARNINGS) > 0:
+        _log.warning("%d more documents cannot be sent.", more)
+
+
+class _UnsendableError(ValueError):
+    """A part that cannot be sent, and why; never with its content."""
+
+
+def _item(part: Image | Video | Unsendable, most: int = _MOST_BYTES) -> Item:
+    """*part* as it will be sent, with its estimated tokens and its bytes after decoding."""
+    if isinstance(part, Unsendable):
+        raise _UnsendableError(part.reason)
+    if isinstance(part, Video):
+        return Item(part.url, _VIDEO_TOKENS, kind="video", size=len(part.url))
+    if part.url is not None and part.url[:5].lower() != "data:":
+        return Item(part.url, _UNSEEN_TOKENS, kind="image", size=len(part.url))
+    data = _bytes(part)
+    if len(data) > most:
+        raise _UnsendableError(
+            f"{_mebibytes(len(data))} are too many beside the query: a request takes "
+            f"{_mebibytes(_MOST_BYTES)}"
+        )
+    kind, width, height = _recognised(data)
+    tokens = math.ceil(width / _TOKEN_SIDE) * math.ceil(height / _TOKEN_SIDE) + _TOKENS_AROUND
+    uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return Item(uri, max(tokens, _LEAST_TOKENS), kind="image", size=len(data))
+
+
+def _bytes(image: Image) -> bytes:
+    if image.path is not None:
+        return _read(image.path, image.within)
+    if isinstance(image.data, bytes):
+        data = image.data
+    else:
+        text = (image.url if image.data is None else image.data) or ""
+        text = text.lstrip()
+        if text[:5].lower() == "data:":
+            text = text.partition(",")[2]
+        if len(text) > 2 * _MOST_BYTES:
+            raise _too_large(len(text) * 3 // 4)
+        try:
+            data = base64.b64decode(re.sub(r"\s", "", text), validate=True)
+        except (binascii.Error, ValueError):
+            raise _UnsendableError("it is not base64") from None
+    if not data:
+        raise _UnsendableError("it is empty")
+    if len(data) > _MOST_BYTES:
+        raise _too_large(len(data))
+    return data
+
+
+def _read(path: str | os.PathLike[str], within: str | os.PathLike[str] | None) -> bytes:
+    shown = repr(shortened(path))
+    try:
+        real = Path(os.path.expanduser(path)).resolve()  # noqa: PTH111  Path would change "./~"
+        if within is not None and not real.is_relative_to(Path(within).expanduser().resolve()):
+            raise _UnsendableError(f"{shown} leads out of the folder that files may be read from")
+        real = real.resolve(strict=True)
+        if not real.is_file():
+            raise _UnsendableError(f"{shown} is not a file")
+        with real.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, _UnsendableError):
+            raise
+        why = getattr(error, "strerror", None) or type(error).__name__
+        raise _UnsendableError(f"{shown} cannot be read: {why}") from None
+    if not data:
+        raise _UnsendableError(f"{shown} is empty")
+    if len(data) > _MOST_BYTES:
+        raise _too_large(real.stat().st_size)
+    return data
+
+
+def _recognised(data: bytes) -> tuple[str, int, int]:
+    """Format, width and height in pixels, by content.
+
+    What can be decoded in a moment is, because half an image fails the service's whole request.
+    """
+    try:
+        from PIL import Image as Pillow  # noqa: PLC0415  only images need it
+    except ImportError:
+        raise ImportError(
+            'images as bytes or files need Pillow: pip install "qwen-rerank[images]"'
+        ) from None
+    try:  # Pillow's readers raise anything on broken files
+        image = Pillow.open(BytesIO(data))
+    except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning):
+        raise _UnsendableError("it has more pixels than Pillow opens") from None
+    except Exception:  # noqa: BLE001
+        raise _UnsendableError("its content is no image that can be recognised") from None
+    name, (width, height) = image.format or "", image.size
+    if name not in _FORMATS:
+        raise _UnsendableError(f"the service does not take {name} images")
+    if width * height <= _MOST_DECODED:
+        try:
+            image.draft("L", (1, 1))  # the coarsest that a JPEG can be decoded to
+            image.load()
+        except Exception:  # noqa: BLE001
+            raise _UnsendableError("its content is cut short or broken") from None
+    if min(width, height) < _LEAST_SIDE:
+        raise _UnsendableError(
+            f"{width} x {height} pixels are too few: at least {_LEAST_SIDE} each"
+        )
+    if max(width, height) > _MOST_STRETCH * min(width, height):
+        raise _UnsendableError(f"{width} x {height} is stretched over {_MOST_STRETCH} to 1")
+    return _FORMATS[name], width, height
+
+
+def _too_large(size: int) -> _UnsendableError:
+    return _UnsendableError(
+        f"{_mebibytes(size)} are more than the {_mebibytes(_MOST_BYTES)} that an image may "
+        "have; a URL may lead to more"
+    )
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB"

@@ -1,0 +1,146 @@
+"""Images and videos as a caller names them: frozen values. Nothing is read or sent from here."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TypeAlias
+
+__all__ = ["Candidate", "Image", "Unsendable", "Video", "found_image", "found_video"]
+
+_DATA_URI = re.compile(r"data:image/[\w.+-]+(;[\w-]+=[\w.-]+)*;base64,", re.IGNORECASE)
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}")
+_LEAST_BASE64 = 200  # characters; longer than most paths, shorter than most images
+# Without lone surrogates, which no request can carry.
+_URL = re.compile(r"https?://[^\s/\ud800-\udfff][^\s\ud800-\udfff]*", re.IGNORECASE)
+_SHOWN = 80  # characters of a path or URL
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image, from exactly one of a URL, bytes and a file.
+
+    Formats: JPEG, PNG, WEBP, BMP, TIFF, ICO, DIB, ICNS, SGI, recognised by content. A URL is passed
+    on and fetched by the service, never by us. Bytes and files are read when a call is made, which
+    takes Pillow (``pip install "qwen-rerank[images]"``), and are sent as data URIs.
+
+    Attributes:
+        url: ``https://...``, ``http://...`` or ``data:image/...;base64,...``.
+        data: The bytes, or their base64 text.
+        path: A file.
+        within: With *path*, a folder that the file has to be in after all links are followed.
+
+    Raises:
+        ValueError: Not exactly one of the three is given, or the URL is none.
+    """
+
+    url: str | None = None
+    data: bytes | str | None = None
+    path: str | os.PathLike[str] | None = None
+    within: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        if sum(value is not None for value in (self.url, self.data, self.path)) != 1:
+            raise ValueError("an Image takes exactly one of url, data and path")
+        if self.url is not None and not (
+            isinstance(self.url, str) and (_URL.fullmatch(self.url) or _DATA_URI.match(self.url))
+        ):
+            raise ValueError("url must begin with https://, http:// or data:image/...;base64,")
+        if self.data is not None and not isinstance(self.data, bytes | str):
+            raise ValueError(f"data must be bytes or base64 text, not {type(self.data).__name__}")
+        for folder in (self.path, self.within):
+            if folder is not None and not isinstance(
+                folder if isinstance(folder, str) else getattr(folder, "__fspath__", bytes)(), str
+            ):
+                raise ValueError(f"path and within must be paths, not {type(folder).__name__}")
+
+    def __repr__(self) -> str:
+        if self.path is not None:
+            return f"Image(path={shortened(self.path)!r})"
+        if self.url is not None and not _DATA_URI.match(self.url):
+            return f"Image(url={shortened(self.url)!r})"
+        content = self.url if self.data is None else self.data
+        assert content is not None  # noqa: S101  one of the three is given
+        unit = "bytes" if isinstance(content, bytes) else "characters of base64"
+        return f"Image(<{len(content):,} {unit}>)"
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A video, by a public URL of an MP4, AVI or MOV file, which the service fetches itself.
+
+    Attributes:
+        url: ``https://...`` or ``http://...``.
+
+    Raises:
+        ValueError: The URL is none; the service takes no videos as bytes or files.
+    """
+
+    url: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.url, str) or not _URL.fullmatch(self.url):
+            raise ValueError(
+                "a Video takes an https:// or http:// URL: the service takes no videos as bytes"
+            )
+
+
+def shortened(place: str | os.PathLike[str]) -> str:
+    """A path or URL as it may be shown; one that is very long may be something else by mistake."""
+    text = os.fspath(place)
+    return text if len(text) <= _SHOWN else f"{text[:20]}\u2026{text[-20:]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unsendable:
+    """A candidate that cannot be sent. It comes last in the ranking, without a score.
+
+    Attributes:
+        reason: Why, for the warning; without the content.
+    """
+
+    reason: str
+
+
+def found_image(value: object, local_files: str | os.PathLike[str] | None) -> Image | Unsendable:
+    """The image in a value that came with data, such as a document's metadata.
+
+    Args:
+        value: A URL, a data URI, bytes, base64 text or a path. Text of at least 200 characters
+            that could be base64 counts as that.
+        local_files: The folder below which paths are read; None reads none.
+
+    Returns:
+        The image, or why there is none; its content is looked at when it is sent.
+    """
+    if isinstance(value, Image):
+        return value
+    if isinstance(value, bytes):
+        return Image(data=value)
+    if not isinstance(value, str | os.PathLike):
+        return Unsendable(f"an image cannot be a {type(value).__name__}")
+    text = str(os.fspath(value)).strip()
+    if _URL.match(text) or text[:5].lower() == "data:":
+        if _URL.fullmatch(text) or _DATA_URI.match(text):
+            return Image(url=text)
+        return Unsendable("it is no URL of an image")
+    if len(text) >= _LEAST_BASE64 and _BASE64.fullmatch(text):
+        return Image(data=text)
+    if local_files is None:
+        return Unsendable("files are read only below the folder that local_files= names")
+    return Image(path=os.path.join(local_files, text), within=local_files)  # noqa: PTH118  joins as open() does
+
+
+def found_video(value: object) -> Video | Unsendable:
+    """The video in a value that came with data: a URL, as the service takes nothing else."""
+    if isinstance(value, Video):
+        return value
+    if isinstance(value, str) and _URL.fullmatch(value.strip()):
+        return Video(value.strip())
+    return Unsendable("a video can be sent by its http:// or https:// URL only")
+
+
+Part: TypeAlias = str | Image | Video | Unsendable
+# What is ranked: one thing, or a text together with the image or video that it belongs to.
+Candidate: TypeAlias = Part | tuple[Part, ...]

@@ -1,0 +1,691 @@
+import asyncio
+import base64
+import logging
+import os
+import random
+import struct
+import sys
+import threading
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import PIL.Image
+import pytest
+
+from qwen_rerank import Image, Reranker, Unsendable, Video, _load, errors
+from qwen_rerank._load import load
+from qwen_rerank._values import Item, Job
+from qwen_rerank.media import found_image, found_video
+
+_MODEL = "qwen3-vl-rerank"
+_FORMATS = {
+    "JPEG": "jpeg",
+    "PNG": "png",
+    "WEBP": "webp",
+    "BMP": "bmp",
+    "TIFF": "tiff",
+    "ICO": "ico",
+    "DIB": "bmp",
+    "ICNS": "icns",
+    "SGI": "sgi",
+}
+
+
+def drawn(size=(64, 64), kind="PNG", colour="red", **options):
+    """An image in one colour, as bytes."""
+    file = BytesIO()
+    PIL.Image.new("RGB", size, colour).save(file, kind, **options)
+    return file.getvalue()
+
+
+def noise(kind="PNG", side=100):
+    """An image that cannot be compressed, as bytes."""
+    file = BytesIO()
+    content = random.Random(side).randbytes(3 * side * side)  # noqa: S311  no secret
+    PIL.Image.frombytes("RGB", (side, side), content).save(file, kind)
+    return file.getvalue()
+
+
+def hollow(width, height):
+    """A PNG that says it has this size, and has no pixels."""
+
+    def chunk(name, content):
+        checked = name + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def text_of(content):
+    """Bytes as base64."""
+    return base64.b64encode(content).decode()
+
+
+def loaded(*documents, query="q", mixed="max", strict=True):
+    """What `load` makes of a call."""
+    return load(Job(_MODEL, query, documents, is_text=False), mixed, strict=strict)
+
+
+def sent(image):
+    """An image as it will be sent."""
+    ((item,),) = loaded(image).parts.values()
+    return item
+
+
+def refused(image):
+    """Why an image cannot be sent."""
+    with pytest.raises(errors.RequestError) as caught:
+        loaded("a text", image)
+    assert caught.value.documents == (1,)
+    return str(caught.value)
+
+
+@pytest.fixture(name="picture")
+def _picture(tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(drawn())
+    return path
+
+
+@pytest.fixture(name="reranker")
+def _reranker(connection):
+    with Reranker(model=_MODEL, **connection) as reranker:
+        yield reranker
+
+
+@pytest.fixture(name="rank", params=["sync", "async"])
+def _rank(request, reranker):
+    """Both colours of the call, as one plain function, with the switch that doors have."""
+
+    def rank(*arguments, using=reranker, **options):
+        if request.param == "sync":
+            return using._rank(*arguments, **options)
+        return runner.run(using._arank(*arguments, **options))
+
+    with asyncio.Runner() as runner:
+        yield rank
+
+
+# What is sent
+
+
+@pytest.mark.parametrize(("kind", "subtype"), _FORMATS.items())
+@pytest.mark.parametrize("source", ["data", "base64", "data URI", "path"])
+def test_formats_are_recognised_by_content(tmp_path, kind, subtype, source):
+    """Each format is sent as what it is, whatever its file or data URI calls it."""
+    content = drawn(kind=kind)
+    misnamed = tmp_path / "song.mp3"
+    misnamed.write_bytes(content)
+    image = {
+        "data": Image(data=content),
+        "base64": Image(data=text_of(content)),
+        "data URI": Image(url=f"data:image/x-other;base64,{text_of(content)}"),
+        "path": Image(path=misnamed),
+    }[source]
+
+    item = sent(image)
+
+    assert item.text == f"data:image/{subtype};base64,{text_of(content)}"
+    assert (item.kind, item.size) == ("image", len(content))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PPM", "PCX", "PDF"])
+def test_other_formats_are_refused(tmp_path, kind):
+    """A format that the service does not take is refused, whatever the file is called."""
+    content = drawn(kind=kind)
+    (tmp_path / "a.png").write_bytes(content)
+
+    for image in (Image(data=content), Image(path=tmp_path / "a.png")):
+        assert "document 1 cannot be sent" in refused(image)
+    if kind != "PDF":
+        assert f"does not take {kind} images" in refused(image)
+
+
+def test_several_pictures_in_a_jpeg():
+    """What phones make of two pictures is a JPEG to the service."""
+    file = BytesIO()
+    one, two = PIL.Image.new("RGB", (64, 64), "red"), PIL.Image.new("RGB", (64, 64), "blue")
+    one.save(file, "MPO", save_all=True, append_images=[two])
+
+    assert sent(Image(data=file.getvalue())).text.startswith("data:image/jpeg;base64,")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "{}\n",
+        " {} ",
+        "data:image/png;base64,{}",
+        "data:image/gif;base64,{}\n",
+        "DATA:IMAGE/PNG;BASE64,{}",
+        "data:image/png;base64,\r\n{}",
+        "data:application/octet-stream;base64,{}",
+    ],
+)
+def test_base64_as_it_is_found(text):
+    """Base64 text may be a data URI in any letters, and have blanks around or within it."""
+    content = drawn()
+    folded = "\n".join(text_of(content)[at : at + 76] for at in range(0, 999, 76))
+
+    assert sent(Image(data=text.format(text_of(content)))) == sent(Image(data=content))
+    assert sent(Image(data=text.format(folded))) == sent(Image(data=content))
+
+
+@pytest.mark.parametrize("before", [" ", "\n"])
+def test_a_data_uri_after_a_blank(before):
+    """Blanks before a data URI matter as little as those before mere base64."""
+    content = drawn()
+
+    assert sent(Image(data=f"{before}data:image/png;base64,{text_of(content)}")).size == len(
+        content
+    )
+
+
+@pytest.mark.parametrize("url", ["https://x.example/a.png", "HTTP://x.example/b"])
+def test_urls_are_passed_on(url):
+    """Nothing is fetched and nothing is known of what a URL leads to."""
+    image, video = sent(Image(url=url)), sent(Video(url))
+
+    assert (image.text, image.kind) == (video.text, "image") == (url, "image")
+    assert video.kind == "video"
+    assert image.tokens > 0
+    assert video.tokens > 0
+
+
+@pytest.mark.parametrize(
+    ("size", "tokens"),
+    [
+        ((10, 10), 4),
+        ((32, 32), 4),
+        ((33, 32), 4),
+        ((64, 64), 6),
+        ((65, 64), 8),
+        ((640, 480), 302),
+        ((2_000, 10), 65),
+        ((1_024, 1_024), 1_026),
+    ],
+)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
+def test_tokens_by_pixels(size, tokens, kind):
+    """A token for each started square of 32 pixels a side and two around, at least four."""
+    assert sent(Image(data=drawn(size, kind))).tokens == tokens
+
+
+def test_a_large_image_has_the_tokens_of_an_item(reranker):
+    """An image of more pixels than an item has tokens is scaled down, not refused."""
+    file = BytesIO()
+    PIL.Image.new("1", (4_000, 4_000)).save(file, "PNG")
+
+    assert 7_600 <= reranker.estimate("red", [Image(data=file.getvalue())]).tokens <= 8_001
+
+
+@pytest.mark.parametrize("most", [3_000, 1_000], ids=["a warning", "an error"])
+def test_more_pixels_than_pillow_opens(monkeypatch, most):
+    """Pillow's limit against bombs holds, also where its warnings are errors."""
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", most)
+
+    assert "more pixels than Pillow opens" in refused(Image(data=drawn()))
+
+
+def test_large_images_are_not_decoded(monkeypatch):
+    """Of many pixels only the head is looked at, so that none takes memory or long."""
+    monkeypatch.setattr(_load, "_MOST_DECODED", 1_000)
+
+    assert sent(Image(data=drawn()[:-30])).tokens == 6
+
+
+def test_a_home_of_ones_own(picture):
+    """A path of the caller's own may begin with a tilde, and be path-like."""
+    assert sent(Image(path="~/picture.png")) == sent(Image(path=picture))
+
+
+def test_a_relative_path(picture, monkeypatch):
+    """A path of the caller's own is meant from where the program runs."""
+    monkeypatch.chdir(picture.parent)
+
+    assert sent(Image(path="picture.png")) == sent(Image(path=picture))
+
+
+def test_equal_content_is_one_item(picture):
+    """However an image was given, it is sent in the same words."""
+    content = drawn()
+    images = [
+        Image(path=picture),
+        Image(data=content),
+        Image(data=text_of(content)),
+        Image(url=f"data:image/webp;base64,{text_of(content)}"),
+    ]
+
+    assert len({sent(image) for image in images}) == 1
+
+
+def test_an_image_as_query(picture):
+    """The query is read like a document; text queries are left alone."""
+    assert loaded("a", query=Image(path=picture)).query == sent(Image(path=picture))
+    assert loaded("a").query is None
+
+
+# What cannot be sent
+
+_BAD = {
+    "missing": (lambda at: Image(path=at / "none.png"), "cannot be read: No such file"),
+    "folder": (lambda at: Image(path=at), "is not a file"),
+    "no path": (lambda _: Image(path=""), "is not a file"),
+    "NUL": (lambda _: Image(path="a\0b"), "cannot be read"),
+    "endless name": (lambda _: Image(path="a" * 5_000), "cannot be read: File name too long"),
+    "empty file": (lambda at: Image(path=_file(at, b"")), "is empty"),
+    "text file": (lambda at: Image(path=_file(at, b"a song")), "no image that can be recognised"),
+    "device": (lambda _: Image(path="/dev/zero"), "is not a file"),
+    "no bytes": (lambda _: Image(data=b""), "it is empty"),
+    "no text": (lambda _: Image(data=""), "it is empty"),
+    "no content": (lambda _: Image(url="data:image/png;base64,"), "it is empty"),
+    "no base64": (lambda _: Image(data="a song!"), "it is not base64"),
+    "url-safe base64": (lambda _: Image(data="_-_-"), "it is not base64"),
+    "odd base64": (lambda _: Image(data="QQ="), "it is not base64"),
+    "accents": (lambda _: Image(data="\u00e9\u00e9\u00e9\u00e9"), "it is not base64"),
+    "base64 of a song": (lambda _: Image(data=text_of(b"a song")), "no image"),
+    "broken head": (lambda _: Image(data=drawn()[:20]), "no image that can be recognised"),
+    "signature alone": (lambda _: Image(data=drawn()[:8]), "no image that can be recognised"),
+    "a video": (lambda _: Image(data=b"\0\0\0\x18ftypmp42" * 9), "no image"),
+    "a drawing": (lambda _: Image(data=b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "no image"),
+    "too small": (lambda _: Image(data=drawn((9, 64))), "9 x 64 pixels are too few"),
+    "too low": (lambda _: Image(data=drawn((64, 9))), "64 x 9 pixels are too few"),
+    "no size": (lambda _: Image(data=hollow(0, 0)), ""),
+    "too stretched": (lambda _: Image(data=drawn((2_001, 10))), "2001 x 10 is stretched"),
+    "30 MB": (lambda _: Image(data=bytes(30_000_000)), "29 MiB are more than the 14"),
+    "30 MB as text": (lambda _: Image(data="A" * 40_000_000), "29 MiB are more than the 14"),
+    "30 MB as a file": (
+        lambda at: Image(path=_file(at, 30_000_000)),
+        "29 MiB are more than the 14",
+    ),
+    "what a door found": (lambda _: Unsendable("it is a song"), "it is a song"),
+}
+
+
+def _file(folder: Path, content):
+    path = folder / "a.png"
+    with path.open("wb") as file:
+        if isinstance(content, int):
+            file.truncate(content)
+        else:
+            file.write(content)
+    return path
+
+
+@pytest.mark.parametrize(("make", "reason"), _BAD.values(), ids=_BAD)
+def test_what_cannot_be_sent_is_a_mistake(rank, emulator, tmp_path, make, reason):
+    """The caller's own image that cannot be sent is an error with its place; nothing is sent."""
+    with pytest.raises(errors.RequestError) as caught:
+        rank("red", ["red", make(tmp_path), "blue"])
+
+    assert caught.value.documents == (1,)
+    assert str(caught.value).startswith("document 1 cannot be sent: ")
+    assert reason in str(caught.value)
+    assert len(str(caught.value)) < 6_000
+    assert emulator.log == ()
+
+
+@pytest.mark.parametrize(("make", "reason"), _BAD.values(), ids=_BAD)
+def test_what_cannot_be_sent_comes_last(rank, caplog, tmp_path, make, reason):
+    """What a door found and cannot be sent is last, with a warning; no other score is lost."""
+    alone = {hit.document: hit.score for hit in rank("red", ["red", "blue"])}
+
+    ranking = rank("red", ["red", make(tmp_path), "blue"], strict=False)
+
+    assert [(hit.index, hit.score) for hit in ranking] == [
+        (0, alone["red"]),
+        (2, alone["blue"]),
+        (1, None),
+    ]
+    assert ranking[2].kind is None
+    ((position, said),) = ranking.unsendable
+    assert (position, reason in said) == (1, True)
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("qwen_rerank", logging.WARNING)
+    assert record.getMessage() == f"Document 1 cannot be sent: {said}"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "WEBP",
+        "PNG",
+        "JPEG",
+        "BMP",
+    ],
+)
+def test_half_an_image_costs_no_other_document_its_score(rank, kind):
+    """An image of which the end is missing is like any other that cannot be read."""
+    content = noise(kind)
+
+    ranking = rank("red", ["red", Image(data=content[: len(content) // 2])], strict=False)
+
+    assert [(hit.index, hit.score is None) for hit in ranking] == [(0, False), (1, True)]
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(("make", "reason"), _BAD.values(), ids=_BAD)
+def test_a_query_that_cannot_be_sent(tmp_path, make, reason, strict):
+    """Without its query a call is nothing, whoever made the image."""
+    query = make(tmp_path)
+    if isinstance(query, Unsendable):
+        return
+    with pytest.raises(errors.RequestError, match=r"^query cannot be sent: ") as caught:
+        loaded("a", query=query, strict=strict)
+
+    assert reason in str(caught.value)
+    assert caught.value.documents == ()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads anything")
+def test_a_file_that_may_not_be_read(picture):
+    """A file without permission is told from one that is missing."""
+    picture.chmod(0)
+
+    assert "cannot be read: Permission denied" in refused(Image(path=picture))
+
+
+@pytest.mark.parametrize("path", ["pipe", "/dev/zero", "/dev/tty", "/proc/self/mem"])
+def test_what_never_ends_is_not_read(tmp_path, path):
+    """Pipes and devices are refused without being opened: none of them makes a call wait."""
+    os.mkfifo(tmp_path / "pipe")
+    said = []
+    thread = threading.Thread(
+        target=lambda: said.append(refused(Image(path=tmp_path / path))), daemon=True
+    )
+    thread.start()
+    thread.join(20)
+
+    assert said
+    assert "cannot be" in said[0]
+
+
+def test_links_in_a_circle(tmp_path):
+    """A link that leads to itself leads nowhere."""
+    (tmp_path / "a.png").symlink_to(tmp_path / "a.png")
+
+    assert "cannot be read" in refused(Image(path=tmp_path / "a.png"))
+
+
+def test_the_first_of_several_mistakes_is_told():
+    """One place at a time, the first."""
+    with pytest.raises(errors.RequestError, match=r"^document 2 ") as caught:
+        loaded("a", "b", Image(data=b""), Image(data=b""))
+
+    assert caught.value.documents == (2,)
+
+
+@pytest.mark.parametrize(("bad", "records"), [(1, 1), (5, 5), (6, 6), (50, 6)])
+def test_at_most_five_warnings_and_a_count(caplog, bad, records):
+    """A folder full of broken images does not fill a log."""
+    loaded("a", *[Image(path=f"{at}.png") for at in range(bad)], strict=False)
+
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == records
+    assert [text.split()[1] for text in said[:5]] == [str(at + 1) for at in range(min(bad, 5))]
+    if bad > 5:
+        assert said[5].startswith(f"{bad - 5} more document")
+
+
+def test_documents_are_counted_not_their_parts(caplog):
+    """A document with two broken images is one document."""
+    loaded(*[(Image(data=b""), Image(data=""))] * 6, strict=False)
+
+    assert caplog.records[-1].getMessage().startswith("1 more document")
+
+
+@pytest.mark.parametrize(
+    "document", [7, None, b"a", bytearray(b"a"), ["a"], {"image": "a"}, ("a", 7), ("a", ("b",))]
+)
+@pytest.mark.parametrize("strict", [True, False])
+def test_what_is_no_document_at_all(rank, emulator, document, strict):
+    """Another type is a mistake in any case, told with its place."""
+    with pytest.raises(errors.RequestError, match=r"^document 1 must be a str, an Image, a Video"):
+        rank("red", ["a", document], strict=strict)
+
+    assert emulator.log == ()
+
+
+def test_a_tuple_of_nothing(rank):
+    """A document with nothing to send is a mistake, told with its place."""
+    with pytest.raises(errors.RequestError) as caught:
+        rank("red", ["a", ()])
+
+    assert caught.value.documents == (1,)
+
+
+def test_a_url_that_is_no_utf_8():
+    """Half a character in a URL out of somebody's metadata does not take the list with it."""
+    url = "https://x.example/\ud800"
+
+    assert isinstance(found_image(url, None), Unsendable)
+    assert isinstance(found_video(url), Unsendable)
+    for kind in (Image, Video):
+        with pytest.raises(ValueError, match="https://"):
+            kind(url=url)
+
+
+# Parts
+
+
+@pytest.mark.parametrize(
+    ("document", "mixed", "kinds"),
+    [
+        (("a", "image"), "max", ["text", "image"]),
+        (("a", "image"), "text", ["text"]),
+        (("a", "image"), "media", ["image"]),
+        (("image", "a"), "max", ["text", "image"]),
+        ((" ", "image"), "max", ["image"]),
+        (("", "image"), "text", ["image"]),
+        (("image",), "text", ["image"]),
+        (("a",), "media", ["text"]),
+        (("a", "bad"), "max", ["text"]),
+        (("a", "bad"), "text", ["text"]),
+        (("a", "bad"), "media", ["text"]),
+        (("a", "image"), None, ["text"]),
+        (("a", "bad"), None, ["text"]),
+        (("a", "image", "bad"), "media", ["image"]),
+    ],
+)
+def test_parts(picture, document, mixed, kinds):
+    """Of a document with several parts those are taken that `mixed` says, or what there is."""
+    stand_ins = {"image": Image(path=picture), "bad": Image(path="none.png")}
+    parts = tuple(stand_ins.get(part, part) for part in document)
+
+    taken = loaded(parts, mixed=mixed, strict=False).parts[0]
+
+    assert [part.kind if isinstance(part, Item) else "text" for part in taken] == kinds
+
+
+@pytest.mark.parametrize("mixed", ["text", None])
+def test_what_is_not_wanted_is_not_read(mixed):
+    """Where the text is what counts, no image is opened, so a broken one is no mistake."""
+    assert loaded(("a", Image(path="none.png")), mixed=mixed).unsendable == ()
+
+
+# Files out of data
+
+
+@pytest.fixture(name="folder")
+def _folder(tmp_path):
+    """A folder with images, and images next to it that are none of its business."""
+    for name in ("in/a.png", "in/deep/b.png", "out/c.png", "in-private/d.png", "e.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(drawn())
+    links = {
+        "in/link-in.png": "in/a.png",
+        "in/link-out.png": "out/c.png",
+        "in/folder-in": "in/deep",
+        "in/folder-out": "out",
+        "in/twice.png": "in/link-out.png",
+        "linked": "in",
+        "out/link-in.png": "in/a.png",
+    }
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(tmp_path / target)
+    return tmp_path / "in"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "a.png",
+        " a.png\n",
+        "./a.png",
+        "deep/b.png",
+        "deep/../a.png",
+        "../in/a.png",
+        "{folder}/a.png",
+        "link-in.png",
+        "folder-in/b.png",
+        "../out/link-in.png",
+        Path("deep/b.png"),
+    ],
+)
+def test_files_within_the_folder(folder, path):
+    """Whatever ends up in the folder after all links is read."""
+    if isinstance(path, str):
+        path = path.format(folder=folder)
+
+    assert sent(found_image(path, folder)).size > 0
+    assert sent(found_image(path, str(folder))).size > 0
+    assert sent(found_image(path, folder.parent / "linked")).size > 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../e.png",
+        "../out/c.png",
+        "deep/../../e.png",
+        "{folder}/../e.png",
+        "{folder}-private/d.png",
+        "../in-private/d.png",
+        "link-out.png",
+        "folder-out/c.png",
+        "folder-out/../e.png",
+        "twice.png",
+        "~/e.png",
+        "~",
+        "~root/.bashrc",
+        "/etc/passwd",
+        "/dev/zero",
+        "..",
+        ".",
+        "",
+        "none.png",
+        "a.png\0",
+        "$HOME/e.png",
+        "file:///etc/passwd",
+        Path("../e.png"),
+    ],
+)
+@pytest.mark.parametrize("relative", [False, True])
+def test_files_out_of_the_folder(folder, path, monkeypatch, relative):
+    """Nothing else is: not by dots, links, a home or a longer name of the folder."""
+    if isinstance(path, str):
+        path = path.format(folder=folder)
+    monkeypatch.chdir(folder)
+
+    result = loaded("a", found_image(path, "." if relative else folder), strict=False)
+
+    assert result.parts[1] == ()
+    assert [position for position, _ in result.unsendable] == [1]
+
+
+def test_a_path_out_of_the_folder_says_so(folder):
+    """The reason names the path and the rule."""
+    said = refused(found_image("../e.png", folder))
+
+    assert "e.png' leads out of the folder that files may be read from" in said
+
+
+def test_a_folder_that_is_missing(folder):
+    """Without the folder there is nothing to read, and no file elsewhere is read instead."""
+    assert "cannot be read" in refused(found_image("a.png", folder / "none"))
+    assert "leads out" in refused(found_image(str(folder / "a.png"), folder / "none"))
+
+
+def test_a_relative_folder(folder, monkeypatch):
+    """The folder may be told from where the program runs."""
+    monkeypatch.chdir(folder.parent)
+
+    assert sent(found_image("a.png", "in")).size > 0
+    assert "leads out" in refused(found_image("../e.png", "in"))
+
+
+def test_a_folder_at_home(folder):
+    """The folder may be told from home, as the path may."""
+    assert folder.parent == Path.home()
+    assert sent(found_image("a.png", "~/in")).size > 0
+
+
+# Traces
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda content: Image(data=content[:-1] + "!"),
+        lambda content: Image(data="A" * 30_000_000 + content),
+        lambda content: Image(url=f"data:image/png;base64,{content}!"),
+        lambda content: Image(data=f"data:image/png;base64,{content}!"),
+        lambda content: Image(data=base64.b64decode(content)[9:]),
+        lambda content: found_image(text_of(base64.b64decode(content)[9:]), None),
+        pytest.param(
+            lambda content: found_image(content.translate({43: 45, 47: 95}) + "_", "/"),
+        ),
+    ],
+    ids=["broken", "too large", "URL", "data URI", "bytes", "found", "found and URL-safe"],
+)
+def test_no_content_is_shown(rank, caplog, make):
+    """Neither an error nor a warning nor a ranking repeats what an image holds."""
+    caplog.set_level(logging.DEBUG)
+    content = text_of(noise())
+    image = make(content)
+
+    with pytest.raises(errors.RequestError) as caught:
+        rank("red", ["red", image])
+    ranking = rank("red", ["red", image], strict=False)
+
+    shown = [str(caught.value), repr(caught.value), repr(vars(caught.value)), repr(ranking)]
+    shown += [ranking._repr_html_(), repr(ranking.hits), repr(ranking.unsendable), caplog.text]
+    for at in (0, 1_000, 20_000):
+        piece = content[at : at + 40]
+        assert not any(piece in text or piece.replace("/", "_") in text for text in shown)
+    assert not any("\\x89PNG" in text for text in shown)
+
+
+# Pillow
+
+
+@pytest.fixture(name="no_pillow")
+def _no_pillow(monkeypatch, picture):
+    assert picture.exists()  # made while there was one
+    monkeypatch.setitem(sys.modules, "PIL", None)
+
+
+@pytest.mark.usefixtures("no_pillow")
+@pytest.mark.parametrize("strict", [True, False])
+def test_pillow_is_missing(rank, emulator, picture, strict):
+    """Images that have to be read need Pillow, and the error says how to get it."""
+    for document in (Image(path=picture), Image(data=b"a"), ("a", Image(data="QQ=="))):
+        with pytest.raises(ImportError, match=r"qwen-rerank\[images\]"):
+            rank("red", ["a", document], strict=strict)
+    with pytest.raises(ImportError, match=r"qwen-rerank\[images\]"):
+        rank(Image(path=picture), ["a"], strict=strict)
+
+    assert emulator.log == ()
+
+
+@pytest.mark.usefixtures("no_pillow")
+def test_urls_and_texts_need_no_pillow(rank):
+    """What is passed on as it is needs no library to look at it."""
+    documents = [Image(url="https://x/red.png"), Video("https://x/red-car.mp4"), "red", ("a", "b")]
+
+    assert None not in [hit.score for hit in rank("red", documents)]
+    assert None not in [hit.score for hit in rank(Image(url="https://x/red.png"), documents)]

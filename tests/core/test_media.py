@@ -1,0 +1,308 @@
+import base64
+import os
+import pickle
+import time
+from copy import deepcopy
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from qwen_rerank import Image, Unsendable, Video
+from qwen_rerank.media import found_image, found_video
+
+_BASE64 = base64.b64encode(bytes(range(256))).decode()
+_URI = f"data:image/png;base64,{_BASE64}"
+_URLS = [
+    "https://x.example/a.png",
+    "http://x.example/a.png",
+    "HTTPS://X.EXAMPLE/A.PNG",
+    "https://x.example/a%20b.png?size=1/2#top",
+    "https://x.example:8443/\u7ea2.png",
+    "http://127.0.0.1/a",
+]
+_NO_URLS = [
+    "",
+    " ",
+    "x.example/a.png",
+    "/a.png",
+    "ftp://x.example/a.png",
+    "file:///a.png",
+    "https://",
+    "https:///a.png",
+    "https://x.example/a b.png",
+    "https://x.example/a.png\n",
+    "see https://x.example/a.png",
+    "javascript:alert(1)",
+    "data:text/plain;base64,QQ==",
+    "data:image/svg+xml;utf8,<svg/>",
+    "data:image/png,QQ==",
+    "data:video/mp4;base64,QQ==",
+    7,
+    b"https://x.example/a.png",
+    Path("https://x.example/a.png"),
+]
+_ONE_SOURCE = "exactly one of url, data and path"
+
+
+# Image
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        {},
+        {"within": "folder"},
+        {"url": "https://x/a.png", "data": b"a"},
+        {"url": "https://x/a.png", "path": "a.png"},
+        {"data": b"a", "path": "a.png"},
+        {"url": "https://x/a.png", "data": b"a", "path": "a.png"},
+        {"url": "", "data": b""},
+    ],
+)
+def test_an_image_has_exactly_one_source(sources):
+    """None, two or three sources are a mistake, even where one of them is empty."""
+    with pytest.raises(ValueError, match=_ONE_SOURCE):
+        Image(**sources)
+
+
+@pytest.mark.parametrize("url", [*_URLS, _URI, _URI.upper(), "data:image/svg+xml;base64,QQ=="])
+def test_urls_of_images(url):
+    """Web addresses and data URIs are taken as they are, in any case of letters."""
+    assert Image(url=url).url == url
+    assert Image(url).url == url
+
+
+@pytest.mark.parametrize("url", _NO_URLS)
+def test_what_is_no_url_of_an_image(url):
+    """Anything else is refused at once, and not shown in full."""
+    with pytest.raises(ValueError, match="https://, http:// or data:image/"):
+        Image(url=url)
+
+
+@pytest.mark.parametrize("data", [b"", b"a", "", _BASE64, _URI, f" {_BASE64}\n"])
+def test_data_of_images(data):
+    """Bytes and text are taken as they are: they are looked at when a call is made."""
+    assert Image(data=data).data == data
+
+
+@pytest.mark.parametrize("data", [7, bytearray(b"a"), memoryview(b"a"), ["a"], Path("a.png")])
+def test_data_of_another_type(data):
+    """What is neither bytes nor text is refused by the name of its type."""
+    with pytest.raises(ValueError, match=f"not {type(data).__name__}"):
+        Image(data=data)
+
+
+@pytest.mark.parametrize("path", ["a.png", "~/a.png", Path("a.png"), PurePosixPath("/a.png")])
+def test_paths_of_images(path):
+    """A path may be text or path-like, and is not touched before a call is made."""
+    assert Image(path=path).path == path
+
+
+@pytest.mark.parametrize("path", [7, b"a.png", ["a.png"]])
+def test_a_path_of_another_type(path):
+    """What is no path is refused at once, as a wrong url or data is."""
+    with pytest.raises(ValueError, match="path"):
+        Image(path=path)
+
+
+@pytest.mark.parametrize(
+    ("image", "shown"),
+    [
+        (Image(url="https://x/a.png"), "Image(url='https://x/a.png')"),
+        (Image(path="a.png"), "Image(path='a.png')"),
+        (Image(path=Path("b") / "a.png", within="b"), "Image(path='b/a.png')"),
+        (Image(data=b"\0" * 2_000), "Image(<2,000 bytes>)"),
+        (Image(data=_BASE64), f"Image(<{len(_BASE64)} characters of base64>)"),
+        (Image(url=_URI), f"Image(<{len(_URI)} characters of base64>)"),
+        (Image(url=_URI.upper()), f"Image(<{len(_URI)} characters of base64>)"),
+        (Image(data=_URI), f"Image(<{len(_URI)} characters of base64>)"),
+    ],
+)
+def test_what_is_shown_of_an_image(image, shown):
+    """An image says where it comes from, or how large it is, and never what is in it."""
+    assert (repr(image), str(image), f"{[image]}") == (shown, shown, f"[{shown}]")
+
+
+def test_what_is_shown_of_no_bytes():
+    """No bytes are bytes."""
+    assert repr(Image(data=b"")) == "Image(<0 bytes>)"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Image(url="https://x/a.png"),
+        Image(url=_URI),
+        Image(data=b"a"),
+        Image(data=_BASE64),
+        Image(path="a.png", within="."),
+        Image(path=Path("a.png")),
+        Video("https://x/a.mp4"),
+        Unsendable("it is a song"),
+    ],
+)
+def test_values(value):
+    """Images, videos and what cannot be sent are frozen, hashable, and equal by what they hold."""
+    again = pickle.loads(pickle.dumps(value))  # noqa: S301  our own pickle
+
+    assert again == value == deepcopy(value)
+    assert hash(again) == hash(value)
+    assert len({value, again}) == 1
+    with pytest.raises(FrozenInstanceError):
+        setattr(value, fields(value)[0].name, "https://x/b.png")
+    assert not hasattr(value, "__dict__")
+
+
+def test_other_sources_are_other_images():
+    """One value of another source, folder or kind is not the same."""
+    values = {
+        Image(url="https://x/a"),
+        Image(url="https://x/b"),
+        Image(path="https://x/a"),
+        Image(data="https://x/a"),
+        Image(data=b"https://x/a"),
+        Image(path="https://x/a", within="."),
+        Video("https://x/a"),
+        Unsendable("https://x/a"),
+    }
+
+    assert len(values) == 8
+
+
+# Video
+
+
+@pytest.mark.parametrize("url", _URLS)
+def test_urls_of_videos(url):
+    """Web addresses are taken as they are."""
+    assert Video(url).url == url
+    assert Video(url=url) == Video(url)
+    assert repr(Video(url)) == f"Video(url={url!r})"
+
+
+@pytest.mark.parametrize("url", [*_NO_URLS, b"\0\0\0\x18ftypmp42", _URI, None])
+def test_a_video_is_taken_by_url_alone(url):
+    """Bytes, files and data URIs are refused with the reason."""
+    with pytest.raises(ValueError, match="takes no videos as bytes") as caught:
+        Video(url)
+
+    assert _BASE64 not in str(caught.value)
+
+
+# What came with data
+
+
+@pytest.mark.parametrize(
+    ("value", "image"),
+    [
+        *((url, Image(url=url)) for url in _URLS),
+        (" https://x/a.png\n", Image(url="https://x/a.png")),
+        (_URI, Image(url=_URI)),
+        (f"\n {_URI} ", Image(url=_URI)),
+        (_URI.upper(), Image(url=_URI.upper())),
+        (b"", Image(data=b"")),
+        (b"a", Image(data=b"a")),
+        (_BASE64, Image(data=_BASE64)),
+        (f" {_BASE64}\n", Image(data=_BASE64)),
+        (f"{_BASE64[:76]}\r\n{_BASE64[76:]}", Image(data=f"{_BASE64[:76]}\r\n{_BASE64[76:]}")),
+        (Image(path="a.png"), Image(path="a.png")),
+    ],
+)
+@pytest.mark.parametrize("local_files", [None, "folder"])
+def test_images_in_data(value, image, local_files):
+    """URLs, data URIs, bytes and base64 text are recognised, blanks around them or not."""
+    assert found_image(value, local_files) == image
+
+
+@pytest.mark.parametrize("value", ["a.png", "", " ", Path("a.png"), "file:///a.png", "/etc/passwd"])
+def test_no_file_is_looked_for_unless_the_caller_says_where(value):
+    """Without a folder a path in data is nothing but a text."""
+    found = found_image(value, None)
+
+    assert isinstance(found, Unsendable)
+    assert "local_files=" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ("a.png", "folder/a.png"),
+        (" b/a.png ", "folder/b/a.png"),
+        (Path("a.png"), "folder/a.png"),
+        ("../a.png", "folder/../a.png"),
+        ("/b/a.png", "/b/a.png"),
+        ("~/a.png", "folder/~/a.png"),
+    ],
+)
+@pytest.mark.parametrize("folder", ["folder", Path("folder")])
+def test_files_in_data_are_kept_within_the_folder(value, path, folder):
+    """A path is meant from the folder on, and never read from outside of it."""
+    found = found_image(value, folder)
+
+    assert os.fspath(found.path) == path
+    assert found.within == folder
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, 7, 1.5, True, [], {}, {"url": "https://x/a.png"}, ["a"], bytearray(b"a"), object],
+)
+@pytest.mark.parametrize("find", [lambda value: found_image(value, "folder"), found_video])
+def test_data_of_wrong_types(find, value):
+    """Whatever stands in metadata, there is a reason and no exception."""
+    assert isinstance(find(value), Unsendable)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["data:", "data:text/plain,a", "data:image/svg+xml,<svg/>", "https://x/a b.png"],
+)
+def test_urls_of_something_else(value):
+    """What begins like a URL is not taken for a path, and is not repeated in the reason."""
+    found = found_image(value, "folder")
+
+    assert isinstance(found, Unsendable)
+    assert value not in found.reason
+
+
+def test_short_texts_are_paths():
+    """Text under 200 characters is a path, even if it could be base64."""
+    assert found_image("A" * 199, "folder").path == f"folder/{'A' * 199}"
+    assert found_image("A" * 200, "folder").data == "A" * 200
+
+
+@pytest.mark.parametrize(
+    "text",
+    [base64.urlsafe_b64encode(bytes(range(256)) * 9).decode(), f"{_BASE64 * 9}!"],
+    ids=["url-safe", "a mark"],
+)
+def test_nearly_base64_is_not_shown(text):
+    """Long text that is meant as an image is content, whatever it is taken for."""
+    assert text[100:160] not in repr(found_image(text, "folder"))
+
+
+def test_hostile_text_is_no_work():
+    """Metadata are untrusted: no text takes more time than its length."""
+    begun = time.perf_counter()
+    found_image(f"A{' ' * 16_000}!", None)
+
+    assert time.perf_counter() - begun < 0.5
+
+
+@pytest.mark.parametrize(
+    "value", ["https://x/a.mp4", " https://x/a.mp4\n", Video("https://x/a.mp4")]
+)
+def test_videos_in_data(value):
+    """A URL is a video where the caller says that it is one."""
+    assert found_video(value) == Video("https://x/a.mp4")
+
+
+@pytest.mark.parametrize(
+    "value", ["", "a.mp4", "/a.mp4", b"\0\0\0\x18ftypmp42", _URI, "ftp://x/a.mp4", Path("a.mp4")]
+)
+def test_a_video_that_is_no_url(value):
+    """A video as a file or bytes is unsendable, and the reason says what could be sent."""
+    assert found_video(value) == Unsendable(
+        "a video can be sent by its http:// or https:// URL only"
+    )

@@ -1,0 +1,713 @@
+import asyncio
+import base64
+import logging
+import math
+import random
+from collections import Counter
+from functools import lru_cache
+from io import BytesIO
+
+import PIL.Image
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL.PngImagePlugin import PngInfo
+
+from qwen_rerank import Image, Reranker, Usage, Video, errors
+from qwen_rerank.emulator import Reply
+from qwen_rerank.emulator._scorer import lexical_score
+
+_MODEL = "qwen3-vl-rerank"
+_TEXT_MODELS = ["qwen3-rerank", "qwen3.7-text-rerank", "gte-rerank-v2"]
+_QUERY = "a fast red sports car"
+_SOME = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@lru_cache(maxsize=512)
+def drawn(shows="", size=(16, 16), colour="red"):
+    """A PNG that says what it shows."""
+    info = PngInfo()
+    info.add_itxt("Title", shows)
+    file = BytesIO()
+    PIL.Image.new("RGB", size, colour).save(file, "PNG", pnginfo=info)
+    return file.getvalue()
+
+
+@lru_cache(maxsize=16)
+def noise(seed, side=1_000):
+    """A PNG that cannot be compressed, of three bytes for a pixel."""
+    content = random.Random(seed).randbytes(3 * side * side)  # noqa: S311  no secret
+    info = PngInfo()
+    info.add_itxt("Title", f"noise {seed}")
+    file = BytesIO()
+    picture = PIL.Image.frombytes("RGB", (side, side), content)
+    picture.save(file, "PNG", pnginfo=info, compress_level=0)
+    return file.getvalue()
+
+
+def image(shows, **options):
+    """An image of *shows*."""
+    return Image(data=drawn(shows, **options))
+
+
+def video(shows):
+    """A video of *shows*, which has to be words of a URL."""
+    return Video(f"https://x.example/{shows.replace(' ', '-')}.mp4")
+
+
+def order(ranking):
+    """Where the hits come from, best first."""
+    return [hit.index for hit in ranking]
+
+
+def scores(ranking):
+    """The score of each position."""
+    return {hit.index: hit.score for hit in ranking}
+
+
+def kinds(entry):
+    """How many documents of each kind a request had."""
+    documents = entry.body["input"]["documents"]
+    return Counter("text" if isinstance(one, str) else next(iter(one)) for one in documents)
+
+
+def held(log):
+    """Whether no request had more of any kind than the service takes."""
+    return all(
+        entry.documents <= 100 and kinds(entry)["image"] <= 40 and kinds(entry)["video"] <= 4
+        for entry in log
+    )
+
+
+@pytest.fixture(name="reranker")
+def _reranker(connection):
+    with Reranker(model=_MODEL, **connection) as reranker:
+        yield reranker
+
+
+@pytest.fixture(name="rank", params=["sync", "async"])
+def _rank(request, reranker):
+    """Both colours of the call, as one plain function; the async one has a loop of its own."""
+
+    def rank(*arguments, using=reranker, **options):
+        if request.param == "sync":
+            return using.rerank(*arguments, **options)
+        return runner.run(using.arerank(*arguments, **options))
+
+    with asyncio.Runner() as runner:
+        yield rank
+
+
+# One call
+
+
+def test_a_text_finds_images(rank, emulator):
+    """Images are ranked by what they show, and come back as the objects that were given."""
+    images = [image("green tea"), image("a red car"), image(_QUERY), image("a fast red car")]
+
+    ranking = rank(_QUERY, images)
+
+    assert order(ranking) == [2, 3, 1, 0]
+    assert all(hit.document is images[hit.index] for hit in ranking)
+    assert {hit.kind for hit in ranking} == {"image"}
+    (seen,) = emulator.log
+    assert ranking.usage == Usage(1, seen.tokens)
+    assert ranking.model == _MODEL
+    assert ranking.unsendable == ()
+
+
+def test_a_text_finds_whatever_fits(rank, emulator):
+    """Texts, images and videos are ranked in one list."""
+    documents = [image("green tea"), "a red car", video(_QUERY), "", image("a fast red car")]
+
+    ranking = rank(_QUERY, documents)
+
+    assert order(ranking) == [2, 4, 1, 0, 3]
+    assert [hit.kind for hit in ranking] == ["video", "image", "text", "image", None]
+    assert len(emulator.log) == 1
+
+
+def test_an_image_finds_images_texts_and_videos(rank):
+    """An image is a query like another: it finds itself first, then what it shows."""
+    documents = [image("green tea"), "a red car", video("a fast red car"), image(_QUERY), "tea"]
+
+    ranking = rank(image(_QUERY), documents)
+
+    assert order(ranking)[:3] == [3, 2, 1]
+    assert ranking[0].score > ranking[1].score > ranking[2].score > ranking[3].score
+    assert scores(rank(image(_QUERY), documents[1:2]))[0] == scores(ranking)[1]
+
+
+def test_what_is_sent(rank, emulator):
+    """Images and videos are objects in the request, texts stay texts."""
+    documents = ["tea", Image(url="https://x/a.png"), Video("https://x/a.mp4"), image("a")]
+
+    rank(Image(url="https://x/q.png"), documents)
+
+    (seen,) = emulator.log
+    asked = seen.body["input"]
+    assert asked["query"] == {"image": "https://x/q.png"}
+    assert len(asked["documents"]) == 4
+    for document in ("tea", {"image": "https://x/a.png"}, {"video": "https://x/a.mp4"}):
+        assert document in asked["documents"]
+    (told,) = [one["image"] for one in asked["documents"] if "data:" in str(one)]
+    assert told.startswith(f"data:image/png;base64,<{len(drawn('a'))} bytes")
+
+
+@pytest.mark.parametrize("source", ["data", "base64", "data URI", "path"])
+def test_every_source(rank, tmp_path, source):
+    """It makes no difference to a score how an image was given."""
+    content = drawn(_QUERY)
+    text = base64.b64encode(content).decode()
+    (tmp_path / "a").write_bytes(content)
+    given = {
+        "data": Image(data=content),
+        "base64": Image(data=text),
+        "data URI": Image(url=f"data:image/png;base64,{text}"),
+        "path": Image(path=tmp_path / "a"),
+    }[source]
+
+    assert scores(rank(_QUERY, [given])) == {0: lexical_score(_QUERY, _QUERY)}
+    assert scores(rank(given, [given])) == {0: 1.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "parameters"),
+    [
+        ({}, {}),
+        ({"fps": 0.5}, {"fps": 0.5}),
+        ({"fps": 0}, {"fps": 0.0}),
+        ({"instruct": "Find cars."}, {"instruct": "Find cars."}),
+        ({"fps": 1, "instruct": "Find cars."}, {"fps": 1.0, "instruct": "Find cars."}),
+    ],
+)
+def test_fps_and_instruct(rank, emulator, connection, options, parameters):
+    """Both are passed on to every request of a call."""
+    with Reranker(model=_MODEL, max_documents_per_request=1, **options, **connection) as using:
+        rank(_QUERY, [video("red car"), image("tea")], using=using)
+
+    assert [entry.body["parameters"] for entry in emulator.log] == [parameters] * 2
+
+
+@pytest.mark.parametrize("fps", [-0.1, 1.1, math.nan, "half"])
+def test_fps_is_a_ratio(reranker, fps):
+    """A number of frames a second is refused, whatever the name suggests."""
+    with pytest.raises(ValueError, match="fps"):
+        reranker.fps = fps
+
+
+def test_top_n_and_threshold(rank):
+    """Both are applied to texts, images and videos alike."""
+    documents = [image("tea"), "a red car", video(_QUERY), image("a fast red car")]
+    whole = rank(_QUERY, documents)
+
+    assert list(rank(_QUERY, documents, top_n=2)) == list(whole[:2])
+    assert list(rank(_QUERY, documents, score_threshold=whole[1].score)) == list(whole[:2])
+
+
+# Text with an image or video
+
+_MIXED = [
+    ("a red car", image("green tea")),
+    (image("a red car"), "green tea"),
+    ("green tea", video("a red car")),
+    ("", image("a red car")),
+    (" \n", video("green tea")),
+]
+
+
+@pytest.mark.parametrize(
+    ("mixed", "chosen"),
+    [
+        ("max", ["text", "image", "video", "image", "video"]),
+        ("text", ["text", "text", "text", "image", "video"]),
+        ("media", ["image", "image", "video", "image", "video"]),
+    ],
+)
+def test_mixed(rank, reranker, emulator, mixed, chosen):
+    """One policy says what is scored; what it was stands on the hit, and a blank is never it."""
+    reranker.mixed = mixed
+    query = "red car"
+    shown = [
+        {"text": "a red car", "image": "green tea"},
+        {"text": "green tea", "image": "a red car"},
+        {"text": "green tea", "video": "a red car"},
+        {"image": "a red car"},
+        {"video": "green tea"},
+    ]
+
+    ranking = rank(query, _MIXED)
+
+    assert {hit.index: hit.kind for hit in ranking} == dict(enumerate(chosen))
+    assert scores(ranking) == {
+        at: pytest.approx(lexical_score(query, shown[at][kind])) for at, kind in enumerate(chosen)
+    }
+    assert all(hit.document is _MIXED[hit.index] for hit in ranking)
+    assert all("" not in entry.body["input"]["documents"] for entry in emulator.log)
+
+
+def test_the_better_part_counts_once(rank):
+    """A document is one hit, however many parts it has."""
+    documents = [("a", image("b"), image(_QUERY), video("tea"), "c"), "a red car"]
+
+    ranking = rank(_QUERY, documents)
+
+    assert [(hit.index, hit.kind) for hit in ranking] == [(0, "image"), (1, "text")]
+
+
+def test_of_equals_the_text_is_named(rank):
+    """Where text and image score alike, the text is what was used."""
+    assert rank("car", [(image("a car"), "a car")])[0].kind == "text"
+
+
+def test_a_broken_image_beside_a_text(rank, emulator):
+    """The caller's own broken image is a mistake even beside a text, unless it is not wanted."""
+    with pytest.raises(errors.RequestError) as caught:
+        rank(_QUERY, ["a", ("a red car", Image(data=b"a song"))])
+
+    assert caught.value.documents == (1,)
+    assert emulator.log == ()
+
+
+def test_a_hit_is_shown_short(rank):
+    """A hit of a long text is shown by its beginning, an image beside it or not."""
+    assert len(repr(rank("q", ["word " * 500])[0])) < 200
+    assert len(repr(rank("q", [("word " * 500, image("a"))])[0])) < 300
+
+
+# Many
+
+
+def expected(query, words):
+    """The order of one-by-one scoring."""
+    alone = [lexical_score(query, text) for text in words]
+    return sorted(range(len(words)), key=lambda at: -alone[at])
+
+
+_WORDS = ["red", "fast", "car", "sports", "tea", "green", "the"]
+_MAKERS = {"text": str, "image": image, "video": video}
+
+
+def many(counts, seed=1):
+    """A shuffled list of so many documents of each kind, all different, and what they say."""
+    chance = random.Random(seed)  # noqa: S311  no secret
+    names = [kind for kind, count in counts.items() for _ in range(count)]
+    chance.shuffle(names)
+    words = [
+        f"{' '.join(chance.choices(_WORDS, k=1 + at % 5))} number{at}" for at in range(len(names))
+    ]
+    return [_MAKERS[name](text) for name, text in zip(names, words, strict=True)], words
+
+
+@pytest.mark.parametrize(
+    ("counts", "requests"),
+    [
+        ({"image": 40}, 1),
+        ({"image": 41}, 2),
+        ({"video": 4}, 1),
+        ({"video": 5}, 2),
+        ({"text": 100}, 1),
+        ({"text": 101}, 2),
+        ({"text": 101, "image": 41, "video": 5}, 2),
+        ({"text": 56, "image": 40, "video": 4}, 1),
+        ({"text": 57, "image": 40, "video": 4}, 2),
+        ({"text": 112, "image": 80, "video": 8}, 2),
+        ({"text": 1, "image": 1, "video": 9}, 3),
+        ({"text": 10, "image": 121, "video": 1}, 4),
+    ],
+)
+def test_more_than_a_request_takes(rank, emulator, counts, requests):
+    """Any mix is one ranking, in as many requests as the strictest limit asks for."""
+    documents, words = many(counts)
+
+    ranking = rank(_QUERY, documents)
+
+    assert order(ranking) == expected(_QUERY, words)
+    assert held(emulator.log)
+    assert [entry.status for entry in emulator.log] == [200] * requests
+    assert ranking.usage == Usage(requests, sum(entry.tokens for entry in emulator.log))
+    assert len(ranking.request_ids) == requests
+
+
+def test_one_by_one(rank, reranker):
+    """The order is that of asking for each document alone."""
+    documents, _ = many({"text": 12, "image": 12, "video": 3})
+    whole = rank(_QUERY, documents)
+
+    reranker.max_documents_per_request = 1
+
+    assert list(rank(_QUERY, documents)) == list(whole)
+
+
+@_SOME
+@given(
+    texts=st.integers(0, 230),
+    images=st.integers(0, 130),
+    videos=st.integers(0, 13),
+    seed=st.integers(0, 9),
+    by_image=st.booleans(),
+)
+def test_any_mix(rank, emulator, texts, images, videos, seed, by_image):
+    """For any counts in any order: limits held, nobody lost, true order, fewest requests."""
+    emulator.clear()
+    documents, words = many({"text": texts, "image": images, "video": videos}, seed)
+    query = image(_QUERY) if by_image else _QUERY
+
+    ranking = rank(query, documents)
+
+    assert order(ranking) == expected(_QUERY, words)
+    assert all(hit.score is not None for hit in ranking)
+    assert held(emulator.log)
+    least = max(-(-len(documents) // 100), -(-images // 40), -(-videos // 4))
+    assert [entry.status for entry in emulator.log] == [200] * least
+
+
+def test_tokens_of_large_images_bind(rank, emulator):
+    """Large images are fewer to a request: tokens are held as well as counts."""
+    content = drawn("red", size=(2_048, 2_048))  # 4,098 tokens
+    documents = [Image(data=content + bytes([at])) for at in range(28)]
+
+    ranking = rank("red", documents)
+
+    assert order(ranking) == list(range(28))
+    assert [entry.status for entry in emulator.log] == [200, 200]
+
+
+def test_tokens_of_a_long_question_bind(rank, emulator):
+    """The query counts for each document: images of unknown size leave it little room."""
+    documents = [Image(url=f"https://x.example/{at}.png") for at in range(40)]
+
+    ranking = rank("a long question about red cars " * 100, documents)
+
+    assert sorted(order(ranking)) == list(range(40))
+    assert [entry.status for entry in emulator.log] == [200, 200]
+
+
+def test_sixteen_mebibytes_after_decoding(rank, emulator):
+    """Images of 18 MB altogether take two requests, of which none is refused."""
+    documents = [Image(data=noise(seed)) for seed in range(6)]
+
+    ranking = rank("noise 4", ["noise", *documents])
+
+    assert ranking[0].index == 5
+    assert sorted(order(ranking)) == list(range(7))
+    assert [entry.status for entry in emulator.log] == [200, 200]
+
+
+def test_a_large_query_counts_for_every_request(rank, emulator):
+    """The query's own bytes are in each body."""
+    query, *documents = [Image(data=noise(seed)) for seed in range(6)]
+
+    ranking = rank(query, documents)
+
+    assert len(ranking) == 5
+    assert [entry.status for entry in emulator.log] == [200, 200]
+
+
+def test_duplicates_are_sent_once(rank, emulator, tmp_path):
+    """Equal images, videos and texts are sent once, however they were given, and score alike."""
+    (tmp_path / "a.png").write_bytes(drawn("a red car"))
+    copies = [Image(path=tmp_path / "a.png"), image("a red car"), ("tea", image("a red car"))]
+
+    ranking = rank(_QUERY, [*copies, video("red"), video("red"), image("b"), "tea", "tea"])
+
+    (seen,) = emulator.log
+    assert kinds(seen) == {"text": 1, "image": 2, "video": 1}
+    found = scores(ranking)
+    assert found[0] == found[1] == found[2]
+    assert found[3] == found[4]
+    assert order(ranking)[:3] == [0, 1, 2]
+
+
+def test_a_text_a_url_and_its_image_are_three(rank, emulator):
+    """The address of an image is a text where it is given as one."""
+    url = "https://x/a.png"
+
+    rank(_QUERY, [url, Image(url=url), Video(url)])
+
+    assert kinds(emulator.log[0]) == {"text": 1, "image": 1, "video": 1}
+
+
+# Cache
+
+
+@pytest.fixture(name="cached")
+def _cached(connection):
+    with Reranker(model=_MODEL, cache={}, **connection) as reranker:
+        yield reranker
+
+
+def test_what_is_known_is_not_sent(rank, cached, emulator):
+    """An image, a video and a text that were scored are not asked for again."""
+    documents = [image("a red car"), video("tea"), "tea", ("a car", image("sports"))]
+    first = rank(_QUERY, documents, using=cached)
+
+    again = rank(_QUERY, documents, using=cached)
+
+    assert list(again) == list(first)
+    assert again.usage == Usage(0, 0, 5)
+    assert len(emulator.log) == 1
+    more = rank(_QUERY, [*documents, image("fast")], using=cached)
+    assert (more.usage.cache_hits, kinds(emulator.log[1])) == (5, {"image": 1})
+
+
+def test_keys_are_short(rank, cached):
+    """A key is a digest: neither base64 nor an address is in it."""
+    content = base64.b64encode(drawn("a red car")).decode()
+    url = "https://x.example/a.png"
+
+    rank(image("tea"), [image("a red car"), Image(url=url), video("tea")], using=cached)
+
+    assert len(cached.cache) == 3
+    for key, score in cached.cache.items():
+        assert len(key) <= 64
+        assert key.isalnum()
+        assert content[:40] not in key
+        assert isinstance(score, float)
+
+
+def test_what_differs_is_asked_for(rank, cached, emulator):
+    """Another query, kind or ratio of frames is another score."""
+    url = "https://x.example/red.png"
+    calls = [
+        (_QUERY, url),
+        (_QUERY, Image(url=url)),
+        (_QUERY, Video(url)),
+        (url, "tea"),
+        (Image(url=url), "tea"),
+        (image("a"), "tea"),
+        (image("b"), "tea"),
+    ]
+    for query, document in calls:
+        rank(query, [document], using=cached)
+    cached.fps = 0.5
+    rank(_QUERY, [Video(url)], using=cached)
+
+    assert len(emulator.log) == len(cached.cache) == len(calls) + 1
+
+
+# Estimates
+
+
+@pytest.mark.parametrize(
+    ("counts", "requests"), [({"image": 41}, 2), ({"video": 9}, 3), ({"text": 3, "image": 2}, 1)]
+)
+def test_estimates(reranker, emulator, counts, requests):
+    """The requests are those of the call, and nothing is sent for it."""
+    documents, _ = many(counts)
+
+    estimate = reranker.estimate(_QUERY, documents)
+
+    assert estimate.requests == requests
+    assert emulator.log == ()
+    assert reranker.rerank(_QUERY, documents).usage.requests == requests
+
+
+def test_an_estimate_of_images_is_the_bill(reranker):
+    """Where the size is known, the estimate is what the emulator bills."""
+    images = [image(str(side), size=(side, side)) for side in (16, 64, 100, 640)]
+    estimate = reranker.estimate(images[1], ["tea", *images])
+
+    assert estimate.tokens == reranker.rerank(images[1], ["tea", *images]).usage.tokens
+
+
+def test_an_estimate_with_a_broken_image(reranker):
+    """What the call would refuse the estimate refuses."""
+    with pytest.raises(errors.RequestError) as caught:
+        reranker.estimate(_QUERY, ["a", Image(data=b"a song")])
+
+    assert caught.value.documents == (1,)
+
+
+# Models for texts
+
+
+_ALONE = {
+    "image": Image(url="https://x/a.png"),
+    "image that is not read": Image(path="none.png"),
+    "video": Video("https://x/a.mp4"),
+    "tuple of an image": (Image(url="https://x/a.png"),),
+    "blank text and an image": ("", Image(url="https://x/a.png")),
+    "white space and a video": (" \n", Video("https://x/a.mp4")),
+}
+
+
+@pytest.mark.parametrize("document", _ALONE.values(), ids=_ALONE)
+@pytest.mark.parametrize("model", _TEXT_MODELS)
+def test_a_model_for_texts_takes_no_media(rank, emulator, connection, model, document):
+    """An image or video alone is refused by its place, with the model that would take it."""
+    with (
+        Reranker(model=model, **connection) as using,
+        pytest.raises(errors.RequestError, match=_MODEL) as caught,
+    ):
+        rank(_QUERY, ["a", document, "b"], using=using)
+
+    assert caught.value.documents == (1,)
+    assert "document 1 " in str(caught.value)
+    assert emulator.log == ()
+
+
+@pytest.mark.parametrize("model", _TEXT_MODELS)
+def test_a_model_for_texts_takes_no_image_as_query(rank, emulator, connection, model):
+    """An image as query is refused likewise."""
+    with (
+        Reranker(model=model, **connection) as using,
+        pytest.raises(errors.RequestError, match=_MODEL) as caught,
+    ):
+        rank(Image(path="none.png"), ["a"], using=using)
+
+    assert "query" in str(caught.value)
+    assert emulator.log == ()
+
+
+@pytest.mark.parametrize("mixed", ["max", "text", "media"])
+@pytest.mark.parametrize("model", _TEXT_MODELS)
+def test_a_model_for_texts_ranks_the_text(rank, emulator, connection, model, mixed):
+    """Beside a text no image is looked for, not even one that cannot be read."""
+    documents = [("tea", Image(path="none.png")), ("a red car", Video("https://x/tea.mp4")), "car"]
+    with Reranker(model=model, mixed=mixed, **connection) as using:
+        ranking = rank(_QUERY, documents, using=using)
+
+    assert order(ranking) == expected(_QUERY, ["tea", "a red car", "car"])
+    assert {hit.kind for hit in ranking} == {"text"}
+    assert emulator.log[0].body["input"]["documents"] == ["tea", "a red car", "car"]
+
+
+@pytest.mark.parametrize("document", _ALONE.values(), ids=_ALONE)
+@pytest.mark.parametrize("model", ["qwen3-rerank", _MODEL])
+def test_the_compatible_protocol_takes_no_media(rank, emulator, connection, model, document):
+    """The protocol has no place for them, whatever the model."""
+    with Reranker(model=model, protocol="compatible", **connection) as using:
+        with pytest.raises(errors.RequestError, match="protocol='dashscope'") as caught:
+            rank(_QUERY, ["a", document], using=using)
+        with pytest.raises(errors.RequestError, match="protocol='dashscope'"):
+            rank(Image(url="https://x/a.png"), ["a"], using=using)
+
+    assert _MODEL in str(caught.value)
+    assert caught.value.documents == (1,)
+    assert emulator.log == ()
+
+
+def test_blank_query(rank, emulator):
+    """A blank query is refused in front of images too, and another type by its name."""
+    with pytest.raises(errors.RequestError, match="query is blank"):
+        rank(" ", [image("a")])
+    with pytest.raises(errors.RequestError, match="must be a str or an Image, not Video"):
+        rank(Video("https://x/a.mp4"), [image("a")])
+    with pytest.raises(errors.RequestError, match="not one Image"):
+        rank(_QUERY, image("a"))
+
+    assert emulator.log == ()
+
+
+# Failures
+
+
+def test_a_url_that_the_service_cannot_fetch(rank, emulator):
+    """The error is of its own type, and tells the places and what a URL has to be."""
+    emulator.fault("400-media-inspection", holding="private.example")
+    private = Image(url="https://private.example/a.png")
+
+    with pytest.raises(errors.ContentError) as caught:
+        rank(_QUERY, ["a", image("tea"), private])
+
+    assert 2 in caught.value.documents
+    assert caught.value.code == "InvalidParameter.DataInspection"
+    assert "must be public" in str(caught.value)
+    assert len(emulator.log) == 1
+
+
+def test_only_urls_are_blamed_for_a_failed_download(rank, emulator):
+    """What was sent along was not to be fetched, so it is not among the places."""
+    emulator.fault("400-media-inspection", holding="private.example")
+    private = Image(url="https://private.example/a.png")
+
+    with pytest.raises(errors.ContentError) as caught:
+        rank(_QUERY, ["a", image("tea"), private])
+
+    assert caught.value.documents == (2,)
+
+
+def test_a_query_that_the_service_cannot_fetch(rank, emulator):
+    """An image as query may be out of reach as well."""
+    emulator.fault("400-media-timeout", holding="private.example")
+
+    with pytest.raises(errors.ContentError):
+        rank(Image(url="https://private.example/a.png"), ["a"])
+
+
+def test_original_order(rank, reranker, emulator):
+    """Without a service, images and videos come back as they were given, and the reason."""
+    reranker.on_error = "passthrough"
+    reranker.max_retries = 0
+    emulator.script(Reply.error(503, "ModelUnavailable", repeat=None))
+    documents = [image("tea"), "a", video("car"), ("b", image("red")), ""]
+
+    ranking = rank(image(_QUERY), documents)
+
+    assert [(hit.index, hit.score, hit.kind) for hit in ranking] == [
+        (at, None, None) for at in range(5)
+    ]
+    assert all(hit.document is documents[hit.index] for hit in ranking)
+    assert isinstance(ranking.degraded, errors.ServiceError)
+
+
+def test_original_order_after_a_failed_download(rank, reranker, emulator):
+    """An image out of reach is not the caller's mistake."""
+    reranker.on_error = "passthrough"
+    emulator.fault("400-media-inspection", holding="private.example")
+
+    ranking = rank(_QUERY, ["a", Image(url="https://private.example/a.png")])
+
+    assert order(ranking) == [0, 1]
+    assert isinstance(ranking.degraded, errors.ContentError)
+
+
+def test_a_broken_image_is_never_passed_through(rank, reranker):
+    """A mistake of the caller's is raised in any case."""
+    reranker.on_error = "passthrough"
+
+    with pytest.raises(errors.RequestError):
+        rank(_QUERY, ["a", Image(data=b"a song")])
+
+
+# Traces
+
+
+class _Broken:
+    def __getitem__(self, key):
+        raise OSError(key)
+
+    def __setitem__(self, key, value):
+        raise OSError(key)
+
+
+def test_no_base64_is_logged_or_shown(rank, connection, emulator, caplog):
+    """Retries, broken caches, failures and rankings: none of them shows what an image holds."""
+    caplog.set_level(logging.DEBUG, "qwen_rerank")
+    emulator.script(Reply.error(503, "ModelUnavailable"))
+    content = noise(1, side=50)
+    text = base64.b64encode(content).decode()
+    documents = [
+        "a",
+        Image(data=content),
+        Image(url=f"data:image/png;base64,{text}"),
+        ("a", Image(data=text)),
+    ]
+    options = {"model": _MODEL, "cache": _Broken(), "on_error": "passthrough", **connection}
+    with Reranker(**options) as using:
+        shown = [rank(documents[1], documents, using=using)]
+        using.max_retries = 0
+        emulator.script(Reply.error(400, "DataInspectionFailed"))
+        shown += [rank(documents[1], documents, using=using)]
+        using.on_error = "raise"
+        emulator.script(Reply.error(400, "InvalidParameter", "no"))
+        with pytest.raises(errors.RequestError) as caught:
+            rank(documents[1], documents, using=using)
+
+    told = [repr(shown), *[ranking._repr_html_() for ranking in shown], caplog.text]
+    told += [repr(using), str(caught.value), repr(vars(caught.value))]
+    assert len(caplog.records) >= 3
+    for at in (0, 400, 4_000):
+        assert not any(text[at : at + 40] in one for one in told)
+    assert not any("\\x89PNG" in one for one in told)

@@ -6,7 +6,7 @@ BIN := .venv/bin
 # The release that llama-index-llms-dashscope pins; tests compare its rankings with ours.
 OLD_SDK := .venv/dashscope-1.22.2
 
-.PHONY: help demo test check faults soak bench format clean
+.PHONY: help demo test check faults notebooks soak bench format clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -28,6 +28,9 @@ check: .venv/installed  ## lint, types, import contracts, and whether it install
 
 faults: .venv/installed  ## make the calls of the fault matrix and write docs/faults.md
 	$(BIN)/python tests/faults/write_docs.py
+
+notebooks: .venv/installed  ## run the notebooks and store what they show
+	$(BIN)/python tests/test_notebooks.py
 
 soak: .venv/installed-bench  ## 50,000 calls against a failing server; writes docs/soak.md
 	$(BIN)/python -m benchmarks.soak --output docs

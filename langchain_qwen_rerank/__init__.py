@@ -1,4 +1,6 @@
-"""DashScope's rerank models as a LangChain document compressor."""
+"""DashScope's rerank models as a LangChain document compressor, runnable and retriever."""
+
+from typing import TYPE_CHECKING, Any
 
 try:
     import langchain_core  # noqa: F401  (only to say what is missing)
@@ -9,6 +11,22 @@ except ModuleNotFoundError as missing:
     ) from None
 
 from langchain_qwen_rerank.compressor import QwenRerank
+from langchain_qwen_rerank.text import WithMetadata
 from qwen_rerank import __version__
 
-__all__ = ["QwenRerank", "__version__"]
+if TYPE_CHECKING:
+    from langchain_qwen_rerank.retriever import QwenRerankRetriever
+
+__all__ = ["QwenRerank", "QwenRerankRetriever", "WithMetadata", "__version__"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def __getattr__(name: str) -> Any:
+    if name != "QwenRerankRetriever":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from langchain_qwen_rerank.retriever import QwenRerankRetriever  # noqa: PLC0415  takes long
+
+    return QwenRerankRetriever

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 
+from qwen_rerank.media import without_content
+
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
     from langchain_core.documents import Document
 
-    from qwen_rerank import Ranking
+    from qwen_rerank import Image, Ranking
 
 __all__ = ["Outcome", "arun", "run"]
 
@@ -30,7 +32,9 @@ _TRACING = "langsmith.run_helpers"
 class Outcome:
     """What a run ended in; filled by whoever ranks."""
 
-    documents: Sequence[Document] = ()
+    def __init__(self) -> None:
+        self.documents: list[Document] = []
+
     ranking: Ranking | None = None
 
     def event(self) -> dict[str, Any]:
@@ -49,7 +53,7 @@ class Outcome:
 
 
 @contextmanager
-def run(callbacks: Callbacks, query: str, model: str) -> Iterator[Outcome]:
+def run(callbacks: Callbacks, query: str | Image, model: str) -> Iterator[Outcome]:
     """A run below whatever run *callbacks* belong to; its end is what the yielded outcome says.
 
     A passed-through list ends the run as a failure, because the reranking was one; a custom event
@@ -60,7 +64,7 @@ def run(callbacks: Callbacks, query: str, model: str) -> Iterator[Outcome]:
         yield outcome
         return
     manager = CallbackManager.configure(inherited, local_metadata=_metadata(model))
-    started = manager.on_retriever_start(None, query, name=_NAME)
+    started = manager.on_retriever_start(None, _words(query), name=_NAME)
     try:
         yield outcome
     except BaseException as error:
@@ -71,11 +75,11 @@ def run(callbacks: Callbacks, query: str, model: str) -> Iterator[Outcome]:
         if outcome.ranking.degraded is not None:
             started.on_retriever_error(outcome.ranking.degraded)
             return
-    started.on_retriever_end(outcome.documents)
+    started.on_retriever_end(_slim(outcome.documents))
 
 
 @asynccontextmanager
-async def arun(callbacks: Callbacks, query: str, model: str) -> AsyncIterator[Outcome]:
+async def arun(callbacks: Callbacks, query: str | Image, model: str) -> AsyncIterator[Outcome]:
     """`run` for a running event loop."""
     outcome, inherited = Outcome(), _inherited(callbacks)
     if not _may_be_heard(inherited):
@@ -84,7 +88,7 @@ async def arun(callbacks: Callbacks, query: str, model: str) -> AsyncIterator[Ou
     if _TRACING not in sys.modules:  # its import reads many files, so not on the event loop
         await asyncio.to_thread(CallbackManager.configure)
     manager = AsyncCallbackManager.configure(inherited, local_metadata=_metadata(model))
-    started = await manager.on_retriever_start(None, query, name=_NAME)
+    started = await manager.on_retriever_start(None, _words(query), name=_NAME)
     try:
         yield outcome
     except BaseException as error:
@@ -95,7 +99,23 @@ async def arun(callbacks: Callbacks, query: str, model: str) -> AsyncIterator[Ou
         if outcome.ranking.degraded is not None:
             await started.on_retriever_error(outcome.ranking.degraded)
             return
-    await started.on_retriever_end(outcome.documents)
+    await started.on_retriever_end(_slim(outcome.documents))
+
+
+def _words(query: str | Image) -> str:
+    return query if isinstance(query, str) else repr(query)
+
+
+def _slim(documents: Sequence[Document]) -> list[Document]:
+    """*documents* without the contents of images, which would flood a trace."""
+    slim = []
+    for each in documents:
+        text, metadata = without_content(each.page_content), without_content(each.metadata)
+        if text is each.page_content and metadata is each.metadata:
+            slim.append(each)
+        else:
+            slim.append(each.model_copy(update={"page_content": text, "metadata": metadata}))
+    return slim
 
 
 def _may_be_heard(callbacks: Callbacks) -> bool:
@@ -115,6 +135,6 @@ def _inherited(callbacks: Callbacks) -> Callbacks:
     """*callbacks*, or those of the runnable or tool that this call stands in."""
     if callbacks is not None:
         return callbacks
-    # Where nobody has loaded runnables, none can be running; they take long to import.
+    # Where it is not loaded, no runnable can be running.
     config = sys.modules.get("langchain_core.runnables.config")
     return None if config is None else config.ensure_config().get("callbacks")

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypedDict, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypedDict, Unpack, cast
 
 from langchain_core.documents import BaseDocumentCompressor, Document
-from pydantic import Field, SkipValidation, Strict
+from langchain_core.load.serializable import Serializable
+from langchain_core.rate_limiters import BaseRateLimiter
+from pydantic import ConfigDict, Field, Strict, WithJsonSchema
 from typing_extensions import override
 
 from langchain_qwen_rerank import _tracing
-from langchain_qwen_rerank._candidates import candidate, slim
+from langchain_qwen_rerank._candidates import candidate
+from langchain_qwen_rerank._pace import Pace
 from qwen_rerank import BaseReranker, CallOptions, Candidate, Hit, Image, Ranking, RequestError
+from qwen_rerank.settings import Folder
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
+    from langchain_core.runnables import Runnable, RunnableConfig
 
 __all__ = ["QwenRerank", "Score"]
 
@@ -30,7 +34,14 @@ class Score(TypedDict):
     relevance_score: float | None
 
 
-class QwenRerank(BaseReranker, BaseDocumentCompressor):
+class Asked(TypedDict):
+    """What `QwenRerank.as_runnable` takes."""
+
+    query: str
+    documents: Sequence[Document]
+
+
+class QwenRerank(BaseReranker, BaseDocumentCompressor, Serializable):
     """Reranks LangChain documents with a DashScope rerank model.
 
     Works wherever a document compressor does, such as ``ContextualCompressionRetriever``. What
@@ -53,23 +64,35 @@ class QwenRerank(BaseReranker, BaseDocumentCompressor):
     Attributes:
         top_n: How many documents to keep, at least 1; None keeps all. 3 by default.
         image_key: The metadata key that holds a document's image, for a model that takes them:
-            a URL, a data URI, bytes, base64 text or, below *local_files*, a path. None: metadata
-            is not looked at.
+            a URL, a data URI, bytes, base64 text of at least 100 characters or, below
+            *local_files*, a path. None: metadata is not looked at.
         video_key: The metadata key that holds the URL of a document's video; likewise.
         local_files: The folder below which paths in metadata are read; None reads none.
         item: What is ranked of a document, instead of its text and the keys above: called with
             the document, it returns a text, an `Image`, a `Video`, or a tuple of a text and one of
-            these.
+            these. `WithMetadata` is one that adds metadata fields to the text. Pickles keep it, so
+            it has to be picklable; ``dumps`` cannot.
+        rate_limiter: A ``BaseRateLimiter`` of langchain-core, asked before every request; share one
+            to stay within an account's limit. A pickle has none.
 
     A document whose image cannot be sent is ranked by its text if it has one, and comes last
     without a score if not; a warning says why.
     """
 
+    model_config = ConfigDict(extra="forbid")  # which Serializable would undo
+
+    _pickled: ClassVar[tuple[str, ...]] = (
+        "item",
+    )  # without it another text would be ranked, without a word
+
     top_n: Annotated[int, Strict(), Field(ge=1)] | None = 3
     image_key: str | None = None
     video_key: str | None = None
-    local_files: Path | None = None
-    item: SkipValidation[Callable[[Document], Candidate] | None] = Field(
+    local_files: Folder | None = None
+    item: Annotated[Callable[[Document], Candidate] | None, WithJsonSchema({})] = Field(
+        default=None, exclude=True, repr=False
+    )
+    rate_limiter: Annotated[BaseRateLimiter | None, WithJsonSchema({})] = Field(
         default=None, exclude=True, repr=False
     )
 
@@ -96,28 +119,14 @@ class QwenRerank(BaseReranker, BaseDocumentCompressor):
             RequestError: The call is wrong.
             RerankError: There is no ranking; see `qwen_rerank.errors`.
         """
-        candidates = self._candidates(documents)
-        if not candidates:
-            return []
-        with _tracing.run(callbacks, query, self.model) as outcome:
-            outcome.ranking = self._rank(query, candidates, strict=False)
-            reranked = _reranked(documents, outcome.ranking)
-            outcome.documents = [slim(document, self.image_key) for document in reranked]
-        return reranked
+        return self._compress(documents, query, callbacks, {})
 
     @override
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
         """`compress_documents` for a running event loop, without a thread."""
-        candidates = self._candidates(documents)
-        if not candidates:
-            return []
-        async with _tracing.arun(callbacks, query, self.model) as outcome:
-            outcome.ranking = await self._arank(query, candidates, strict=False)
-            reranked = _reranked(documents, outcome.ranking)
-            outcome.documents = [slim(document, self.image_key) for document in reranked]
-        return reranked
+        return await self._acompress(documents, query, callbacks, {})
 
     def rerank(
         self,
@@ -130,7 +139,8 @@ class QwenRerank(BaseReranker, BaseDocumentCompressor):
         Args:
             documents: Texts, documents, and for a model that takes them `Image` and `Video`.
             query: What to look for; a text that is not blank, or an `Image`.
-            **options: ``top_n``, ``instruct`` and ``score_threshold`` for this call alone.
+            **options: ``model``, ``top_n``, ``instruct`` and ``score_threshold`` for this call
+                alone.
 
         Returns:
             ``{"index": ..., "relevance_score": ...}`` for each kept document, best first.
@@ -139,8 +149,8 @@ class QwenRerank(BaseReranker, BaseDocumentCompressor):
             RequestError: The call is wrong.
             RerankError: There is no ranking; see `qwen_rerank.errors`.
         """
-        candidates, strict = self._explicit(documents)
-        return _scores(self._rank(query, candidates, strict=strict, **options))
+        candidates, found = self._explicit(documents)
+        return _scores(self._rank(query, candidates, lenient=found, **options))
 
     async def arerank(
         self,
@@ -149,16 +159,96 @@ class QwenRerank(BaseReranker, BaseDocumentCompressor):
         **options: Unpack[CallOptions],
     ) -> list[Score]:
         """`rerank` for a running event loop."""
-        candidates, strict = self._explicit(documents)
-        return _scores(await self._arank(query, candidates, strict=strict, **options))
+        candidates, found = self._explicit(documents)
+        return _scores(await self._arank(query, candidates, lenient=found, **options))
 
-    def _candidates(self, documents: Sequence[Document]) -> list[Candidate]:
-        if isinstance(documents, str | Document):
-            raise RequestError(f"documents must be a list of Document, not one {_name(documents)}")
-        for position, document in enumerate(documents):
-            if not isinstance(document, Document):
-                raise RequestError(f"document {position} must be a Document, not {_name(document)}")
-        return [self._candidate(document) for document in documents]
+    def as_runnable(self, config_prefix: str = "") -> Runnable[Asked, list[Document]]:
+        """A step of a chain: ``{"query": ..., "documents": ...}`` in, documents out.
+
+        It shares this object's options, connections, usage and limits. One call can differ by its
+        config: ``chain.invoke(question, {"configurable": {"top_n": 5}})``, and likewise ``model``,
+        ``instruct`` and ``score_threshold``.
+
+        Example:
+            >>> from langchain_core.runnables import RunnableParallel, RunnablePassthrough
+            >>> from langchain_qwen_rerank import QwenRerank
+            >>> def chain(retriever, reranker: QwenRerank):
+            ...     found = RunnableParallel(query=RunnablePassthrough(), documents=retriever)
+            ...     return found | reranker.as_runnable()
+
+        Args:
+            config_prefix: Where a chain's model is configurable by the same names, what these
+                begin with here: with ``"rerank"``, ``rerank_top_n`` and so on.
+        """
+        from langchain_core.runnables import RunnableLambda  # noqa: PLC0415  slow to import
+
+        def rerank(asked: Asked, config: RunnableConfig) -> list[Document]:
+            documents, query = _asked(asked)
+            options = _configured(config, config_prefix)
+            return self._compress(documents, query, config.get("callbacks"), options)
+
+        async def arerank(asked: Asked, config: RunnableConfig) -> list[Document]:
+            documents, query = _asked(asked)
+            options = _configured(config, config_prefix)
+            return await self._acompress(documents, query, config.get("callbacks"), options)
+
+        return RunnableLambda(rerank, arerank, name="rerank")
+
+    @property
+    @override
+    def lc_secrets(self) -> dict[str, str]:
+        return {"api_key": "DASHSCOPE_API_KEY"}
+
+    @property
+    @override
+    def lc_attributes(self) -> dict[str, Any]:
+        return {} if self.local_files is None else {"local_files": str(self.local_files)}
+
+    @classmethod
+    @override
+    def is_lc_serializable(cls) -> bool:
+        return True
+
+    @property
+    @override
+    def _pace(self) -> Pace | None:
+        return None if self.rate_limiter is None else Pace(self.rate_limiter)
+
+    def _compress(
+        self,
+        documents: Sequence[Document],
+        query: str,
+        callbacks: Callbacks | None,
+        options: CallOptions,
+    ) -> list[Document]:
+        documents = _listed(documents)
+        if not documents:
+            self._wanted(options)  # a wrong one is wrong whatever was found
+            return []
+        with _tracing.run(callbacks, query, options.get("model", self.model)) as outcome:
+            candidates = [self._candidate(document) for document in documents]
+            found = range(len(candidates))
+            outcome.ranking = self._rank(query, candidates, lenient=found, **options)
+            outcome.documents = _reranked(documents, outcome.ranking)
+        return outcome.documents
+
+    async def _acompress(
+        self,
+        documents: Sequence[Document],
+        query: str,
+        callbacks: Callbacks | None,
+        options: CallOptions,
+    ) -> list[Document]:
+        documents = _listed(documents)
+        if not documents:
+            self._wanted(options)  # a wrong one is wrong whatever was found
+            return []
+        async with _tracing.arun(callbacks, query, options.get("model", self.model)) as outcome:
+            candidates = [self._candidate(document) for document in documents]
+            found = range(len(candidates))
+            outcome.ranking = await self._arank(query, candidates, lenient=found, **options)
+            outcome.documents = _reranked(documents, outcome.ranking)
+        return outcome.documents
 
     def _candidate(self, document: Document) -> Candidate:
         if self.item is not None:
@@ -169,14 +259,42 @@ class QwenRerank(BaseReranker, BaseDocumentCompressor):
 
     def _explicit(
         self, documents: Sequence[Candidate | Document]
-    ) -> tuple[Sequence[Candidate], bool]:
-        """The candidates in *documents*, and whether all of them are the caller's own values."""
-        if isinstance(documents, str):
-            return documents, True  # refused by the core, which asks about swapped arguments
+    ) -> tuple[Sequence[Candidate], frozenset[int]]:
+        """The candidates in *documents*, and the positions of those that stand in a document."""
+        if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
+            return documents, frozenset()  # refused by the core, which asks about swapped arguments
+        documents = list(documents)
         return (
             [self._candidate(each) if isinstance(each, Document) else each for each in documents],
-            not any(isinstance(each, Document) for each in documents),
+            frozenset(at for at, each in enumerate(documents) if isinstance(each, Document)),
         )
+
+
+def _listed(documents: Iterable[Document]) -> list[Document]:
+    """*documents*, which may be any iterable, as a list of nothing else."""
+    if isinstance(documents, str | Document | Mapping) or not isinstance(documents, Iterable):
+        raise RequestError(f"documents must be a list of Document, not one {_name(documents)}")
+    listed = list(documents)
+    for position, document in enumerate(listed):
+        if not isinstance(document, Document):
+            raise RequestError(f"document {position} must be a Document, not {_name(document)}")
+    return listed
+
+
+def _asked(asked: Asked) -> tuple[Sequence[Document], str]:
+    if not isinstance(asked, Mapping):
+        raise RequestError(f'a dict with "query" and "documents" is needed, not {_name(asked)}')
+    if missing := [key for key in ("query", "documents") if key not in asked]:
+        raise RequestError(f"the dict that is to be reranked has no {missing[0]!r}")
+    return asked["documents"], asked["query"]
+
+
+def _configured(config: RunnableConfig, prefix: str) -> CallOptions:
+    """The options for one call that *config* holds."""
+    given = config.get("configurable") or {}
+    before = prefix and prefix.rstrip("_") + "_"
+    names: Any = CallOptions.__annotations__
+    return cast("CallOptions", {it: given[before + it] for it in names if before + it in given})
 
 
 def _name(value: object) -> str:

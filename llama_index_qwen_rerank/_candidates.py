@@ -1,4 +1,4 @@
-"""What of a LlamaIndex node is ranked, and what of it an event shows; nothing is read or sent.
+"""What of a LlamaIndex node is ranked; nothing is read or sent.
 
 Fields are read one by one: ``get_content_blocks()`` would leave captions out and download URLs.
 """
@@ -6,8 +6,8 @@ Fields are read one by one: ``get_content_blocks()`` would leave captions out an
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from typing import TypeAlias
 
 from llama_index.core.schema import (
     BaseNode,
@@ -15,14 +15,15 @@ from llama_index.core.schema import (
     MediaResource,
     MetadataMode,
     Node,
-    NodeWithScore,
     QueryBundle,
 )
 
 from qwen_rerank import Candidate, Image, RequestError, Unsendable, Video
 from qwen_rerank.media import found_image, found_video
 
-__all__ = ["candidate", "query", "slim"]
+__all__ = ["candidate", "query", "with_retrieval_score"]
+
+_RETRIEVAL_SCORE = "retrieval_score"
 
 
 def candidate(
@@ -38,20 +39,22 @@ def candidate(
     """
     media = tuple(_media(node, local_files))
     text = node.get_content(metadata_mode=metadata_mode)
-    if takes_media and not node.get_content(metadata_mode=MetadataMode.NONE).strip():
-        if not media:
-            return text if text.strip() else Unsendable("it has no text, image or video")
-        text = ""
-    return (text, *media) if media else text
+    if media:
+        has_words = node.get_content(metadata_mode=MetadataMode.NONE).strip()
+        return (text if has_words else "", *media)
+    if takes_media and not text.strip():
+        return Unsendable("it has no text, image or video")
+    return text
 
 
-def query(bundle: QueryBundle | None, mixed: str) -> str | Image:
+def query(bundle: QueryBundle | None, mixed: str, *, takes_media: bool) -> str | Image:
     """The text of *bundle*, or its image if it has no text or *mixed* prefers media."""
     if bundle is None:
         raise RequestError("a query is needed: pass query_bundle or query_str")
-    path = bundle.image_path
-    if not path or (bundle.query_str.strip() and mixed != "media"):
-        return bundle.query_str
+    text = bundle.query_str.strip()  # tools put line ends around it
+    if not bundle.image_path or (text and not (takes_media and mixed == "media")):
+        return text
+    path = os.fspath(bundle.image_path)
     is_url = path.lower().startswith(("http://", "https://", "data:"))
     try:
         return Image(url=path) if is_url else Image(path=path)
@@ -59,12 +62,19 @@ def query(bundle: QueryBundle | None, mixed: str) -> str | Image:
         raise RequestError(f"image_path of the query: {error}") from None
 
 
-def slim(nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
-    """*nodes* as an event shows them: images' contents are left out, all else is shared."""
-    return [
-        each if (thin := _slim(each.node)) is each.node else each.model_copy(update={"node": thin})
-        for each in nodes
-    ]
+def with_retrieval_score(node: BaseNode, score: float) -> BaseNode:
+    """A copy of *node* that remembers *score*, out of sight of language models and embeddings."""
+    return node.model_copy(
+        update={
+            "metadata": {**node.metadata, _RETRIEVAL_SCORE: score},
+            "excluded_llm_metadata_keys": _and_score(node.excluded_llm_metadata_keys),
+            "excluded_embed_metadata_keys": _and_score(node.excluded_embed_metadata_keys),
+        }
+    )
+
+
+def _and_score(keys: list[str]) -> list[str]:
+    return keys if _RETRIEVAL_SCORE in keys else [*keys, _RETRIEVAL_SCORE]
 
 
 _Media: TypeAlias = Image | Video | Unsendable
@@ -94,16 +104,3 @@ def _image(resource: MediaResource, local_files: _Folder) -> _Media:
     if resource.path is not None:
         return found_image(resource.path, local_files)
     return Unsendable("its image is gone: what is stored of a node is only a path or URL")
-
-
-def _slim(node: BaseNode) -> BaseNode:
-    if isinstance(node, ImageNode):
-        return node.model_copy(update={"image": None}) if node.image else node
-    if not isinstance(node, Node):
-        return node
-    resources: dict[str, Any] = {}
-    for name in ("image_resource", "video_resource", "audio_resource"):
-        resource = getattr(node, name)
-        if resource is not None and resource.data:
-            resources[name] = resource.model_copy(update={"data": None})
-    return node.model_copy(update=resources) if resources else node

@@ -5,20 +5,23 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.instrumentation.events.exception import ExceptionEvent
-from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
+from llama_index.core.instrumentation.events.rerank import ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
-from pydantic import Field, SkipValidation, Strict, field_validator
+from pydantic import Field, Strict, WithJsonSchema, field_validator
 from typing_extensions import override
 
-from llama_index_qwen_rerank._candidates import candidate, query, slim
+from llama_index_qwen_rerank._candidates import candidate, query, with_retrieval_score
+from llama_index_qwen_rerank._pace import Pace
+from llama_index_qwen_rerank._thin import ThinNode, full, full_query, thin, thin_query
+from llama_index_qwen_rerank.events import QwenRerankEndEvent
 from qwen_rerank import BaseReranker, Candidate, Image, Ranking, RequestError, RerankError
+from qwen_rerank.settings import Folder
 
 __all__ = ["QwenRerank"]
 
@@ -56,17 +59,29 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
         local_files: The folder below which the paths of images in nodes are read; None reads
             none.
         item: What is ranked of a node, instead of its text, image and video: called with the
-            node, it returns a text, an `Image`, a `Video`, or a tuple of a text and one of these.
+            node, it returns a text, an `Image`, a `Video`, or a tuple of a text and one of these. A
+            pickle keeps it, so it has to be picklable; ``to_dict`` cannot.
+        keep_retrieval_score: Whether the score that a node came with is kept as
+            ``metadata["retrieval_score"]`` of a copy of the node, which neither language models nor
+            embeddings see.
+        rate_limiter: A limiter of ``llama_index.core.rate_limiter``, asked before every request
+            with its tokens; share one to stay within an account's limit. A pickle has none.
         return_documents: Accepted for those who come from ``DashScopeRerank``; it does nothing,
             there as here, and warns.
     """
 
+    _pickled: ClassVar[tuple[str, ...]] = (
+        "item",
+    )  # without it another text would be ranked, without a word
+
     top_n: Annotated[int, Strict(), Field(ge=1)] | None = 3
     metadata_mode: MetadataMode = MetadataMode.EMBED
-    local_files: Path | None = None
-    item: SkipValidation[Callable[[BaseNode], Candidate] | None] = Field(
+    local_files: Folder | None = None
+    item: Annotated[Callable[[BaseNode], Candidate] | None, WithJsonSchema({})] = Field(
         default=None, exclude=True, repr=False
     )
+    keep_retrieval_score: bool = False
+    rate_limiter: Any = Field(default=None, exclude=True, repr=False)
     callback_manager: CallbackManager = Field(
         default_factory=CallbackManager, exclude=True, repr=False
     )
@@ -96,18 +111,57 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
             raise ValueError("must be a CallbackManager")  # noqa: TRY004  pydantic's own kind
         return manager
 
+    @field_validator("rate_limiter")
+    @classmethod
+    def _is_limiter(cls, limiter: Any) -> Any:
+        # By its methods: older releases of llama-index-core have no module for it.
+        if limiter is not None and not (
+            callable(getattr(limiter, "acquire", None))
+            and callable(getattr(limiter, "async_acquire", None))
+        ):
+            raise ValueError("must be a rate limiter of llama_index.core.rate_limiter")
+        return limiter
+
+    @property
+    @override
+    def _pace(self) -> Pace | None:
+        return None if self.rate_limiter is None else Pace(self.rate_limiter)
+
     @override
     @classmethod
     def class_name(cls) -> str:
         return "QwenRerank"
 
+    # Overridden for the sake of tracers, which see what the methods below are given and return.
+    @override
+    def postprocess_nodes(
+        self,
+        nodes: list[NodeWithScore],
+        query_bundle: QueryBundle | None = None,
+        query_str: str | None = None,
+    ) -> list[NodeWithScore]:
+        shown, asked = [thin(node) for node in nodes], thin_query(query_bundle)
+        return full(super().postprocess_nodes(shown, asked, query_str))
+
+    @override
+    async def apostprocess_nodes(
+        self,
+        nodes: list[NodeWithScore],
+        query_bundle: QueryBundle | None = None,
+        query_str: str | None = None,
+    ) -> list[NodeWithScore]:
+        shown, asked = [thin(node) for node in nodes], thin_query(query_bundle)
+        return full(await super().apostprocess_nodes(shown, asked, query_str))
+
     @override
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        asked, candidates = query(query_bundle, self.mixed), self._candidates(nodes)
+        asked, candidates = self._query(query_bundle), self._candidates(nodes)
         with self._reported(nodes, asked) as outcome:
-            outcome.take(nodes, self._rank(asked, candidates, strict=False))
+            found = range(len(candidates))
+            outcome.ranking = self._rank(asked, candidates, lenient=found)
+            outcome.nodes = self._reranked(nodes, outcome.ranking)
         return outcome.nodes
 
     # Spanned by hand: the base class spans only what is abstract in it, and without a span of its
@@ -117,10 +171,34 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        asked, candidates = query(query_bundle, self.mixed), self._candidates(nodes)
+        asked, candidates = self._query(query_bundle), self._candidates(nodes)
         with self._reported(nodes, asked) as outcome:
-            outcome.take(nodes, await self._arank(asked, candidates, strict=False))
+            found = range(len(candidates))
+            outcome.ranking = await self._arank(asked, candidates, lenient=found)
+            outcome.nodes = self._reranked(nodes, outcome.ranking)
         return outcome.nodes
+
+    def _query(self, bundle: QueryBundle | None) -> str | Image:
+        return query(full_query(bundle), self.mixed, takes_media=self._takes_media())
+
+    def _reranked(self, given: Sequence[NodeWithScore], ranking: Ranking) -> list[NodeWithScore]:
+        """New wrappers around the given nodes, thin where those are."""
+        reranked = []
+        for hit in ranking:
+            before = given[hit.index]
+            # A list that was passed through keeps the scores of the retrieval it came with.
+            score = hit.score if ranking.degraded is None else before.score
+            [whole] = full([before])
+            made = NodeWithScore(node=self._remembering(whole), score=score)
+            if isinstance(before, ThinNode):
+                made = ThinNode.of(self._remembering(before), made)
+            reranked.append(made)
+        return reranked
+
+    def _remembering(self, before: NodeWithScore) -> BaseNode:
+        if not self.keep_retrieval_score or before.score is None:
+            return before.node
+        return with_retrieval_score(before.node, before.score)
 
     def _candidates(self, nodes: Sequence[NodeWithScore]) -> list[Candidate]:
         for position, node in enumerate(nodes):
@@ -129,12 +207,11 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
                     f"node {position} must be a NodeWithScore, not {type(node).__name__}"
                 )
         if self.item is not None:
-            return [self.item(each.node) for each in nodes]
+            return [self.item(each.node) for each in full(nodes)]
+        takes_media = self._takes_media()
         return [
-            candidate(
-                each.node, self.metadata_mode, self.local_files, takes_media=self._takes_media
-            )
-            for each in nodes
+            candidate(each.node, self.metadata_mode, self.local_files, takes_media=takes_media)
+            for each in full(nodes)
         ]
 
     @contextmanager
@@ -150,7 +227,8 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
             yield outcome
             return
         top_n = len(nodes) if self.top_n is None else self.top_n  # the event takes no None
-        shown, words = slim(nodes), asked if isinstance(asked, str) else repr(asked)
+        shown = [thin(node) for node in nodes]
+        words = asked if isinstance(asked, str) else repr(asked)
         payload: dict[str, Any] = {
             EventPayload.NODES: shown,
             EventPayload.MODEL_NAME: self.model,
@@ -166,29 +244,24 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
                 return
             with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
                 yield outcome
-                ended: dict[str, Any] = {EventPayload.NODES: slim(outcome.nodes)}
-                if outcome.degraded is not None:
-                    ended[EventPayload.EXCEPTION] = outcome.degraded
+                ended: dict[str, Any] = {EventPayload.NODES: [*map(thin, outcome.nodes)]}
+                if (degraded := outcome.degraded) is not None:
+                    ended[EventPayload.EXCEPTION] = degraded
                 event.on_end(payload=ended)
         finally:
-            if outcome.degraded is not None:
-                dispatcher.event(ExceptionEvent(exception=outcome.degraded))
-            dispatcher.event(ReRankEndEvent(nodes=slim(outcome.nodes), tags=outcome.tags()))
+            if (degraded := outcome.degraded) is not None:
+                dispatcher.event(ExceptionEvent(exception=degraded))
+            dispatcher.event(QwenRerankEndEvent.of(map(thin, outcome.nodes), outcome.ranking))
 
 
 class _Outcome:
     """What a rerank ended in; filled by whoever ranks."""
 
+    ranking: Ranking | None = None
+
     def __init__(self) -> None:
         self.nodes: list[NodeWithScore] = []
-        self.degraded: RerankError | None = None
 
-    def take(self, given: Sequence[NodeWithScore], ranking: Ranking) -> None:
-        self.degraded = ranking.degraded
-        for hit in ranking:
-            # A list that was passed through keeps the scores of the retrieval it came with.
-            score = hit.score if ranking.degraded is None else given[hit.index].score
-            self.nodes.append(NodeWithScore(node=given[hit.index].node, score=score))
-
-    def tags(self) -> dict[str, Any]:
-        return {} if self.degraded is None else {"qwen_rerank.degraded": str(self.degraded)}
+    @property
+    def degraded(self) -> RerankError | None:
+        return None if self.ranking is None else self.ranking.degraded

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from qwen_rerank import _wire
 from qwen_rerank._retry import Policy, retry_after, transient
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from qwen_rerank._endpoint import Endpoint
     from qwen_rerank._transport import Transport
 
-__all__ = ["Gate", "Line", "adrive", "deadline_in", "drive", "left"]
+__all__ = ["Gate", "Line", "Pace", "adrive", "deadline_in", "drive", "left"]
 
 _log = logging.getLogger("qwen_rerank")
 
@@ -142,6 +142,22 @@ class Gate:
             self.leave()
 
 
+class Pace(Protocol):
+    """A framework's rate limiter, asked before every attempt to send a request.
+
+    Attributes:
+        counts_tokens: Whether it is told the number of tokens; else only the most there may be.
+    """
+
+    counts_tokens: ClassVar[bool]
+
+    def take(self, tokens: int, deadline: float, doze: Callable[[float], None]) -> bool:
+        """Waits for permission to send *tokens*, dozing in between; False if none came in time."""
+
+    async def atake(self, tokens: int) -> None:
+        """Waits for permission for as long as it takes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """An open line to the service: where to, how, and how many requests at once.
@@ -153,6 +169,7 @@ class Line:
         client: An httpx client of the caller's to be used instead, sync or async as the call is.
         gate: Shared by all calls of one reranker.
         max_retries: How often one request is sent again.
+        pace: The caller's rate limiter, or None.
     """
 
     endpoint: Endpoint
@@ -161,6 +178,7 @@ class Line:
     client: Any
     gate: Gate
     max_retries: int
+    pace: Pace | None = None
 
     @property
     def place(self) -> str:
@@ -173,8 +191,10 @@ def deadline_in(seconds: float) -> float:
     return time.monotonic() + seconds
 
 
-def drive(requests: tuple[Request, ...], line: Line, deadline: float) -> Outcome:
-    """The replies to *requests*. A single request needs no thread.
+def drive(
+    requests: tuple[Request, ...], line: Line, deadline: float, meter: Callable[[Reply], None]
+) -> Outcome:
+    """The replies to *requests*, each told to *meter* when it comes. A single one needs no thread.
 
     After the first failure nothing more is sent, and what has been answered by then is kept;
     requests that are on their way end in the background, because a thread cannot be stopped.
@@ -189,9 +209,10 @@ def drive(requests: tuple[Request, ...], line: Line, deadline: float) -> Outcome
 
     def one(place: int, request: Request) -> None:
         try:
-            replies[place] = _patiently(
+            replies[place] = reply = _patiently(
                 lambda: _send(request, line, deadline, stop, doze, queue=queue), policy, doze
             )
+            meter(reply)
         except BaseException as error:
             stop.fail(error)  # not in the main thread, which would let one more request go out
             raise
@@ -214,16 +235,19 @@ def drive(requests: tuple[Request, ...], line: Line, deadline: float) -> Outcome
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-async def adrive(requests: tuple[Request, ...], line: Line, deadline: float) -> Outcome:
+async def adrive(
+    requests: tuple[Request, ...], line: Line, deadline: float, meter: Callable[[Reply], None]
+) -> Outcome:
     """`drive` for a running event loop; a failure or a cancellation leaves nothing running."""
     stop, policy = _Stop(), _policy(line, deadline)
     replies: list[Reply | None] = [None] * len(requests)
 
     async def one(place: int, request: Request) -> None:
         try:
-            replies[place] = await _apatiently(
+            replies[place] = reply = await _apatiently(
                 lambda: _asend(request, line, deadline, stop), policy
             )
+            meter(reply)
         except Exception as error:
             stop.fail(error)
             raise
@@ -303,6 +327,8 @@ def _send(
     with _turn(line.gate, stop, request):
         if quiet := _quiet(line, deadline):
             doze(quiet)
+        if line.pace is not None and not line.pace.take(request.tokens, deadline, doze):
+            raise line.endpoint.late(request.positions)
         if stop.is_set():
             raise _StoppedError
         body = _wire.encode(request, line.protocol)
@@ -316,9 +342,14 @@ async def _asend(request: Request, line: Line, deadline: float, stop: _Stop) -> 
         with _turn(line.gate, stop, request):
             if quiet := _quiet(line, deadline):
                 await asyncio.sleep(quiet)
+            if line.pace is not None:
+                await line.pace.atake(request.tokens)
             if stop.is_set():
                 raise _StoppedError
-            body = _wire.encode(request, line.protocol)
+            if request.is_text:
+                body = _wire.encode(request, line.protocol)
+            else:  # images take their time
+                body = await asyncio.to_thread(_wire.encode, request, line.protocol)
             answer = await line.transport.asend(line.endpoint, body, deadline, line.client)
             return _read(answer, request, line)
 

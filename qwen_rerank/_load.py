@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
@@ -73,17 +73,19 @@ def check(document: object, position: int) -> None:
             )
 
 
-def load(job: Job, mixed: Literal["max", "text", "media"] | None, *, strict: bool) -> Loaded:
+def load(
+    job: Job, mixed: Literal["max", "text", "media"] | None, lenient: Container[int] = ()
+) -> Loaded:
     """The parts of *job* that are to be scored, images and videos as they will be sent.
 
     Args:
         job: The call.
         mixed: Which parts of a document that has several; None if only texts can be sent.
-        strict: Whether a part that cannot be sent is an error, or only a warning: its document is
-            then scored by its other parts, or not at all.
+        lenient: Positions where a part that cannot be sent is only a warning: its document is then
+            scored by its other parts, or not at all.
 
     Raises:
-        RequestError: The query cannot be sent, or a document that has to be.
+        RequestError: The query cannot be sent, or a document elsewhere.
     """
     if mixed is None and isinstance(job.query, Image):
         raise _texts_only(job, "query", job.query)
@@ -109,10 +111,12 @@ def load(job: Job, mixed: Literal["max", "text", "media"] | None, *, strict: boo
                 reasons.append(str(error))
         if reasons:
             unsendable.append((position, "; ".join(dict.fromkeys(reasons))))
+            if position not in lenient:
+                raise RequestError(
+                    f"document {position} cannot be sent: {unsendable[-1][1]}",
+                    documents=(position,),
+                )
         parts[position] = (*(() if items and mixed == "media" else texts), *items)
-    if strict and unsendable:
-        position, reason = unsendable[0]
-        raise RequestError(f"document {position} cannot be sent: {reason}", documents=(position,))
     _warn(unsendable)
     return Loaded(query, parts, tuple(unsendable))
 

@@ -59,7 +59,11 @@ def merge(
 
 
 def passed_through(
-    job: Job, failure: RerankError, usage: Usage, request_ids: tuple[str, ...]
+    job: Job,
+    failure: RerankError,
+    usage: Usage,
+    request_ids: tuple[str, ...],
+    unsendable: tuple[tuple[int, str], ...] = (),
 ) -> Ranking:
     """The head of *job*'s documents in their own order, unscored: what there is without a ranking.
 
@@ -73,6 +77,7 @@ def passed_through(
         model=job.model,
         usage=usage,
         request_ids=request_ids,
+        unsendable=unsendable,
         degraded=failure,
     )
 

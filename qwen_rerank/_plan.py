@@ -65,6 +65,7 @@ def plan(job: Job, prepared: Prepared, limits: ModelLimits, width: int) -> tuple
             prepared.items[start:end],
             prepared.query.kind,
             job.fps,
+            tokens=ruler.tokens(start, end),
         )
         for start, end in pairwise([0, *best])
     )
@@ -125,6 +126,10 @@ class _Ruler:
         ]
         self._most_tokens = limits.planned_request_tokens
         self._most_bytes = limits.planned_body_bytes - around
+
+    def tokens(self, start: int, end: int) -> int:
+        """Tokens of a request of the items from *start* to *end*."""
+        return self._tokens[end] - self._tokens[start]
 
     def ends(self, fraction: float = 1.0, *, bytes_count: bool = True) -> list[int]:
         """Where the fewest order-preserving requests end that hold this part of every cap."""

@@ -47,7 +47,7 @@ def recall(
     unknown: list[Item] = []
     for at, item in enumerate(prepared.items):
         try:
-            score = cache[_digest(common, *_named(item))]
+            score = cache[_digest(common, *_named(item, job))]
         except KeyError:
             unknown.append(item)
             continue
@@ -69,19 +69,21 @@ def remember(
     common = _common(job, prepared, place)
     for item, score in scored:
         try:
-            cache[_digest(common, *_named(item))] = score
+            cache[_digest(common, *_named(item, job))] = score
         except Exception as error:  # noqa: BLE001  as above
             _log.warning("The cache failed to write, so these scores are not kept: %r", error)
             return
 
 
 def _common(job: Job, prepared: Prepared, place: str) -> str:
-    fps = () if job.fps is None else (f"fps {job.fps}",)
-    return _digest(place, job.model, job.instruct or "", *_named(prepared.query), *fps)
+    return _digest(place, job.model, job.instruct or "", *_named(prepared.query, job))
 
 
-def _named(item: Item) -> tuple[str, ...]:
-    return (item.text,) if item.kind == "text" else (item.kind, item.text)
+def _named(item: Item, job: Job) -> tuple[str, ...]:
+    if item.kind == "text":
+        return (item.text,)
+    fps = (f"fps {job.fps}",) if item.kind == "video" and job.fps is not None else ()
+    return (item.kind, item.text, *fps)
 
 
 def _digest(*parts: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import NamedTuple
 
-from qwen_rerank._values import Request, positions
+from qwen_rerank._values import Item, Request, positions
 from qwen_rerank.errors import (
     AuthenticationError,
     ContentError,
@@ -217,7 +217,8 @@ def explain(refusal: Refusal, request: Request, host: str) -> RerankError:
         hint = _RETIRED
     documents = _concerned(said, request, media=hint == _MEDIA)
     if hint is not None:
-        hint = hint.format(model=request.model, host=host, documents=listed(documents))
+        named = listed(documents) if documents else "the query"
+        hint = hint.format(model=request.model, host=host, documents=named)
     if refusal.location is not None:
         hint = (
             "Redirects are not followed, because they could take the key elsewhere. This one leads "
@@ -252,10 +253,12 @@ def _meaning(code: str, said: str, status: int) -> tuple[type[RerankError], str 
 def _concerned(said: str, request: Request, *, media: bool) -> tuple[int, ...]:
     """Positions of the documents that *said* is about: one that it names, or else all."""
     items = request.items
-    if media:
-        items = tuple(item for item in items if item.is_fetched) or items
     if (named := re.search(r"document index:(\d{1,9})", said)) and int(named[1]) < len(items):
         return positions([items[int(named[1])]])
+    if media and (fetched := [item for item in items if item.is_fetched]):
+        return positions(fetched)
+    if media and Item(request.query, 0, kind=request.query_kind).is_fetched:
+        return ()
     if "text input should not be empty" in said:
         items = tuple(item for item in items if _looks_blank(item.text)) or items
     elif "range of input length" in said:

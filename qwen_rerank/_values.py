@@ -49,18 +49,38 @@ class Usage:
         requests: HTTP requests that were answered with scores.
         tokens: Input tokens billed, as the service reported them (``usage.total_tokens``);
             0 where it reported none.
-        cache_hits: Distinct texts whose score came from the cache and was not asked for.
+        cache_hits: Distinct texts, images and videos whose score came from the cache.
+        cost: What *tokens* cost by the list price, in *currency*; None where none is known, as for
+            images and videos and where the service reported no tokens, or where a sum has several
+            currencies.
+        currency: ISO code of *cost*, or None.
     """
 
     requests: int = 0
     tokens: int = 0
     cache_hits: int = 0
+    cost: float | None = None
+    currency: str | None = None
 
     def __add__(self, other: Usage) -> Usage:
+        if not isinstance(other, Usage):
+            return NotImplemented
+        priced = [usage for usage in (self, other) if usage.requests or usage.cost is not None]
+        currencies = {usage.currency for usage in priced}
+        known = len(currencies) == 1 and None not in currencies
         return Usage(
             self.requests + other.requests,
             self.tokens + other.tokens,
             self.cache_hits + other.cache_hits,
+            cost=sum(usage.cost or 0.0 for usage in priced) if known else None,
+            currency=currencies.pop() if known else None,
+        )
+
+    def __repr__(self) -> str:
+        cost = "" if self.cost is None else f", cost={self.cost:.6f} {self.currency}"
+        return (
+            f"Usage(requests={self.requests}, tokens={self.tokens}, "
+            f"cache_hits={self.cache_hits}{cost})"
         )
 
 
@@ -175,7 +195,7 @@ class Estimate:
             template around each pair is not documented.
         truncated: Positions of the documents that would be cut, ascending.
         query_truncated: Whether the query would be cut.
-        cache_hits: Distinct texts that the cache already knows.
+        cache_hits: Distinct texts, images and videos that the cache already knows.
         cost: What those tokens cost, in the currency of `list_price` or of the price that was
             passed; None if no price is known.
         list_price: The list price that was used, or None.
@@ -205,7 +225,7 @@ class Job:
 
 
 class Place(NamedTuple):
-    """Where a text to be scored stands: a whole document, its head, or a window of it."""
+    """Where something to be scored stands: a whole document, its head, a window or part of it."""
 
     position: int
     window: tuple[int, int] | None = None
@@ -267,7 +287,7 @@ class Prepared:
     Attributes:
         query: The query as it will be sent.
         instruct: The instruct, likewise.
-        items: The distinct texts, in the order of their first place.
+        items: The distinct texts in the order of their first place, then images and videos.
         truncated: Positions of the documents that were cut, ascending.
         query_truncated: Whether the query was cut.
         unsendable: Positions with a part that cannot be sent, and the reason, ascending.
@@ -283,7 +303,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request to the service: the query as sent, and some of a job's items."""
+    """One request to the service: the query as sent, some of a job's items, and their tokens."""
 
     model: str
     query: str
@@ -291,9 +311,15 @@ class Request:
     items: tuple[Item, ...]
     query_kind: Kind = "text"
     fps: float | None = None
+    tokens: int = 0
 
     def __repr__(self) -> str:
         return f"Request({self.model!r}, {_short(self.query)}, {len(self.items)} items)"
+
+    @property
+    def is_text(self) -> bool:
+        """Whether nothing but texts is in it."""
+        return self.query_kind == "text" and all(item.kind == "text" for item in self.items)
 
     @property
     def positions(self) -> tuple[int, ...]:

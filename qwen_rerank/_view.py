@@ -85,6 +85,8 @@ class _Ranking(Protocol):
     @property
     def query_truncated(self) -> bool: ...
     @property
+    def unsendable(self) -> Sequence[tuple[int, str]]: ...
+    @property
     def degraded(self) -> Exception | None: ...
 
 
@@ -92,9 +94,15 @@ def table(ranking: _Ranking) -> str:
     """*ranking* as an HTML table of its first hits, with inline styles only."""
     low, high = _range(ranking.hits)
     head = "".join(f'<th style="{style}">{name}</th>' for name, style in _COLUMNS)
-    cut = frozenset(ranking.truncated)
+    cut, unsendable = frozenset(ranking.truncated), dict(ranking.unsendable)
     rows = "".join(
-        _row(rank, hit, _share(hit.score, low, high), cut=hit.index in cut)
+        _row(
+            rank,
+            hit,
+            _share(hit.score, low, high),
+            cut=hit.index in cut,
+            reason=unsendable.get(hit.index),
+        )
         for rank, hit in enumerate(ranking.hits[:_ROWS])
     )
     # Without these classes a notebook would typeset what stands between dollar signs.
@@ -119,7 +127,7 @@ def _notice(error: Exception | None) -> str:
     )
 
 
-def _row(rank: int, hit: _Hit, share: float | None, *, cut: bool) -> str:
+def _row(rank: int, hit: _Hit, share: float | None, *, cut: bool, reason: str | None) -> str:
     scored = hit.score is not None
     cells = (
         f"{rank + 1:,}" if scored else "",
@@ -129,7 +137,7 @@ def _row(rank: int, hit: _Hit, share: float | None, *, cut: bool) -> str:
     )
     numbers = "".join(f'<td style="{_NUMBER}">{cell}</td>' for cell in cells)
     text = _shown(_named(hit.document), _CHARACTERS) or _faint("blank")
-    notes = "".join(f"<br>{_faint(note)}" for note in _notes(hit.window, cut=cut))
+    notes = "".join(f"<br>{_faint(note)}" for note in _notes(hit.window, reason, cut=cut))
     return f'<tr>{numbers}<td dir="auto" style="{_TEXT}">{text}{notes}</td></tr>'
 
 
@@ -139,7 +147,9 @@ def _named(document: object) -> str:
     return " + ".join(part if isinstance(part, str) else repr(part) for part in parts)
 
 
-def _notes(window: tuple[int, int] | None, *, cut: bool) -> Iterator[str]:
+def _notes(window: tuple[int, int] | None, reason: str | None, *, cut: bool) -> Iterator[str]:
+    if reason:
+        yield f"cannot be sent: {_shown(reason, _CHARACTERS)}"
     if cut:
         yield "over the limit: scored by its head"
     if window:

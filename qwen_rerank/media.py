@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-__all__ = ["Candidate", "Image", "Unsendable", "Video", "found_image", "found_video"]
+__all__ = [
+    "Candidate",
+    "Image",
+    "Unsendable",
+    "Video",
+    "found_image",
+    "found_video",
+    "shortened",
+    "without_content",
+]
 
 _DATA_URI = re.compile(r"data:image/[\w.+-]+(;[\w-]+=[\w.-]+)*;base64,", re.IGNORECASE)
-_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}")
-_LEAST_BASE64 = 200  # characters; longer than most paths, shorter than most images
+_BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]+={0,2}")
+_LEAST_BASE64 = 100  # characters; paths of that length have dots, and images are longer
+_DEEP = 6  # how far containers are looked into
+_ENCODED = re.compile(r"[A-Za-z0-9+/=_\r\n-]+")  # in any alphabet, whole or not
 # Without lone surrogates, which no request can carry.
 _URL = re.compile(r"https?://[^\s/\ud800-\udfff][^\s\ud800-\udfff]*", re.IGNORECASE)
 _SHOWN = 80  # characters of a path or URL
@@ -49,11 +62,11 @@ class Image:
             raise ValueError("url must begin with https://, http:// or data:image/...;base64,")
         if self.data is not None and not isinstance(self.data, bytes | str):
             raise ValueError(f"data must be bytes or base64 text, not {type(self.data).__name__}")
-        for folder in (self.path, self.within):
-            if folder is not None and not isinstance(
-                folder if isinstance(folder, str) else getattr(folder, "__fspath__", bytes)(), str
-            ):
-                raise ValueError(f"path and within must be paths, not {type(folder).__name__}")
+        for name in ("path", "within"):
+            if (value := getattr(self, name)) is not None:
+                if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
+                    raise ValueError(f"{name} must be a path, not {type(value).__name__}")
+                object.__setattr__(self, name, os.fspath(value))  # so that equal paths are equal
 
     def __repr__(self) -> str:
         if self.path is not None:
@@ -107,9 +120,10 @@ def found_image(value: object, local_files: str | os.PathLike[str] | None) -> Im
     """The image in a value that came with data, such as a document's metadata.
 
     Args:
-        value: A URL, a data URI, bytes, base64 text or a path. Text of at least 200 characters
+        value: A URL, a data URI, bytes, base64 text or a path. Text of at least 100 characters
             that could be base64 counts as that.
-        local_files: The folder below which paths are read; None reads none.
+        local_files: The folder below which paths are read, and which relative ones begin at; None
+            reads none.
 
     Returns:
         The image, or why there is none; its content is looked at when it is sent.
@@ -139,6 +153,40 @@ def found_video(value: object) -> Video | Unsendable:
     if isinstance(value, str) and _URL.fullmatch(value.strip()):
         return Video(value.strip())
     return Unsendable("a video can be sent by its http:// or https:// URL only")
+
+
+def without_content(value: Any, deep: int = _DEEP) -> Any:
+    """*value* as a trace may show it: contents of images become their size and a digest.
+
+    Args:
+        value: Anything, such as a document's metadata.
+        deep: How far containers are looked into; what is deeper is left out.
+
+    Returns:
+        *value* itself if there is nothing to leave out, else a copy.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if len(text) >= _LEAST_BASE64 and (text[:5].lower() == "data:" or _ENCODED.fullmatch(text)):
+            return f"<{len(value):,} characters, {_digest(value.encode('utf-8', 'replace'))}>"
+        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"<{len(value):,} bytes, {_digest(bytes(value))}>"
+    if isinstance(value, Image | Video):
+        return repr(value)
+    if not isinstance(value, Mapping | list | tuple):
+        return value
+    if deep == 0:
+        return "..."
+    if isinstance(value, Mapping):
+        shown: Any = {key: without_content(each, deep - 1) for key, each in value.items()}
+        return shown if any(shown[key] is not each for key, each in value.items()) else value
+    shown = [without_content(each, deep - 1) for each in value]
+    return shown if any(a is not b for a, b in zip(shown, value, strict=True)) else value
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 Part: TypeAlias = str | Image | Video | Unsendable

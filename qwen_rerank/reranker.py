@@ -9,15 +9,16 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict, Unpack
 
 from pydantic import PrivateAttr
 
 from qwen_rerank import _drive, _endpoint, _tokens
-from qwen_rerank._limits import limits_for, price_of
+from qwen_rerank._limits import ModelLimits, limits_for, price_of
 from qwen_rerank._load import check, load
 from qwen_rerank._merge import merge, passed_through
 from qwen_rerank._plan import fits, plan
@@ -29,7 +30,9 @@ from qwen_rerank._values import (
     Loaded,
     Outcome,
     Prepared,
+    Price,
     Ranking,
+    Reply,
     Request,
     Scored,
     Usage,
@@ -49,6 +52,7 @@ _log = logging.getLogger("qwen_rerank")
 class CallOptions(TypedDict, total=False):
     """Options that can be given to one call; one that is absent is the object's own."""
 
+    model: str
     top_n: int | None
     instruct: str | None
     score_threshold: float | None
@@ -81,13 +85,15 @@ class BaseReranker(RerankSettings):
     _opening: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     # Few caches may be used by several threads at once: a TTLCache, for one, may not.
     _cache_turn: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+    _spent: Usage = PrivateAttr(default=Usage())
+    _counting: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
     def _rank(
         self,
         query: str | Image,
         documents: Iterable[Candidate],
         *,
-        strict: bool = True,
+        lenient: Container[int] = (),
         **options: Unpack[CallOptions],
     ) -> Ranking:
         """The ranking of *documents* for *query*. See `Reranker.rerank`.
@@ -95,8 +101,8 @@ class BaseReranker(RerankSettings):
         Args:
             query: As for `Reranker.rerank`.
             documents: Likewise.
-            strict: Whether an image that cannot be sent is the caller's mistake, or is left
-                unscored with a warning, as doors do with what they find in documents and nodes.
+            lenient: Positions of documents that the caller did not make: one that cannot be sent is
+                left unscored with a warning, where it would else be an error.
             **options: As for `Reranker.rerank`.
         """
         deadline = _drive.deadline_in(self.timeout)
@@ -104,19 +110,19 @@ class BaseReranker(RerankSettings):
         if not job.documents:
             return Ranking((), job.model)
         line = self._line()
-        prepared = prepare(job, self._loaded(job, strict=strict))
-        asked = self._asked(job, prepared, line, deadline, count=not self._fits(prepared))
-        outcome = _drive.drive(asked.requests, line, deadline)
+        prepared = prepare(job, self._loaded(job, lenient))
+        asked = self._asked(job, prepared, line, deadline, count=not self._fits(job, prepared))
+        outcome = _drive.drive(asked.requests, line, deadline, self._meter(job, line))
         new = _scored(asked.requests, outcome)
         self._remember(job, asked, new, line, deadline)
-        return self._concluded(job, asked, new, outcome)
+        return self._concluded(job, asked, new, outcome, line)
 
     async def _arank(
         self,
         query: str | Image,
         documents: Iterable[Candidate],
         *,
-        strict: bool = True,
+        lenient: Container[int] = (),
         **options: Unpack[CallOptions],
     ) -> Ranking:
         """`_rank` for a running event loop; what would block it is done in a thread."""
@@ -125,15 +131,18 @@ class BaseReranker(RerankSettings):
         if not job.documents:
             return Ranking((), job.model)
         line = await self._aline()
-        slow_cache = not isinstance(self.cache, dict | None)
+        # Digests of images take their time too.
+        slow_cache = not isinstance(self.cache, dict | None) or (
+            self.cache is not None and not job.is_text
+        )
         try:
             async with asyncio.timeout(_drive.left(deadline)):
                 if job.is_text:
                     prepared = prepare(job)
                 else:
-                    loaded = await asyncio.to_thread(self._loaded, job, strict=strict)
+                    loaded = await asyncio.to_thread(self._loaded, job, lenient)
                     prepared = prepare(job, loaded)
-                count = not self._fits(prepared)
+                count = not self._fits(job, prepared)
                 if count or slow_cache:
                     asked = await asyncio.to_thread(
                         self._asked, job, prepared, line, deadline, count=count
@@ -142,7 +151,7 @@ class BaseReranker(RerankSettings):
                     asked = self._asked(job, prepared, line, deadline, count=False)
         except TimeoutError:
             return self._without_scores(job, line.endpoint.late(), Usage(), ())
-        outcome = await _drive.adrive(asked.requests, line, deadline)
+        outcome = await _drive.adrive(asked.requests, line, deadline, self._meter(job, line))
         new = _scored(asked.requests, outcome)
         if slow_cache:
             try:
@@ -152,7 +161,7 @@ class BaseReranker(RerankSettings):
                 _log.warning("The cache was too slow to write before the deadline.")
         else:
             self._remember(job, asked, new, line, deadline)
-        return self._concluded(job, asked, new, outcome)
+        return self._concluded(job, asked, new, outcome, line)
 
     def estimate(
         self,
@@ -168,7 +177,7 @@ class BaseReranker(RerankSettings):
             query: The query.
             documents: The candidates.
             price_per_million: Your price of a million input tokens, instead of the list price.
-            **options: As for the call; only ``instruct`` matters here.
+            **options: As for the call; only ``model`` and ``instruct`` matter here.
 
         Raises:
             RequestError: The call would be refused.
@@ -177,14 +186,13 @@ class BaseReranker(RerankSettings):
         line = self._line()
         asked = self._asked(
             job,
-            prepare(job, self._loaded(job, strict=True)),
+            prepare(job, self._loaded(job)),
             line,
             _drive.deadline_in(self.timeout),
             count=True,
         )
-        pair = asked.prepared.query.tokens + asked.prepared.instruct.tokens
-        tokens = sum(item.tokens + pair for request in asked.requests for item in request.items)
-        listed = price_of(job.model, line.endpoint.region)
+        tokens = sum(request.tokens for request in asked.requests)
+        listed = _price(job, line)
         price = listed.per_million if listed and price_per_million is None else price_per_million
         return Estimate(
             requests=len(asked.requests),
@@ -195,6 +203,14 @@ class BaseReranker(RerankSettings):
             cost=None if price is None else price * tokens / 1e6,
             list_price=listed if price_per_million is None else None,
         )
+
+    @property
+    def usage(self) -> Usage:
+        """What all calls of this object have cost so far, with every answer to calls that failed.
+
+        A copy and an unpickled object begin at nothing.
+        """
+        return self._spent
 
     def warm_up(self) -> None:
         """Loads the tokenizer and opens a connection, so that the first question does not wait.
@@ -255,7 +271,7 @@ class BaseReranker(RerankSettings):
             raise RequestError(f"query must be a str or an Image, not {type(query).__name__}")
         if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
             raise RequestError(
-                f"documents must be a list of texts, not one {type(documents).__name__}; "
+                f"documents must be a list, not one {type(documents).__name__}; "
                 "are query and documents swapped?"
             )
         documents = tuple(documents)
@@ -264,32 +280,41 @@ class BaseReranker(RerankSettings):
             if not isinstance(document, str):
                 is_text = False
                 check(document, position)
+        wanted = self._wanted(options)
+        fps = self.fps if self._takes_media(wanted["model"]) else None
+        return Job(query=query, documents=documents, **wanted, fps=fps, is_text=is_text)
+
+    def _wanted(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of one call: the object's own, and *options*, checked."""
         wanted = {name: getattr(self, name) for name in CallOptions.__annotations__}
         for name, value in options.items():
             if name not in wanted:
                 raise TypeError(f"unexpected option {name!r} for one call")
             wanted[name] = self._for_this_call(name, value)
-        return Job(self.model, query, documents, **wanted, fps=self.fps, is_text=is_text)
+        return wanted
 
-    def _loaded(self, job: Job, *, strict: bool) -> Loaded:
+    def _loaded(self, job: Job, lenient: Container[int] = ()) -> Loaded:
         """The images and videos of *job*, read; takes time, so not on an event loop."""
         if job.is_text:
             return Loaded()
-        return load(job, self.mixed if self._takes_media else None, strict=strict)
+        return load(job, self.mixed if self._takes_media(job.model) else None, lenient)
 
-    @property
-    def _takes_media(self) -> bool:
-        """Whether the model, by this protocol, takes images and videos."""
-        return limits_for(self.model).images is not None and self.protocol == "dashscope"
+    def _takes_media(self, model: str | None = None) -> bool:
+        """Whether *model*, or the object's own, takes images and videos by this protocol."""
+        takes = limits_for(model or self.model).images is not None
+        return takes and self.protocol == "dashscope"
 
-    @property
-    def _width(self) -> int:
+    def _width(self, limits: ModelLimits) -> int:
         """Documents per request."""
-        most = limits_for(self.model).documents.value
+        most = limits.documents.value
         return min(most, self.max_documents_per_request or most)
 
-    def _fits(self, prepared: Prepared) -> bool:
-        return fits(prepared, limits_for(self.model), self._width)
+    def _fits(self, job: Job, prepared: Prepared) -> bool:
+        """Whether no length has to be counted."""
+        if self._pace is not None and self._pace.counts_tokens:
+            return False
+        limits = limits_for(job.model)
+        return fits(prepared, limits, self._width(limits))
 
     def _asked(
         self, job: Job, prepared: Prepared, line: _drive.Line, deadline: float, *, count: bool
@@ -304,7 +329,7 @@ class BaseReranker(RerankSettings):
             with self._turn_at_cache(deadline) as is_mine:
                 if is_mine:
                     known, unknown = recall(job, prepared, line.place, self.cache)
-        return _Asked(prepared, known, plan(job, unknown, limits, self._width))
+        return _Asked(prepared, known, plan(job, unknown, limits, self._width(limits)))
 
     def _remember(
         self, job: Job, asked: _Asked, new: list[Scored], line: _drive.Line, deadline: float
@@ -325,16 +350,43 @@ class BaseReranker(RerankSettings):
             if mine:
                 self._cache_turn.release()
 
-    def _concluded(self, job: Job, asked: _Asked, new: list[Scored], outcome: Outcome) -> Ranking:
+    def _concluded(
+        self,
+        job: Job,
+        asked: _Asked,
+        new: list[Scored],
+        outcome: Outcome,
+        line: _drive.Line,
+    ) -> Ranking:
         replies = [reply for reply in outcome.replies if reply is not None]
-        usage = Usage(len(replies), sum(reply.tokens for reply in replies), len(asked.known))
+        usage = Usage()
+        if asked.known:
+            usage = Usage(cache_hits=len(asked.known))
+            if (price := _price(job, line)) is not None:
+                usage = replace(usage, cost=0.0, currency=price.currency)
+            self._count(usage)
+        usage = sum((_paid(job, line, reply) for reply in replies), usage)
         ids = tuple(reply.request_id for reply in replies if reply.request_id)
         if outcome.failure is not None:
-            return self._without_scores(job, outcome.failure, usage, ids)
+            unsendable = asked.prepared.unsendable
+            return self._without_scores(job, outcome.failure, usage, ids, unsendable)
         return merge(job, asked.prepared, [*asked.known, *new], usage, ids)
 
+    def _meter(self, job: Job, line: _drive.Line) -> Callable[[Reply], None]:
+        """Counts every answer when it comes, since it is billed whatever becomes of its call."""
+        return lambda reply: self._count(_paid(job, line, reply))
+
+    def _count(self, usage: Usage) -> None:
+        with self._counting:
+            self._spent += usage
+
     def _without_scores(
-        self, job: Job, failure: RerankError, usage: Usage, request_ids: tuple[str, ...]
+        self,
+        job: Job,
+        failure: RerankError,
+        usage: Usage,
+        request_ids: tuple[str, ...],
+        unsendable: tuple[tuple[int, str], ...] = (),
     ) -> Ranking:
         """What ``on_error`` says is to be done after *failure*."""
         if self.on_error == "raise" or not failure.passes_through:
@@ -346,7 +398,12 @@ class BaseReranker(RerankSettings):
             type(failure).__name__,
             " ".join(str(failure).split()),
         )
-        return passed_through(job, failure, usage, request_ids)
+        return passed_through(job, failure, usage, request_ids, unsendable)
+
+    @property
+    def _pace(self) -> _drive.Pace | None:
+        """The framework's rate limiter; the core has none."""
+        return None
 
     def _line(self) -> _drive.Line:
         return self._open(self.client, self.http_client)
@@ -375,7 +432,13 @@ class BaseReranker(RerankSettings):
             if self._resolved is None:
                 self._resolved = endpoint  # assigning goes through pydantic, so not at every call
         return _drive.Line(
-            endpoint, self.protocol, live.transport, http_client, live.gate, self.max_retries
+            endpoint,
+            self.protocol,
+            live.transport,
+            http_client,
+            live.gate,
+            self.max_retries,
+            self._pace,
         )
 
     def _keep_open(self) -> _Live:
@@ -384,7 +447,9 @@ class BaseReranker(RerankSettings):
             return live
         if live is not None and live.process != process:
             # After a fork the connections belong to the parent, and so may the locks.
-            self._live, self._opening, self._cache_turn = None, threading.Lock(), threading.Lock()
+            self._live = None
+            self._opening, self._cache_turn = threading.Lock(), threading.Lock()
+            self._counting = threading.Lock()
         with self._opening:
             if self._live is None:
                 from qwen_rerank._transport import Transport  # noqa: PLC0415  httpx is slow to import
@@ -393,6 +458,19 @@ class BaseReranker(RerankSettings):
             elif self._live.gate.width != self.max_concurrency:
                 self._live = self._live._replace(gate=_drive.Gate(self.max_concurrency))
             return self._live
+
+
+def _price(job: Job, line: _drive.Line) -> Price | None:
+    """The list price of *job*; images and videos have prices of their own."""
+    return price_of(job.model, line.endpoint.region) if job.is_text else None
+
+
+def _paid(job: Job, line: _drive.Line, reply: Reply) -> Usage:
+    price = _price(job, line)
+    if price is None or not reply.tokens:
+        return Usage(1, reply.tokens)
+    cost = price.per_million * reply.tokens / 1e6
+    return Usage(1, reply.tokens, cost=cost, currency=price.currency)
 
 
 def _scored(requests: tuple[Request, ...], outcome: Outcome) -> list[Scored]:
@@ -437,7 +515,8 @@ class Reranker(BaseReranker):
             documents: The candidates; may be empty. Each is a text, or, for a model that takes them
                 such as ``qwen3-vl-rerank``, an `Image`, a `Video` or a tuple of a text and one of
                 these, of which ``mixed`` says what is scored.
-            **options: ``top_n``, ``instruct`` and ``score_threshold`` for this call alone.
+            **options: ``model``, ``top_n``, ``instruct`` and ``score_threshold`` for this call
+                alone.
 
         Returns:
             All documents, or the best ``top_n`` of those that reach ``score_threshold``. With

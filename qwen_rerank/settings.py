@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, cast
 
 from pydantic import (
     AfterValidator,
@@ -14,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    PlainSerializer,
     PrivateAttr,
     SecretStr,
     SkipValidation,
@@ -29,7 +31,7 @@ from qwen_rerank import _endpoint
 from qwen_rerank._prepare import LongDocuments
 from qwen_rerank._wire import Protocol
 
-__all__ = ["RerankSettings"]
+__all__ = ["Folder", "RerankSettings"]
 
 _KEY_NAMES = ("api_key", "dashscope_api_key")
 _UNSET = object()
@@ -43,6 +45,8 @@ def _is_no_key(text: str) -> str:
 
 # Plain text options; blanks at the ends are a slip.
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+# As text in every dump, so that all of them can be JSON.
+Folder: TypeAlias = Annotated[Path, PlainSerializer(str)]
 _Name = Annotated[_Text, AfterValidator(_is_no_key)]
 
 
@@ -146,6 +150,9 @@ class RerankSettings(BaseModel):
         *("api_key", "base_url", "region", "workspace", "protocol", "allow_http"),
         *("client", "async_client"),
     )
+
+    # What no dump shows, and a pickle keeps all the same.
+    _pickled: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, **options: Any) -> None:
         options = self._sealed(options)
@@ -266,7 +273,11 @@ class RerankSettings(BaseModel):
     @override
     def __getstate__(self) -> dict[Any, Any]:
         fields = type(self).model_fields
-        kept = {name: value for name, value in self.__dict__.items() if not fields[name].exclude}
+        kept = {
+            name: value
+            for name, value in self.__dict__.items()
+            if name in self._pickled or not fields[name].exclude
+        }
         return {"options": kept, "set": set(self.model_fields_set) & kept.keys()}
 
     @override

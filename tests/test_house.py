@@ -99,6 +99,8 @@ def test_typed(package):
     [
         "qwen_rerank.reranker",
         "langchain_qwen_rerank.compressor",
+        "langchain_qwen_rerank.retriever",
+        "langchain_qwen_rerank.text",
         "llama_index_qwen_rerank.postprocessor",
     ],
 )

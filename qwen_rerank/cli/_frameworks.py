@@ -5,18 +5,17 @@ One class for each framework, and `Framework` for what the demo wants of either.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Generic, TypeVar, Unpack
+from typing import Any, ClassVar, Generic, TypeVar
 
 from langchain_core.documents import Document
 from langchain_core.vectorstores import InMemoryVectorStore
 from llama_index.core import VectorStoreIndex
 from llama_index.core.schema import NodeWithScore, TextNode
-from pydantic import PrivateAttr
 from typing_extensions import override
 
 import langchain_qwen_rerank
 import llama_index_qwen_rerank
-from qwen_rerank import BaseReranker, CallOptions, Candidate, Image, Ranking, Usage
+from qwen_rerank import BaseReranker, Usage
 from qwen_rerank.cli._corpus import Passage
 from qwen_rerank.cli._first_stage import LangChainEmbedding, LlamaIndexEmbedding
 from qwen_rerank.cli._measure import Found
@@ -24,33 +23,6 @@ from qwen_rerank.cli._measure import Found
 __all__ = ["FRAMEWORKS", "Framework", "LangChain", "LlamaIndex"]
 
 T = TypeVar("T")
-
-
-class _Metered(BaseReranker):
-    """Adds up what the calls cost; neither framework has a place for it in what it returns."""
-
-    _usage: Usage = PrivateAttr(default=Usage())
-
-    @override
-    def _rank(
-        self,
-        query: str | Image,
-        documents: Iterable[Candidate],
-        *,
-        strict: bool = True,
-        **options: Unpack[CallOptions],
-    ) -> Ranking:
-        ranking = super()._rank(query, documents, strict=strict, **options)
-        self._usage += ranking.usage
-        return ranking
-
-
-class _LangChainDoor(_Metered, langchain_qwen_rerank.QwenRerank):
-    pass
-
-
-class _LlamaIndexDoor(_Metered, llama_index_qwen_rerank.QwenRerank):
-    pass
 
 
 class Framework(ABC, Generic[T]):
@@ -63,7 +35,7 @@ class Framework(ABC, Generic[T]):
 
     name: ClassVar[str]
 
-    def __init__(self, passages: Sequence[Passage], door: _Metered) -> None:
+    def __init__(self, passages: Sequence[Passage], door: BaseReranker) -> None:
         self._door = door
         self._passages = {passage.id: passage for passage in passages}
 
@@ -87,7 +59,7 @@ class Framework(ABC, Generic[T]):
     @property
     def usage(self) -> Usage:
         """What reranking has cost so far."""
-        return self._door._usage
+        return self._door.usage
 
     def close(self) -> None:
         """Closes the reranker's connections."""
@@ -100,7 +72,7 @@ class LangChain(Framework[Document]):
     name = "LangChain"
 
     def __init__(self, passages: Sequence[Passage], **options: Any) -> None:
-        self._compressor = _LangChainDoor(top_n=None, **options)
+        self._compressor = langchain_qwen_rerank.QwenRerank(top_n=None, **options)
         super().__init__(passages, self._compressor)
         self._store = InMemoryVectorStore(LangChainEmbedding())
         self._store.add_documents(
@@ -135,7 +107,7 @@ class LlamaIndex(Framework[NodeWithScore]):
     name = "LlamaIndex"
 
     def __init__(self, passages: Sequence[Passage], **options: Any) -> None:
-        self._postprocessor = _LlamaIndexDoor(top_n=None, **options)
+        self._postprocessor = llama_index_qwen_rerank.QwenRerank(top_n=None, **options)
         super().__init__(passages, self._postprocessor)
         embedding = LlamaIndexEmbedding()
         # Without both of these LlamaIndex makes its defaults: OpenAI's embedding, a tokenizer.

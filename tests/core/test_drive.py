@@ -68,6 +68,10 @@ def _requests(*sizes):
     )
 
 
+def _unmetered(_reply):
+    pass
+
+
 @pytest.fixture(name="drive", params=["sync", "async"])
 def _drive_fixture(request):
     """Both colours of `drive`, as one awaitable function that raises the failure there is."""
@@ -85,9 +89,9 @@ def _drive_fixture(request):
         )
         deadline = _drive.deadline_in(seconds)
         if request.param == "async":
-            outcome = await _drive.adrive(requests, line, deadline)
+            outcome = await _drive.adrive(requests, line, deadline, _unmetered)
         else:
-            outcome = await asyncio.to_thread(_drive.drive, requests, line, deadline)
+            outcome = await asyncio.to_thread(_drive.drive, requests, line, deadline, _unmetered)
         if outcome.failure is not None and not whole:
             raise outcome.failure
         return outcome if whole else list(outcome.replies)
@@ -273,7 +277,7 @@ async def test_a_single_request_needs_no_thread():
         Recorder().send(*call),
     )[1]
 
-    _drive.drive(_requests(1), line, _drive.deadline_in(5))
+    _drive.drive(_requests(1), line, _drive.deadline_in(5), _unmetered)
 
     assert seen == [threading.current_thread()]
 
@@ -282,7 +286,8 @@ async def test_cancelling_frees_the_gate():
     """A cancelled call gives back its turn and its place in the queue."""
     gate, transport = _drive.Gate(2), Recorder(seconds=5)
     line = _drive.Line(_ENDPOINT, "dashscope", transport, None, gate, 0)
-    call = asyncio.create_task(_drive.adrive(_requests(*[1] * 6), line, _drive.deadline_in(30)))
+    deadline = _drive.deadline_in(30)
+    call = asyncio.create_task(_drive.adrive(_requests(*[1] * 6), line, deadline, _unmetered))
     await asyncio.sleep(0.05)
 
     call.cancel()

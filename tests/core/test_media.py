@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from qwen_rerank import Image, Unsendable, Video
-from qwen_rerank.media import found_image, found_video
+from qwen_rerank.media import found_image, found_video, without_content
 
 _BASE64 = base64.b64encode(bytes(range(256))).decode()
 _URI = f"data:image/png;base64,{_BASE64}"
@@ -95,8 +95,8 @@ def test_data_of_another_type(data):
 
 @pytest.mark.parametrize("path", ["a.png", "~/a.png", Path("a.png"), PurePosixPath("/a.png")])
 def test_paths_of_images(path):
-    """A path may be text or path-like, and is not touched before a call is made."""
-    assert Image(path=path).path == path
+    """A path may be text or path-like, which is the same, and is not touched before a call."""
+    assert Image(path=path) == Image(path=os.fspath(path))
 
 
 @pytest.mark.parametrize("path", [7, b"a.png", ["a.png"]])
@@ -241,7 +241,7 @@ def test_files_in_data_are_kept_within_the_folder(value, path, folder):
     found = found_image(value, folder)
 
     assert os.fspath(found.path) == path
-    assert found.within == folder
+    assert found.within == os.fspath(folder)
 
 
 @pytest.mark.parametrize(
@@ -267,9 +267,9 @@ def test_urls_of_something_else(value):
 
 
 def test_short_texts_are_paths():
-    """Text under 200 characters is a path, even if it could be base64."""
-    assert found_image("A" * 199, "folder").path == f"folder/{'A' * 199}"
-    assert found_image("A" * 200, "folder").data == "A" * 200
+    """Text under 100 characters is a path, even if it could be base64."""
+    assert found_image("A" * 99, "folder").path == f"folder/{'A' * 99}"
+    assert found_image("A" * 100, "folder").data == "A" * 100
 
 
 @pytest.mark.parametrize(
@@ -306,3 +306,42 @@ def test_a_video_that_is_no_url(value):
     assert found_video(value) == Unsendable(
         "a video can be sent by its http:// or https:// URL only"
     )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"content",
+        bytearray(b"content"),
+        _BASE64 * 9,
+        "data:image/png;base64," + _BASE64 * 9,
+        {"url": "data:image/png;base64," + _BASE64 * 9},
+        [{"deep": (_BASE64 * 9, "caption")}],
+        Image(data=_BASE64 * 9),
+    ],
+)
+def test_contents_are_left_out_of_traces(value):
+    """What holds an image shows its size and a digest instead, the same for the same content."""
+    shown = without_content(value)
+
+    assert _BASE64 * 3 not in repr(shown)
+    assert "content" not in repr(shown)
+    assert shown == without_content(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a caption",
+        "https://x.example/" + "a" * 300,
+        7,
+        None,
+        {"a": ["b", 1.0]},
+        "word " * 90,
+        [],
+        {},
+    ],
+)
+def test_all_else_is_shown_as_it_is(value):
+    """What holds no image is the very same object."""
+    assert without_content(value) is value

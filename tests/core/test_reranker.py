@@ -215,7 +215,7 @@ def test_bad_options_of_a_call(rank, emulator, options, documents):
     assert emulator.log == ()
 
 
-@pytest.mark.parametrize("name", ["top_k", "model", "api_key", "timeout"])
+@pytest.mark.parametrize("name", ["top_k", "api_key", "timeout"])
 def test_unknown_options_of_a_call(rank, emulator, name):
     """An option that a call does not have is a TypeError, as for any function."""
     with pytest.raises(TypeError, match=f"'{name}'"):

@@ -114,5 +114,15 @@ def test_wrong_arguments(reranker, emulator: Emulator, call, message):
 
 def test_unexpected_call_option(reranker):
     """An option that no call takes is a TypeError, as for any function."""
-    with pytest.raises(TypeError, match="model"):
-        reranker.rerank(["text"], QUERY, model="other")
+    with pytest.raises(TypeError, match="timeout"):
+        reranker.rerank(["text"], QUERY, timeout=1)
+
+
+def test_any_iterable(reranker):
+    """Documents may come out of a generator, of which none is lost."""
+    documents = [Document("green tea"), Document("a red sports car")]
+
+    ranked = reranker.compress_documents(iter(documents), "a fast red car")
+
+    assert [each.page_content for each in ranked] == ["a red sports car", "green tea"]
+    assert len(reranker.rerank(iter(documents), "a fast red car")) == 2

@@ -184,7 +184,7 @@ def test_events_are_paired_after_a_failure(reranker, trace, emulator: Emulator, 
         run(reranker, nodes_of("text"), native=native)
 
     kinds = [type(event).__name__ for event in events]
-    assert kinds == ["ReRankStartEvent", "ReRankEndEvent", "SpanDropEvent"]
+    assert kinds == ["ReRankStartEvent", "QwenRerankEndEvent", "SpanDropEvent"]
     assert events[1].nodes == []
     dropped: list[SimpleSpan] = spans.dropped_spans
     assert len(dropped) == 1

@@ -2,14 +2,10 @@
 
 import asyncio
 import base64
-import hashlib
-import io
 import json
 import logging
-import re
 from pathlib import Path
 
-import PIL.Image
 import pytest
 from llama_index.core import VectorStoreIndex
 from llama_index.core.base.llms.types import (
@@ -21,7 +17,7 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
 from llama_index.core.embeddings import MockEmbedding
-from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
+from llama_index.core.instrumentation.events.rerank import ReRankStartEvent
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.retrievers import BaseRetriever
@@ -42,9 +38,10 @@ from llama_index.core.storage.docstore.utils import doc_to_json, json_to_doc
 from llama_index_instrumentation import root_dispatcher
 from llama_index_instrumentation.event_handlers import BaseEventHandler
 from llama_index_instrumentation.span_handlers import SimpleSpanHandler
-from PIL.PngImagePlugin import PngInfo
+from pictures import base64_in, drawn, logged
 
 from llama_index_qwen_rerank import QwenRerank
+from llama_index_qwen_rerank.events import QwenRerankEndEvent
 from qwen_rerank import Image, RequestError, ServiceError, Unsendable, Video
 from qwen_rerank.emulator import Emulator, Reply
 
@@ -54,32 +51,12 @@ FILM = "https://x.example/red-sports-car.mp4"
 TEA = NodeWithScore(node=TextNode(text="green tea", id_="tea"), score=0.4)
 
 
-def drawn(words="a red sports car", size=(64, 64), kind="PNG"):
-    """A picture as bytes that the emulator takes for *words*; too noisy to become small."""
-    info, file, (width, height) = PngInfo(), io.BytesIO(), size
-    info.add_itxt("Title", words)
-    noise = hashlib.shake_256(words.encode()).digest(3 * width * height)
-    PIL.Image.frombytes("RGB", size, noise).save(file, kind, pnginfo=info)
-    return file.getvalue()
-
-
 CAR = drawn()
 CAR_BASE64 = base64.b64encode(CAR).decode()
 CAR_URI = f"data:image/png;base64,{CAR_BASE64}"
 
 
-def logged(content):
-    """A picture as the emulator logs it."""
-    digest = hashlib.blake2b(content, digest_size=8).hexdigest()
-    return {"image": f"data:image/png;base64,<{len(content)} bytes, blake2b {digest}>"}
-
-
 PIXELS, LINKED, FILMED = logged(CAR), {"image": URL}, {"video": FILM}
-
-
-def base64_in(text):
-    """Whatever in *text* is base64, or the beginning of a picture's bytes."""
-    return re.findall(r"[A-Za-z0-9+/]{100,}|iVBORw0KGgo|\\x89PNG|/9j/4AAQ", text)
 
 
 @pytest.fixture(name="folder")
@@ -472,7 +449,6 @@ def test_files_are_read_below_the_folder_only(rank, options, caplog, folder, pat
     assert reason in warning
 
 
-@pytest.mark.xfail(strict=True, reason="to_json cannot write the folder, which is a Path")
 def test_the_folder_is_written(options, folder):
     """A reranker with a folder is written as JSON like any other component, and read again."""
     written = QwenRerank(local_files=folder, **options).to_json()
@@ -664,7 +640,6 @@ def test_query_of_nothing(rank, options):
         rank(QwenRerank(**options), [TEA], QueryBundle("", image_path=""))
 
 
-@pytest.mark.xfail(strict=True, reason="image_path must be a str, or an AttributeError comes out")
 def test_path_object_as_query(rank, options, folder):
     """A Path is as good as its text."""
     bundle = QueryBundle("", image_path=folder / "car.png")
@@ -721,7 +696,6 @@ def test_text_only_model_and_nothing_but_media(rank, texts_only, emulator, node)
     assert emulator.log == ()
 
 
-@pytest.mark.xfail(strict=True, reason="the metadata are ranked as if they were a caption")
 def test_text_only_model_and_an_image_with_metadata(rank, texts_only):
     """Metadata make no text of an image, for an ImageNode as for a Node."""
     node = ImageNode(image=CAR_BASE64, metadata={"page": "7"})
@@ -745,7 +719,6 @@ def test_text_only_model_and_an_image_as_query(rank, texts_only, emulator):
         "text",
         pytest.param(
             "media",
-            marks=pytest.mark.xfail(strict=True, reason="the image is preferred, then refused"),
         ),
     ],
 )
@@ -801,7 +774,7 @@ class Trace:
 
     def of_events(self):
         """What event handlers are told."""
-        assert {type(each) for each in self.events.seen} >= {ReRankStartEvent, ReRankEndEvent}
+        assert {type(each) for each in self.events.seen} >= {ReRankStartEvent, QwenRerankEndEvent}
         parts = [f"{each}{each!r}{each.model_dump()}" for each in self.events.seen]
         return "".join(parts + [self.as_json(each) for each in self.events.seen])
 
@@ -871,7 +844,6 @@ ALL_TRACED = [
         pytest.param(
             make,
             id=name,
-            marks=pytest.mark.xfail(strict=True, reason="a data URI as URL or path is shown"),
         )
         for name, make in URIS.items()
     ],
@@ -895,7 +867,6 @@ def test_events_without_base64(rank, options, trace, make):
     assert base64_in(trace.of_logs()) == []
 
 
-@pytest.mark.xfail(strict=True, reason="spans are given the nodes and the query as they are")
 @pytest.mark.parametrize("make", [TRACED["ImageNode"], TRACED["Node"]], ids=["ImageNode", "Node"])
 def test_spans_without_base64(rank, options, trace, make):
     """Nor do the arguments and results of spans."""

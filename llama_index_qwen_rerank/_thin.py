@@ -1,0 +1,99 @@
+"""Nodes and queries as spans and events show them: without images' contents. Ranks nothing.
+
+LlamaIndex hands the arguments and the result of a postprocessor to every tracer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from llama_index.core.schema import (
+    BaseNode,
+    ImageNode,
+    Node,
+    NodeWithScore,
+    QueryBundle,
+    TextNode,
+)
+from pydantic import PrivateAttr
+
+from qwen_rerank.media import without_content
+
+__all__ = ["ThinNode", "full", "full_query", "thin", "thin_query"]
+
+
+class ThinNode(NodeWithScore):
+    """A node without its content, beside the one that has it."""
+
+    _full: NodeWithScore = PrivateAttr()
+
+    @classmethod
+    def of(cls, node: BaseNode, full: NodeWithScore) -> ThinNode:
+        made = cls(node=node, score=full.score)
+        made._full = full
+        return made
+
+
+class _ThinQuery(QueryBundle):
+    full: QueryBundle
+
+
+def thin(node: NodeWithScore) -> NodeWithScore:
+    """*node* itself, or a `ThinNode` if it holds the content of an image."""
+    if not isinstance(node, NodeWithScore) or isinstance(node, ThinNode):
+        return node
+    return node if (slim := _slim(node.node)) is node.node else ThinNode.of(slim, node)
+
+
+def full(nodes: Iterable[NodeWithScore]) -> list[NodeWithScore]:
+    """*nodes* with all that was left out."""
+    return [each._full if isinstance(each, ThinNode) else each for each in nodes]
+
+
+def thin_query(bundle: QueryBundle | None) -> QueryBundle | None:
+    """*bundle* itself, or a stand-in if its image is not a path but a whole image."""
+    if bundle is None or (shown := without_content(bundle.image_path)) is bundle.image_path:
+        return bundle
+    made = _ThinQuery(bundle.query_str, image_path=shown)
+    made.full = bundle
+    return made
+
+
+def full_query(bundle: QueryBundle | None) -> QueryBundle | None:
+    """*bundle* with all that was left out."""
+    return bundle.full if isinstance(bundle, _ThinQuery) else bundle
+
+
+def _slim(node: BaseNode) -> BaseNode:
+    """*node* itself, or a copy without contents if it has any."""
+    changed = dict(_changed(node))
+    return node.model_copy(update=changed) if changed else node
+
+
+def _changed(node: BaseNode) -> Iterator[tuple[str, Any]]:
+    """The fields of *node* that hold contents, without them."""
+    names = ["metadata"]
+    if isinstance(node, TextNode):
+        names += ["text"]
+    if isinstance(node, ImageNode):
+        names += ["image_path", "image_url"]
+    for name in names:
+        if (shown := without_content(value := getattr(node, name))) is not value:
+            yield name, shown
+    if isinstance(node, ImageNode) and node.image:
+        yield "image", None
+    if isinstance(node, Node):
+        yield from _resources(node)
+
+
+def _resources(node: Node) -> Iterator[tuple[str, Any]]:
+    words = node.text_resource
+    if words is not None and (text := without_content(words.text)) is not words.text:
+        yield "text_resource", words.model_copy(update={"text": text})
+    for name in ("image_resource", "video_resource", "audio_resource"):
+        resource = getattr(node, name)
+        if resource is not None and (
+            resource.data or without_content(url := str(resource.url)) is not url
+        ):
+            yield name, resource.model_copy(update={"data": None, "url": None})

@@ -1,0 +1,513 @@
+"""What calls cost: the sum that a reranker keeps, and how usages add up."""
+
+import asyncio
+import copy
+import dataclasses
+import math
+import pickle
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwen_rerank import Image, Reranker, Usage, _limits, errors
+from qwen_rerank.emulator import Reply
+
+_QUERY = "a fast red sports car"
+_DOCUMENTS = ["green tea", "a red sports car", "the car is fast"]
+_PICTURE = Image(url="https://pictures.example/red-sports-car.png")
+
+
+@pytest.fixture(name="reranker")
+def _reranker(connection):
+    with Reranker(max_retries=0, **connection) as reranker:
+        yield reranker
+
+
+@pytest.fixture(name="rank", params=["sync", "async"])
+def _rank(request, reranker):
+    """Both colours of the call."""
+    with asyncio.Runner() as runner:
+
+        def rank(*arguments, using=reranker, **options):
+            if request.param == "sync":
+                return using.rerank(*arguments, **options)
+            return runner.run(using.arerank(*arguments, **options))
+
+        yield rank
+
+
+def billed(emulator):
+    """What the emulator has answered with scores, as a usage."""
+    paid = [seen.tokens for seen in emulator.log if seen.status == 200 and seen.tokens]
+    return Usage(len(paid), sum(paid))
+
+
+# The sum of an object's calls
+
+
+def test_begins_at_nothing(reranker):
+    """Before the first call, and for calls that send nothing, there is no usage."""
+    assert reranker.usage == Usage()
+
+    reranker.rerank(_QUERY, [])
+    reranker.rerank(_QUERY, ["", " "])
+    reranker.estimate(_QUERY, _DOCUMENTS)
+    with pytest.raises(errors.RequestError):
+        reranker.rerank(" ", _DOCUMENTS)
+
+    assert reranker.usage == Usage()
+
+
+def test_sums_over_calls(rank, reranker, emulator):
+    """It is the sum of what the rankings say, and what the service counted."""
+    rankings = [rank(_QUERY, _DOCUMENTS[:many], top_n=1) for many in (1, 2, 3)]
+
+    assert reranker.usage == sum((ranking.usage for ranking in rankings), Usage())
+    assert reranker.usage == billed(emulator)
+    assert reranker.usage.requests == 3
+
+
+def test_requests_of_one_call(rank, reranker, emulator):
+    """A call of many requests counts all of them; repetitions that were refused are free."""
+    reranker.max_documents_per_request, reranker.max_retries = 1, 2
+    emulator.script(Reply.error(503, "ServiceUnavailable"))
+
+    rank(_QUERY, _DOCUMENTS)
+
+    assert len(emulator.log) == 4
+    assert reranker.usage == billed(emulator)
+    assert reranker.usage.requests == 3
+
+
+def test_cache_hits(rank, reranker):
+    """What the cache knew is counted, and takes no tokens."""
+    reranker.cache = {}
+    rank(_QUERY, _DOCUMENTS)
+    before = reranker.usage
+
+    rank(_QUERY, _DOCUMENTS)
+    rank(_QUERY, [*_DOCUMENTS[:1], *_DOCUMENTS[:1]])
+
+    assert before.cache_hits == 0
+    assert reranker.usage == dataclasses.replace(before, cache_hits=4)
+
+
+def test_a_look_is_kept(reranker):
+    """What was read once does not change with later calls."""
+    reranker.rerank(_QUERY, _DOCUMENTS)
+    before = reranker.usage
+    shown = repr(before)
+
+    reranker.rerank(_QUERY, _DOCUMENTS)
+
+    assert repr(before) == shown
+    assert reranker.usage == before + before
+
+
+def test_read_only(reranker):
+    """Nobody sets it, neither later nor at the start."""
+    with pytest.raises((AttributeError, ValueError)):
+        reranker.usage = Usage(1, 1)
+    with pytest.raises(ValueError, match="usage"):
+        Reranker(usage=Usage(1, 1), base_url=reranker.base_url)
+    assert reranker.usage == Usage()
+
+
+def test_survives_changes(rank, reranker, emulator):
+    """Assigned options and closed connections forget nothing."""
+    rank(_QUERY, _DOCUMENTS)
+    reranker.model = "gte-rerank-v2"
+    reranker.max_concurrency = 1
+    reranker.base_url = emulator.base_url.replace("/api/v1", "")
+    reranker.close()
+    rank(_QUERY, _DOCUMENTS)
+
+    assert reranker.usage == billed(emulator)
+    assert reranker.usage.requests == 2
+
+
+def test_threads(reranker, emulator):
+    """No call of any thread is lost."""
+    reranker.max_documents_per_request = 2
+    with ThreadPoolExecutor(8) as pool:
+        rankings = list(pool.map(lambda _: reranker.rerank(_QUERY, _DOCUMENTS), range(60)))
+
+    assert reranker.usage == sum((ranking.usage for ranking in rankings), Usage())
+    assert reranker.usage == billed(emulator)
+    assert reranker.usage.requests == 120
+
+
+async def test_tasks(reranker, emulator):
+    """No call of any task is lost, nor a sync one from a thread beside them."""
+    one = asyncio.to_thread(reranker.rerank, _QUERY, _DOCUMENTS)
+
+    await asyncio.gather(one, *(reranker.arerank(_QUERY, _DOCUMENTS) for _ in range(30)))
+
+    assert reranker.usage == billed(emulator)
+    assert reranker.usage.requests == 31
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        copy.copy,
+        copy.deepcopy,
+        lambda reranker: reranker.model_copy(),
+        lambda reranker: reranker.model_copy(update={"top_n": 1}),
+        lambda reranker: pickle.loads(pickle.dumps(reranker)),  # noqa: S301  our own bytes
+    ],
+    ids=["copy", "deepcopy", "model_copy", "updated", "pickle"],
+)
+def test_copies_begin_at_nothing(reranker, emulator, monkeypatch, copied):
+    """A copy counts its own calls alone, and the original does not count them."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
+    reranker.rerank(_QUERY, _DOCUMENTS)
+
+    made = copied(reranker)
+
+    assert (made.usage, reranker.usage.requests) == (Usage(), 1)
+    made.rerank(_QUERY, _DOCUMENTS)
+    assert made.usage == reranker.usage
+    assert (made.usage + reranker.usage) == billed(emulator)
+
+
+# Failures
+
+
+@pytest.mark.parametrize("on_error", ["raise", "passthrough"])
+def test_what_a_failed_call_had_paid_for(rank, reranker, emulator, on_error):
+    """Requests that were answered before one failed were billed, and are counted."""
+    reranker.max_documents_per_request, reranker.max_concurrency = 1, 1
+    reranker.on_error = on_error
+    emulator.script(Reply(), Reply.error(400, "DataInspectionFailed"))
+
+    if on_error == "raise":
+        with pytest.raises(errors.ContentError):
+            rank(_QUERY, _DOCUMENTS)
+    else:
+        assert rank(_QUERY, _DOCUMENTS).usage == billed(emulator)
+
+    assert reranker.usage == billed(emulator)
+    assert reranker.usage.requests == 1
+
+
+def test_a_refused_call_is_free(rank, reranker, emulator):
+    """Where nothing was answered nothing was paid."""
+    emulator.script(Reply.error(429, "Throttling.RateQuota"))
+
+    with pytest.raises(errors.RateLimitError):
+        rank(_QUERY, _DOCUMENTS)
+
+    assert reranker.usage == Usage()
+
+
+def test_what_came_before_the_deadline(rank, reranker, emulator):
+    """A call whose time ran out has paid for what had come by then."""
+    reranker.max_documents_per_request, reranker.max_concurrency = 1, 1
+    reranker.timeout = 1.0
+    emulator.script(Reply(), Reply(delay=3))
+
+    with pytest.raises(errors.DeadlineError):
+        rank(_QUERY, _DOCUMENTS)
+
+    assert reranker.usage.requests == 1
+    assert reranker.usage.tokens == emulator.log[0].tokens
+
+
+async def test_what_a_cancelled_call_had_paid_for(reranker, emulator):
+    """Who cancels a call has paid for what had come by then."""
+    reranker.max_documents_per_request, reranker.max_concurrency = 1, 1
+    second = threading.Event()
+
+    def late(_):
+        second.set()
+        return Reply(delay=3)
+
+    emulator.script(Reply(), late)
+    call = asyncio.create_task(reranker.arerank(_QUERY, _DOCUMENTS))
+    await asyncio.to_thread(second.wait, 10)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+    assert reranker.usage.requests == 1
+
+
+def test_what_was_on_its_way(reranker, emulator):
+    """An answer that comes after another request has failed was billed as well."""
+    reranker.max_documents_per_request = 1
+    emulator.script(Reply.error(400, "DataInspectionFailed", delay=0.2), Reply(delay=0.5))
+
+    with pytest.raises(errors.ContentError):
+        reranker.rerank(_QUERY, _DOCUMENTS[:2])
+
+    time.sleep(1)
+    assert [seen.status for seen in emulator.log if seen.status == 200] == [200]
+    assert reranker.usage == billed(emulator)
+
+
+# Cost
+
+
+class _Line(httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """Brings to the emulator what is meant for Alibaba Cloud, by real HTTP."""
+
+    def __init__(self, emulator):
+        self._to = httpx.URL(emulator.base_url)
+        self._sync, self._async = httpx.HTTPTransport(), httpx.AsyncHTTPTransport()
+
+    def _redirected(self, request):
+        assert request.url.host.endswith(".aliyuncs.com")
+        request.url = request.url.copy_with(scheme="http", host=self._to.host, port=self._to.port)
+        return request
+
+    def handle_request(self, request):
+        return self._sync.handle_request(self._redirected(request))
+
+    async def handle_async_request(self, request):
+        return await self._async.handle_async_request(self._redirected(request))
+
+    def close(self):
+        self._sync.close()
+
+    async def aclose(self):
+        await self._async.aclose()
+
+
+@pytest.fixture(name="there", params=["sync", "async"])
+def _there(request, emulator):
+    """Ranks as a region's service would, and says what that and all calls so far cost."""
+    made, runner = {}, asyncio.Runner()
+    client = httpx.Client(transport=_Line(emulator))
+    async_client = httpx.AsyncClient(transport=_Line(emulator))
+
+    def there(*arguments, region="cn-beijing", workspace=None, cache=None, **options):
+        if region not in made:
+            made[region] = Reranker(
+                api_key=emulator.api_key,
+                region=region,
+                workspace=workspace,
+                max_documents_per_request=2,
+                cache=cache,
+                http_client=client,
+                async_http_client=async_client,
+            )
+        if request.param == "sync":
+            ranking = made[region].rerank(*arguments, **options)
+        else:
+            ranking = runner.run(made[region].arerank(*arguments, **options))
+        return ranking.usage, made[region].usage
+
+    with runner, client:
+        yield there
+        runner.run(async_client.aclose())
+
+
+@pytest.mark.parametrize(("model", "region"), _limits.PRICES)
+def test_cost(there, emulator, model, region):
+    """Where the list price is known, a text call's cost is that price of its billed tokens."""
+    price = _limits.PRICES[model, region]
+
+    usage, total = there(_QUERY, _DOCUMENTS, model=model, region=region)
+
+    assert (usage.requests, usage.tokens) == (2, billed(emulator).tokens)
+    assert usage.cost == pytest.approx(usage.tokens * price.per_million / 1e6)
+    assert usage.currency == price.currency
+    assert total == usage
+
+
+def test_cost_at_a_workspaces_host(there):
+    """A workspace's host belongs to its region."""
+    usage, _ = there(_QUERY, _DOCUMENTS, region="ap-southeast-1", workspace="llm-1")
+
+    assert usage.currency == "USD"
+    assert usage.cost > 0
+
+
+def test_cost_adds_up(there):
+    """The costs of several calls and models of one currency are summed."""
+    first, _ = there(_QUERY, _DOCUMENTS)
+    second, total = there(_QUERY, _DOCUMENTS, model="gte-rerank-v2")
+
+    assert total.cost == pytest.approx(first.cost + second.cost)
+    assert (first.currency, second.currency, total.currency) == ("CNY",) * 3
+
+
+@pytest.mark.parametrize(
+    ("model", "region"), [("gte-rerank-v2", "ap-southeast-1"), ("qwen3-rerank", "cn-hongkong")]
+)
+def test_no_cost_without_a_price(there, model, region):
+    """Of a model or region without a list price no cost is invented, nor of a sum with such."""
+    usage, _ = there(_QUERY, _DOCUMENTS, model=model, region=region)
+
+    assert usage.tokens > 0
+    assert (usage.cost, usage.currency) == (None, None)
+
+
+def test_a_sum_without_a_price(there, monkeypatch):
+    """One call of unknown cost leaves the whole sum unknown."""
+    monkeypatch.delitem(_limits.PRICES, ("gte-rerank-v2", "cn-beijing"))
+    there(_QUERY, _DOCUMENTS)
+    there(_QUERY, _DOCUMENTS, model="gte-rerank-v2")
+    _, total = there(_QUERY, _DOCUMENTS)
+
+    assert total.requests == 6
+    assert (total.cost, total.currency) == (None, None)
+
+
+def test_no_cost_elsewhere(rank, reranker):
+    """An emulator, a gateway or a proxy has no list price."""
+    assert rank(_QUERY, _DOCUMENTS).usage.cost is None
+    assert reranker.usage.currency is None
+
+
+@pytest.mark.parametrize(
+    ("query", "documents"),
+    [
+        (_QUERY, [_PICTURE]),
+        (_QUERY, ["green tea", ("a red sports car", _PICTURE)]),
+        (_PICTURE, ["green tea"]),
+    ],
+    ids=["document", "both", "query"],
+)
+def test_no_cost_of_images(there, query, documents):
+    """Images have a price of their own, so that a call with one has no known cost."""
+    usage, _ = there(query, documents, model="qwen3-vl-rerank")
+
+    assert usage.tokens > 0
+    assert (usage.cost, usage.currency) == (None, None)
+
+
+def test_cost_of_what_the_cache_knew(there):
+    """A call that the cache answers costs nothing, and leaves the sum as it was."""
+    cache = {}
+    first, _ = there(_QUERY, _DOCUMENTS, cache=cache)
+    usage, total = there(_QUERY, _DOCUMENTS)
+
+    assert (usage.requests, usage.cost) == (0, 0)
+    assert (total.cost, total.currency) == (first.cost, "CNY")
+    assert total.cache_hits == len(_DOCUMENTS)
+
+
+def test_no_cost_of_what_was_not_reported(there, emulator):
+    """Where the service reported no tokens, what they cost is not known either."""
+    scores = [{"index": at, "relevance_score": 0.5} for at in range(2)]
+    emulator.script(Reply(body={"request_id": "1", "output": {"results": scores}}))
+
+    usage, _ = there(_QUERY, _DOCUMENTS[:2])
+
+    assert (usage.requests, usage.tokens) == (1, 0)
+    assert usage.cost is None
+
+
+# Sums
+
+_COUNTS = st.integers(0, 10**9)
+_PAID = st.builds(
+    Usage,
+    requests=st.integers(1, 10**6),
+    tokens=st.integers(1, 10**9),
+    cache_hits=_COUNTS,
+    cost=st.floats(0, 1e6),
+    currency=st.sampled_from(["CNY", "USD"]),
+)
+_UNPRICED = st.builds(Usage, st.integers(1, 10**6), st.integers(1, 10**9), _COUNTS)
+_FREE = st.builds(Usage, cache_hits=_COUNTS)
+_USAGES = _PAID | _UNPRICED | _FREE
+
+
+def _alike(one, two):
+    """Whether two usages are the same but for the rounding of costs."""
+    plain = [dataclasses.replace(each, cost=None) for each in (one, two)]
+    same = plain[0] == plain[1] and (one.cost is None) == (two.cost is None)
+    return same and (one.cost is None or math.isclose(one.cost, two.cost, abs_tol=1e-9))
+
+
+@given(_USAGES)
+def test_nothing_is_neutral(usage):
+    """Nothing added changes nothing, on either side, so that ``sum`` works."""
+    assert usage + Usage() == Usage() + usage == sum([usage], Usage()) == usage
+
+
+def test_nothing_is_neutral_to_free_calls():
+    """A call that was answered by the cache costs nothing, alone or in a sum."""
+    free = Usage(cache_hits=3, cost=0.0, currency="CNY")
+
+    assert free + Usage() == free
+
+
+@given(_USAGES, _USAGES, _USAGES)
+def test_order_does_not_matter(one, two, three):
+    """Usages add up to the same in any order and by any grouping."""
+    whole = one + two + three
+
+    assert _alike(whole, one + (two + three))
+    assert all(_alike(whole, a + b + c) for a, b, c in permutations((one, two, three)))
+
+
+@given(st.lists(_USAGES, max_size=6))
+def test_cost_of_a_sum(usages):
+    """A sum has a cost if all that was billed has one, in one currency; counts always add up."""
+    total = sum(usages, Usage())
+
+    for name in ("requests", "tokens", "cache_hits"):
+        assert getattr(total, name) == sum(getattr(usage, name) for usage in usages)
+    costs = [(usage.cost, usage.currency) for usage in usages if usage.tokens]
+    if len({currency for _, currency in costs}) == 1 and None not in dict(costs):
+        assert total.cost == pytest.approx(sum(cost for cost, _ in costs))
+        assert total.currency == costs[0][1]
+    else:
+        assert (total.cost, total.currency) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("usage", "shown"),
+    [
+        (Usage(), "Usage(requests=0, tokens=0, cache_hits=0)"),
+        (
+            Usage(1, 20, 3, 0.00001, "CNY"),
+            "Usage(requests=1, tokens=20, cache_hits=3, cost=0.000010 CNY)",
+        ),
+    ],
+)
+def test_repr(usage, shown):
+    """Shown in one line, with a cost where there is one."""
+    assert repr(usage) == shown
+
+
+def test_value():
+    """A frozen value, which pickles."""
+    usage = Usage(1, 20, 3, 0.5, "CNY")
+
+    assert pickle.loads(pickle.dumps(usage)) == usage  # noqa: S301  our own bytes
+    assert len({usage, Usage(1, 20, 3, 0.5, "CNY")}) == 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        usage.tokens = 5
+
+
+def test_adds_usages_only():
+    """What is no usage cannot be added to one."""
+    with pytest.raises(TypeError):
+        _ = Usage(1, 20) + 3
+
+
+@pytest.mark.parametrize(("model", "region"), [("qwen3-rerank", None), ("mine", "cn-beijing")])
+def test_no_price(model, region):
+    """A price is known for a model in a region, and for nothing else."""
+    assert _limits.price_of(model, region) is None
+
+
+def test_prices_and_their_sources():
+    """Every price says its currency, where it stands, and when it was read."""
+    for (model, region), price in _limits.PRICES.items():
+        assert _limits.price_of(model, region) is price
+        assert price.per_million > 0
+        assert price.currency in {"CNY", "USD"}
+        assert price.source
+        assert price.date

@@ -1,0 +1,463 @@
+"""Any retriever and the reranker as one retriever, over HTTP against the emulator."""
+
+import asyncio
+import copy
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+from langchain_core.documents import Document
+from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableLambda, RunnablePassthrough
+from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
+from langchain_core.vectorstores import InMemoryVectorStore
+from langchain_tests.integration_tests import RetrieversIntegrationTests
+
+import langchain_qwen_rerank
+from langchain_qwen_rerank import QwenRerank, QwenRerankRetriever
+from qwen_rerank import ContentError, RateLimitError
+from qwen_rerank.emulator import Emulator, Reply
+
+QUERY = "a fast red sports car"
+TEXTS = ["green tea", "a red sports car", "the car is fast", "a fast red sports car", "a hill"]
+NOT_A_KEY = "sk-somebody-mistook-this-place-for-another"
+
+
+class _Store(BaseRetriever):
+    """Finds everything; pickles, as a lambda would not."""
+
+    def _get_relevant_documents(self, query, *, run_manager):  # noqa: ARG002  their signature
+        return [Document(text, id=str(at)) for at, text in enumerate(TEXTS)]
+
+
+class _Native(_Store):
+    """The same with a coroutine."""
+
+    async def _aget_relevant_documents(self, query, *, run_manager):
+        return self._get_relevant_documents(query, run_manager=run_manager)
+
+
+class TestStandard(RetrieversIntegrationTests):
+    """The tests that LangChain has for every retriever."""
+
+    @pytest.fixture(autouse=True)
+    def _connected(self, connection):
+        self.reranker = QwenRerank(**connection)
+
+    @property
+    def retriever_constructor(self):
+        """The class under test."""
+        return QwenRerankRetriever
+
+    @property
+    def retriever_constructor_params(self):
+        """Something to find in, and the emulator."""
+        return {"base_retriever": _Store(), "reranker": self.reranker}
+
+    @property
+    def retriever_query_example(self):
+        """Any question."""
+        return QUERY
+
+
+@pytest.fixture(name="reranker")
+def _reranker(connection):
+    return QwenRerank(max_retries=0, **connection)
+
+
+@pytest.fixture(name="retriever")
+def _retriever(reranker):
+    return QwenRerankRetriever(base_retriever=_Native(), reranker=reranker, k=2)
+
+
+@pytest.fixture(name="invoke", params=["sync", "async"])
+def _invoke(request, retriever):
+    """Both colours of ``invoke``."""
+
+    def invoke(*arguments, using=retriever, **options):
+        if request.param == "sync":
+            return using.invoke(*arguments, **options)
+        return asyncio.run(using.ainvoke(*arguments, **options))
+
+    return invoke
+
+
+def texts(documents):
+    """What *documents* say, in their order."""
+    return [document.page_content for document in documents]
+
+
+def tree(run):
+    """The name of *run*, and the trees below it."""
+    return (run.name, [tree(child) for child in run.child_runs])
+
+
+# What comes back
+
+
+def test_best_first_with_scores(invoke):
+    """What was found comes back best first with its score, and the ids are kept."""
+    best, second = invoke(QUERY)
+
+    assert (best.id, best.page_content) == ("3", TEXTS[3])
+    assert best.metadata["relevance_score"] > second.metadata["relevance_score"]
+
+
+def test_k_wins_over_the_rerankers_own(invoke, retriever):
+    """A call's k wins over the retriever's, and that over the reranker's top_n."""
+    assert (retriever.k, retriever.reranker.top_n) == (2, 3)
+    assert len(invoke(QUERY)) == 2
+    assert len(invoke(QUERY, k=5)) == 5
+    assert len(invoke(QUERY, k=99)) == len(TEXTS)
+    retriever.k = None
+    assert len(invoke(QUERY)) == 3
+    retriever.reranker.top_n = None
+    assert len(invoke(QUERY)) == len(TEXTS)
+    assert len(invoke(QUERY, k=1)) == 1
+
+
+def test_options_of_one_call(invoke, emulator: Emulator):
+    """A call's model and instruct are sent, and hold for that call alone."""
+    invoke(QUERY, model="gte-rerank-v2", instruct="Find cars.")
+    invoke(QUERY)
+
+    first, second = (seen.body for seen in emulator.log)
+    assert (first["model"], first["parameters"]["instruct"]) == ("gte-rerank-v2", "Find cars.")
+    assert second["model"] == "qwen3-rerank"
+    assert "instruct" not in second["parameters"]
+
+
+def test_threshold_of_one_call(invoke):
+    """What does not reach a call's score_threshold is left out."""
+    scores = [each.metadata["relevance_score"] for each in invoke(QUERY, k=5)]
+
+    assert len(invoke(QUERY, k=5, score_threshold=scores[1])) == 2
+    assert invoke(QUERY, score_threshold=2) == []
+
+
+def test_any_runnable_is_a_base(invoke, reranker):
+    """A vector store's retriever will do, and so will a function or a chain."""
+    store = InMemoryVectorStore(DeterministicFakeEmbedding(size=8))
+    store.add_texts(TEXTS)
+    function = RunnableLambda(lambda query: [Document(text) for text in [*TEXTS, query]])
+    for base in (store.as_retriever(search_kwargs={"k": 5}), function, str.strip | function):
+        retriever = QwenRerankRetriever(base_retriever=base, reranker=reranker, k=1)
+        assert texts(invoke(f" {QUERY}", using=retriever))[0].strip() == QUERY
+
+
+def test_nothing_found(invoke, reranker, emulator: Emulator):
+    """Where nothing was found there is nothing to ask."""
+    empty = QwenRerankRetriever(base_retriever=RunnableLambda(lambda _: []), reranker=reranker)
+
+    assert invoke(QUERY, using=empty) == []
+    assert emulator.log == ()
+
+
+def test_only_blank_texts_found(invoke, reranker, emulator: Emulator):
+    """Blank texts come back without a score, and nothing is sent."""
+    blank = RunnableLambda(lambda _: [Document(" "), Document("")])
+
+    found = invoke(QUERY, using=QwenRerankRetriever(base_retriever=blank, reranker=reranker, k=1))
+
+    assert (texts(found), found[0].metadata, emulator.log) == ([" "], {}, ())
+
+
+def test_what_was_found_stays_as_it_is(invoke, reranker):
+    """The base retriever's own documents get no score: they may be in its cache."""
+    kept = [Document(text) for text in TEXTS]
+    base = RunnableLambda(lambda _: kept)
+
+    invoke(QUERY, using=QwenRerankRetriever(base_retriever=base, reranker=reranker))
+
+    assert [document.metadata for document in kept] == [{}] * len(TEXTS)
+
+
+def test_the_reranker_is_shared(invoke, retriever, reranker, emulator: Emulator):
+    """It is the reranker that was given, not a copy: its usage and its options count."""
+    invoke(QUERY)
+    reranker.instruct = "Find cars."
+    invoke(QUERY)
+
+    assert retriever.reranker is reranker
+    assert reranker.usage.requests == 2
+    assert reranker.usage.tokens == sum(seen.tokens for seen in emulator.log)
+    assert emulator.log[1].body["parameters"]["instruct"] == "Find cars."
+
+
+# Chains
+
+
+def test_in_a_chain(invoke, retriever):
+    """It is piped like any retriever."""
+    assert invoke(QUERY, using=retriever | texts) == TEXTS[3:4] + TEXTS[1:2]
+    both = {"context": retriever | texts, "question": RunnablePassthrough()} | RunnableLambda(
+        lambda filled: f"{filled['question']}: {filled['context'][0]}"
+    )
+    assert invoke(QUERY, using=both) == f"{QUERY}: {TEXTS[3]}"
+
+
+def test_bound_options(invoke, retriever):
+    """An option can be bound, and is then one of every call of the chain."""
+    assert len(invoke(QUERY, using=retriever.bind(k=4) | texts)) == 4
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+def test_batch(retriever, native):
+    """Many questions at once are answered in their order, and options hold for all of them."""
+    questions = ["green tea", "a hill", "a red sports car"]
+
+    found = (
+        asyncio.run(retriever.abatch(questions, k=1)) if native else retriever.batch(questions, k=1)
+    )
+
+    assert [texts(each) for each in found] == [[question] for question in questions]
+
+
+async def test_many_at_once(retriever, reranker):
+    """Calls of one event loop run at the same time, over one reranker."""
+    found = await asyncio.gather(*(retriever.ainvoke(text, k=1) for text in TEXTS))
+
+    assert [texts(each) for each in found] == [[text] for text in TEXTS]
+    assert reranker.usage.requests == len(TEXTS)
+
+
+# Traces
+
+
+@pytest.mark.parametrize("base", [_Store(), _Native()], ids=["in a thread", "native"])
+def test_runs(invoke, reranker, base):
+    """The retriever's run holds the base retriever's and then the rerank's, in that order."""
+    collector = RunCollectorCallbackHandler()
+    retriever = QwenRerankRetriever(base_retriever=base, reranker=reranker, k=2)
+
+    found = invoke(QUERY, {"callbacks": [collector]}, using=retriever)
+
+    [root] = collector.traced_runs
+    name = type(base).__name__
+    assert tree(root) == ("QwenRerankRetriever", [(name, []), ("QwenRerank", [])])
+    assert {run.run_type for run in (root, *root.child_runs)} == {"retriever"}
+    base_run, rerank = root.child_runs
+    assert texts(base_run.outputs["documents"]) == TEXTS
+    assert rerank.outputs["documents"] == root.outputs["documents"] == found
+
+
+def test_runs_in_a_chain(invoke, retriever):
+    """Below a chain they keep their places, and the model of one call is in the trace."""
+    collector = RunCollectorCallbackHandler()
+    chain = (retriever.bind(model="gte-rerank-v2") | texts).with_config(run_name="chain")
+
+    invoke(QUERY, {"callbacks": [collector], "tags": ["mine"]}, using=chain)
+
+    [root] = collector.traced_runs
+    below = ("QwenRerankRetriever", [("_Native", []), ("QwenRerank", [])])
+    assert tree(root) == ("chain", [below, ("texts", [])])
+    rerank = root.child_runs[0].child_runs[1]
+    assert rerank.extra["metadata"]["ls_model_name"] == "gte-rerank-v2"
+
+
+def test_a_failed_rerank_is_seen(invoke, emulator: Emulator):
+    """A failure reaches the caller, and both the rerank's run and the retriever's say it."""
+    collector = RunCollectorCallbackHandler()
+    emulator.script(Reply.error(429, "Throttling.RateQuota"))
+
+    with pytest.raises(RateLimitError):
+        invoke(QUERY, {"callbacks": [collector]})
+
+    [root] = collector.traced_runs
+    base, rerank = root.child_runs
+    assert base.error is None
+    assert "Throttling.RateQuota" in rerank.error
+    assert "Throttling.RateQuota" in root.error
+
+
+def test_a_failed_search_is_not_ours(invoke, reranker, emulator: Emulator):
+    """The base retriever's error comes out as it is, and nothing is reranked."""
+
+    def fail(_):
+        raise LookupError("the index is gone")
+
+    retriever = QwenRerankRetriever(base_retriever=RunnableLambda(fail), reranker=reranker)
+    collector = RunCollectorCallbackHandler()
+
+    with pytest.raises(LookupError, match="the index is gone"):
+        invoke(QUERY, {"callbacks": [collector]}, using=retriever)
+
+    assert emulator.log == ()
+    assert tree(collector.traced_runs[0]) == ("QwenRerankRetriever", [("fail", [])])
+
+
+def test_a_list_passed_through_is_seen(invoke, reranker, emulator: Emulator):
+    """With on_error="passthrough" the answer goes on and the rerank's run alone has failed."""
+    reranker.on_error = "passthrough"
+    collector = RunCollectorCallbackHandler()
+    emulator.script(Reply.error(400, "DataInspectionFailed"))
+
+    found = invoke(QUERY, {"callbacks": [collector]})
+
+    [root] = collector.traced_runs
+    assert texts(found) == TEXTS[:2]
+    assert root.error is None
+    assert ContentError.__name__ in root.child_runs[1].error
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"k": 0}, ValueError),
+        ({"k": "3"}, ValueError),
+        ({"k": True}, ValueError),
+        ({"score_threshold": "high"}, ValueError),
+        ({"instruct": " "}, ValueError),
+        ({"model": None}, ValueError),
+        ({"top_k": 3}, TypeError),
+    ],
+    ids=str,
+)
+def test_wrong_options_of_a_call(invoke, emulator: Emulator, options, error):
+    """A wrong option is refused before anything is sent."""
+    with pytest.raises(error):
+        invoke(QUERY, **options)
+
+    assert emulator.log == ()
+
+
+@pytest.mark.parametrize("options", [{"k": 0}, {"top_k": 3}], ids=str)
+def test_wrong_options_where_nothing_is_found(invoke, reranker, options):
+    """A wrong option is an error for every question, as it is for the core."""
+    empty = QwenRerankRetriever(base_retriever=RunnableLambda(lambda _: []), reranker=reranker)
+
+    with pytest.raises((TypeError, ValueError)):
+        invoke(QUERY, using=empty, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"k": 0},
+        {"k": "3"},
+        {"k": True},
+        {"top_k": 3},
+        {"reranker": None},
+        {"reranker": 5},
+        pytest.param(
+            {"base_retriever": 5},
+        ),
+    ],
+    ids=str,
+)
+def test_wrong_options_of_a_retriever(reranker, options):
+    """What cannot work is refused when the retriever is made."""
+    right = {"base_retriever": _Store(), "reranker": reranker}
+
+    with pytest.raises(ValueError, match=next(iter(options))):
+        QwenRerankRetriever(**right | options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(
+            {"api_key": NOT_A_KEY},
+        ),
+        {"reranker": {"api_key": NOT_A_KEY, "top_k": 3}},
+    ],
+    ids=["as an option", "with a slip"],
+)
+def test_a_misplaced_key_is_not_shown(reranker, options):
+    """No message repeats what was given: it might be the key."""
+    right = {"base_retriever": _Store(), "reranker": reranker}
+
+    with pytest.raises(ValueError, match=r"api_key|top_k") as caught:
+        QwenRerankRetriever(**right | options)
+
+    assert NOT_A_KEY not in str(caught.value)
+
+
+# A value like any other
+
+
+def test_pickle(retriever, emulator: Emulator, monkeypatch):
+    """A pickled retriever works after it has found a key, and its counting begins anew."""
+    retriever.invoke(QUERY)
+    loaded = pickle.loads(pickle.dumps(retriever))  # noqa: S301  our own bytes
+
+    monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
+
+    assert loaded.k == 2
+    assert loaded.reranker.usage.requests == 0
+    assert texts(loaded.invoke(QUERY)) == texts(retriever.invoke(QUERY))
+
+
+def test_copies(retriever):
+    """A copy is a retriever of its own with the same reranker, and asks the same."""
+    for made in (copy.copy(retriever), retriever.model_copy(update={"k": 1})):
+        assert made.reranker is retriever.reranker
+        assert texts(made.invoke(QUERY))[0] == TEXTS[3]
+    assert texts(copy.deepcopy(retriever).invoke(QUERY)) == texts(retriever.invoke(QUERY))
+
+
+def test_shows_no_key(retriever, emulator: Emulator):
+    """Neither repr nor str holds the key."""
+    assert emulator.api_key not in f"{retriever!r} {retriever}"
+    assert "k=2" in repr(retriever)
+
+
+# The door
+
+
+def in_a_fresh_interpreter(script):
+    """What *script* printed."""
+    done = subprocess.run(  # noqa: S603  our own script and interpreter
+        [sys.executable, "-W", "error", "-c", script],
+        env={name: value for name, value in os.environ.items() if not name.startswith("COV_")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_loaded_when_asked_for():
+    """The door opens without LangChain's runnables and retrievers, which take long to import."""
+    printed = in_a_fresh_interpreter(
+        "import sys, langchain_qwen_rerank as door\n"
+        "core = 'langchain_core'\n"
+        "slow = f'{core}.retrievers', f'{core}.runnables.base', f'{core}.tracers', 'httpx'\n"
+        "print(*(name for name in slow if name in sys.modules))\n"
+        "from langchain_qwen_rerank import QwenRerankRetriever\n"
+        "print(QwenRerankRetriever.__name__, door.QwenRerankRetriever is QwenRerankRetriever)\n"
+        "print('langchain_core.retrievers' in sys.modules)\n"
+    )
+
+    assert printed == ["QwenRerankRetriever", "True", "True"]
+
+
+def test_star_import():
+    """``from langchain_qwen_rerank import *`` brings it, late as it is."""
+    assert in_a_fresh_interpreter(
+        "from langchain_qwen_rerank import *\nprint(QwenRerankRetriever.__name__)"
+    ) == ["QwenRerankRetriever"]
+
+
+def test_listed():
+    """``dir()`` and completion show it before anybody has asked for it."""
+    [missing] = in_a_fresh_interpreter(
+        "import langchain_qwen_rerank as door\nprint(set(door.__all__) - set(dir(door)) or 'none')"
+    )
+
+    assert missing == "none"
+
+
+def test_other_names():
+    """Any other name is what it would be without us: an AttributeError that says which."""
+    with pytest.raises(AttributeError, match=r"langchain_qwen_rerank.*no attribute 'QwenReranker'"):
+        _ = langchain_qwen_rerank.QwenReranker
+    assert not hasattr(langchain_qwen_rerank, "__path_to_nowhere__")

@@ -1,0 +1,527 @@
+"""The reranker as a step of LCEL chains and as a node of LangGraph's graphs."""
+
+import asyncio
+import threading
+from typing import Any, TypedDict
+
+import pytest
+from langchain_core.documents import Document
+from langchain_core.runnables import (
+    Runnable,
+    RunnableConfig,
+    RunnableLambda,
+    RunnableParallel,
+    RunnablePassthrough,
+)
+from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, StateGraph
+
+from langchain_qwen_rerank import QwenRerank
+from qwen_rerank import QuotaError, RateLimitError, RequestError, ServiceError, Usage
+from qwen_rerank.emulator import Emulator, Reply
+
+QUERY = "a fast red sports car"
+TEXTS = ["green tea", "a red sports car", "the car is fast", "a fast red sports car", "a hill"]
+DOCUMENTS = [Document(text, id=str(at)) for at, text in enumerate(TEXTS)]
+ASKED = {"query": QUERY, "documents": DOCUMENTS}
+
+
+@pytest.fixture(name="reranker")
+def _reranker(connection):
+    with QwenRerank(top_n=3, max_retries=0, **connection) as reranker:
+        yield reranker
+
+
+@pytest.fixture(name="step")
+def _step(reranker):
+    return reranker.as_runnable()
+
+
+@pytest.fixture(name="invoke", params=["sync", "async"])
+def _invoke(request):
+    """Both colours of ``invoke``; the async one has one event loop."""
+    with asyncio.Runner() as runner:
+
+        def invoke(runnable: Any, *arguments):
+            if request.param == "sync":
+                return runnable.invoke(*arguments)
+            return runner.run(runnable.ainvoke(*arguments))
+
+        yield invoke
+
+
+def configured(**options) -> RunnableConfig:
+    """The config of a call with these options."""
+    return {"configurable": options}
+
+
+def texts(documents):
+    """What *documents* say, in their order."""
+    return [document.page_content for document in documents]
+
+
+def tree(run):
+    """The name of *run*, and the trees below it."""
+    return (run.name, [tree(child) for child in run.child_runs])
+
+
+# What it does
+
+
+def test_ranks(invoke, reranker, step):
+    """It gives what `compress_documents` gives: ids and scores are there."""
+    ranked = invoke(step, ASKED)
+
+    assert isinstance(step, Runnable)
+    assert ranked == reranker.compress_documents(DOCUMENTS, QUERY)
+    assert ranked[0].id == "3"
+    assert [each.metadata for each in DOCUMENTS] == [{}] * len(DOCUMENTS)
+
+
+def test_after_a_retriever(invoke, step):
+    """With a retriever at its side it turns a question into ranked documents."""
+    retriever = RunnableLambda(lambda _: DOCUMENTS)
+    found = RunnableParallel(query=RunnablePassthrough(), documents=retriever)
+
+    assert texts(invoke(found | step, QUERY))[0] == QUERY
+    assert invoke({"query": RunnablePassthrough(), "documents": retriever} | step | texts, QUERY)[
+        :1
+    ] == [QUERY]
+
+
+def test_beside_other_values(invoke, step):
+    """What else is in the dict is left alone, as ``RunnablePassthrough.assign`` needs it."""
+    chain = RunnablePassthrough.assign(documents=step)
+
+    filled = invoke(chain, {**ASKED, "language": "en"})
+
+    assert (filled["language"], filled["query"]) == ("en", QUERY)
+    assert texts(filled["documents"])[0] == QUERY
+
+
+def test_nothing_to_rank(invoke, step, emulator: Emulator):
+    """No documents, no request."""
+    assert invoke(step, {"query": QUERY, "documents": []}) == []
+    assert emulator.log == ()
+
+
+def test_any_sequence(invoke, step):
+    """A tuple of documents is as good as a list."""
+    assert invoke(step, {"query": QUERY, "documents": tuple(DOCUMENTS)}) == invoke(step, ASKED)
+
+
+# Options of one call
+
+
+def test_options_of_one_call(invoke, step, reranker, emulator: Emulator):
+    """The config of a call holds for that call alone."""
+    config = configured(model="gte-rerank-v2", instruct="Find cars.", top_n=1)
+
+    assert len(invoke(step, ASKED, config)) == 1
+    assert len(invoke(step, ASKED)) == 3
+
+    first, second = (seen.body for seen in emulator.log)
+    assert (first["model"], first["parameters"]["instruct"]) == ("gte-rerank-v2", "Find cars.")
+    assert (second["model"], second["parameters"].get("instruct")) == ("qwen3-rerank", None)
+    assert (reranker.model, reranker.instruct, reranker.top_n) == ("qwen3-rerank", None, 3)
+
+
+def test_threshold_of_one_call(invoke, step):
+    """A call's score_threshold leaves out what does not reach it; top_n None keeps the rest."""
+    scores = [
+        each.metadata["relevance_score"] for each in invoke(step, ASKED, configured(top_n=None))
+    ]
+
+    assert len(scores) == len(DOCUMENTS)
+    for kept in (1, 2):
+        config = configured(top_n=None, score_threshold=scores[kept - 1])
+        assert len(invoke(step, ASKED, config)) == kept
+
+
+def test_none_switches_an_option_off(invoke, step, reranker, emulator: Emulator):
+    """None is a value as any other: it is not the object's own."""
+    reranker.instruct = "Find cars."
+
+    invoke(step, ASKED, configured(instruct=None))
+
+    assert "instruct" not in emulator.log[0].body["parameters"]
+
+
+def test_through_a_chain(invoke, step, emulator: Emulator):
+    """The config of a chain reaches it; options of others are none of its business."""
+    chain = RunnableParallel(query=RunnablePassthrough(), documents=lambda _: DOCUMENTS) | step
+    config = configured(top_n=2, instruct="Find cars.", thread_id="7", temperature=1)
+
+    assert len(invoke(chain, QUERY, config)) == 2
+    assert emulator.log[0].body["parameters"] == {"instruct": "Find cars."}
+
+
+@pytest.mark.parametrize("prefix", ["rerank", "rerank_"])
+def test_config_prefix(invoke, reranker, emulator: Emulator, prefix):
+    """With a prefix the bare names are left to others, such as the chat model of the chain."""
+    step = reranker.as_runnable(prefix)
+
+    ranked = invoke(
+        step, ASKED, configured(model="qwen-max", top_n=1, rerank_top_n=2, rerank_instruct="Cars.")
+    )
+
+    assert len(ranked) == 2
+    assert emulator.log[0].body["model"] == "qwen3-rerank"
+    assert emulator.log[0].body["parameters"]["instruct"] == "Cars."
+
+
+def test_two_steps_of_one_chain(invoke, reranker, emulator: Emulator):
+    """Two rerankers in a chain are told apart by their prefixes."""
+    coarse, fine = reranker.as_runnable("coarse"), reranker.as_runnable("fine")
+    chain = RunnablePassthrough.assign(documents=coarse) | fine
+
+    ranked = invoke(chain, ASKED, configured(coarse_top_n=4, fine_top_n=2))
+
+    assert [seen.documents for seen in emulator.log] == [5, 4]
+    assert len(ranked) == 2
+
+
+def test_with_config(invoke, step):
+    """An option can be given once and for all, and a call's own wins over it."""
+    bound = step.with_config(configured(top_n=1))
+
+    assert len(invoke(bound, ASKED)) == 1
+    assert len(invoke(bound, ASKED, configured(top_n=2))) == 2
+    assert len(invoke(step, ASKED)) == 3
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+def test_batch(step, emulator: Emulator, native):
+    """Each call of a batch has its own options."""
+    asked = [{"query": text, "documents": DOCUMENTS} for text in TEXTS[:3]]
+    configs = [configured(top_n=at + 1, instruct=f"No. {at}") for at in range(3)]
+
+    ranked = asyncio.run(step.abatch(asked, configs)) if native else step.batch(asked, configs)
+
+    assert [len(each) for each in ranked] == [1, 2, 3]
+    assert [each[0].page_content for each in ranked] == TEXTS[:3]
+    assert {
+        (seen.body["input"]["query"], seen.body["parameters"]["instruct"]) for seen in emulator.log
+    } == {(text, f"No. {at}") for at, text in enumerate(TEXTS[:3])}
+
+
+def test_batch_with_a_failure(step, emulator: Emulator):
+    """``return_exceptions`` keeps the good answers of a batch."""
+    emulator.script(
+        lambda seen: (
+            Reply.error(400, "DataInspectionFailed")
+            if seen.body["input"]["query"] == "bad"
+            else Reply()
+        ),
+        lambda seen: (
+            Reply.error(400, "DataInspectionFailed")
+            if seen.body["input"]["query"] == "bad"
+            else Reply()
+        ),
+    )
+    asked = [{"query": query, "documents": DOCUMENTS} for query in ("bad", QUERY)]
+
+    bad, good = step.batch(asked, return_exceptions=True)
+
+    assert type(bad).__name__ == "ContentError"
+    assert texts(good)[0] == QUERY
+
+
+def test_stream(step):
+    """It streams one piece, and lets a chain's later steps stream."""
+    assert [len(piece) for piece in step.stream(ASKED, configured(top_n=2))] == [2]
+    assert list((step | RunnableLambda(len)).stream(ASKED)) == [3]
+
+
+async def test_astream(step):
+    """The async stream is the same."""
+    assert [piece async for piece in step.astream(ASKED)] == [step.invoke(ASKED)]
+
+
+# Wrong calls
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("top_n", 0),
+        ("top_n", "5"),
+        ("top_n", True),
+        ("score_threshold", "high"),
+        ("score_threshold", float("nan")),
+        ("instruct", ""),
+        ("model", None),
+        ("model", 5),
+    ],
+)
+def test_wrong_options(invoke, step, emulator: Emulator, name, value):
+    """A wrong value in the config is refused by its name, and nothing is sent."""
+    with pytest.raises(ValueError, match=f"^{name}: "):
+        invoke(step, ASKED, configured(**{name: value}))
+
+    assert emulator.log == ()
+
+
+def test_wrong_options_without_documents(invoke, step):
+    """A wrong option is wrong whatever was found, as it is for the core."""
+    with pytest.raises(ValueError, match=r"^top_n: "):
+        invoke(step, {"query": QUERY, "documents": []}, configured(top_n=0))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        QUERY,
+        DOCUMENTS,
+        {},
+        {"query": QUERY},
+        {"documents": DOCUMENTS},
+        {"query": None, "documents": DOCUMENTS},
+        {"query": " ", "documents": DOCUMENTS},
+        {"query": QUERY, "documents": QUERY},
+        {"query": QUERY, "documents": DOCUMENTS[0]},
+        {"query": QUERY, "documents": TEXTS},
+        pytest.param(
+            {"query": QUERY, "documents": None},
+        ),
+    ],
+    ids=lambda asked: str(asked)[:40],
+)
+def test_wrong_input(invoke, step, emulator: Emulator, asked):
+    """What is no question with documents is a `RequestError`, and nothing is sent."""
+    with pytest.raises(RequestError):
+        invoke(step, asked)
+
+    assert emulator.log == ()
+
+
+def test_a_missing_part_is_named(step):
+    """Who forgot a key is told which."""
+    with pytest.raises(RequestError, match=r"no .?documents|documents.? is missing|without"):
+        step.invoke({"query": QUERY})
+
+
+# One reranker
+
+
+def test_usage_is_shared(invoke, reranker, step, emulator: Emulator):
+    """Whatever way the reranker is asked, its usage counts it."""
+    invoke(step, ASKED)
+    invoke(reranker.as_runnable("other"), ASKED)
+    reranker.rerank(TEXTS, QUERY)
+
+    assert reranker.usage == Usage(3, sum(seen.tokens for seen in emulator.log))
+
+
+def test_options_are_the_rerankers(invoke, reranker, step):
+    """What is assigned to the reranker later counts for the step too."""
+    reranker.top_n = 1
+
+    assert len(invoke(step, ASKED)) == 1
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+def test_limit_is_shared(reranker, native):
+    """Two steps of one reranker have together no more requests in flight than it may have."""
+    reranker.max_concurrency = 2
+    lock, inside, most = threading.Lock(), [0], [0]
+
+    def score(_query, _document):
+        with lock:
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+        threading.Event().wait(0.05)
+        with lock:
+            inside[0] -= 1
+        return 0.5
+
+    with Emulator(api_key=reranker.api_key.get_secret_value(), score=score) as slow:
+        reranker.base_url = slow.base_url
+        both = RunnableParallel(a=reranker.as_runnable(), b=reranker.as_runnable("b"))
+        asked = [{"query": QUERY, "documents": DOCUMENTS[:1]}] * 6
+        if native:
+            asyncio.run(both.abatch(asked))
+        else:
+            both.batch(asked)
+        assert len(slow.log) == 12
+    assert most[0] == 2
+
+
+def test_connections_are_shared(reranker, step, emulator: Emulator):
+    """The step opens no connection where the reranker has one."""
+    reranker.compress_documents(DOCUMENTS, QUERY)
+    opened = reranker._live
+
+    step.invoke(ASKED, configured(top_n=1, model="gte-rerank-v2"))
+
+    assert reranker._live is opened
+    assert len(emulator.log) == 2
+
+
+# Failures
+
+
+def test_with_retry(invoke, step, emulator: Emulator):
+    """LangChain's retries see our errors by their type."""
+    emulator.script(Reply.error(503, "ServiceUnavailable"))
+    patient = step.with_retry(
+        retry_if_exception_type=(ServiceError,), wait_exponential_jitter=False
+    )
+
+    assert texts(invoke(patient, ASKED))[0] == QUERY
+    assert len(emulator.log) == 2
+
+    emulator.script(Reply.error(400, "Arrearage"))
+    with pytest.raises(QuotaError):
+        invoke(patient, ASKED)
+    assert len(emulator.log) == 3
+
+
+def test_with_fallbacks(invoke, step, reranker, emulator: Emulator):
+    """Another model can step in; the failed call is in nobody's way."""
+    other = step.with_config(configured(model="gte-rerank-v2"))
+    safe = step.with_fallbacks([other], exceptions_to_handle=(RateLimitError,))
+    emulator.script(Reply.error(429, "Throttling.RateQuota"))
+
+    assert texts(invoke(safe, ASKED))[0] == QUERY
+    assert [seen.body["model"] for seen in emulator.log] == ["qwen3-rerank", "gte-rerank-v2"]
+    assert reranker.usage.requests == 1
+
+
+# Traces
+
+
+def test_runs(invoke, step):
+    """In a chain it is a run, with the rerank and its documents below it."""
+    collector = RunCollectorCallbackHandler()
+    chain = (
+        RunnableParallel(query=RunnablePassthrough(), documents=lambda _: DOCUMENTS) | step
+    ).with_config(run_name="chain")
+
+    ranked = invoke(chain, QUERY, {"callbacks": [collector], **configured(model="gte-rerank-v2")})
+
+    [root] = collector.traced_runs
+    assert [name for name, _ in tree(root)[1]] == [
+        "RunnableParallel<query,documents>",
+        "rerank",
+    ]
+    assert tree(root.child_runs[1]) == ("rerank", [("QwenRerank", [])])
+    [rerank] = root.child_runs[1].child_runs
+    assert (rerank.run_type, rerank.inputs) == ("retriever", {"query": QUERY})
+    assert rerank.outputs == {"documents": ranked}
+    assert rerank.extra["metadata"]["ls_model_name"] == "gte-rerank-v2"
+
+
+def test_failed_runs(invoke, step, emulator: Emulator):
+    """A failure is that of the rerank's run and of the step's."""
+    collector = RunCollectorCallbackHandler()
+    emulator.script(Reply.error(429, "Throttling.RateQuota"))
+
+    with pytest.raises(RateLimitError):
+        invoke(step, ASKED, {"callbacks": [collector]})
+
+    [root] = collector.traced_runs
+    assert "Throttling.RateQuota" in root.error
+    assert "Throttling.RateQuota" in root.child_runs[0].error
+
+
+async def test_events(step):
+    """``astream_events`` shows the rerank as a retriever's, and what it cost as a custom event."""
+    events = [event async for event in step.astream_events(ASKED, version="v2")]
+
+    names = [(event["event"], event["name"]) for event in events]
+    assert ("on_retriever_start", "QwenRerank") in names
+    assert ("on_retriever_end", "QwenRerank") in names
+    [usage] = [event["data"] for event in events if event["event"] == "on_custom_event"]
+    assert usage["requests"] == 1
+
+
+# LangGraph
+
+
+class _State(TypedDict, total=False):
+    query: str
+    documents: list[Document]
+    ranked: list[Document]
+
+
+@pytest.fixture(name="graph")
+def _graph(step):
+    """Finds and reranks, each in a node."""
+
+    def find(_state: _State) -> _State:
+        return {"documents": DOCUMENTS}
+
+    def rerank(state: _State, config: RunnableConfig) -> _State:
+        return {"ranked": step.invoke(state, config)}
+
+    async def arerank(state: _State, config: RunnableConfig) -> _State:
+        return {"ranked": await step.ainvoke(state, config)}
+
+    graph = StateGraph(_State)
+    graph.add_node("find", find)
+    graph.add_node("rerank", RunnableLambda(rerank, arerank))
+    graph.add_edge(START, "find")
+    graph.add_edge("find", "rerank")
+    graph.add_edge("rerank", END)
+    return graph.compile(checkpointer=InMemorySaver())
+
+
+def test_node(invoke, graph, emulator: Emulator):
+    """In a graph's node it takes the state as it is, and options from the graph's config."""
+    config = configured(thread_id="1", top_n=2, instruct="Find cars.")
+
+    state = invoke(graph, {"query": QUERY}, config)
+
+    assert texts(state["ranked"]) == [TEXTS[3], TEXTS[1]]
+    assert state["documents"] == DOCUMENTS
+    assert emulator.log[0].body["parameters"] == {"instruct": "Find cars."}
+
+
+def test_piped_into_a_node(invoke, step):
+    """A chain with the step in it is a node by itself."""
+    graph = StateGraph(_State)
+    graph.add_node("rerank", step | RunnableLambda(lambda ranked: {"ranked": ranked}))
+    graph.add_edge(START, "rerank")
+    graph.add_edge("rerank", END)
+
+    state = invoke(graph.compile(), ASKED, configured(top_n=1))
+
+    assert texts(state["ranked"]) == [QUERY]
+
+
+def test_runs_of_a_graph(invoke, graph):
+    """The rerank stands below its node."""
+    collector = RunCollectorCallbackHandler()
+
+    invoke(graph, {"query": QUERY}, {"callbacks": [collector], **configured(thread_id="1")})
+
+    [root] = collector.traced_runs
+    node = next(run for run in root.child_runs if run.name == "rerank")
+    found, nodes = [], [node]
+    while nodes:
+        run = nodes.pop()
+        found += [run] if run.name == "QwenRerank" else []
+        nodes += run.child_runs
+    assert [run.run_type for run in found] == ["retriever"]
+
+
+def test_a_plain_call_in_a_node(invoke, reranker):
+    """Called without callbacks in a node, the rerank is traced below it all the same."""
+
+    def rerank(state: _State) -> _State:
+        return {"ranked": reranker.compress_documents(state["documents"], state["query"])}
+
+    async def arerank(state: _State) -> _State:
+        return {"ranked": await reranker.acompress_documents(state["documents"], state["query"])}
+
+    graph = StateGraph(_State)
+    graph.add_node("rerank", RunnableLambda(rerank, arerank))
+    graph.add_edge(START, "rerank")
+    collector = RunCollectorCallbackHandler()
+
+    state = invoke(graph.compile(), ASKED, {"callbacks": [collector]})
+
+    assert texts(state["ranked"])[0] == QUERY
+    assert "QwenRerank" in str(tree(collector.traced_runs[0]))

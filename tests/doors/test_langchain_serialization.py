@@ -1,0 +1,427 @@
+"""LangChain's own serialisation, and LangChain's rate limiters."""
+
+import asyncio
+import json
+import math
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from langchain_classic.retrievers import ContextualCompressionRetriever
+from langchain_core.documents import Document
+from langchain_core.load import dumpd, dumps, load, loads
+from langchain_core.rate_limiters import BaseRateLimiter, InMemoryRateLimiter
+from langchain_core.runnables import RunnableLambda
+
+from langchain_qwen_rerank import QwenRerank, QwenRerankRetriever, WithMetadata
+from qwen_rerank import DeadlineError
+from qwen_rerank.emulator import Emulator, Reply
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::langchain_core._api.beta_decorator.LangChainBetaWarning"
+)
+
+QUERY = "a fast red sports car"
+DOCUMENTS = [Document("green tea"), Document("a red sports car"), Document("a hill")]
+SECRET = {"lc": 1, "type": "secret", "id": ["DASHSCOPE_API_KEY"]}
+
+
+def loaded(text, **options):
+    """What LangChain makes of *text*, if it is told to trust this package."""
+    return loads(
+        text,
+        allowed_objects=[QwenRerank],
+        valid_namespaces=["langchain_qwen_rerank"],
+        **options,
+    )
+
+
+def kept(reranker):
+    """The options of *reranker* that a dump may hold, and their values."""
+    return {
+        name: getattr(reranker, name)
+        for name, field in QwenRerank.model_fields.items()
+        if not field.exclude
+    }
+
+
+# Serialisation
+
+
+def test_the_key_is_a_reference(connection):
+    """A dump names the key, as LangChain's secrets are named, and does not hold it."""
+    text = dumps(QwenRerank(**connection))
+
+    assert json.loads(text)["id"] == ["langchain_qwen_rerank", "compressor", "QwenRerank"]
+    assert json.loads(text)["kwargs"]["api_key"] == SECRET
+    assert connection["api_key"] not in text
+
+
+def test_the_key_comes_back_from_the_secrets(connection):
+    """Loaded with its secrets, it works as before."""
+    reranker = QwenRerank(top_n=2, **connection)
+
+    again = loaded(dumps(reranker), secrets_map={"DASHSCOPE_API_KEY": connection["api_key"]})
+
+    assert again.compress_documents(DOCUMENTS, QUERY) == reranker.compress_documents(
+        DOCUMENTS, QUERY
+    )
+    assert again.usage == reranker.usage
+    assert dumps(again) == dumps(reranker)
+
+
+def test_the_key_comes_back_from_the_environment(connection, monkeypatch):
+    """LangChain finds it in the environment if it is told to; if not, we do."""
+    text = dumps(QwenRerank(**connection))
+    monkeypatch.setenv("DASHSCOPE_API_KEY", connection["api_key"])
+
+    for again in (loaded(text, secrets_from_env=True), loaded(text)):
+        assert len(again.compress_documents(DOCUMENTS, QUERY)) == 3
+
+
+def test_without_a_key(emulator: Emulator, monkeypatch):
+    """An object that found its key in the environment has none to refer to, and finds it again."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
+
+    text = dumps(QwenRerank(base_url=emulator.base_url))
+
+    assert "api_key" not in json.loads(text)["kwargs"]
+    assert emulator.api_key not in text
+    assert len(loaded(text).compress_documents(DOCUMENTS, QUERY)) == 3
+
+
+def test_only_where_it_is_trusted(connection):
+    """LangChain loads it for nobody who has not named the class."""
+    with pytest.raises(ValueError, match="not allowed"):
+        loads(dumps(QwenRerank(**connection)), allowed_objects="core")
+
+
+def test_plain_values(connection, tmp_path):
+    """The dump is JSON, and `load` takes it as a dict too."""
+    dumped = dumpd(QwenRerank(local_files=tmp_path, image_key="picture", **connection))
+
+    again = load(
+        json.loads(json.dumps(dumped)),
+        allowed_objects=[QwenRerank],
+        valid_namespaces=["langchain_qwen_rerank"],
+        secrets_map={"DASHSCOPE_API_KEY": connection["api_key"]},
+    )
+
+    assert again.local_files == tmp_path
+    assert again.image_key == "picture"
+    assert again.video_key is None
+
+
+_OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "model": st.sampled_from(["qwen3-rerank", "gte-rerank-v2", "mine"]),
+        "top_n": st.none() | st.integers(1, 9),
+        "instruct": st.none() | st.sampled_from(["Find cars.", "\u627e\u8f66"]),
+        "score_threshold": st.none() | st.floats(0, 1),
+        "timeout": st.floats(0.5, 90),
+        "max_retries": st.integers(0, 9),
+        "max_concurrency": st.integers(1, 9),
+        "max_documents_per_request": st.none() | st.integers(1, 9),
+        "long_documents": st.sampled_from(["truncate", "split", "error"]),
+        "on_error": st.sampled_from(["raise", "passthrough"]),
+        "mixed": st.sampled_from(["max", "text", "media"]),
+        "fps": st.none() | st.floats(0, 1),
+        "protocol": st.sampled_from(["dashscope", "compatible"]),
+        "workspace": st.none() | st.just("llm-1"),
+        "image_key": st.none() | st.just("picture"),
+        "video_key": st.none() | st.just("film"),
+        "local_files": st.none() | st.sampled_from([".", "pictures", "/srv/\u56fe"]),
+        "allow_http": st.booleans(),
+    },
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(_OPTIONS)
+def test_options_survive(connection, options):
+    """Whatever options it was made with, a loaded one has the same."""
+    reranker = QwenRerank(**connection, **options)
+
+    again = loaded(dumps(reranker), secrets_map={"DASHSCOPE_API_KEY": connection["api_key"]})
+
+    assert kept(again) == kept(reranker)
+    assert again.api_key == reranker.api_key
+
+
+def test_live_things_are_left_out(connection):
+    """Caches, clients, functions and limiters are no values, and a loaded object has none."""
+    with httpx.Client() as client:
+        reranker = QwenRerank(
+            cache={},
+            http_client=client,
+            async_http_client=httpx.AsyncClient(),
+            item=WithMetadata("title"),
+            rate_limiter=InMemoryRateLimiter(),
+            **connection,
+        )
+        text = dumps(reranker)
+
+    again = loaded(text, secrets_map={"DASHSCOPE_API_KEY": connection["api_key"]})
+
+    names = ["cache", "http_client", "async_http_client", "item", "rate_limiter", "client"]
+    assert not json.loads(text)["kwargs"].keys() & set(names)
+    assert [getattr(again, name) for name in names] == [None] * len(names)
+
+
+def test_inside_what_cannot_be_dumped(connection):
+    """Retrievers are dumped as what they look like; the key is not in that either."""
+    reranker = QwenRerank(**connection)
+    base = RunnableLambda(lambda _: DOCUMENTS)
+
+    for retriever in (
+        QwenRerankRetriever(base_retriever=base, reranker=reranker),
+        ContextualCompressionRetriever(base_retriever=base, base_compressor=reranker),
+    ):
+        text = dumps(retriever)
+        assert json.loads(text)["type"] == "not_implemented"
+        assert connection["api_key"] not in text
+
+
+# Rate limiters
+
+
+class Counter(BaseRateLimiter):
+    """Counts who asks; permits at most *most*."""
+
+    def __init__(self, most=math.inf):
+        self.most = most
+        self.given = 0
+        self.threads = set()
+        self.asked = asyncio.Event()
+        self._lock = threading.Lock()
+
+    def acquire(self, *, blocking=True):  # noqa: ARG002  the answer is always at once
+        """Permission, if some is left."""
+        with self._lock:
+            self.threads.add(threading.get_ident())
+            if self.given >= self.most:
+                return False
+            self.given += 1
+            return True
+
+    async def aacquire(self, *, blocking=True):
+        """The same, for as long as it takes."""
+        self.asked.set()
+        while not self.acquire():
+            if not blocking:
+                return False
+            await asyncio.sleep(0.01)
+        return True
+
+
+class Refuser(BaseRateLimiter):
+    """Answers no, as one with a timeout of its own does in the end."""
+
+    def acquire(self, *, blocking=True):  # noqa: ARG002  see above
+        """No."""
+        return False
+
+    async def aacquire(self, *, blocking=True):  # noqa: ARG002  see above
+        """No."""
+        return False
+
+
+@pytest.fixture(name="compress", params=["sync", "async"])
+def _compress(request, connection):
+    """Both colours of a call of a reranker with these options."""
+
+    def compress(**options):
+        reranker = QwenRerank(**connection, **options)
+        if request.param == "sync":
+            return reranker.compress_documents(DOCUMENTS, QUERY)
+        return asyncio.run(reranker.acompress_documents(DOCUMENTS, QUERY))
+
+    return compress
+
+
+def test_every_request_is_counted(compress, emulator: Emulator):
+    """The requests of one call ask one by one, and so does every repetition."""
+    limiter = Counter()
+    emulator.script(Reply.error(503, "ServiceUnavailable"))
+
+    ranked = compress(rate_limiter=limiter, max_documents_per_request=1)
+
+    assert len(ranked) == 3
+    assert limiter.given == len(emulator.log) == 4
+
+
+def test_nothing_to_send_asks_nobody(compress):
+    """What the cache knows takes no permission."""
+    cache, limiter = {}, Counter()
+
+    compress(rate_limiter=limiter, cache=cache)
+    compress(rate_limiter=limiter, cache=cache)
+
+    assert limiter.given == 1
+
+
+def test_waits_for_permission(compress, emulator: Emulator):
+    """LangChain's own limiter holds requests back."""
+    limiter = InMemoryRateLimiter(
+        requests_per_second=10, check_every_n_seconds=0.01, max_bucket_size=1
+    )
+    started = time.monotonic()
+
+    compress(rate_limiter=limiter, max_documents_per_request=1)
+
+    assert len(emulator.log) == 3
+    assert time.monotonic() - started > 0.2  # its bucket is empty at first
+
+
+def test_one_limit_for_several(connection, emulator: Emulator):
+    """Shared, it is one limit for several objects and threads."""
+    limiter = Counter(most=5)
+    rerankers = [
+        QwenRerank(rate_limiter=limiter, on_error="passthrough", timeout=0.5, **connection)
+        for _ in range(4)
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        jobs = [
+            pool.submit(reranker.compress_documents, DOCUMENTS, QUERY) for reranker in rerankers * 2
+        ]
+        ranked = [job.result() for job in jobs]
+
+    assert len(emulator.log) == 5
+    assert sum("relevance_score" in each[0].metadata for each in ranked) == 5
+
+
+def test_a_rerankers_copies_share_it(connection):
+    """A copy is made to change an option, not to escape the limit."""
+    limiter = Counter()
+    reranker = QwenRerank(rate_limiter=limiter, **connection)
+
+    reranker.model_copy(update={"top_n": 1}).compress_documents(DOCUMENTS, QUERY)
+
+    assert limiter.given == 1
+
+
+def test_no_permission_in_time(compress, emulator: Emulator):
+    """Waiting for permission is part of the call's time, and nothing is sent without."""
+    started = time.monotonic()
+
+    with pytest.raises(DeadlineError):
+        compress(rate_limiter=Counter(most=0), timeout=0.2)
+
+    assert 0.15 < time.monotonic() - started < 5
+    assert emulator.log == ()
+
+
+def test_no_permission_for_the_rest(compress, emulator: Emulator):
+    """Permission for a part of the requests makes no ranking."""
+    with pytest.raises(DeadlineError) as caught:
+        compress(rate_limiter=Counter(most=2), max_documents_per_request=1, timeout=0.5)
+
+    assert len(emulator.log) == 2
+    assert len(caught.value.documents) == 1
+
+
+def test_no_permission_passes_through(compress):
+    """A limiter that gives none is no mistake of the caller's."""
+    ranked = compress(rate_limiter=Counter(most=0), timeout=0.2, on_error="passthrough")
+
+    assert ranked == DOCUMENTS
+
+
+@pytest.fixture(name="make")
+def _make(connection):
+    """A reranker with these options."""
+    return lambda **options: QwenRerank(**connection, **options)
+
+
+def test_a_limiter_that_says_no(make, emulator: Emulator):
+    """No is no: one that gives up waiting has not permitted anything."""
+    reranker = make(rate_limiter=Refuser(), timeout=0.2)
+
+    with pytest.raises(DeadlineError):
+        reranker.compress_documents(DOCUMENTS, QUERY)
+
+    assert emulator.log == ()
+
+
+async def test_a_limiter_that_says_no_async(make, emulator: Emulator):
+    """An async no is no less a no."""
+    reranker = make(rate_limiter=Refuser(), timeout=0.2)
+
+    with pytest.raises(DeadlineError):
+        await reranker.acompress_documents(DOCUMENTS, QUERY)
+
+    assert emulator.log == ()
+
+
+class Broken(BaseRateLimiter):
+    """Fails."""
+
+    def acquire(self, *, blocking=True):
+        """Fail."""
+        raise LookupError(f"redis is gone, {blocking=}")
+
+    async def aacquire(self, *, blocking=True):
+        """Fail."""
+        raise LookupError(f"redis is gone, {blocking=}")
+
+
+def test_a_broken_limiter(compress, emulator: Emulator):
+    """Its error comes out as it is."""
+    with pytest.raises(LookupError, match="redis is gone"):
+        compress(rate_limiter=Broken())
+
+    assert emulator.log == ()
+
+
+async def test_cancelled_while_waiting(connection, emulator: Emulator):
+    """A call that waits for permission can be cancelled, and the reranker goes on working."""
+    limiter = Counter(most=0)
+    reranker = QwenRerank(rate_limiter=limiter, max_concurrency=1, **connection)
+    call = asyncio.create_task(reranker.acompress_documents(DOCUMENTS, QUERY))
+    await asyncio.wait_for(limiter.asked.wait(), 10)
+
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+    assert emulator.log == ()
+    limiter.most = math.inf
+    assert len(await reranker.acompress_documents(DOCUMENTS, QUERY)) == 3
+
+
+async def test_a_timeout_of_the_callers(connection):
+    """``asyncio.timeout`` around a call ends its waiting for permission."""
+    reranker = QwenRerank(rate_limiter=Counter(most=0), **connection)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await reranker.acompress_documents(DOCUMENTS, QUERY)
+
+
+async def test_the_loop_goes_on(connection):
+    """While a call waits for permission the event loop runs."""
+    limiter = Counter(most=0)
+    reranker = QwenRerank(rate_limiter=limiter, **connection)
+    call = asyncio.create_task(reranker.acompress_documents(DOCUMENTS, QUERY))
+
+    await asyncio.sleep(0.1)
+    limiter.most = 1
+
+    assert len(await call) == 3
+    assert limiter.threads == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("limiter", [5, "10/s", lambda: True, object(), InMemoryRateLimiter])
+def test_what_is_no_limiter(connection, limiter):
+    """Anything that is no limiter of LangChain's is refused when it is given."""
+    with pytest.raises(ValueError, match="rate_limiter"):
+        QwenRerank(rate_limiter=limiter, **connection)
+    reranker = QwenRerank(**connection)
+    with pytest.raises(ValueError, match="rate_limiter"):
+        reranker.rate_limiter = limiter
+    assert reranker.rate_limiter is None

@@ -1,0 +1,667 @@
+"""Everything in LlamaIndex that calls a node postprocessor, over HTTP against the emulator."""
+
+import asyncio
+from typing import Annotated
+
+import pytest
+from llama_index.core import VectorStoreIndex
+from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ReActAgent, ToolCallResult
+from llama_index.core.base.llms.types import ToolCallBlock
+from llama_index.core.chat_engine import (
+    CondensePlusContextChatEngine,
+    ContextChatEngine,
+    MultiModalCondensePlusContextChatEngine,
+    MultiModalContextChatEngine,
+)
+from llama_index.core.embeddings import MockEmbedding
+from llama_index.core.evaluation import (
+    MultiModalRetrieverEvaluator,
+    RetrieverEvaluator,
+)
+from llama_index.core.instrumentation.events.rerank import ReRankStartEvent
+from llama_index.core.llms import ChatMessage, LLMMetadata, MockLLM
+from llama_index.core.llms.mock import MockFunctionCallingLLM
+from llama_index.core.memory import Memory, VectorMemoryBlock
+from llama_index.core.objects import ObjectIndex
+from llama_index.core.query_engine import (
+    CitationQueryEngine,
+    RetrieverQueryEngine,
+    SimpleMultiModalQueryEngine,
+)
+from llama_index.core.schema import QueryBundle, TextNode
+from llama_index.core.tools import FunctionTool, QueryEngineTool, RetrieverTool
+from llama_index.core.vector_stores.types import BasePydanticVectorStore, VectorStoreQueryResult
+from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
+from llama_index.core.workflow.resource import Resource
+from llama_index_instrumentation import root_dispatcher
+from llama_index_instrumentation.event_handlers import BaseEventHandler
+
+from llama_index_qwen_rerank import QwenRerank
+from qwen_rerank import AuthenticationError, RequestError
+from qwen_rerank.emulator import Emulator, Reply
+
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:{warning}")
+    for warning in (
+        ".langchain-community. is being sunset",  # LlamaIndex imports it where it is installed
+        # its workflows look at all that they are
+        ":pydantic.warnings.PydanticDeprecationWarning",
+        "is_running called from within a step",
+    )
+]
+
+QUESTION = "Which animal sleeps upside down in a cave?"
+FACTS = [
+    "The blue whale lives in the sea.",
+    "The cheetah runs faster than any other animal.",
+    "Bees dance to tell where the flowers are.",
+    "A bat sleeps upside down, often in a cave.",
+]
+RANKED = [FACTS[3], FACTS[1]]  # neither the first two nor in the order of the index
+GREETING = [ChatMessage("Hello.", role="user"), ChatMessage("Hello!", role="assistant")]
+
+embedding = MockEmbedding(embed_dim=4)  # every text is like every other
+
+
+class Echo(MockLLM):
+    """Answers with all that it was shown, at once when it streams."""
+
+    def __init__(self):
+        super().__init__(is_chat_model=False)
+
+    @property
+    def metadata(self):
+        """A window for every prompt."""
+        return LLMMetadata(context_window=100_000)
+
+    def stream_complete(self, prompt, formatted=False, **options):
+        """Stream the prompt in one piece."""
+        yield self.complete(prompt, formatted, **options).model_copy(update={"delta": prompt})
+
+
+class Condenser(Echo):
+    """Writes the question that stands for a conversation, with stray blanks around it."""
+
+    def complete(self, prompt, formatted=False, **options):
+        """Rewrite the follow-up question, and echo all else."""
+        answer = super().complete(prompt, formatted, **options)
+        is_follow_up = "Follow Up" in prompt or "standalone question" in prompt.lower()
+        return answer.model_copy(update={"text": f"\n {QUESTION}\n"}) if is_follow_up else answer
+
+
+class Starts(BaseEventHandler):
+    """Keeps the queries of the reranks that started."""
+
+    queries: list = []  # noqa: RUF012  a pydantic field
+
+    def handle(self, event, **_):
+        """Keep the query of a rerank."""
+        if isinstance(event, ReRankStartEvent):
+            self.queries.append(event.query)
+
+
+@pytest.fixture(name="told")
+def _told():
+    """The queries that events tell of."""
+    starts = Starts()
+    root_dispatcher.add_event_handler(starts)
+    yield starts.queries
+    root_dispatcher.event_handlers.remove(starts)
+
+
+@pytest.fixture(name="index")
+def _index():
+    """A first stage that knows nothing, and finds the facts in the order of the list."""
+    nodes = [TextNode(text=fact, id_=str(at)) for at, fact in enumerate(FACTS)]
+    return VectorStoreIndex(nodes, embed_model=embedding)
+
+
+@pytest.fixture(name="retriever")
+def _retriever(index):
+    return index.as_retriever(similarity_top_k=4)
+
+
+@pytest.fixture(name="reranker")
+def _reranker(connection):
+    return QwenRerank(top_n=2, **connection)
+
+
+@pytest.fixture(name="engine")
+def _engine(retriever, reranker):
+    return RetrieverQueryEngine.from_args(retriever, llm=Echo(), node_postprocessors=[reranker])
+
+
+def sent(emulator: Emulator) -> list[str]:
+    """The queries of the requests that the emulator saw, each of which carried all facts."""
+    assert {request.documents for request in emulator.log} <= {len(FACTS)}
+    return [request.body["input"]["query"] for request in emulator.log]
+
+
+def facts_in(text: str) -> list[str]:
+    """The facts that are found in *text*, in the order in which they stand there."""
+    return sorted((fact for fact in FACTS if fact in text), key=text.index)
+
+
+def texts(nodes) -> list[str]:
+    """The texts of *nodes*."""
+    return [each.node.get_content() for each in nodes]
+
+
+def asked(owner, way: str, question=QUESTION, **options):
+    """What *owner* answers by the method *way*, and its words; a stream is read to its end."""
+
+    async def native():
+        answer = await getattr(owner, way)(question, **options)
+        stream = getattr(answer, "async_response_gen", None)
+        words = "".join([piece async for piece in stream()]) if "stream" in way else str(answer)
+        return answer, words
+
+    if way.startswith("a"):
+        return asyncio.run(native())
+    answer = getattr(owner, way)(question, **options)
+    return answer, "".join(answer.response_gen) if "stream" in way else str(answer)
+
+
+QUERIES = pytest.mark.parametrize("way", ["query", "aquery"])
+CHATS = pytest.mark.parametrize("way", ["chat", "achat", "stream_chat", "astream_chat"])
+
+
+def test_first_stage_knows_nothing(retriever):
+    """Without the reranker the facts come in the order of the index."""
+    assert texts(retriever.retrieve(QUESTION)) == FACTS
+
+
+@QUERIES
+def test_query_engine_of_an_index(index, reranker, emulator, way):
+    """``index.as_query_engine`` writes its answer from the reranked nodes, best first."""
+    engine = index.as_query_engine(
+        llm=Echo(), similarity_top_k=4, node_postprocessors=[reranker], response_mode="compact"
+    )
+
+    answer, words = asked(engine, way, f" {QUESTION}\n")
+
+    assert sent(emulator) == [QUESTION]
+    assert texts(answer.source_nodes) == facts_in(words) == RANKED
+
+
+@QUERIES
+def test_streamed_answer(retriever, reranker, emulator, way):
+    """An engine that streams its answer has ranked before its first word."""
+    engine = RetrieverQueryEngine.from_args(
+        retriever, llm=Echo(), node_postprocessors=[reranker], streaming=True, use_async=True
+    )
+
+    async def native():
+        answer = await engine.aquery(QUESTION)
+        return answer, "".join([piece async for piece in answer.async_response_gen()])
+
+    if way == "aquery":
+        answer, words = asyncio.run(native())
+    else:
+        answer = engine.query(QUESTION)
+        words = "".join(answer.response_gen)
+
+    assert sent(emulator) == [QUESTION]
+    assert texts(answer.source_nodes) == facts_in(words) == RANKED
+
+
+@QUERIES
+def test_citations(retriever, reranker, emulator, way):
+    """Sources are numbered by rank: the best is source 1. Cutting into chunks comes after."""
+    engine = CitationQueryEngine.from_args(
+        retriever.__dict__["_index"],
+        llm=Echo(),
+        retriever=retriever,
+        node_postprocessors=[reranker],
+        citation_chunk_size=512,
+    )
+
+    answer, words = asked(engine, way)
+
+    assert sent(emulator) == [QUESTION]
+    assert texts(answer.source_nodes) == [
+        f"Source {number}:\n{fact}\n" for number, fact in enumerate(RANKED, 1)
+    ]
+    assert answer.source_nodes[0].score > answer.source_nodes[1].score
+    assert f"Source 1:\n{RANKED[0]}" in words
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@QUERIES
+def test_multimodal_query_engine_of_old(retriever, reranker, emulator, way):
+    """The deprecated multimodal engine reranks what it retrieves."""
+    engine = SimpleMultiModalQueryEngine(
+        retriever, multi_modal_llm=Echo(), node_postprocessors=[reranker]
+    )
+    retrieve = getattr(engine, "aretrieve" if way == "aquery" else "retrieve")
+
+    found = retrieve(QueryBundle(QUESTION))
+
+    assert texts(asyncio.run(found) if way == "aquery" else found) == RANKED
+    assert sent(emulator) == [QUESTION]
+
+
+@CHATS
+@pytest.mark.parametrize("mode", ["context", "condense_plus_context", "condense_question", "best"])
+def test_chat_engine_of_an_index(index, reranker, emulator, mode, way):
+    """Every mode of ``index.as_chat_engine`` shows its model the reranked nodes."""
+    chat = index.as_chat_engine(
+        mode, llm=Echo(), similarity_top_k=4, node_postprocessors=[reranker]
+    )
+
+    answer, words = asked(chat, way, f"{QUESTION}\n")
+
+    # One of them, condense_question streamed by the async way, forgets to set source_nodes.
+    sources = answer.source_nodes or answer.sources[0].raw_output.source_nodes
+    assert sent(emulator) == [QUESTION]
+    assert texts(sources) == facts_in(words) == RANKED
+
+
+@pytest.mark.parametrize("way", ["stream_chat", "astream_chat"])
+def test_streamed_chat(retriever, reranker, emulator, way):
+    """A chat with context streams from reranked nodes."""
+    chat = ContextChatEngine.from_defaults(retriever, llm=Echo(), node_postprocessors=[reranker])
+
+    answer, words = asked(chat, way)
+
+    assert sent(emulator) == [QUESTION]
+    assert texts(answer.source_nodes) == facts_in(words) == RANKED
+
+
+@CHATS
+def test_condensed_question(retriever, reranker, emulator, told, way):
+    """What is ranked for is the condensed question, blanks around it stripped."""
+    chat = CondensePlusContextChatEngine.from_defaults(
+        retriever, llm=Condenser(), node_postprocessors=[reranker], chat_history=GREETING
+    )
+
+    answer, words = asked(chat, way, "And which of them hangs around there?")
+
+    assert sent(emulator) == told == [QUESTION]
+    assert texts(answer.source_nodes) == facts_in(words) == RANKED
+
+
+@CHATS
+@pytest.mark.parametrize(
+    "kind", [MultiModalContextChatEngine, MultiModalCondensePlusContextChatEngine]
+)
+def test_multimodal_chat(retriever, reranker, emulator, kind, way):
+    """The multimodal variants rerank too."""
+    chat = kind.from_defaults(
+        retriever, multi_modal_llm=Echo(), node_postprocessors=[reranker], context_template="{x}"
+    )
+
+    answer, _ = asked(chat, way)
+
+    assert sent(emulator) == [QUESTION]
+    assert texts(answer.source_nodes) == RANKED
+
+
+class Caller(MockFunctionCallingLLM):
+    """Calls one tool, then repeats what it was told; it keeps the names of the tools it saw."""
+
+    offered: list = []  # noqa: RUF012  a pydantic field
+
+    def __init__(self, tool: str, **arguments):
+        super().__init__(response_generator=self.answer)
+        self.offered = []
+        self._call = ToolCallBlock(tool_call_id="1", tool_name=tool, tool_kwargs=arguments)
+
+    def answer(self, messages, tools=(), **_):
+        """Call the tool, unless its result is there, and not only word of who asks for it."""
+        self.offered.append([tool.metadata.name for tool in tools])
+        if messages[-1].role == "tool" and "is now handling" not in messages[-1].content:
+            return ChatMessage(messages[-1].content, role="assistant")
+        return ChatMessage(role="assistant", blocks=[self._call])
+
+
+class Thinker(Echo):
+    """A model for ReAct: asks the tool, then gives what it observed as its answer."""
+
+    def stream_complete(self, prompt, **_):
+        """Think, and act."""
+        _, seen, observed = prompt.rpartition("Observation: ")
+        thought = (
+            f"Thought: I know.\nAnswer: {observed}"
+            if seen and facts_in(observed)
+            else f'Thought: I look.\nAction: facts\nAction Input: {{"input": "{QUESTION}"}}\n'
+        )
+        yield self.complete(thought).model_copy(update={"delta": thought})
+
+
+async def worked(agent, question="Where is the bat?", **options):
+    """The words that *agent* ends with, and the results of its tools."""
+    running = agent.run(user_msg=question, max_iterations=6, **options)
+    results = [e async for e in running.stream_events() if isinstance(e, ToolCallResult)]
+    return str(await running), [each.tool_output for each in results]
+
+
+@pytest.fixture(name="tool")
+def _tool(engine):
+    return QueryEngineTool.from_defaults(engine, name="facts", description="Facts on animals.")
+
+
+def test_query_engine_tool(tool, emulator, told):
+    """Called directly, the tool answers from the reranked nodes; its query is stripped."""
+    answer = tool.call(f"{QUESTION}\n\n")
+
+    assert sent(emulator) == told == [QUESTION]
+    assert texts(answer.raw_output.source_nodes) == facts_in(answer.content) == RANKED
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_function_agent(tool, emulator, told, streaming):
+    """An agent that asks the tool sees the reranked nodes."""
+    llm = Caller("facts", input=f"\n{QUESTION}\n")
+    agent = FunctionAgent(tools=[tool], llm=llm, streaming=streaming)
+
+    words, [result] = await worked(agent)
+
+    assert sent(emulator) == told == [QUESTION]
+    assert texts(result.raw_output.source_nodes) == facts_in(words) == RANKED
+
+
+async def test_react_agent(tool, emulator):
+    """So does an agent that thinks in text."""
+    words, [result] = await worked(ReActAgent(tools=[tool], llm=Thinker()))
+
+    assert sent(emulator) == [QUESTION]
+    assert texts(result.raw_output.source_nodes) == facts_in(words) == RANKED
+
+
+async def test_agent_workflow(tool, emulator):
+    """And an agent that another agent handed over to."""
+    first = FunctionAgent(
+        name="porter",
+        description="Opens the door.",
+        llm=Caller("handoff", to_agent="keeper", reason="It knows animals."),
+        can_handoff_to=["keeper"],
+    )
+    second = FunctionAgent(
+        name="keeper",
+        description="Knows animals.",
+        tools=[tool],
+        llm=Caller("facts", input=QUESTION),
+        can_handoff_to=[],
+    )
+    workflow = AgentWorkflow(agents=[first, second], root_agent="porter")
+
+    words, results = await worked(workflow)
+    result = results[-1]
+
+    assert sent(emulator) == [QUESTION]
+    assert texts(result.raw_output.source_nodes) == facts_in(words) == RANKED
+
+
+async def test_agents_at_once(tool, emulator):
+    """Agents that share one reranker with one request at a time all get their answer."""
+    agents = [FunctionAgent(tools=[tool], llm=Caller("facts", input=QUESTION)) for _ in range(4)]
+    [reranker] = tool.query_engine.__dict__["_node_postprocessors"]
+    reranker.max_concurrency = 1
+
+    answers = await asyncio.gather(*map(worked, agents))
+
+    assert sent(emulator) == [QUESTION] * 4
+    assert [facts_in(words) for words, _ in answers] == [RANKED] * 4
+
+
+@pytest.fixture(name="lookup")
+def _lookup(retriever, reranker):
+    return RetrieverTool.from_defaults(
+        retriever, node_postprocessors=[reranker], name="lookup", description="Looks up facts."
+    )
+
+
+@pytest.mark.parametrize("way", ["call", "acall"])
+def test_retriever_tool(lookup, emulator, told, way):
+    """The line ends that a retriever tool puts behind its query are neither sent nor told."""
+    answer, words = asked(lookup, way)
+
+    assert sent(emulator) == told == [QUESTION]
+    assert texts(answer.raw_output) == facts_in(words) == RANKED
+
+
+async def test_retriever_tool_of_an_agent(lookup, emulator, told):
+    """From an agent the tool makes "input is ..." of the query: a QueryEngineTool does not."""
+    agent = FunctionAgent(tools=[lookup], llm=Caller("lookup", input=QUESTION))
+
+    words, _ = await worked(agent)
+
+    assert sent(emulator) == told == [f"input is {QUESTION}"]
+    assert facts_in(words) == RANKED
+
+
+SUBJECTS = ["rivers", "planets", "metals", "operas", "bridges", "spices"]
+
+
+@pytest.fixture(name="objects")
+def _objects():
+    """An index of tools, each of which knows one subject."""
+
+    def tool_for(subject: str) -> FunctionTool:
+        def answer(topic: str = "") -> str:
+            return f"{subject}: all about {topic}"
+
+        return FunctionTool.from_defaults(
+            answer, name=f"ask_{subject}", description=f"Tells you about {subject}."
+        )
+
+    return ObjectIndex.from_objects(list(map(tool_for, SUBJECTS)), embed_model=embedding)
+
+
+def chooser(objects, reranker):
+    """Chooses the tools that *reranker* puts first among all of *objects*."""
+    return objects.as_retriever(similarity_top_k=len(SUBJECTS), node_postprocessors=[reranker])
+
+
+def names(tools) -> list[str]:
+    """The names of *tools*."""
+    return [tool.metadata.name for tool in tools]
+
+
+def asked_for(emulator: Emulator) -> list[str]:
+    """The queries of the requests that the emulator saw, each of which carried all tools."""
+    assert {request.documents for request in emulator.log} <= {len(SUBJECTS)}
+    return [request.body["input"]["query"] for request in emulator.log]
+
+
+def test_objects(objects, reranker, emulator):
+    """Tools come back as reranked."""
+    found = chooser(objects, reranker).retrieve("\nspices for planets, spices\n")
+
+    assert names(found) == ["ask_spices", "ask_planets"]
+    assert asked_for(emulator) == ["spices for planets, spices"]
+
+
+async def test_objects_async(objects, reranker, emulator):
+    """LlamaIndex calls the sync method here, inside the loop: it works, and blocks it so long."""
+    found = await chooser(objects, reranker).aretrieve("spices for planets, spices")
+
+    assert names(found) == ["ask_spices", "ask_planets"]
+    assert asked_for(emulator) == ["spices for planets, spices"]
+
+
+@pytest.mark.parametrize("top_n", [1, 2])
+async def test_chosen_tools_of_an_agent(objects, reranker, emulator, top_n):
+    """An agent is offered the tools that suit its task; to call one it looks it up by name."""
+    reranker.top_n = top_n
+    llm = Caller("ask_bridges", topic="gold")
+    agent = FunctionAgent(llm=llm, tool_retriever=chooser(objects, reranker))
+
+    words, _ = await worked(agent, "Which metals do bridges need?\n")
+
+    assert words == "bridges: all about gold"
+    assert llm.offered[0] == ["ask_bridges", "ask_metals"][:top_n]
+    question = "Which metals do bridges need?"
+    assert asked_for(emulator) == [question, "ask_bridges", question]
+
+
+async def test_chosen_tools_in_a_workflow(objects, reranker, emulator):
+    """So is an agent in a workflow of agents."""
+    llm = Caller("ask_metals", topic="gold")
+    agent = FunctionAgent(
+        name="smith", description="Forges.", llm=llm, tool_retriever=chooser(objects, reranker)
+    )
+
+    words, _ = await worked(AgentWorkflow(agents=[agent]), "Which metals are there?")
+
+    assert words == "metals: all about gold"
+    assert len(llm.offered[0]) == 2
+    assert llm.offered[0][0] == "ask_metals"
+    assert "Which metals are there?" in asked_for(emulator)
+
+
+@pytest.mark.parametrize("width", [1, 2])
+async def test_sync_calls_among_async_ones(objects, reranker, emulator, width):
+    """A sync call inside the loop does not wait for async ones, which it keeps from going on."""
+    reranker.max_concurrency = width
+    reranker.timeout = 20
+    agent = FunctionAgent(
+        llm=Caller("ask_metals", topic="gold"), tool_retriever=chooser(objects, reranker)
+    )
+    nodes = objects.index.as_retriever(similarity_top_k=6).retrieve("any")
+    emulator.script(Reply(delay=0.3))
+
+    others = [
+        asyncio.create_task(reranker.apostprocess_nodes(nodes, query_str="spices"))
+        for _ in range(3)
+    ]
+    await asyncio.sleep(0.1)  # one is on its way, and the others queue
+    words, _ = await asyncio.wait_for(worked(agent, "Which metals are there?"), 10)
+
+    assert words == "metals: all about gold"
+    for ranked in await asyncio.gather(*others):
+        assert "ask_spices" in ranked[0].node.get_content()
+    assert len(emulator.log) == 6
+
+
+async def test_no_tools_without_a_key(objects, emulator):
+    """A reranker that is refused fails the run of the agent, with its own error."""
+    refused = QwenRerank(2, base_url=emulator.base_url, api_key="sk-wrong")
+    agent = FunctionAgent(llm=MockFunctionCallingLLM(), tool_retriever=chooser(objects, refused))
+
+    with pytest.raises(AuthenticationError):
+        await worked(agent)
+
+
+async def test_agent_without_a_question(objects, reranker, emulator):
+    """A blank task is no query, so there is nothing to choose tools by."""
+    agent = FunctionAgent(llm=MockFunctionCallingLLM(), tool_retriever=chooser(objects, reranker))
+
+    with pytest.raises(RequestError, match="query is blank"):
+        await worked(agent, " \n")
+
+    assert emulator.log == ()
+
+
+@pytest.mark.parametrize("way", ["evaluate", "aevaluate"])
+@pytest.mark.parametrize("kind", [RetrieverEvaluator, MultiModalRetrieverEvaluator])
+def test_evaluator(retriever, reranker, emulator, kind, way):
+    """The metrics of a retriever are those of its reranked nodes."""
+    evaluator = kind.from_metric_names(
+        ["mrr", "hit_rate"], retriever=retriever, node_postprocessors=[reranker]
+    )
+
+    result, _ = asked(evaluator, way, f"{QUESTION}\n", expected_ids=["3"])
+
+    assert result.retrieved_ids == ["3", "1"]
+    assert result.retrieved_texts == RANKED
+    assert result.metric_vals_dict == {"mrr": 1.0, "hit_rate": 1.0}
+    assert sent(emulator) == [QUESTION]
+
+
+class Notes(BasePydanticVectorStore):
+    """A vector store that keeps texts and finds them all, as they came."""
+
+    stores_text: bool = True
+    kept: list = []  # noqa: RUF012  a pydantic field
+
+    @property
+    def client(self):
+        """None is needed."""
+
+    def add(self, nodes, **_):
+        """Keep *nodes*."""
+        self.kept.extend(nodes)
+        return [node.node_id for node in nodes]
+
+    def delete(self, ref_doc_id, **_):
+        """Keep it nevertheless."""
+
+    def query(self, query, **_):
+        """Find what comes first."""
+        found = self.kept[: query.similarity_top_k]
+        return VectorStoreQueryResult(found, [0.5] * len(found), [each.node_id for each in found])
+
+
+async def test_memory_block(reranker, emulator, told):
+    """What a vector memory remembers is reranked for the last message."""
+    block = VectorMemoryBlock(
+        vector_store=Notes(),
+        embed_model=embedding,
+        similarity_top_k=4,
+        node_postprocessors=[reranker],
+    )
+    for fact in FACTS:
+        await block.aput([ChatMessage(fact, role="user")], from_short_term_memory=True)
+
+    recalled = await block.aget([ChatMessage(f"{QUESTION}\n", role="user")])
+
+    assert sent(emulator) == told == [QUESTION]
+    assert facts_in(recalled) == RANKED
+
+
+async def test_memory_of_an_agent(reranker, emulator):
+    """A memory with such a block shows its agent what suits the question."""
+    block = VectorMemoryBlock(
+        vector_store=Notes(),
+        embed_model=embedding,
+        similarity_top_k=4,
+        retrieval_context_window=1,
+        node_postprocessors=[reranker],
+    )
+    for fact in FACTS:
+        await block.aput([ChatMessage(fact, role="user")], from_short_term_memory=True)
+    memory = Memory.from_defaults(session_id="animals", memory_blocks=[block])
+    await memory.aput(ChatMessage(QUESTION, role="user"))
+
+    shown = "".join(str(message.content) for message in await memory.aget())
+
+    assert sent(emulator) == [QUESTION]
+    assert facts_in(shown) == RANKED
+
+
+def configured() -> QwenRerank:
+    """A reranker with the key and the host of the environment."""
+    made.append(QwenRerank(top_n=2))
+    return made[-1]
+
+
+made: list[QwenRerank] = []
+
+
+class Search(Workflow):
+    """Finds everything, and ranks it."""
+
+    @step
+    async def find(
+        self, event: StartEvent, reranker: Annotated[QwenRerank, Resource(configured)]
+    ) -> StopEvent:
+        """Rerank what the retriever finds."""
+        nodes = await event.retriever.aretrieve(event.question)
+        return StopEvent(await reranker.apostprocess_nodes(nodes, query_str=event.question))
+
+
+async def test_workflow_with_a_resource(retriever, emulator, monkeypatch):
+    """A workflow is given its reranker by a factory, once for all its runs."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
+    monkeypatch.setenv("DASHSCOPE_BASE_URL", emulator.base_url)
+    made.clear()
+    search = Search()
+
+    for _ in range(2):
+        assert texts(await search.run(retriever=retriever, question=QUESTION)) == RANKED
+
+    assert sent(emulator) == [QUESTION] * 2
+    assert len(made) == 1
+    assert made[0].usage.requests == 2

@@ -1,0 +1,463 @@
+"""What LlamaIndex's instrumentation, its older callbacks and OpenInference are told of a rerank."""
+
+import asyncio
+import json
+
+import pytest
+from llama_index.core import VectorStoreIndex
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, LlamaDebugHandler
+from llama_index.core.embeddings import MockEmbedding
+from llama_index.core.instrumentation.events.exception import ExceptionEvent
+from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
+from llama_index.core.instrumentation.events.span import SpanDropEvent
+from llama_index.core.llms import MockLLM
+from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index_instrumentation import root_dispatcher
+from llama_index_instrumentation.event_handlers import BaseEventHandler
+from llama_index_instrumentation.span_handlers import SimpleSpanHandler
+from openinference.instrumentation.llama_index import LlamaIndexInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from llama_index_qwen_rerank import QwenRerank
+from llama_index_qwen_rerank.events import QwenRerankEndEvent
+from qwen_rerank import RateLimitError, RequestError, ServiceError
+from qwen_rerank.emulator import Reply
+
+pytestmark = pytest.mark.filterwarnings("ignore:.langchain-community. is being sunset")
+
+QUERY = "a fast red sports car"
+TEXTS = ("green tea", "a red sports car", "a fast horse")
+DOWN = Reply.error(503, "ModelUnavailable", "down", repeat=None)
+BUSY = Reply.error(429, "Throttling.RateQuota", "slow down", repeat=None)
+
+both_ways = pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+
+
+def nodes_of(*texts, score=0.5):
+    """Nodes around *texts*, with the score of a first stage."""
+    return [NodeWithScore(node=TextNode(text=text), score=score) for text in texts]
+
+
+def run(reranker, nodes, query=QUERY, *, native=False):
+    """One rerank by the sync or the async way."""
+    if native:
+        return asyncio.run(reranker.apostprocess_nodes(nodes, query_str=query))
+    return reranker.postprocess_nodes(nodes, query_str=query)
+
+
+class Events(BaseEventHandler):
+    """Keeps every event that reaches the root dispatcher."""
+
+    seen: list = []  # noqa: RUF012  a pydantic field
+
+    def handle(self, event, **_):
+        """Keep *event*."""
+        self.seen.append(event)
+
+    def of(self, kind):
+        """The events that are a *kind*."""
+        return [event for event in self.seen if isinstance(event, kind)]
+
+
+@pytest.fixture(name="told")
+def _told():
+    handler = Events(seen=[])
+    root_dispatcher.add_event_handler(handler)
+    yield handler
+    root_dispatcher.event_handlers.remove(handler)
+
+
+@pytest.fixture(name="spans")
+def _spans():
+    handler = SimpleSpanHandler()
+    root_dispatcher.add_span_handler(handler)
+    yield handler
+    root_dispatcher.span_handlers.remove(handler)
+
+
+@pytest.fixture(name="reranker")
+def _reranker(connection):
+    return QwenRerank(2, max_retries=0, **connection)
+
+
+@pytest.fixture(name="passing")
+def _passing(connection):
+    return QwenRerank(2, max_retries=0, on_error="passthrough", **connection)
+
+
+# The event
+
+
+@both_ways
+def test_what_a_rerank_cost(reranker, emulator, told, native):
+    """The end event says which model was asked, and what the service billed for it."""
+    ranked = run(reranker, nodes_of(*TEXTS), native=native)
+
+    [end] = told.of(QwenRerankEndEvent)
+    [request] = emulator.log
+    assert (end.model_name, end.requests, end.total_tokens) == ("qwen3-rerank", 1, request.tokens)
+    assert end.total_tokens > 0
+    assert end.request_ids == [request.request_id]
+    assert (end.cache_hits, end.truncated, end.degraded) == (0, [], None)
+    assert [each.score for each in end.nodes] == [each.score for each in ranked]
+    assert [each.node.node_id for each in end.nodes] == [each.node.node_id for each in ranked]
+
+
+@both_ways
+def test_several_requests(reranker, emulator, told, native):
+    """All requests of one rerank are counted, in the order in which they were sent."""
+    reranker.max_documents_per_request = 1
+    reranker.max_concurrency = 1
+
+    run(reranker, nodes_of(*TEXTS), native=native)
+
+    [end] = told.of(QwenRerankEndEvent)
+    assert end.requests == len(TEXTS)
+    assert end.total_tokens == sum(request.tokens for request in emulator.log)
+    assert end.request_ids == [request.request_id for request in emulator.log]
+
+
+@both_ways
+def test_scores_from_the_cache(reranker, told, native):
+    """What the cache knew was not asked for, and not billed."""
+    reranker.cache = {}
+
+    for texts in (TEXTS[:2], TEXTS, TEXTS):
+        run(reranker, nodes_of(*texts), native=native)
+
+    first, second, third = told.of(QwenRerankEndEvent)
+    assert [each.cache_hits for each in (first, second, third)] == [0, 2, 3]
+    assert [each.requests for each in (first, second, third)] == [1, 1, 0]
+    assert (third.total_tokens, third.request_ids) == (0, [])
+    assert third.model_name == "qwen3-rerank"
+
+
+def test_a_duplicate_counts_once(reranker, told):
+    """Equal texts are one hit, since they are one text."""
+    reranker.cache = {}
+
+    for _ in range(2):
+        run(reranker, nodes_of("red car", "red car", "tea"))
+
+    assert [each.cache_hits for each in told.of(QwenRerankEndEvent)] == [0, 2]
+
+
+@both_ways
+def test_what_was_cut(reranker, told, native):
+    """Positions are those of the list that was given, whatever came back."""
+    nodes = nodes_of("green tea", "red car " * 6000, "a fast horse", "sports " * 6000)
+
+    run(reranker, nodes, native=native)
+
+    [end] = told.of(QwenRerankEndEvent)
+    assert end.truncated == [1, 3]
+    assert len(end.nodes) == 2
+
+
+@both_ways
+def test_passed_through(passing, emulator, told, spans, native):
+    """Nodes that were passed through are told with their retrieval scores, and the reason why."""
+    emulator.script(DOWN)
+
+    ranked = run(passing, nodes_of(*TEXTS), native=native)
+
+    [end] = told.of(QwenRerankEndEvent)
+    assert "down" in end.degraded
+    assert "HTTP 503" in end.degraded
+    assert (end.model_name, end.requests, end.total_tokens) == ("qwen3-rerank", 0, 0)
+    assert [(each.node.text, each.score) for each in end.nodes] == [(it, 0.5) for it in TEXTS[:2]]
+    assert ranked == end.nodes
+    [failure] = told.of(ExceptionEvent)
+    assert isinstance(failure.exception, ServiceError)
+    assert failure.span_id == end.span_id
+    assert told.of(SpanDropEvent) == spans.dropped_spans == []
+
+
+def test_passed_through_after_some_answers(passing, emulator, told):
+    """What was answered before the failure was billed, and is told."""
+    passing.max_documents_per_request = 1
+    passing.max_concurrency = 1
+    emulator.script(Reply(), DOWN)
+
+    run(passing, nodes_of(*TEXTS))
+
+    [end] = told.of(QwenRerankEndEvent)
+    assert end.degraded
+    assert (end.requests, end.total_tokens) == (1, emulator.log[0].tokens)
+    assert end.request_ids == [emulator.log[0].request_id]
+
+
+@both_ways
+def test_after_a_failure(reranker, emulator, told, spans, native):
+    """What was raised ends the rerank with no nodes, and the span is dropped with the error."""
+    emulator.script(BUSY)
+
+    with pytest.raises(RateLimitError) as failure:
+        run(reranker, nodes_of(*TEXTS), native=native)
+
+    [start], [end] = told.of(ReRankStartEvent), told.of(ReRankEndEvent)
+    assert end.nodes == []
+    assert (end.model_name, end.requests, end.total_tokens) == (None, 0, 0)
+    assert (end.request_ids, end.truncated, end.degraded) == ([], [], None)
+    assert len(start.nodes) == len(TEXTS)
+    [drop], [dropped] = told.of(SpanDropEvent), spans.dropped_spans
+    assert drop.err_str == str(failure.value)
+    assert drop.span_id == dropped.id_ == end.span_id == start.span_id
+    assert dropped.id_.startswith(f"QwenRerank.{'_apostprocess' if native else '_postprocess'}")
+    assert spans.completed_spans == []
+
+
+@both_ways
+@pytest.mark.parametrize("query", ["", "  \n"])
+def test_a_blank_query(reranker, emulator, told, native, query):
+    """A call that is refused before anything is sent ends what it began."""
+    with pytest.raises(RequestError, match="query is blank"):
+        run(reranker, nodes_of(*TEXTS), query, native=native)
+
+    assert len(told.of(ReRankStartEvent)) == len(told.of(ReRankEndEvent)) == 1
+    assert emulator.log == ()
+
+
+@both_ways
+def test_below_the_threshold(reranker, told, native):
+    """A rerank that keeps nothing was made and billed all the same."""
+    reranker.score_threshold = 0.999
+
+    assert run(reranker, nodes_of(*TEXTS), native=native) == []
+
+    [end] = told.of(QwenRerankEndEvent)
+    assert (end.nodes, end.requests) == ([], 1)
+
+
+def test_a_handler_of_reranks(reranker, told):
+    """Whoever looks for LlamaIndex's own event finds ours, which has a name of its own."""
+    run(reranker, nodes_of(*TEXTS))
+
+    [end] = told.of(ReRankEndEvent)
+    assert type(end) is QwenRerankEndEvent
+    assert end.class_name() == "QwenRerankEndEvent"
+
+
+def test_dumps(reranker, told):
+    """What the event says is plain JSON."""
+    run(reranker, nodes_of(*TEXTS))
+    [end] = told.of(QwenRerankEndEvent)
+
+    dumped, stored = end.model_dump(), json.loads(end.model_dump_json())
+
+    facts = ("model_name", "requests", "total_tokens", "cache_hits", "request_ids", "truncated")
+    assert {name: dumped[name] for name in facts} == {name: stored[name] for name in facts}
+    assert dumped["request_ids"] == end.request_ids
+    assert dumped["degraded"] is stored["degraded"] is None
+    assert dumped["class_name"] == "QwenRerankEndEvent"
+    assert [each["score"] for each in stored["nodes"]] == [each.score for each in end.nodes]
+    assert json.dumps(end.model_dump(mode="json"))
+
+
+def test_events_share_no_lists(reranker, told):
+    """What a handler does to one event reaches no other."""
+    reranker.cache = {}
+    for _ in range(3):
+        run(reranker, nodes_of(*TEXTS))
+    _, second, third = told.of(QwenRerankEndEvent)
+
+    second.request_ids.append("mine")
+    second.truncated.append(7)
+
+    assert third.request_ids == third.truncated == []
+    assert QwenRerankEndEvent(nodes=[]).request_ids == []
+
+
+async def test_reranks_at_once(reranker, told):
+    """Each of several reranks at once has a span of its own, which holds its two events."""
+    queries = [f"car number {number}" for number in range(5)]
+
+    await asyncio.gather(
+        *(reranker.apostprocess_nodes(nodes_of(*TEXTS), query_str=query) for query in queries)
+    )
+
+    starts, ends = told.of(ReRankStartEvent), told.of(ReRankEndEvent)
+    assert sorted(start.query for start in starts) == queries
+    assert len({start.span_id for start in starts}) == len(queries)
+    assert {start.span_id for start in starts} == {end.span_id for end in ends}
+
+
+# The older callbacks
+
+
+class Strict(LlamaDebugHandler):
+    """Keeps the events of one manager."""
+
+    def __init__(self):
+        super().__init__(print_trace_on_end=False)
+
+    def reranks(self):
+        """The payloads of the reranks that were told, as they began and ended."""
+        pairs = self.get_event_pairs(CBEventType.RERANKING)
+        return [(start.payload, end.payload) for start, end in pairs]
+
+
+@both_ways
+def test_the_manager_of_an_engine(reranker, native):
+    """An engine puts its own callback manager into the reranker, which is told from then on."""
+    first, second = Strict(), Strict()
+    reranker.callback_manager = CallbackManager([first])
+    index = VectorStoreIndex(
+        [TextNode(text=text) for text in TEXTS], embed_model=MockEmbedding(embed_dim=4)
+    )
+    engine = RetrieverQueryEngine(
+        index.as_retriever(similarity_top_k=3),
+        response_synthesizer=index.as_query_engine(llm=MockLLM())._response_synthesizer,
+        node_postprocessors=[reranker],
+        callback_manager=CallbackManager([second]),
+    )
+
+    answer = asyncio.run(engine.aquery(QUERY)) if native else engine.query(QUERY)
+
+    [(start, end)] = second.reranks()
+    assert start[EventPayload.QUERY_STR] == QUERY
+    assert start[EventPayload.MODEL_NAME] == "qwen3-rerank"
+    assert start[EventPayload.TOP_K] == 2
+    assert end[EventPayload.NODES] == answer.source_nodes
+    assert first.reranks() == []
+
+
+@both_ways
+def test_another_manager(reranker, native):
+    """The manager that was assigned last is told, and only that one."""
+    handlers = [Strict(), Strict()]
+    for handler in handlers:
+        reranker.callback_manager = CallbackManager([handler])
+        run(reranker, nodes_of(*TEXTS), native=native)
+
+    assert [len(handler.reranks()) for handler in handlers] == [1, 1]
+
+
+@pytest.mark.parametrize("manager", [None, "manager", object()])
+def test_no_manager(reranker, manager):
+    """What is no callback manager is refused, and the old one stays."""
+    before = reranker.callback_manager
+
+    with pytest.raises(ValueError, match="must be a CallbackManager"):
+        reranker.callback_manager = manager
+
+    assert reranker.callback_manager is before
+
+
+@both_ways
+def test_callbacks_of_a_list_that_was_passed_through(passing, emulator, native):
+    """The older callbacks are told of the nodes and of the failure too."""
+    handler = Strict()
+    passing.callback_manager = CallbackManager([handler])
+    emulator.script(DOWN)
+
+    ranked = run(passing, nodes_of(*TEXTS), native=native)
+
+    [(_, end)] = handler.reranks()
+    assert end[EventPayload.NODES] == ranked
+    assert isinstance(end[EventPayload.EXCEPTION], ServiceError)
+
+
+# OpenInference
+
+
+@pytest.fixture(name="exported")
+def _exported():
+    """The finished spans of OpenInference's instrumentation of LlamaIndex."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    instrumentor = LlamaIndexInstrumentor()
+    instrumentor.instrument(tracer_provider=provider)
+    yield exporter.get_finished_spans
+    instrumentor.uninstrument()
+    provider.shutdown()
+
+
+def rerankers(exported):
+    """The spans that are shown as a rerank."""
+    kinds = [(each, each.attributes.get("openinference.span.kind")) for each in exported()]
+    return [each for each, kind in kinds if kind == "RERANKER"]
+
+
+def documents(span, side):
+    """The texts and scores of the input or output documents of *span*."""
+    found, prefix = [], f"reranker.{side}_documents"
+    while (content := span.attributes.get(f"{prefix}.{len(found)}.document.content")) is not None:
+        score = span.attributes.get(f"{prefix}.{len(found)}.document.score")
+        found.append((content, score))
+    return found
+
+
+@both_ways
+def test_openinference(reranker, exported, native):
+    """A trace shows one rerank, with its query, its model and the documents before and after."""
+    ranked = run(reranker, nodes_of(*TEXTS), native=native)
+
+    [span] = rerankers(exported)
+    assert span.name.startswith("QwenRerank.")
+    assert span.attributes["reranker.query"] == QUERY
+    assert span.attributes["reranker.model_name"] == "qwen3-rerank"
+    assert span.attributes["reranker.top_k"] == 2
+    assert documents(span, "input") == [(text, 0.5) for text in TEXTS]
+    assert documents(span, "output") == [(each.node.text, each.score) for each in ranked]
+    assert span.status.is_ok
+    assert len(exported()) == 1
+
+
+@both_ways
+def test_openinference_of_an_engine(reranker, exported, native):
+    """In a query engine it is one span too, inside that of the query."""
+    index = VectorStoreIndex(
+        [TextNode(text=text) for text in TEXTS], embed_model=MockEmbedding(embed_dim=4)
+    )
+    engine = index.as_query_engine(
+        llm=MockLLM(), similarity_top_k=3, node_postprocessors=[reranker]
+    )
+
+    answer = asyncio.run(engine.aquery(QUERY)) if native else engine.query(QUERY)
+
+    [span] = rerankers(exported)
+    by_id = {each.context.span_id: each for each in exported()}
+    assert "QueryEngine" in by_id[span.parent.span_id].name
+    shown = [(each.node.text, each.score) for each in answer.source_nodes]
+    assert documents(span, "output") == shown
+
+
+@both_ways
+def test_openinference_of_a_failure(reranker, emulator, exported, native):
+    """A failure is the status of the span, which shows what was asked and nothing that came."""
+    emulator.script(BUSY)
+
+    with pytest.raises(RateLimitError):
+        run(reranker, nodes_of(*TEXTS), native=native)
+
+    [span] = rerankers(exported)
+    assert not span.status.is_ok
+    assert "RateLimitError" in span.status.description
+    assert len(documents(span, "input")) == 3
+    assert documents(span, "output") == []
+
+
+@both_ways
+def test_openinference_of_a_list_that_was_passed_through(passing, emulator, exported, native):
+    """A list that was passed through is a span that ended well, with the retrieval scores."""
+    emulator.script(DOWN)
+
+    run(passing, nodes_of(*TEXTS), native=native)
+
+    [span] = rerankers(exported)
+    assert span.status.is_ok
+    assert documents(span, "output") == [(text, 0.5) for text in TEXTS[:2]]
+
+
+def test_openinference_and_a_key(connection, exported, canary):
+    """No attribute of the span holds the key."""
+    reranker = QwenRerank(1, **connection)
+    run(reranker, nodes_of(*TEXTS))
+
+    [span] = rerankers(exported)
+    leaks = [name for name, value in span.attributes.items() if canary in str(value)]
+    assert leaks == []

@@ -328,7 +328,7 @@ def _draw(samples: list[Sample], path: Path) -> None:
             axes.set_ylim(bottom=0)
             axes.axvspan(0, WARM_UP * calls[-1], color="#e3e6e8", alpha=0.6, linewidth=0)
             axes.grid(color="#e3e6e8")
-        memory.set_title("After the warm-up (grey) nothing grows", loc="left")
+        memory.set_title("Memory and open files; the warm-up is grey", loc="left")
         figure.savefig(path, dpi=120)
 
 
@@ -356,7 +356,8 @@ writes this page; it was never run against the live service.
 | memory, MiB (median) | {_median(first, "memory"):.1f} | {_median(last, "memory"):.1f} |
 | open files (most) | {_most_files(first)} | {_most_files(last)} |
 
-It took {seconds / 60:.1f} minutes, most of them the emulator's.
+The soak fails if memory grows by more than {MORE_MEMORY - 1:.0%} after the warm-up. It took
+{seconds / 60:.1f} minutes, most of them the emulator's.
 
 ![Memory and open files over the calls](soak.png)
 """

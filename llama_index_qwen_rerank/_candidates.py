@@ -16,6 +16,7 @@ from llama_index.core.schema import (
     MetadataMode,
     Node,
     QueryBundle,
+    TextNode,
 )
 
 from qwen_rerank import Candidate, Image, RequestError, Unsendable, Video
@@ -37,7 +38,7 @@ def candidate(
 
     The metadata of an image without a caption describe a file, and are not its text.
     """
-    media = tuple(_media(node, local_files))
+    media = () if type(node) is TextNode else tuple(_media(node, local_files))
     text = node.get_content(metadata_mode=metadata_mode)
     if media:
         has_words = node.get_content(metadata_mode=MetadataMode.NONE).strip()

@@ -20,7 +20,7 @@ from pydantic import PrivateAttr
 
 from qwen_rerank.media import without_content
 
-__all__ = ["ThinNode", "full", "full_query", "thin", "thin_query"]
+__all__ = ["ThinNode", "all_thin", "full", "full_query", "thin_query"]
 
 
 class ThinNode(NodeWithScore):
@@ -35,15 +35,23 @@ class ThinNode(NodeWithScore):
         return made
 
 
+class _AllThin(list[NodeWithScore]):
+    """Nodes that need no second look."""
+
+
 class _ThinQuery(QueryBundle):
     full: QueryBundle
 
 
-def thin(node: NodeWithScore) -> NodeWithScore:
-    """*node* itself, or a `ThinNode` if it holds the content of an image."""
+def _thin(node: NodeWithScore) -> NodeWithScore:
     if not isinstance(node, NodeWithScore) or isinstance(node, ThinNode):
         return node
     return node if (slim := _slim(node.node)) is node.node else ThinNode.of(slim, node)
+
+
+def all_thin(nodes: Iterable[NodeWithScore]) -> list[NodeWithScore]:
+    """*nodes*, with a `ThinNode` for each that holds the content of an image."""
+    return nodes if isinstance(nodes, _AllThin) else _AllThin(map(_thin, nodes))
 
 
 def full(nodes: Iterable[NodeWithScore]) -> list[NodeWithScore]:
@@ -67,24 +75,25 @@ def full_query(bundle: QueryBundle | None) -> QueryBundle | None:
 
 def _slim(node: BaseNode) -> BaseNode:
     """*node* itself, or a copy without contents if it has any."""
-    changed = dict(_changed(node))
+    changed: dict[str, Any] = {}
+    if node.metadata and (shown := without_content(node.metadata)) is not node.metadata:
+        changed["metadata"] = shown
+    if isinstance(node, TextNode):
+        if (text := without_content(node.text)) is not node.text:
+            changed["text"] = text
+        if isinstance(node, ImageNode):
+            changed |= _places(node)
+    elif isinstance(node, Node):
+        changed |= _resources(node)
     return node.model_copy(update=changed) if changed else node
 
 
-def _changed(node: BaseNode) -> Iterator[tuple[str, Any]]:
-    """The fields of *node* that hold contents, without them."""
-    names = ["metadata"]
-    if isinstance(node, TextNode):
-        names += ["text"]
-    if isinstance(node, ImageNode):
-        names += ["image_path", "image_url"]
-    for name in names:
+def _places(node: ImageNode) -> Iterator[tuple[str, Any]]:
+    if node.image:
+        yield "image", None
+    for name in ("image_path", "image_url"):
         if (shown := without_content(value := getattr(node, name))) is not value:
             yield name, shown
-    if isinstance(node, ImageNode) and node.image:
-        yield "image", None
-    if isinstance(node, Node):
-        yield from _resources(node)
 
 
 def _resources(node: Node) -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from llama_index_qwen_rerank._candidates import candidate, query, with_retrieval_score
 from llama_index_qwen_rerank._pace import Pace
-from llama_index_qwen_rerank._thin import ThinNode, full, full_query, thin, thin_query
+from llama_index_qwen_rerank._thin import ThinNode, all_thin, full, full_query, thin_query
 from llama_index_qwen_rerank.events import QwenRerankEndEvent
 from qwen_rerank import BaseReranker, Candidate, Image, Ranking, RequestError, RerankError
 from qwen_rerank.settings import Folder
@@ -140,7 +140,7 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
         query_bundle: QueryBundle | None = None,
         query_str: str | None = None,
     ) -> list[NodeWithScore]:
-        shown, asked = [thin(node) for node in nodes], thin_query(query_bundle)
+        shown, asked = all_thin(nodes), thin_query(query_bundle)
         return full(super().postprocess_nodes(shown, asked, query_str))
 
     @override
@@ -150,7 +150,7 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
         query_bundle: QueryBundle | None = None,
         query_str: str | None = None,
     ) -> list[NodeWithScore]:
-        shown, asked = [thin(node) for node in nodes], thin_query(query_bundle)
+        shown, asked = all_thin(nodes), thin_query(query_bundle)
         return full(await super().apostprocess_nodes(shown, asked, query_str))
 
     @override
@@ -227,7 +227,7 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
             yield outcome
             return
         top_n = len(nodes) if self.top_n is None else self.top_n  # the event takes no None
-        shown = [thin(node) for node in nodes]
+        shown = all_thin(nodes)
         words = asked if isinstance(asked, str) else repr(asked)
         payload: dict[str, Any] = {
             EventPayload.NODES: shown,
@@ -244,14 +244,14 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
                 return
             with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
                 yield outcome
-                ended: dict[str, Any] = {EventPayload.NODES: [*map(thin, outcome.nodes)]}
+                ended: dict[str, Any] = {EventPayload.NODES: all_thin(outcome.nodes)}
                 if (degraded := outcome.degraded) is not None:
                     ended[EventPayload.EXCEPTION] = degraded
                 event.on_end(payload=ended)
         finally:
             if (degraded := outcome.degraded) is not None:
                 dispatcher.event(ExceptionEvent(exception=degraded))
-            dispatcher.event(QwenRerankEndEvent.of(map(thin, outcome.nodes), outcome.ranking))
+            dispatcher.event(QwenRerankEndEvent.of(all_thin(outcome.nodes), outcome.ranking))
 
 
 class _Outcome:

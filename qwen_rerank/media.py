@@ -166,6 +166,8 @@ def without_content(value: Any, deep: int = _DEEP) -> Any:
         *value* itself if there is nothing to leave out, else a copy.
     """
     if isinstance(value, str):
+        if len(value) < _LEAST_BASE64:
+            return value
         text = value.strip()
         if len(text) >= _LEAST_BASE64 and (text[:5].lower() == "data:" or _ENCODED.fullmatch(text)):
             return f"<{len(value):,} characters, {_digest(value.encode('utf-8', 'replace'))}>"

@@ -1,14 +1,10 @@
 """The LangChain examples, run as a user runs them, and their parts on their own."""
 
 import asyncio
-import importlib.util
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from example_scripts import example, run
 from langchain.agents import create_agent
 from langchain.agents.middleware import ModelRequest
 from langchain_core.messages import AIMessage, HumanMessage, ToolCall, ToolMessage
@@ -18,29 +14,8 @@ from langchain_qwen_rerank import QwenRerank
 from qwen_rerank import RateLimitError
 from qwen_rerank.emulator import Reply
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 NAMES = ("langchain_agent", "langgraph_node", "langchain_choose_tools")
 PLEASE = "Please book a flight to Lisbon"
-
-
-def example(name):
-    """The module of the example *name*, which is no part of any package."""
-    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def run(name, *arguments):
-    """What the example put out."""
-    return subprocess.run(  # noqa: S603  our own interpreter, our own script
-        [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *arguments],
-        env={key: value for key, value in os.environ.items() if not key.startswith("COV_")},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 @pytest.fixture(name="reranker")

@@ -1,45 +1,26 @@
 """The LlamaIndex examples, run as a user runs them, and their parts on their own."""
 
-import importlib.util
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
+import example_scripts
 import pytest
+from example_scripts import example
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 
 from llama_index_qwen_rerank import QwenRerank
 from qwen_rerank import RateLimitError
 from qwen_rerank.emulator import Reply
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 NAMES = ("llama_index_agent", "llama_index_choose_tools")
 PLEASE = "Please book a flight to Lisbon"
 
 pytestmark = pytest.mark.filterwarnings("ignore:.langchain-community. is being sunset")
 
 
-def example(name):
-    """The module of the example *name*, which is no part of any package."""
-    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def run(name):
     """What the example put out; LlamaIndex's workflows look at deprecated attributes."""
     warnings = ("-W", "error", "-W", "ignore::DeprecationWarning")
-    return subprocess.run(  # noqa: S603  our own interpreter, our own script
-        [sys.executable, *warnings, str(EXAMPLES / f"{name}.py")],
-        env={key: value for key, value in os.environ.items() if not key.startswith("COV_")},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return example_scripts.run(name, warnings=warnings)
 
 
 @pytest.fixture(name="reranker")

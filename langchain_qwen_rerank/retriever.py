@@ -63,7 +63,7 @@ class QwenRerankRetriever(BaseRetriever):
     @classmethod
     def _is_runnable(cls, retriever: Any) -> Any:
         if not isinstance(retriever, Runnable):
-            raise ValueError("must be a retriever or another Runnable")  # noqa: TRY004
+            raise ValueError("must be a retriever or another Runnable")  # noqa: TRY004  pydantic's own kind
         return retriever
 
     @override

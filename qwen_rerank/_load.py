@@ -19,7 +19,7 @@ from typing import Literal
 from qwen_rerank._prepare import is_blank
 from qwen_rerank._values import Item, Job, Loaded
 from qwen_rerank.errors import RequestError
-from qwen_rerank.media import Candidate, Image, Unsendable, Video, shortened
+from qwen_rerank.media import Candidate, Image, Unsendable, Video, is_data_uri, shortened
 
 __all__ = ["check", "load"]
 
@@ -62,9 +62,10 @@ def check(document: object, position: int) -> None:
     Raises:
         RequestError: *document*, at *position* of the caller's list, is none.
     """
-    if document == ():
+    parts = document if isinstance(document, tuple) else (document,)
+    if not parts:
         raise RequestError(f"document {position} is an empty tuple", documents=(position,))
-    for part in document if isinstance(document, tuple) else (document,):
+    for part in parts:
         if not isinstance(part, str | Image | Video | Unsendable):
             raise RequestError(
                 f"document {position} must be a str, an Image, a Video or a tuple of these, not "
@@ -159,7 +160,7 @@ def _item(part: Image | Video | Unsendable, most: int = _MOST_BYTES) -> Item:
         raise _UnsendableError(part.reason)
     if isinstance(part, Video):
         return Item(part.url, _VIDEO_TOKENS, kind="video", size=len(part.url))
-    if part.url is not None and part.url[:5].lower() != "data:":
+    if part.url is not None and not is_data_uri(part.url):
         return Item(part.url, _UNSEEN_TOKENS, kind="image", size=len(part.url))
     data = _bytes(part)
     if len(data) > most:
@@ -181,7 +182,7 @@ def _bytes(image: Image) -> bytes:
     else:
         text = (image.url if image.data is None else image.data) or ""
         text = text.lstrip()
-        if text[:5].lower() == "data:":
+        if is_data_uri(text):
             text = text.partition(",")[2]
         if len(text) > 2 * _MOST_BYTES:
             raise _too_large(len(text) * 3 // 4)
@@ -234,7 +235,7 @@ def _recognised(data: bytes) -> tuple[str, int, int]:
         image = Pillow.open(BytesIO(data))
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning):
         raise _UnsendableError("it has more pixels than Pillow opens") from None
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001  see above
         raise _UnsendableError("its content is no image that can be recognised") from None
     name, (width, height) = image.format or "", image.size
     if name not in _FORMATS:
@@ -243,7 +244,7 @@ def _recognised(data: bytes) -> tuple[str, int, int]:
         try:
             image.draft("L", (1, 1))  # the coarsest that a JPEG can be decoded to
             image.load()
-        except Exception:  # noqa: BLE001
+        except Exception:  # noqa: BLE001  see above
             raise _UnsendableError("its content is cut short or broken") from None
     if min(width, height) < _LEAST_SIDE:
         raise _UnsendableError(

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import NamedTuple
 
-from qwen_rerank._values import Item, Request, positions
+from qwen_rerank._values import Request, positions
 from qwen_rerank.errors import (
     AuthenticationError,
     ContentError,
@@ -23,6 +23,7 @@ from qwen_rerank.errors import (
     RerankError,
     ServiceError,
 )
+from qwen_rerank.media import is_data_uri
 
 __all__ = ["Refusal", "explain", "listed"]
 
@@ -257,7 +258,7 @@ def _concerned(said: str, request: Request, *, media: bool) -> tuple[int, ...]:
         return positions([items[int(named[1])]])
     if media and (fetched := [item for item in items if item.is_fetched]):
         return positions(fetched)
-    if media and Item(request.query, 0, kind=request.query_kind).is_fetched:
+    if media and request.query_kind != "text" and not is_data_uri(request.query):
         return ()
     if "text input should not be empty" in said:
         items = tuple(item for item in items if _looks_blank(item.text)) or items

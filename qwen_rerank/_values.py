@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias, overload
 
 from qwen_rerank.errors import RerankError
-from qwen_rerank.media import Candidate, Image
+from qwen_rerank.media import Candidate, Image, is_data_uri
 
 __all__ = [
     "Answer",
@@ -251,7 +251,7 @@ class Item(NamedTuple):  # there may be many thousands, and a dataclass takes th
     @property
     def is_fetched(self) -> bool:
         """Whether the service fetches it from a URL."""
-        return self.kind != "text" and self.text[:5].lower() != "data:"
+        return self.kind != "text" and not is_data_uri(self.text)
 
     def __repr__(self) -> str:  # what prints frames shall not print images
         return f"Item({_short(self.text)}, {self.tokens} tokens, {self.kind})"

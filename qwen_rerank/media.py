@@ -16,6 +16,7 @@ __all__ = [
     "Video",
     "found_image",
     "found_video",
+    "is_data_uri",
     "shortened",
     "without_content",
 ]
@@ -99,6 +100,11 @@ class Video:
             )
 
 
+def is_data_uri(text: str) -> bool:
+    """Whether *text* is content rather than an address."""
+    return text[:5].lower() == "data:"
+
+
 def shortened(place: str | os.PathLike[str]) -> str:
     """A path or URL as it may be shown; one that is very long may be something else by mistake."""
     text = os.fspath(place)
@@ -135,7 +141,7 @@ def found_image(value: object, local_files: str | os.PathLike[str] | None) -> Im
     if not isinstance(value, str | os.PathLike):
         return Unsendable(f"an image cannot be a {type(value).__name__}")
     text = str(os.fspath(value)).strip()
-    if _URL.match(text) or text[:5].lower() == "data:":
+    if _URL.match(text) or is_data_uri(text):
         if _URL.fullmatch(text) or _DATA_URI.match(text):
             return Image(url=text)
         return Unsendable("it is no URL of an image")
@@ -169,7 +175,7 @@ def without_content(value: Any, deep: int = _DEEP) -> Any:
         if len(value) < _LEAST_BASE64:
             return value
         text = value.strip()
-        if len(text) >= _LEAST_BASE64 and (text[:5].lower() == "data:" or _ENCODED.fullmatch(text)):
+        if len(text) >= _LEAST_BASE64 and (is_data_uri(text) or _ENCODED.fullmatch(text)):
             return f"<{len(value):,} characters, {_digest(value.encode('utf-8', 'replace'))}>"
         return value
     if isinstance(value, bytes | bytearray | memoryview):

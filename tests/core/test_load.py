@@ -10,6 +10,7 @@ import zlib
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import pytest
 
@@ -447,6 +448,12 @@ def test_what_is_no_document_at_all(rank, emulator, document, lenient):
         rank("red", ["a", document], lenient=lenient)
 
     assert emulator.log == ()
+
+
+def test_an_array_is_no_document(rank):
+    """What compares element by element is refused by its type, like all else that is none."""
+    with pytest.raises(errors.RequestError, match="not ndarray"):
+        rank("red", ["a", np.zeros(3)])
 
 
 def test_a_tuple_of_nothing(rank):

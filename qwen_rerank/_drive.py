@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from qwen_rerank import _wire
+from qwen_rerank import _dialects, _wire
 from qwen_rerank._retry import Policy, retry_after, transient
 from qwen_rerank._values import Answer, Outcome, Reply, Request
 from qwen_rerank.errors import RateLimitError, RerankError
@@ -170,15 +170,17 @@ class Line:
         gate: Shared by all calls of one reranker.
         max_retries: How often one request is sent again.
         pace: The caller's rate limiter, or None.
+        server: What kind of server it is, or None for DashScope.
     """
 
     endpoint: Endpoint
-    protocol: _wire.Protocol
+    protocol: _dialects.Protocol
     transport: Transport
     client: Any
     gate: Gate
     max_retries: int
     pace: Pace | None = None
+    server: _dialects.Server | None = None
 
     @property
     def place(self) -> str:
@@ -331,7 +333,7 @@ def _send(
             raise line.endpoint.late(request.positions)
         if stop.is_set():
             raise _StoppedError
-        body = _wire.encode(request, line.protocol)
+        body = _wire.encode(request, line.protocol, line.server)
         answer = line.transport.send(line.endpoint, body, deadline, line.client)
         return _read(answer, request, line)
 
@@ -347,9 +349,9 @@ async def _asend(request: Request, line: Line, deadline: float, stop: _Stop) -> 
             if stop.is_set():
                 raise _StoppedError
             if request.is_text:
-                body = _wire.encode(request, line.protocol)
+                body = _wire.encode(request, line.protocol, line.server)
             else:  # images take their time
-                body = await asyncio.to_thread(_wire.encode, request, line.protocol)
+                body = await asyncio.to_thread(_wire.encode, request, line.protocol, line.server)
             answer = await line.transport.asend(line.endpoint, body, deadline, line.client)
             return _read(answer, request, line)
 
@@ -390,7 +392,13 @@ def _quiet(line: Line, deadline: float) -> float:
 
 def _read(answer: Answer, request: Request, line: Line) -> Reply:
     try:
-        reply = _wire.decode(answer, request, protocol=line.protocol, host=line.endpoint.host)
+        reply = _wire.decode(
+            answer,
+            request,
+            protocol=line.protocol,
+            host=line.endpoint.host,
+            server=line.server,
+        )
     except RerankError as error:
         error.retry_after = retry_after(answer.headers, time.time())
         failure = _masked(error, line.endpoint)

@@ -11,14 +11,15 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr
 
-from qwen_rerank._wire import PATHS, Protocol
+from qwen_rerank._dialects import SERVERS, Protocol, Server
+from qwen_rerank._wire import PATHS
 from qwen_rerank.errors import DeadlineError
 
 __all__ = ["KEY", "REGIONS", "Endpoint", "borrowed", "resolve", "url_below"]
@@ -62,6 +63,8 @@ class Endpoint:
         local: Whether that is this machine; such calls never go through a proxy.
         api_key: The key to send, or None to send none.
         workspace: The workspace to name in a header, or None.
+        found_in: Which option, variable or file gave the ``key``, the ``host`` and the
+            ``workspace``; "" for a default and for what there is none of.
     """
 
     url: str
@@ -69,6 +72,7 @@ class Endpoint:
     local: bool
     api_key: SecretStr | None
     workspace: str | None
+    found_in: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def region(self) -> str | None:
@@ -134,6 +138,7 @@ def resolve(
     protocol: Protocol,
     allow_http: bool,
     key_required: bool = True,
+    server: Server | None = None,
 ) -> Endpoint:
     """The endpoint for these options, completed from the environment and the SDK's files.
 
@@ -149,21 +154,26 @@ def resolve(
         protocol: The protocol to be spoken; decides the path.
         allow_http: Whether plain http may leave this machine.
         key_required: False if another client carries a key of its own.
+        server: What kind of server it is, if not DashScope; it gets no key that was only found.
 
     Raises:
         ValueError: The options name no host that we would send this key to.
     """
+    if server is not None and (protocol != "compatible" or base_url is None):
+        raise ValueError(
+            "server says what answers at base_url: give that too, with protocol='compatible'"
+        )
     config = _config()
     if region is not None and region not in REGIONS:
         raise _no_region("region")
     if base_url is not None and region is not None:
         raise ValueError("give either base_url or region: a base_url already says where to send")
     named = workspace
-    workspace = (
-        workspace
-        or os.environ.get("DASHSCOPE_WORKSPACE")
-        or os.environ.get("DASHSCOPE_WORKSPACE_ID")
-        or config.get("workspace")
+    workspace, workspace_place = _first(
+        (workspace, "workspace"),
+        _variable("DASHSCOPE_WORKSPACE"),
+        _variable("DASHSCOPE_WORKSPACE_ID"),
+        (config.get("workspace"), "workspace in the dashscope config file"),
     )
     if workspace is not None and not _WORKSPACE.fullmatch(workspace):
         raise ValueError("workspace must be an id of letters, digits, '-' and '_'")
@@ -175,25 +185,36 @@ def resolve(
     parts = _checked(base, allow_http)
     host, local = parts.hostname or "", _is_loopback(parts.hostname or "")
     key = api_key if api_key is not None and api_key.get_secret_value().strip() else None
-    trusted = local or _ALIBABA.fullmatch(host)
+    key_place = "api_key" if key is not None else ""
+    trusted = server is None and (local or _ALIBABA.fullmatch(host))
     if key is None and trusted:
-        key = _found_api_key(config)
+        key, key_place = _found_api_key(config)
     if key is None and key_required and _ALIBABA.fullmatch(host):
         raise ValueError(
             "no API key: pass api_key=..., set DASHSCOPE_API_KEY, or try it without a key on the "
             "emulator (from qwen_rerank.emulator import Emulator)"
         )
     return Endpoint(
-        url=url_below(base.value or "", protocol),
+        url=url_below(base.value or "", protocol, server),
         host=parts.netloc,
         local=local,
         api_key=_clean(key),
         workspace=workspace if trusted else named,
+        found_in={
+            "key": key_place,
+            "host": base.place,
+            "workspace": workspace_place if trusted or named else "",
+        },
     )
 
 
 def borrowed(
-    base_url: str, *, api_key: SecretStr | None, workspace: str | None, protocol: Protocol
+    base_url: str,
+    *,
+    api_key: SecretStr | None,
+    workspace: str | None,
+    protocol: Protocol,
+    server: Server | None = None,
 ) -> Endpoint:
     """The endpoint behind a client of the caller's, which carries its own key and host.
 
@@ -202,6 +223,7 @@ def borrowed(
         api_key: A key passed to us, which then replaces the client's; else None.
         workspace: Likewise.
         protocol: The protocol to be spoken; decides the path.
+        server: What kind of server it is, if not DashScope; likewise.
 
     Raises:
         ValueError: The client has no base URL.
@@ -210,7 +232,7 @@ def borrowed(
     if not host:
         raise ValueError("the injected client has no base URL: build it with base_url=...")
     return Endpoint(
-        url=url_below(base_url, protocol),
+        url=url_below(base_url, protocol, server),
         host=urlsplit(base_url).netloc.rpartition("@")[2],
         local=_is_loopback(host),
         api_key=_clean(api_key),
@@ -218,13 +240,19 @@ def borrowed(
     )
 
 
-def url_below(base: str, protocol: Protocol) -> str:
-    """The rerank URL of *protocol* below *base*.
+def url_below(base: str, protocol: Protocol, server: Server | None = None) -> str:
+    """The rerank URL of *protocol* below *base*, or that of *server*.
 
     *base* may be a bare host, a base that ends in the path of either protocol (every DashScope host
-    serves both), the full rerank URL, or the base of a gateway with a path of its own.
+    serves both), the full rerank URL, or the base of a gateway with a path of its own. The base of
+    a server may end in any part of its path.
     """
     base = base.rstrip("/")
+    if server is not None:
+        head, tail = SERVERS[server].path
+        if base.endswith(tail):
+            return base
+        return base + (tail if base.endswith(head) else head + tail)
     head, tail = PATHS[protocol]
     if base.endswith(tail) and not base.endswith(head + tail):
         return base  # a gateway's full URL
@@ -255,9 +283,9 @@ def _config() -> Mapping[str, Any]:
 
 
 def _found_base_url(config: Mapping[str, Any], workspace: str | None) -> _Found:
-    for name in ("DASHSCOPE_BASE_URL", "DASHSCOPE_HTTP_BASE_URL"):
-        if value := os.environ.get(name):
-            return _Found(value, f"the environment variable {name}")
+    found = _first(_variable("DASHSCOPE_BASE_URL"), _variable("DASHSCOPE_HTTP_BASE_URL"))
+    if found.value:
+        return found
     if value := config.get("base_url"):
         return _Found(value, "base_url in the dashscope config file")
     value = _from_loaded_sdk("base_http_api_url")
@@ -273,24 +301,23 @@ def _found_base_url(config: Mapping[str, Any], workspace: str | None) -> _Found:
 def _region_base_url(
     region: str | None, workspace: str | None, config: Mapping[str, Any]
 ) -> _Found:
-    found = (
+    region, place = _first(
         (region, "region"),
-        (os.environ.get("DASHSCOPE_REGION"), "the environment variable DASHSCOPE_REGION"),
-        (os.environ.get("DASHSCOPE_API_REGION"), "the environment variable DASHSCOPE_API_REGION"),
+        _variable("DASHSCOPE_REGION"),
+        _variable("DASHSCOPE_API_REGION"),
         (config.get("region"), "region in the dashscope config file"),
         (_DEFAULT_REGION, ""),
     )
-    region, place = next((value, place) for value, place in found if value)
     if region not in REGIONS:
         raise _no_region(place)
     if workspace is not None:
-        return _Found(f"https://{workspace}.{region}.maas.aliyuncs.com/api/v1", "region")
+        return _Found(f"https://{workspace}.{region}.maas.aliyuncs.com/api/v1", place)
     if (shared := REGIONS[region]) is None:
         raise ValueError(
             f"region {region!r} has no shared host: pass workspace=... or base_url=..., otherwise "
             "the call would be served from another region, where this key is not valid"
         )
-    return _Found(f"{shared}/api/v1", "region")
+    return _Found(f"{shared}/api/v1", place)
 
 
 def _no_region(place: str) -> ValueError:
@@ -298,19 +325,28 @@ def _no_region(place: str) -> ValueError:
     return ValueError(f"{place} must be one of {', '.join(REGIONS)}")
 
 
-def _found_api_key(config: Mapping[str, Any]) -> SecretStr | None:
+def _found_api_key(config: Mapping[str, Any]) -> tuple[SecretStr | None, str]:
     path = os.environ.get("DASHSCOPE_API_KEY_FILE_PATH") or "~/.dashscope/api_key"
     try:
         in_file = Path(path).expanduser().read_text("utf-8").strip()
     except (OSError, RuntimeError, UnicodeDecodeError):
         in_file = ""
-    key = (
-        os.environ.get("DASHSCOPE_API_KEY")
-        or in_file
-        or config.get("api_key")
-        or _from_loaded_sdk("api_key")
+    key, place = _first(
+        _variable("DASHSCOPE_API_KEY"),
+        (in_file, f"the key file {path}"),
+        (config.get("api_key"), "api_key in the dashscope config file"),
+        (_from_loaded_sdk("api_key"), "dashscope.api_key"),
     )
-    return SecretStr(key) if key else None
+    return (SecretStr(key) if key else None), place
+
+
+def _variable(name: str) -> _Found:
+    return _Found(os.environ.get(name), f"the environment variable {name}")
+
+
+def _first(*found: tuple[str | None, str]) -> _Found:
+    """The first of *found* that has a value."""
+    return next((_Found(*each) for each in found if each[0]), _Found(None, ""))
 
 
 def _from_loaded_sdk(name: str) -> str | None:

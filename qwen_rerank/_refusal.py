@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import NamedTuple
 
+from qwen_rerank._dialects import Server
 from qwen_rerank._values import Request, positions
 from qwen_rerank.errors import (
     AuthenticationError,
@@ -25,7 +26,7 @@ from qwen_rerank.errors import (
 )
 from qwen_rerank.media import is_data_uri
 
-__all__ = ["Refusal", "explain", "listed"]
+__all__ = ["Refusal", "explain", "listed", "own_server"]
 
 
 class Refusal(NamedTuple):
@@ -200,7 +201,10 @@ _RETIRED = "gte-rerank was retired on 2026-05-30: use model='qwen3-rerank'."
 _BY_STATUS: dict[int, tuple[type[RerankError], str | None]] = {
     401: (AuthenticationError, "Check the key: {host} refused it."),
     403: (AuthenticationError, "Check that the key's workspace may use {model} on {host}."),
-    404: (RequestError, "Nothing is served there: check base_url=, protocol= and workspace=."),
+    404: (
+        RequestError,
+        "Nothing is served there: check base_url=, protocol=, server=, workspace=.",
+    ),
     407: (RequestError, "The proxy wants a login: put it into the proxy's own setting."),
     408: (ServiceError, None),
     413: (RequestError, _SMALLER),
@@ -208,12 +212,50 @@ _BY_STATUS: dict[int, tuple[type[RerankError], str | None]] = {
 }
 
 
-def explain(refusal: Refusal, request: Request, host: str) -> RerankError:
-    """The error that *refusal* of *request* stands for."""
+# Of servers that people run themselves, whose codes are many and whose statuses mean what they say.
+_BAD_KEY = (
+    AuthenticationError,
+    "{host} wants another key: pass api_key=. With server= none is taken from the environment.",
+)
+_BY_STATUS_OF_OWN: dict[int, tuple[type[RerankError], str | None]] = {
+    401: _BAD_KEY,
+    403: _BAD_KEY,
+    407: _BY_STATUS[407],
+    408: (ServiceError, None),
+    413: _BY_STATUS[413],
+    424: (ServiceError, None),  # what TEI answers where its model failed
+    429: (RateLimitError, None),
+    501: (RequestError, "What {host} serves is no reranker, or was not started as one."),
+}
+_NO_RERANKER = ("is not a re-ranker", "does not support rerank")  # TEI and vLLM, with any status
+
+
+def own_server(server: Server | None) -> str | None:
+    """What to look at when another server than *server* may have answered; None for DashScope."""
+    if server is None:
+        return None
+    return f"Check base_url= and model=, and whether server={server!r} is what answers there."
+
+
+def explain(
+    refusal: Refusal, request: Request, host: str, server: Server | None = None
+) -> RerankError:
+    """The error that *refusal* of *request* stands for.
+
+    Args:
+        refusal: What was said.
+        request: What was asked.
+        host: Who said it, for hints.
+        server: What kind of server that is; None for DashScope.
+    """
     # The inner service's codes arrive bare or behind the prefix of the layer that passes them on.
     code = re.sub(r"^internalerror\.algo\.(?=.)", "", (refusal.code or "").lower())
     said = (refusal.message or "").lower()
-    kind, hint = _meaning(code, said, refusal.status)
+    kind, hint = (
+        _meaning(code, said, refusal.status)
+        if server is None
+        else _meaning_of_own(said, refusal.status, server)
+    )
     if request.model == "gte-rerank" and hint and "{model}" in hint:
         hint = _RETIRED
     documents = _concerned(said, request, media=hint == _MEDIA)
@@ -249,6 +291,17 @@ def _meaning(code: str, said: str, status: int) -> tuple[type[RerankError], str 
         return RequestError, None
     # A redirect is never followed, and a 2xx with a code that nobody documents decides nothing.
     return (RequestError if code.startswith(("invalid", "model")) else ServiceError), None
+
+
+def _meaning_of_own(said: str, status: int, server: Server) -> tuple[type[RerankError], str | None]:
+    if any(part in said for part in _NO_RERANKER):
+        return _BY_STATUS_OF_OWN[501]
+    if status in _BY_STATUS_OF_OWN:
+        return _BY_STATUS_OF_OWN[status]
+    if status > 500:
+        return ServiceError, None
+    # 500 is also what LiteLLM and Xinference make of a body that they do not understand.
+    return RequestError if 400 <= status < 500 else ServiceError, own_server(server)
 
 
 def _concerned(said: str, request: Request, *, media: bool) -> tuple[int, ...]:

@@ -1,7 +1,6 @@
 """Request bodies and answers of each protocol, as pure functions; nothing is sent or timed here.
 
-Shapes are those of the vendor's page help.aliyun.com/zh/model-studio/text-rerank-api (read in 2026)
-and of answers that users of the service published.
+Where fields stand and what they are called is in `_dialects`.
 """
 
 from __future__ import annotations
@@ -10,11 +9,12 @@ import contextlib
 import json
 import re
 import sys
-from typing import Any, Literal, TypeAlias, TypeGuard
+from typing import Any, TypeGuard
 
 from pydantic_core import from_json, to_json
 
-from qwen_rerank._refusal import Refusal, explain
+from qwen_rerank._dialects import DASHSCOPE, Protocol, Server, spoken
+from qwen_rerank._refusal import Refusal, explain, own_server
 from qwen_rerank._values import Answer, Kind, Reply, Request
 from qwen_rerank.errors import ReplyError
 
@@ -22,33 +22,32 @@ __all__ = ["PATHS", "Protocol", "decode", "encode"]
 
 _LARGEST = sys.float_info.max
 
-Protocol: TypeAlias = Literal["dashscope", "compatible"]
-
 # The base path and the path below it; every DashScope host serves both.
 PATHS: dict[Protocol, tuple[str, str]] = {
-    "dashscope": ("/api/v1", "/services/rerank/text-rerank/text-rerank"),
-    "compatible": ("/compatible-api/v1", "/reranks"),
+    protocol: dialect.path for protocol, dialect in DASHSCOPE.items()
 }
 
 
-def encode(request: Request, protocol: Protocol) -> bytes:
-    """The body of *request*. ``top_n`` is never sent: it is applied once, after merging."""
-    documents = [_one(item.text, item.kind) for item in request.items]
-    query = _one(request.query, request.query_kind)
-    options: dict[str, Any] = {}
-    if request.instruct is not None:
-        options["instruct"] = request.instruct
-    if request.fps is not None:
-        options["fps"] = request.fps
-    body: dict[str, Any]
+def encode(request: Request, protocol: Protocol, server: Server | None = None) -> bytes:
+    """The body of *request*. ``top_n`` is never sent: it is applied once, after merging.
+
+    An instruct for a server that takes none is left out: it is refused before it comes here.
+    """
+    dialect = spoken(protocol, server)
+    asked = {
+        "query": _one(request.query, request.query_kind),
+        dialect.documents: [_one(item.text, item.kind) for item in request.items],
+    }
+    options: dict[str, Any] = dict(dialect.constants)
+    if request.instruct is not None and dialect.instruct is not None:
+        options[dialect.instruct] = request.instruct
+    body: dict[str, Any] = {"model": request.model} if dialect.model else {}
     if protocol == "dashscope":
-        body = {
-            "model": request.model,
-            "input": {"query": query, "documents": documents},
-            "parameters": options,
-        }
+        if request.fps is not None:
+            options["fps"] = request.fps  # only this protocol has videos
+        body |= {"input": asked, "parameters": options}
     else:
-        body = {"model": request.model, "query": query, "documents": documents, **options}
+        body |= {**asked, **options}
     return to_json(body)  # a fifth of the time that json takes
 
 
@@ -56,7 +55,14 @@ def _one(text: str, kind: Kind) -> str | dict[str, str]:
     return text if kind == "text" else {kind: text}
 
 
-def decode(answer: Answer, request: Request, *, protocol: Protocol, host: str) -> Reply:
+def decode(
+    answer: Answer,
+    request: Request,
+    *,
+    protocol: Protocol,
+    host: str,
+    server: Server | None = None,
+) -> Reply:
     """Reads *answer* as the scores of the documents of *request*.
 
     Args:
@@ -64,6 +70,7 @@ def decode(answer: Answer, request: Request, *, protocol: Protocol, host: str) -
         request: What was asked, with at least one document.
         protocol: The protocol that was spoken.
         host: The host that was called, for hints.
+        server: Whose dialect of the protocol it was; None for DashScope's own.
 
     Returns:
         One finite score for each document, in the order in which they were sent.
@@ -77,21 +84,21 @@ def decode(answer: Answer, request: Request, *, protocol: Protocol, host: str) -
     request_id = next(filter(None, map(_text, ids)), None)
     page = _PAGE if body is None and _is_page(answer) else None
     if answer.status != 200 or fields.get("code") or fields.get("error"):
-        error = explain(_refusal(answer, fields, request_id), request, host)
+        error = explain(_refusal(answer, fields, request_id, server), request, host, server)
         error.hint = page or error.hint
         raise error
     try:
-        scores = _scores(body, request, protocol)
+        scores = _scores(body, request, protocol, server)
     except ValueError as problem:
         broken = ReplyError(
             f"The answer from {host} is no ranking: {problem}.",
             status=answer.status,
             request_id=request_id,
-            hint=page,
+            hint=page or own_server(server) or (_WHOSE if protocol == "compatible" else None),
         )
     else:
-        usage = fields.get("usage")
-        tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
+        usage = spoken(protocol, server).usage
+        tokens = _at(body, usage) if usage else None
         return Reply(
             scores=scores,
             tokens=tokens if type(tokens) is int and tokens >= 0 else 0,
@@ -100,21 +107,24 @@ def decode(answer: Answer, request: Request, *, protocol: Protocol, host: str) -
     raise broken
 
 
-def _scores(body: Any, request: Request, protocol: Protocol) -> tuple[float, ...]:
+def _scores(
+    body: Any, request: Request, protocol: Protocol, server: Server | None
+) -> tuple[float, ...]:
     """One score for each document of *request*; ValueError says why *body* is no ranking."""
     if body is None:
         raise ValueError("it is not JSON")
-    output = body.get("output") if protocol == "dashscope" and isinstance(body, dict) else body
-    results = output.get("results") if isinstance(output, dict) else None
+    dialect = spoken(protocol, server)
+    results = _at(body, dialect.results)
     expected = len(request.items)
     if not isinstance(results, list):
-        raise ValueError(f"it has no list of results where protocol={protocol!r} puts them")  # noqa: TRY004
+        setting = f"protocol={protocol!r}" if server is None else f"server={server!r}"
+        raise ValueError(f"it has no list of results where {setting} puts them")  # noqa: TRY004
     if len(results) != expected:
         raise ValueError(f"{expected} documents were sent and {len(results)} results came back")
     scores: dict[int, float] = {}
     for entry in results:
         result: dict[str, Any] = entry if isinstance(entry, dict) else {}
-        index, score = result.get("index"), result.get("relevance_score")
+        index, score = result.get("index"), result.get(dialect.score)
         if type(index) is not int or not 0 <= index < expected:
             raise ValueError(f"index {_text(repr(index))} is not one of 0 to {expected - 1}")
         if index in scores:
@@ -123,6 +133,13 @@ def _scores(body: Any, request: Request, protocol: Protocol) -> tuple[float, ...
             raise ValueError(f"document {_position(request, index)} has no finite score")
         scores[index] = float(score)
     return tuple(scores[index] for index in range(expected))
+
+
+def _at(body: Any, names: tuple[str, ...]) -> Any:
+    """What *names* lead to in *body*, or None."""
+    for name in names:
+        body = body.get(name) if isinstance(body, dict) else None
+    return body
 
 
 def _position(request: Request, index: int) -> int:
@@ -159,19 +176,45 @@ def _text(value: object) -> str | None:
     return re.sub(r"\bsk-[\w-]{6,}", "sk-***", text.strip()) or None
 
 
-def _refusal(answer: Answer, fields: dict[str, Any], request_id: str | None) -> Refusal:
-    """What a refusal says, in either envelope; the codes inside an HTTP 200 are the same."""
+def _refusal(
+    answer: Answer, fields: dict[str, Any], request_id: str | None, server: Server | None
+) -> Refusal:
+    """What a refusal says, in any envelope; the codes inside an HTTP 200 are the same."""
     error = fields.get("error")
     inner = error if isinstance(error, dict) else fields
+    kinds = inner.get("code"), inner.get("type"), fields.get("error_type")
+    # vLLM and SGLang repeat the status as the code, and name the error in its type.
+    code = next((kind for kind in kinds if kind and isinstance(kind, str)), kinds[0] or kinds[1])
+    said = inner.get("message") or error
+    if server is not None:  # what is nothing of DashScope's says little of it
+        said = said or _detail(fields.get("detail")) or _plain(answer)
     return Refusal(
         answer.status,
-        code=_text(inner.get("code") or inner.get("type")),
-        message=_text(inner.get("message") or error),
+        code=_text(code),
+        message=_text(said),
         request_id=request_id,
         location=_text(answer.headers.get("location")) if 300 <= answer.status < 400 else None,
     )
 
 
+def _detail(detail: Any) -> Any:
+    """What FastAPI says: a text, or for a body that it does not understand a list of places."""
+    if not isinstance(detail, list):
+        return detail
+    return "; ".join(
+        f"{'.'.join(map(str, where))}: {each.get('msg')}"
+        for each in detail
+        if isinstance(each, dict) and isinstance(where := each.get("loc"), list)
+    )
+
+
+def _plain(answer: Answer) -> str | None:
+    """The body, if it says of itself that it is text."""
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return answer.body[:2_000].decode("utf-8", "replace") if kind == "text/plain" else None
+
+
+_WHOSE = "If it is a server of your own, say which: server=."
 _PAGE = (
     "That was a web page, so something in between answered, such as a proxy, a firewall or a login "
     "page: check base_url= and the proxy settings."

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict, Unpack
 from pydantic import PrivateAttr
 
 from qwen_rerank import _drive, _endpoint, _tokens
+from qwen_rerank._dialects import spoken
 from qwen_rerank._limits import ModelLimits, limits_for, price_of
 from qwen_rerank._load import check, load
 from qwen_rerank._merge import merge, passed_through
@@ -291,6 +292,11 @@ class BaseReranker(RerankSettings):
             if name not in wanted:
                 raise TypeError(f"unexpected option {name!r} for one call")
             wanted[name] = self._for_this_call(name, value)
+        if wanted["instruct"] is not None and spoken(self.protocol, self.server).instruct is None:
+            raise RequestError(
+                f"instruct is given, and a server of the kind {self.server!r} takes none",
+                hint="Leave instruct= out, or use another server=, such as 'vllm'.",
+            )
         return wanted
 
     def _loaded(self, job: Job, lenient: Container[int] = ()) -> Loaded:
@@ -307,7 +313,8 @@ class BaseReranker(RerankSettings):
     def _width(self, limits: ModelLimits) -> int:
         """Documents per request."""
         most = limits.documents.value
-        return min(most, self.max_documents_per_request or most)
+        unless_given = spoken(self.protocol, self.server).most_documents or most
+        return min(most, self.max_documents_per_request or unless_given)
 
     def _fits(self, job: Job, prepared: Prepared) -> bool:
         """Whether no length has to be counted."""
@@ -423,6 +430,7 @@ class BaseReranker(RerankSettings):
                 api_key=self.api_key,
                 workspace=self.workspace,
                 protocol=self.protocol,
+                server=self.server,
             )
         elif self.client is not None or self.async_client is not None:
             # A client was injected for the other kind of call, with a key that is not ours.
@@ -439,6 +447,7 @@ class BaseReranker(RerankSettings):
             live.gate,
             self.max_retries,
             self._pace,
+            self.server,
         )
 
     def _keep_open(self) -> _Live:

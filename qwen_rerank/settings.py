@@ -28,8 +28,8 @@ from pydantic_core import from_json
 from typing_extensions import override
 
 from qwen_rerank import _endpoint
+from qwen_rerank._dialects import Protocol, Server
 from qwen_rerank._prepare import LongDocuments
-from qwen_rerank._wire import Protocol
 
 __all__ = ["Folder", "RerankSettings"]
 
@@ -70,6 +70,11 @@ class RerankSettings(BaseModel):
         workspace: Model Studio workspace id; calls then go to the workspace's own host.
         protocol: ``"dashscope"`` for the native protocol, which serves every model, or
             ``"compatible"`` for the flat one at ``/compatible-api/v1/reranks``.
+        server: What answers at *base_url*, if it is a server of your own: ``"vllm"``,
+            ``"sglang"``, ``"tei"`` (Text Embeddings Inference), ``"xinference"``, ``"infinity"`` or
+            ``"litellm"``, whose dialects of the compatible protocol differ. It gets a key only if
+            *api_key* is given. None is Alibaba Cloud. None of them was ever run against the real
+            server.
         instruct: What counts as relevant, in an English sentence; None leaves the model's default
             (web search retrieval). The gte models ignore it.
         score_threshold: Keep only documents with at least this score; None keeps all.
@@ -79,7 +84,8 @@ class RerankSettings(BaseModel):
         max_concurrency: Requests in flight at once, over all calls, threads and event loops that
             use this object.
         max_documents_per_request: Cut requests smaller than the model's limit asks for: more of
-            them at once for a lower latency. The token bill stays the same. None uses the limit.
+            them at once for a lower latency. The token bill stays the same. None uses the limit,
+            and for a *server* the limit that it has unless it was started with another.
         long_documents: What happens to a document over the model's token limit: ``"truncate"``
             scores its head and reports it in ``Ranking.truncated``, ``"split"`` scores overlapping
             windows, keeps the best and reports it in ``Hit.window``, ``"error"`` refuses before
@@ -126,6 +132,7 @@ class RerankSettings(BaseModel):
     region: _Name | None = None
     workspace: _Name | None = None
     protocol: Protocol = "dashscope"
+    server: Server | None = None
     instruct: _Name | None = None
     score_threshold: FiniteFloat | None = None
     timeout: Annotated[FiniteFloat, Field(gt=0)] = 30.0
@@ -147,7 +154,7 @@ class RerankSettings(BaseModel):
 
     # What the endpoint is made of; assigning one of these makes it anew.
     _connection: ClassVar[tuple[str, ...]] = (
-        *("api_key", "base_url", "region", "workspace", "protocol", "allow_http"),
+        *("api_key", "base_url", "region", "workspace", "protocol", "server", "allow_http"),
         *("client", "async_client"),
     )
 
@@ -249,6 +256,7 @@ class RerankSettings(BaseModel):
                 protocol=self.protocol,
                 allow_http=self.allow_http,
                 key_required=key_required,
+                server=self.server,
             )
         except ValueError as error:
             problem = str(error)

@@ -26,6 +26,7 @@ from qwen_rerank.emulator._log import (
 from qwen_rerank.emulator._media import base64_of, decoded_size
 from qwen_rerank.emulator._onwire import CLOSE_BEFORE, CLOSE_MID, Manner, RawAnswer, gone
 from qwen_rerank.emulator._script import ErrorBody, Reply, Script
+from qwen_rerank.emulator._servers import SERVERS, OwnServer, Slip, server_at
 from qwen_rerank.emulator._service import RefusedError, Service, invalid
 from qwen_rerank.emulator._when import Faults
 from qwen_rerank.emulator._wire import (
@@ -67,7 +68,10 @@ class _Call:
     request_id: str
 
     def failed(self, refused: RefusedError, envelope: Format | None = None) -> Response:
-        body = (envelope or self.wire or NATIVE).failure(refused, self.request_id)
+        wire = envelope or self.wire or server_at(self.request.url.path) or NATIVE
+        body = wire.failure(refused, self.request_id)
+        if isinstance(body, str):
+            return Response(body, refused.status, media_type="text/plain")
         return _json(body, refused.status)
 
 
@@ -81,6 +85,7 @@ def build(desk: Desk) -> FastAPI:
                 "service": "qwen-rerank emulator of the DashScope rerank API",
                 "scores": "lexical stand-in, not a Qwen model",
                 "routes": [NATIVE.path, COMPATIBLE.path],
+                "other servers": [server.path for server in SERVERS.values()],
             }
         )
 
@@ -90,6 +95,9 @@ def build(desk: Desk) -> FastAPI:
     app.add_api_route("/", about, response_model=None)
     for wire in (NATIVE, COMPATIBLE):
         app.add_api_route(wire.path, _route(desk, wire), methods=["POST"], response_model=None)
+    for server in SERVERS.values():
+        for path in server.paths:
+            app.add_api_route(path, _route(desk, server), methods=["POST"], response_model=None)
     # Unknown paths and methods; the vendor documents no 405.
     app.add_exception_handler(HTTPException, nothing_here)
     return app
@@ -136,7 +144,8 @@ async def _handle(desk: Desk, request: Request, wire: Format | None) -> Response
 
     response.headers["x-request-id"] = call.request_id
     response.headers.update(reply.headers)
-    if isinstance(fault, Altered) and tokens is not None:  # the service has answered
+    of_dashscope = not isinstance(wire, OwnServer)
+    if isinstance(fault, Altered) and tokens is not None and of_dashscope:  # it has answered
         response = _altered(response, fault, seen.documents)
     manner = fault if isinstance(fault, Manner) else _DROPS[reply.drop]
     if manner is None or manner.status:
@@ -164,9 +173,18 @@ async def _serve(desk: Desk, call: _Call) -> tuple[Response, int]:
     """Answer as the service does; raise `RefusedError` where it refuses."""
     headers = call.request.headers
     if call.wire is None:
-        raise RefusedError(404, "NotFound", "Not found.")
+        server = server_at(call.request.url.path)
+        if server is None:
+            raise RefusedError(404, "NotFound", "Not found.")
+        raise server.nowhere(405 if call.request.url.path in server.paths else 404)
     if call.body is _TOO_LARGE:  # the code of this failure is documented nowhere
         raise RefusedError(413, "RequestTooLarge", "The request body is too large.")
+    if isinstance(call.wire, OwnServer):  # it wants no key, as it does unless started with one
+        if call.body is _NOT_JSON:
+            raise call.wire.bad_body([Slip("", "json_invalid", "JSON decode error")])
+        question = call.wire.parse(call.body)
+        answer = await asyncio.to_thread(desk.service.answer_freely, question)
+        return _json(call.wire.render(question, answer, call.request_id)), answer.tokens
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or key.strip() != desk.api_key:
         raise RefusedError(401, "InvalidApiKey")
@@ -219,5 +237,5 @@ def _logged(desk: Desk, call: _Call) -> LoggedRequest:
     )
 
 
-def _json(body: dict[str, Any], status: int = 200) -> Response:
+def _json(body: Any, status: int = 200) -> Response:
     return Response(write_json(body), status, media_type="application/json")

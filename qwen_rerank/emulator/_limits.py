@@ -11,6 +11,8 @@ others; none was measured against the live service. Sources:
 - errors: docs.qwencloud.com/api-reference/preparation/error-messages
 - vision: help.aliyun.com/zh/model-studio/vision; of the Qwen3-VL models, not of rerank
 - apecloud/ApeRAG#1071, Tencent/WeKnora#3458: error texts that users quoted
+- infinity: michaelfeil/infinity, infinity_emb/fastapi_schemas/pymodels.py
+- tei: huggingface/text-embeddings-inference, docs/source/en/cli_arguments.md
 - made up: nobody says so; a number was needed where the vendor documents none
 """
 
@@ -125,3 +127,12 @@ IMAGE_URL_TOKENS = Documented(1_280, "made up", "2026-11-23")
 
 VIDEO_TOKENS = Documented(8_000, "made up", "2026-11-23")
 """What a video costs here, whatever `fps` is: the item limit."""
+
+TEI_TEXTS = Documented(32, "tei", "2026-11-24")
+"""Most texts in one request to Text Embeddings Inference, by its default."""
+
+INFINITY_TEXTS = Documented(2_048, "infinity", "2026-11-24")
+"""Most documents in one request to Infinity."""
+
+INFINITY_CHARACTERS = Documented(8_192 * 15, "infinity", "2026-11-24")
+"""Longest text that Infinity takes."""

@@ -110,11 +110,13 @@ def _two(whole: Whole) -> Iterator[bytes]:
 def _anothers(raw: bytes) -> bytes:
     """Return the answer *raw* as another request might have got it: the order reversed."""
     body = json.loads(raw)
-    results = body.get("output", body).get("results", [])
+    of_dashscope = isinstance(body, dict)
+    results = body.get("output", body).get("results", []) if of_dashscope else body
     indices = [result["index"] for result in reversed(results)]
     for result, index in zip(results, indices, strict=True):
         result["index"] = index
-    body["request_id" if "request_id" in body else "id"] = _OTHER_ID
+    if of_dashscope:
+        body["request_id" if "request_id" in body else "id"] = _OTHER_ID
     return write_json(body)
 
 

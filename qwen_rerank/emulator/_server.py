@@ -17,6 +17,7 @@ from qwen_rerank.emulator._app import Desk, build
 from qwen_rerank.emulator._faults import REFUSED
 from qwen_rerank.emulator._log import Log, LoggedRequest
 from qwen_rerank.emulator._script import Script, Scripted
+from qwen_rerank.emulator._servers import SERVERS
 from qwen_rerank.emulator._service import OverLong, Score, Service
 from qwen_rerank.emulator._tokenizer import qwen_tokenizer
 from qwen_rerank.emulator._when import Faults, When, parsed
@@ -40,6 +41,10 @@ class Emulator:
     "red sports car" for ``.../red-sports-car.png``. An image scores highest for itself. For a URL
     that cannot be downloaded, set a fault:
     ``emulator.fault("400-media-inspection", holding="private.example")``.
+
+    It also plays the servers that people run themselves (`server_url`): they serve one model, named
+    ``Qwen/Qwen3-Reranker-0.6B``, want no key, refuse fields that they do not document, and meet no
+    fault that alters an honest answer.
 
     Args:
         host: A loopback address.
@@ -155,6 +160,19 @@ class Emulator:
     def compatible_base_url(self) -> str:
         """The compatible protocol's base, such as ``http://127.0.0.1:49152/compatible-api/v1``."""
         return f"{self._origin()}/compatible-api/v1"
+
+    def server_url(self, server: str) -> str:
+        """The address of a server of another kind, such as ``http://127.0.0.1:49152/vllm``.
+
+        Args:
+            server: "vllm", "sglang", "tei", "xinference", "infinity" or "litellm".
+
+        Raises:
+            ValueError: There is no such server.
+        """
+        if server not in SERVERS:
+            raise ValueError(f"server must be one of {', '.join(SERVERS)}, not {server!r}")
+        return self._origin() + SERVERS[server].prefix
 
     @property
     def api_key(self) -> str:

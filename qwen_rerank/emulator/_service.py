@@ -121,9 +121,27 @@ class Service:
         query = self._item(question.query, most, "input.query")
         documents = [self._item(item, most, "input.documents") for item in question.documents]
         tokens = self._tokens(query, documents, question.instruct, model)
+        return self._ranked(query, documents, question.top_n, tokens)
+
+    def answer_freely(self, question: Question) -> Answer:
+        """Return the answer to *question*, of texts only, by a server without DashScope's limits.
+
+        Each pair counts as many tokens as its texts have, and the instruction's.
+        """
+        texts = (question.query, *question.documents)
+        query, *documents = (
+            _Item(text, self._tokenizer.count(text)) for text in texts if isinstance(text, str)
+        )
+        around = query.tokens + self._tokenizer.count(question.instruct or "")
+        tokens = sum(item.tokens + around for item in documents)
+        return self._ranked(query, documents, question.top_n, tokens)
+
+    def _ranked(
+        self, query: _Item, documents: Sequence[_Item], top_n: int | None, tokens: int
+    ) -> Answer:
         scores = [self._scored(query, document) for document in documents]
         best = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
-        results = tuple((index, scores[index]) for index in best[: question.top_n])
+        results = tuple((index, scores[index]) for index in best[:top_n])
         if self._shuffle:
             results = results[1::2] + results[::2]
         return Answer(results, tokens)

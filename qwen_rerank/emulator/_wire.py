@@ -91,11 +91,13 @@ class Format(Protocol):
     def parse(self, body: Any) -> Question:
         """Return the question in *body*, a parsed JSON value, or raise `RefusedError`."""
 
-    def render(self, question: Question, answer: Answer, request_id: str) -> dict[str, Any]:
+    def render(
+        self, question: Question, answer: Answer, request_id: str
+    ) -> dict[str, Any] | list[Any]:
         """Return the body of a success."""
 
-    def failure(self, refused: RefusedError, request_id: str) -> dict[str, Any]:
-        """Return the body of a failure."""
+    def failure(self, refused: RefusedError, request_id: str) -> dict[str, Any] | str:
+        """Return the body of a failure; a text is sent as it is."""
 
 
 class Native:
@@ -223,12 +225,12 @@ def write_json(body: Any) -> bytes:
 
 
 def documents_in(body: Any) -> int:
-    """Return how many documents *body* carries, in either format."""
+    """Return how many documents *body* carries, in any format."""
     return len(_documents(body))
 
 
 def texts_in(body: Any) -> Iterator[str]:
-    """Return the texts of the documents that *body* carries, in either format."""
+    """Return the texts of the documents that *body* carries, in any format."""
     for item in _documents(body):
         text = item.get("text") if isinstance(item, dict) else item
         if isinstance(text, str):
@@ -246,8 +248,9 @@ def media_in(body: Any) -> Iterator[str]:
 
 def _documents(body: Any) -> list[Any]:
     for holder in (body, body.get("input") if isinstance(body, dict) else None):
-        if isinstance(holder, dict) and isinstance(holder.get("documents"), list):
-            return list(holder["documents"])
+        for name in ("documents", "texts"):
+            if isinstance(holder, dict) and isinstance(holder.get(name), list):
+                return list(holder[name])
     return []
 
 

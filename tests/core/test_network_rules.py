@@ -20,6 +20,7 @@ import httpx_aiohttp
 import pytest
 import yarl
 from pydantic import SecretStr
+from self_signed import PAIR
 
 from qwen_rerank import Reranker, _endpoint, errors
 
@@ -497,32 +498,11 @@ def test_a_proxys_password_is_not_shown(monkeypatch, colour):
 
 # Certificates
 
-# Of nobody: a server for "localhost" that vouches for itself, from 2020 to 2120.
-_CERTIFICATE = """\
------BEGIN CERTIFICATE-----
-MIIBrTCCAVKgAwIBAgIBATAKBggqhkjOPQQDAjAUMRIwEAYDVQQDDAlsb2NhbGhv
-c3QwIBcNMjAwMTAxMDAwMDAwWhgPMjEyMDAxMDEwMDAwMDBaMBQxEjAQBgNVBAMM
-CWxvY2FsaG9zdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABM8NboTY7rregf9B
-Z3aZcj0XLHF/isksI9WstqJ+uZ2A/fvHKukYFK4duI5luoxcUV1tOLkxq3U3IMWI
-EegZBT6jgZIwgY8wFAYDVR0RBA0wC4IJbG9jYWxob3N0MBIGA1UdEwEB/wQIMAYB
-Af8CAQAwDgYDVR0PAQH/BAQDAgKEMBMGA1UdJQQMMAoGCCsGAQUFBwMBMB0GA1Ud
-DgQWBBRqmBQ2wbsBilN2Gi70bLd7J6I7ujAfBgNVHSMEGDAWgBRqmBQ2wbsBilN2
-Gi70bLd7J6I7ujAKBggqhkjOPQQDAgNJADBGAiEA1pRfXMlwU5mERfrTFoLNwPkF
-rXkiCL7klx6rjgRF20MCIQCfp5Yrkv735u1muWjnTcCsBVBx33eguqC0/qDZ5/Xl
-Rg==
------END CERTIFICATE-----
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgUupWAuPNadDLnpp8
-YpGhKVF4n/FNscKxmNufnM59h3+hRANCAATPDW6E2O663oH/QWd2mXI9Fyxxf4rJ
-LCPVrLaifrmdgP37xyrpGBSuHbiOZbqMXFFdbTi5Mat1NyDFiBHoGQU+
------END PRIVATE KEY-----
-"""
-
 
 @pytest.fixture(name="secure")
 def _secure(serve, tmp_path):
     """A server that speaks TLS as localhost."""
-    (tmp_path / "pair.pem").write_text(_CERTIFICATE)
+    (tmp_path / "pair.pem").write_text(PAIR)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "pair.pem")
 

@@ -35,6 +35,7 @@ def test_defaults():
         "region": None,
         "workspace": None,
         "protocol": "dashscope",
+        "server": None,
         "instruct": None,
         "score_threshold": None,
         "timeout": 30.0,

@@ -1,0 +1,590 @@
+"""Servers that people run themselves. Bodies are those of the sources named in `_dialects`.
+
+No dialect was ever run against the real server; the emulator's are a second reading of the same
+sources.
+"""
+
+import asyncio
+import json
+from typing import get_args
+
+import pytest
+from langchain_core.documents import Document
+from llama_index.core.schema import NodeWithScore, TextNode
+
+import langchain_qwen_rerank
+import llama_index_qwen_rerank
+from qwen_rerank import Reranker, RerankSettings, _dialects, _endpoint, _wire, errors
+from qwen_rerank._values import Answer, Item, Place, Request
+from qwen_rerank.emulator import Reply, _servers
+
+SERVERS = get_args(_dialects.Server)
+MODEL = _servers.MODEL
+HOST = "gpu.example:8000"
+TEXTS = ["green tea", "a fast red car", "a fast car"]
+
+
+def _request(*texts, instruct=None):
+    items = tuple(Item(text, 1, (Place(i),)) for i, text in enumerate(texts))
+    return Request("my-model", "q", instruct, items)
+
+
+def _decode(server, body, expected=2, *, status=200, headers=None):
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = Answer(status, headers or {}, raw)
+    request = _request(*["text"] * expected)
+    return _wire.decode(answer, request, protocol="compatible", host=HOST, server=server)
+
+
+def _error(*arguments, **options):
+    with pytest.raises(errors.RerankError) as caught:
+        _decode(*arguments, **options)
+    return caught.value
+
+
+def _at(emulator, server, kind=Reranker, *, told=None, **options):
+    """A reranker for the *server* that the emulator plays, or *told* that it is another one."""
+    options = {"model": MODEL, "max_retries": 0, **options}
+    return kind(
+        protocol="compatible",
+        server=told or server,
+        base_url=emulator.server_url(server),
+        **options,
+    )
+
+
+# The table
+
+
+def test_every_server_has_a_row_with_its_source():
+    """Each value of server= has one row, in the client and in the emulator, and says where from."""
+    assert set(SERVERS) == set(_dialects.SERVERS) == set(_servers.SERVERS)
+    for row in (*_dialects.SERVERS.values(), *_dialects.DASHSCOPE.values()):
+        assert row.source
+        assert row.date
+
+
+# Requests
+
+_FLAT = {"model": "my-model", "query": "q", "documents": ["a", "b"]}
+_REQUESTS = {
+    "vllm": (_FLAT, "instruction"),
+    "sglang": ({**_FLAT, "return_documents": False}, "instruct"),
+    "tei": ({"query": "q", "texts": ["a", "b"], "truncate": True}, None),
+    "xinference": (_FLAT, None),
+    "infinity": (_FLAT, None),
+    "litellm": (_FLAT, "instruction"),
+}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_requests(server):
+    """Each server gets the fields that it documents, under the names that it documents."""
+    body, instruct = _REQUESTS[server]
+
+    plain = json.loads(_wire.encode(_request("a", "b"), "compatible", server))
+    told = json.loads(_wire.encode(_request("a", "b", instruct="rules"), "compatible", server))
+
+    assert plain == body
+    assert told == ({**body, instruct: "rules"} if instruct else body)
+
+
+@pytest.mark.parametrize(
+    ("server", "base", "url"),
+    [
+        ("vllm", "http://h:8000", "http://h:8000/rerank"),
+        ("vllm", "http://h:8000/", "http://h:8000/rerank"),
+        ("vllm", "http://h:8000/v1", "http://h:8000/v1/rerank"),
+        ("vllm", "http://h:8000/v1/rerank", "http://h:8000/v1/rerank"),
+        ("sglang", "http://h:30000", "http://h:30000/v1/rerank"),
+        ("sglang", "http://h:30000/v1/", "http://h:30000/v1/rerank"),
+        ("sglang", "http://h:30000/v1/rerank", "http://h:30000/v1/rerank"),
+        ("sglang", "https://gw/models/a", "https://gw/models/a/v1/rerank"),
+        ("sglang", "https://gw/rerank", "https://gw/rerank"),
+        ("tei", "http://h:8080", "http://h:8080/rerank"),
+        ("xinference", "http://h:9997", "http://h:9997/v1/rerank"),
+        ("xinference", "http://h:9997/v1", "http://h:9997/v1/rerank"),
+        ("infinity", "http://h:7997", "http://h:7997/rerank"),
+        ("infinity", "http://h:7997/prefix", "http://h:7997/prefix/rerank"),
+        ("litellm", "http://h:4000", "http://h:4000/rerank"),
+        ("litellm", "http://h:4000/v2", "http://h:4000/v2/rerank"),
+    ],
+)
+def test_paths(server, base, url):
+    """A base URL is the server's address, with or without any part of its path."""
+    assert _endpoint.url_below(base, "compatible", server) == url
+
+
+# Answers
+
+_RESULTS = [
+    {"index": 1, "relevance_score": 0.75, "document": {"text": "b"}},
+    {"index": 0, "relevance_score": 0.25},
+]
+_LIST = [
+    {"score": 0.75, "document": "b", "index": 1, "meta_info": None},
+    {"score": 0.25, "index": 0},
+]
+_REPLIES = {
+    "vllm": (
+        {
+            "id": "rerank-1",
+            "model": "m",
+            "usage": {"prompt_tokens": 9, "total_tokens": 9},
+            "results": _RESULTS,
+        },
+        9,
+        "rerank-1",
+    ),
+    "sglang": (_LIST, 0, None),
+    "tei": ([{"index": 1, "score": 0.75}, {"index": 0, "text": "a", "score": 0.25}], 0, None),
+    "xinference": (
+        {"id": "1", "results": _RESULTS, "meta": {"tokens": None, "billed_units": None}},
+        0,
+        "1",
+    ),
+    "infinity": (
+        {
+            "object": "rerank",
+            "results": _RESULTS,
+            "model": "m",
+            "usage": {"prompt_tokens": 9, "total_tokens": 9},
+            "id": "infinity-1",
+            "created": 1,
+        },
+        9,
+        "infinity-1",
+    ),
+    "litellm": (
+        {"id": "1", "results": _RESULTS, "meta": {"billed_units": {"total_tokens": 9}}},
+        9,
+        "1",
+    ),
+}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_replies(server):
+    """Scores, tokens and id are read from where each server puts them."""
+    body, tokens, request_id = _REPLIES[server]
+
+    reply = _decode(server, body)
+
+    assert (reply.scores, reply.tokens, reply.request_id) == ((0.25, 0.75), tokens, request_id)
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("scores", [(-7.5, 4.25), (0, -1), (1e6, 12.0)])
+def test_scores_need_not_be_probabilities(server, scores):
+    """Raw scores, negative or above 1, come through as they are."""
+    row = _dialects.SERVERS[server]
+    results = [{"index": index, row.score: score} for index, score in enumerate(scores)]
+
+    reply = _decode(server, {"results": results} if row.results else results)
+
+    assert reply.scores == tuple(map(float, scores))
+
+
+def test_raw_scores_are_ranked_as_they_come(emulator):
+    """A ranking by logits: highest first, and a threshold may be negative."""
+    emulator.script(
+        Reply(body=json.dumps([{"index": i, "score": s} for i, s in enumerate((-3.5, 6.0, -0.5))]))
+    )
+
+    ranking = _at(emulator, "tei").rerank("q", TEXTS, score_threshold=-1.0)
+
+    assert [(hit.index, hit.score) for hit in ranking] == [(1, 6.0), (2, -0.5)]
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"[]", b"{}", b"null", b"1", {"results": None}, {"results": {}}, [[0, 0.5], [1, 0.5]],
+        {"output": {"results": _RESULTS}}, {"data": _RESULTS}, [{"index": 0}, {"index": 1}],
+    ],
+)  # fmt: skip
+def test_answers_of_another_shape(server, body):
+    """An answer that is no ranking in this dialect names the setting to look at."""
+    error = _error(server, body)
+
+    assert type(error) is errors.ReplyError
+    assert f"server={server!r}" in error.hint
+
+
+# Refusals
+
+_VLLM = {"message": "m", "type": "BadRequestError", "param": None, "code": 400}
+_DETAIL = {"type": "missing", "loc": ["body", "documents"], "msg": "Field required", "input": {}}
+_REFUSALS = {
+    "vLLM, bad value": (400, {"error": _VLLM}, errors.RequestError, "BadRequestError", "m"),
+    "vLLM before 2026": (400, {"object": "error", **_VLLM}, errors.RequestError, "BadReq", "m"),
+    "vLLM, no such model": (
+        404,
+        {"error": {"message": "The model `x` does not exist.", "type": "NotFoundError"}},
+        errors.RequestError,
+        "NotFoundError",
+        "The model `x` does not exist.",
+    ),
+    "vLLM, no reranker": (
+        400,
+        {"error": {**_VLLM, "message": "The model does not support Rerank (Score) API"}},
+        errors.RequestError,
+        "BadRequestError",
+        "no reranker",
+    ),
+    "vLLM, key": (401, {"error": "Unauthorized"}, errors.AuthenticationError, None, "api_key="),
+    "SGLang": (
+        400,
+        {"object": "error", "message": "Documents cannot be empty", "code": 400, "type": "B"},
+        errors.RequestError,
+        "B",
+        "Documents cannot be empty",
+    ),
+    "FastAPI, path": (404, {"detail": "Not Found"}, errors.RequestError, None, "server="),
+    "FastAPI, method": (405, {"detail": "Method Not Allowed"}, errors.RequestError, None, "server"),
+    "FastAPI, body": (
+        422,
+        {"detail": [_DETAIL]},
+        errors.RequestError,
+        None,
+        "body.documents: Field required",
+    ),
+    "FastAPI, odd": (422, {"detail": [1, {"loc": 2}]}, errors.RequestError, None, "server="),
+    "TEI, too many": (
+        413,
+        {"error": "batch size 33 > maximum allowed batch size 32", "error_type": "Validation"},
+        errors.RequestError,
+        "Validation",
+        "max_documents_per_request=",
+    ),
+    "TEI, busy": (
+        429,
+        {"error": "Model is overloaded", "error_type": "Overloaded"},
+        errors.RateLimitError,
+        "Overloaded",
+        "Model is overloaded",
+    ),
+    "TEI, broken": (
+        424,
+        {"error": "Inference failed", "error_type": "Backend"},
+        errors.ServiceError,
+        "Backend",
+        "Inference failed",
+    ),
+    "TEI, no reranker": (
+        424,
+        {"error": "model is not a re-ranker model", "error_type": "Backend"},
+        errors.RequestError,
+        "Backend",
+        "no reranker",
+    ),
+    "TEI, starting": (
+        503,
+        {"error": "unhealthy", "error_type": "Unhealthy"},
+        errors.ServiceError,
+        "Unhealthy",
+        "unhealthy",
+    ),
+    "TEI, no key": (401, b"", errors.AuthenticationError, None, "api_key="),
+    "Xinference": (
+        400,
+        {"detail": "Model not found in the model list, uid: x"},
+        errors.RequestError,
+        None,
+        "Model not found in the model list, uid: x",
+    ),
+    "Infinity": (
+        429,
+        {"error": {"message": "model x is currently overloaded", "type": None, "code": 429}},
+        errors.RateLimitError,
+        "429",
+        "overloaded",
+    ),
+    "LiteLLM": (
+        400,
+        {"error": {"message": "Invalid model name", "type": "None", "param": None, "code": "400"}},
+        errors.RequestError,
+        "400",
+        "Invalid model name",
+    ),
+    "proxy": (502, b"Bad Gateway", errors.ServiceError, None, HOST),
+    "login": (302, b"", errors.ServiceError, None, "Redirects are not followed"),
+}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("row", _REFUSALS.values(), ids=_REFUSALS)
+def test_refusals(server, row):
+    """Every envelope ends in the error whose move is next, with the server's words kept."""
+    status, body, kind, code, said = row
+    headers = {"location": "https://sso.example/"} if status == 302 else None
+
+    error = _error(server, body, status=status, headers=headers)
+
+    assert type(error) is kind
+    assert error.status == status
+    assert (error.code or "").startswith(code or "")
+    assert said in str(error)
+
+
+def test_a_refusal_in_plain_text_is_kept():
+    """What TEI says of a body that it cannot read is plain text, and is shown."""
+    said = b"Failed to deserialize the JSON body into the target type: missing field `texts`"
+
+    error = _error("tei", said, status=422, headers={"content-type": "text/plain; charset=utf-8"})
+
+    assert error.message == said.decode()
+    assert "server='tei'" in error.hint
+
+
+def test_alibaba_clouds_hints_are_not_given_for_other_servers():
+    """A code that means one thing to DashScope sends nobody to Alibaba Cloud's console."""
+    error = _error("litellm", {"error": {"code": "Arrearage", "message": "m"}}, status=400)
+
+    assert type(error) is errors.RequestError
+    assert "Alibaba" not in str(error)
+
+
+# One dialect told, another one spoken: over HTTP, against the emulator
+
+# Where path, request and answer are the same, nothing can tell the two apart.
+_ALIKE = {
+    frozenset(pair) for pair in (("vllm", "infinity"), ("vllm", "litellm"), ("infinity", "litellm"))
+}
+
+
+@pytest.mark.parametrize("actual", SERVERS)
+@pytest.mark.parametrize("told", SERVERS)
+def test_every_pair(emulator, told, actual):
+    """The wrong dialect ends in an error that names server=, or, where both are alike, in order."""
+    reranker = _at(emulator, actual, told=told)
+    # vLLM and LiteLLM serve /v1/rerank as well, which is where Xinference has it.
+    alike = told == actual or {told, actual} in _ALIKE
+    if alike or (told == "xinference" and actual in ("vllm", "litellm")):
+        assert [hit.index for hit in reranker.rerank("fast red car", TEXTS)] == [1, 2, 0]
+        return
+
+    with pytest.raises(errors.RerankError) as caught:
+        reranker.rerank("fast red car", TEXTS)
+
+    # 500 is what LiteLLM and Xinference make of a body that they do not understand.
+    mistake = errors.RequestError, errors.ReplyError, errors.ServiceError
+    assert type(caught.value) in mistake
+    assert f"server={told!r}" in caught.value.hint
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_server_that_nobody_named(emulator, server):
+    """Without server= the path is Alibaba Cloud's: the error says what is missing."""
+    reranker = Reranker(protocol="compatible", base_url=emulator.server_url(server), api_key="k")
+
+    with pytest.raises(errors.RequestError) as caught:
+        reranker.rerank("q", TEXTS)
+
+    assert "server=" in caught.value.hint
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_dashscope_taken_for_a_server(emulator, server):
+    """The other way round: server= is given, and DashScope answers."""
+    reranker = Reranker(protocol="compatible", server=server, base_url=emulator.compatible_base_url)
+
+    with pytest.raises(errors.RequestError) as caught:
+        reranker.rerank("q", TEXTS)
+
+    assert f"server={server!r}" in caught.value.hint
+
+
+def test_another_shape_where_no_server_was_named():
+    """An answer in another shape on Alibaba Cloud's flat path asks whose server it is."""
+    answer = Answer(200, {}, json.dumps(_LIST).encode())
+
+    with pytest.raises(errors.ReplyError) as caught:
+        _wire.decode(answer, _request("a", "b"), protocol="compatible", host=HOST)
+
+    assert "server=" in caught.value.hint
+
+
+# The option
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"server": "vllm"},
+        {"server": "vllm", "protocol": "compatible"},
+        {"server": "vllm", "base_url": "http://127.0.0.1:8000"},
+        {"server": "tei", "protocol": "compatible", "region": "cn-beijing"},
+    ],
+)
+def test_server_needs_its_address(monkeypatch, options):
+    """A server is named together with its address and the compatible protocol."""
+    monkeypatch.setenv("DASHSCOPE_BASE_URL", "http://127.0.0.1:9000")
+
+    with pytest.raises(ValueError, match="server says what answers at base_url"):
+        RerankSettings(api_key="k", **options)
+
+
+def test_unknown_servers():
+    """Another name is refused, with those that there are."""
+    with pytest.raises(ValueError, match=r"^server: input should be 'vllm', 'sglang'"):
+        RerankSettings(server="ollama", protocol="compatible", base_url="http://127.0.0.1:1")
+
+
+def test_assigning_a_server(emulator):
+    """Assigning it takes effect with the next call, and a refused value leaves all as it was."""
+    reranker = _at(emulator, "sglang", told="vllm")
+    reranker.server = "sglang"
+
+    assert reranker.rerank("fast red car", TEXTS)[0].index == 1
+    with pytest.raises(ValueError, match="server says"):
+        reranker.protocol = "dashscope"
+    assert reranker.rerank("fast red car", TEXTS)[0].index == 1
+
+
+# Keys
+
+
+def _noting(server, connection):
+    """Answers one request with a ranking of one text by vLLM."""
+    server.read(connection)
+    body = b'{"results": [{"index": 0, "relevance_score": 1}]}'
+    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+
+
+def _head(serve, **options):
+    server = serve(_noting)
+    options = {"protocol": "compatible", "base_url": f"http://{server.address}", **options}
+    with Reranker(**options) as reranker:
+        reranker.rerank("q", ["a"])
+    return server.requests[0].partition(b"\r\n\r\n")[0].lower()
+
+
+def test_no_key_from_the_environment(monkeypatch, serve):
+    """A server of your own gets no key and no workspace that was found, even on loopback."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-of-alibaba-cloud-0123456789")
+    monkeypatch.setenv("DASHSCOPE_WORKSPACE", "ws-1")
+
+    head = _head(serve, server="vllm")
+
+    assert b"authorization" not in head
+    assert b"workspace" not in head
+
+
+def test_a_key_that_is_given_is_sent(serve):
+    """A server that was started with a key gets it from api_key=."""
+    assert b"authorization: bearer sk-own-key\r\n" in _head(
+        serve, server="vllm", api_key="sk-own-key"
+    ) + b"\r\n"  # fmt: skip
+
+
+# Instructions
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_instruct(emulator, server):
+    """An instruction reaches a server that takes one, and is refused before any other is asked."""
+    reranker = _at(emulator, server, instruct="Find cars.")
+    name = _REQUESTS[server][1]
+
+    if name is None:
+        with pytest.raises(errors.RequestError, match=f"{server}.* takes none"):
+            reranker.rerank("fast red car", TEXTS)
+        assert emulator.log == ()
+        assert reranker.rerank("fast red car", TEXTS, instruct=None)[0].index == 1
+    else:
+        reranker.rerank("fast red car", TEXTS)
+        assert emulator.log[0].body[name] == "Find cars."
+
+
+# The same rooms
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_splitting(emulator, server):
+    """A long list goes in several requests, as small as the server wants them."""
+    texts = [f"text {number}" for number in range(70)]
+
+    ranking = _at(emulator, server).rerank("text 33", texts)
+
+    sizes = sorted(request.documents for request in emulator.log)
+    assert sizes == ([22, 24, 24] if server == "tei" else [70])
+    assert sorted(hit.index for hit in ranking) == list(range(70))
+    assert ranking[0].index == 33
+
+
+@pytest.mark.parametrize(("given", "sizes"), [(7, [7, 7, 6]), (40, [20])])
+def test_a_server_with_another_limit(emulator, given, sizes):
+    """max_documents_per_request says how a server was started; less is always possible."""
+    _at(emulator, "tei", max_documents_per_request=given).rerank("q", [f"t{i}" for i in range(20)])
+
+    assert sorted((request.documents for request in emulator.log), reverse=True) == sizes
+
+
+def test_more_than_a_server_takes(emulator):
+    """More than its limit, if asked for, ends in its refusal and says what to lower."""
+    reranker = _at(emulator, "tei", max_documents_per_request=64)
+
+    with pytest.raises(errors.RequestError, match="batch size 64 > maximum allowed") as caught:
+        reranker.rerank("q", [f"text {number}" for number in range(64)])
+
+    assert "max_documents_per_request=" in caught.value.hint
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_retries(emulator, server):
+    """What may pass by itself is tried again, whatever its envelope."""
+    emulator.script(Reply.error(503, "Unhealthy", "starting", headers={"retry-after": "0"}))
+
+    ranking = _at(emulator, server, max_retries=1).rerank("fast red car", TEXTS)
+
+    assert [request.status for request in emulator.log] == [503, 200]
+    assert ranking[0].index == 1
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_async(emulator, server):
+    """Async calls give what sync calls give."""
+    reranker = _at(emulator, server)
+
+    async def both():
+        async with reranker:
+            return await reranker.arerank("fast red car", ["", *TEXTS], top_n=2)
+
+    ranking = asyncio.run(both())
+
+    assert ranking.hits == reranker.rerank("fast red car", ["", *TEXTS], top_n=2).hits
+    assert [hit.index for hit in ranking] == [2, 3]
+
+
+def test_usage_and_price(emulator):
+    """Tokens are counted where a server tells them; a server of your own has no list price."""
+    ranking = _at(emulator, "vllm").rerank("fast red car", TEXTS)
+
+    assert ranking.usage.tokens > 0
+    assert ranking.usage.cost is None
+
+
+def test_passthrough(emulator):
+    """A server that is down is one more reason for the original order."""
+    emulator.script(Reply(424, {"error": "Inference failed", "error_type": "Backend"}))
+
+    ranking = _at(emulator, "tei", on_error="passthrough").rerank("q", TEXTS)
+
+    assert [hit.index for hit in ranking] == [0, 1, 2]
+    assert type(ranking.degraded) is errors.ServiceError
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_both_doors(emulator, server):
+    """The doors take the same option."""
+    documents = [Document(text) for text in TEXTS]
+    nodes = [NodeWithScore(node=TextNode(text=text)) for text in TEXTS]
+
+    langchain = _at(emulator, server, langchain_qwen_rerank.QwenRerank, top_n=1)
+    llama_index = _at(emulator, server, llama_index_qwen_rerank.QwenRerank, top_n=1)
+
+    assert langchain.compress_documents(documents, "fast red car")[0].page_content == TEXTS[1]
+    (best,) = llama_index.postprocess_nodes(nodes, query_str="fast red car")
+    assert best.node.text == TEXTS[1]

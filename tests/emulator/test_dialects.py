@@ -1,0 +1,303 @@
+"""The emulator as the servers that people run themselves: strict, in each one's own words."""
+
+import pytest
+
+from qwen_rerank.emulator import Emulator, Reply
+from qwen_rerank.emulator._servers import MODEL, SERVERS
+
+FLAT = {"model": MODEL, "query": "blue cat", "documents": ["a dog", "the blue cat"]}
+BODIES = {
+    "vllm": FLAT,
+    "sglang": FLAT,
+    "tei": {"query": "blue cat", "texts": ["a dog", "the blue cat"]},
+    "xinference": FLAT,
+    "infinity": FLAT,
+    "litellm": FLAT,
+}
+
+
+@pytest.fixture(name="ask")
+def _ask(caller, emulator):
+    """Post a good body with some fields changed (None leaves one out), without any key."""
+
+    def ask(server, *, tail=None, **changed):
+        path = tail or SERVERS[server].tails[0]
+        body = {**BODIES[server], **changed}
+        body = {name: value for name, value in body.items() if value is not None}
+        return caller.http.post(emulator.server_url(server) + path, json=body)
+
+    return ask
+
+
+def _results(server, answer):
+    body = answer.json()
+    rows = body if server in ("sglang", "tei") else body["results"]
+    name = "score" if server in ("sglang", "tei") else "relevance_score"
+    return [(row["index"], row[name]) for row in rows]
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_all_answer_without_a_key(caller, ask, server):
+    """Every server ranks as DashScope's protocols do, asks for no key, and is logged."""
+    answer = ask(server)
+    same = caller.compatible("blue cat", FLAT["documents"]).json()["results"]
+
+    assert answer.status_code == 200
+    assert _results(server, answer) == [(row["index"], row["relevance_score"]) for row in same]
+    assert caller.emulator.log[0].documents == 2
+    assert caller.emulator.log[0].path == SERVERS[server].path
+
+
+@pytest.mark.parametrize(
+    ("server", "tail"), [(name, tail) for name, server in SERVERS.items() for tail in server.tails]
+)
+def test_every_path(ask, server, tail):
+    """Of vLLM and LiteLLM there are three paths, of the others one."""
+    assert ask(server, tail=tail).status_code == 200
+
+
+def test_envelopes_of_success(ask):
+    """What stands around the results is each server's own."""
+    vllm, infinity = ask("vllm").json(), ask("infinity").json()
+    xinference, litellm = ask("xinference").json(), ask("litellm").json()
+
+    assert set(vllm) == {"id", "model", "usage", "results"}
+    assert vllm["results"][0]["document"] == {"text": "the blue cat", "multi_modal": None}
+    assert vllm["usage"] == {"prompt_tokens": 9, "total_tokens": 9}
+    assert (infinity["object"], infinity["usage"]) == ("rerank", vllm["usage"])
+    assert infinity["results"][0]["document"] is None
+    assert xinference["meta"]["tokens"] is xinference["results"][0]["document"] is None
+    assert litellm["meta"]["billed_units"] == {"total_tokens": 9}
+    assert "document" not in litellm["results"][0]
+
+
+def test_documents_are_returned(ask):
+    """Asked for, texts come back in each server's own form; SGLang returns them unless declined."""
+    assert ask("sglang").json()[0]["document"] == "the blue cat"
+    assert "document" not in ask("sglang", return_documents=False).json()[0]
+    assert "text" not in ask("tei").json()[0]
+    assert ask("tei", return_text=True).json()[0]["text"] == "the blue cat"
+    shown = {
+        name: ask(name, return_documents=True).json()["results"][0]["document"]
+        for name in ("xinference", "infinity", "litellm")
+    }
+    assert shown["infinity"] == "the blue cat"
+    assert shown["xinference"] == shown["litellm"] == {"text": "the blue cat"}
+
+
+@pytest.mark.parametrize("server", [name for name in SERVERS if name != "tei"])
+def test_top_n(ask, server):
+    """Where there is a top_n, it cuts the list."""
+    assert [index for index, _ in _results(server, ask(server, top_n=1))] == [1]
+
+
+def test_instructions_are_counted(ask):
+    """An instruction costs tokens for every document, as the models read it."""
+    plain = ask("vllm").json()["usage"]["total_tokens"]
+    told = ask("vllm", instruction="Find cats.").json()["usage"]["total_tokens"]
+
+    assert told > plain
+    assert (told - plain) % 2 == 0
+
+
+@pytest.mark.parametrize(("server", "status"), [("vllm", 200), ("sglang", 400), ("infinity", 422)])
+def test_top_n_of_nothing(ask, server, status):
+    """To vLLM 0 means all, which is its default; SGLang and Infinity document at least 1."""
+    assert ask(server, top_n=0).status_code == status
+
+
+# Strictness
+
+_BAD_BODY = {"vllm": 400, "sglang": 400, "tei": 422, "xinference": 500, "infinity": 422,
+             "litellm": 500}  # fmt: skip
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"query": None},
+        {"query": 7},
+        {"query": ["blue cat"]},
+        {"query": {"text": "q"}},
+        {"documents": "a dog", "texts": "a dog"},
+        {"documents": [{"text": "a dog"}], "texts": [{"text": "a dog"}]},
+        {"documents": [1], "texts": [1]},
+        {"input": {}},
+        {"instruct_": "x"},
+        {"top_n": "1"},
+        {"top_n": True},
+        {"top_n": -1},
+        {"return_documents": "yes", "return_text": "yes"},
+    ],
+    ids=str,
+)
+def test_bad_fields(ask, server, changed):
+    """A field that is missing, undocumented or of another type is a bad body."""
+    answer = ask(server, **changed)
+
+    assert answer.status_code == _BAD_BODY[server]
+
+
+@pytest.mark.parametrize(
+    ("server", "body"),
+    [
+        ("vllm", {"error": {"message": "...", "type": "Bad Request", "param": None, "code": 400}}),
+        ("sglang", {"object": "error", "message": "...", "type": "Bad Request", "param": None,
+                    "code": 400}),
+        ("infinity", {"detail": [{"type": "missing", "loc": ["body", "documents"],
+                                  "msg": "Field required"}]}),
+    ],
+)  # fmt: skip
+def test_envelopes_of_bad_bodies(ask, server, body):
+    """A bad body is told in the server's own envelope, the field named."""
+    answer = ask(server, documents=None).json()
+
+    assert "documents" in str(answer)
+    told = answer.get("error", answer)
+    if "message" in told:
+        told["message"] = "..."
+    assert answer == body
+
+
+def test_bad_bodies_in_plain_text(ask):
+    """TEI's and Xinference's answers to a bad body are no JSON."""
+    tei, xinference = ask("tei", texts=None), ask("xinference", documents=None)
+
+    assert tei.headers["content-type"] == "text/plain; charset=utf-8"
+    assert tei.text.endswith("missing field `texts`")
+    assert xinference.text == "Internal Server Error"
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b'"q"'])
+def test_bodies_that_are_none(caller, emulator, server, raw):
+    """What is no JSON, or no object, is a bad body too."""
+    answer = caller.http.post(emulator.server_url(server) + SERVERS[server].tails[0], content=raw)
+
+    assert answer.status_code == _BAD_BODY[server]
+
+
+@pytest.mark.parametrize(
+    ("server", "status", "said"),
+    [
+        ("vllm", 404, "The model `other` does not exist."),
+        ("sglang", 200, ""),
+        ("xinference", 400, "Model not found in the model list, uid: other"),
+        ("infinity", 400, "Invalid model"),
+        ("litellm", 400, "Invalid model name passed in model=other"),
+    ],
+)
+def test_other_models(ask, server, status, said):
+    """Each serves one model, and says so in its own way; SGLang does not look at the name."""
+    answer = ask(server, model="other")
+
+    assert answer.status_code == status
+    assert said in answer.text
+
+
+def test_models_may_be_left_out(ask):
+    """vLLM, SGLang and Infinity take the one model that they have."""
+    served = {name: ask(name, model=None).status_code for name in SERVERS}
+
+    assert served == {"vllm": 200, "sglang": 200, "tei": 200, "xinference": 500, "infinity": 200,
+                      "litellm": 500}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("server", "changed", "status", "said"),
+    [
+        ("vllm", {"documents": []}, 400, "At least one"),
+        ("sglang", {"documents": []}, 400, "Documents cannot be empty"),
+        ("sglang", {"documents": ["a", " "]}, 400, "Each document cannot be empty"),
+        ("sglang", {"query": " "}, 400, "Query cannot be empty"),
+        ("tei", {"texts": []}, 400, "`texts` cannot be empty"),
+        ("tei", {"texts": ["a"] * 33}, 413, "batch size 33 > maximum allowed batch size 32"),
+        ("infinity", {"documents": []}, 422, "at least 1"),
+        ("infinity", {"documents": ["a"] * 2_049}, 422, "at most 2048 items"),
+        ("infinity", {"documents": ["a" * 122_881]}, 422, "at most 122880 characters"),
+    ],
+)
+def test_limits(ask, server, changed, status, said):
+    """The documented limits are enforced, and no others."""
+    answer = ask(server, **changed)
+
+    assert answer.status_code == status
+    assert said in answer.text
+
+
+@pytest.mark.parametrize(("server", "most"), [("tei", 32), ("infinity", 2_048), ("vllm", 3_000)])
+def test_up_to_the_limit(ask, server, most):
+    """As many as are documented are ranked; vLLM documents no limit."""
+    answer = ask(server, **{SERVERS[server].texts: ["a"] * most})
+
+    assert len(_results(server, answer)) == most
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_paths_that_are_not_served(caller, emulator, server):
+    """Other paths and methods below a server's address are answered as it would."""
+    url = emulator.server_url(server)
+    nowhere = caller.http.post(f"{url}/v9/rerank", json=BODIES[server])
+    method = caller.http.get(url + SERVERS[server].tails[0])
+
+    assert (nowhere.status_code, method.status_code) == (404, 405)
+    if server == "tei":
+        assert nowhere.content == method.content == b""
+    else:
+        assert (nowhere.json(), method.json()) == (
+            {"detail": "Not Found"},
+            {"detail": "Method Not Allowed"},
+        )
+
+
+# What else an emulator does
+
+
+def test_addresses(emulator):
+    """Every server has an address of its own below the emulator's."""
+    origin = emulator.base_url.removesuffix("/api/v1")
+
+    assert [emulator.server_url(name) for name in SERVERS] == [f"{origin}/{n}" for n in SERVERS]
+    with pytest.raises(ValueError, match=r"server must be one of vllm, sglang, tei, .*'ollama'"):
+        emulator.server_url("ollama")
+    with pytest.raises(RuntimeError, match="no address"):
+        Emulator().server_url("vllm")
+
+
+@pytest.mark.parametrize(
+    ("server", "body"),
+    [
+        ("vllm", {"error": {"message": "m", "type": "Odd", "param": None, "code": 503}}),
+        ("sglang", {"object": "error", "message": "m", "type": "Odd", "param": None, "code": 503}),
+        ("tei", {"error": "m", "error_type": "Odd"}),
+        ("xinference", {"detail": "m"}),
+        ("infinity", {"error": {"message": "m", "type": None, "param": None, "code": 503}}),
+        ("litellm", {"error": {"message": "m", "type": "Odd", "param": None, "code": "503"}}),
+    ],
+)
+def test_scripted_errors(ask, emulator, server, body):
+    """A scripted error comes in the envelope of the server that was called."""
+    emulator.script(Reply.error(503, "Odd", "m"))
+
+    answer = ask(server)
+
+    assert (answer.status_code, answer.json()) == (503, body)
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_faults(ask, emulator, server):
+    """Faults meet these servers too, except those that alter an honest answer."""
+    emulator.fault("503", first=1)
+    emulator.fault("score-nan")
+
+    assert ask(server).status_code == 503
+    assert _results(server, ask(server))[0][0] == 1
+
+
+def test_lone_surrogates_are_replaced(caller, emulator):
+    """JSON can carry lone surrogates; they are ranked as what stands for them."""
+    raw = b'{"query": "\\ud800", "documents": ["a\\udfff"], "return_documents": true}'
+    answer = caller.http.post(f"{emulator.server_url('infinity')}/rerank", content=raw)
+
+    assert answer.json()["results"][0]["document"] == "a\ufffd"

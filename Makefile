@@ -6,7 +6,7 @@ BIN := .venv/bin
 # The release that llama-index-llms-dashscope pins; tests compare its rankings with ours.
 OLD_SDK := .venv/dashscope-1.22.2
 
-.PHONY: help demo test check faults notebooks soak bench format clean
+.PHONY: help demo test check faults live notebooks soak bench format clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -31,6 +31,9 @@ faults: .venv/installed  ## make the calls of the fault matrix and write docs/fa
 
 notebooks: .venv/installed  ## run the notebooks and store what they show
 	$(BIN)/python tests/test_notebooks.py
+
+live: .venv/installed  ## ask the real service with your key; a few cents, see tests/live/test_live.py
+	$(BIN)/python -m pytest tests/live -m live
 
 soak: .venv/installed-bench  ## 50,000 calls against a failing server; writes docs/soak.md
 	$(BIN)/python -m benchmarks.soak --output docs

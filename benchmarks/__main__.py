@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.async_throughput import async_throughput
+from benchmarks.bulk import bulk
 from benchmarks.cache import cache
 from benchmarks.one_call import cut_finer, near_ideal
 from benchmarks.planning import counted, proved
@@ -40,6 +41,7 @@ ALL = {
     "planning": proved,
     "counting": counted,
     "cache": cache,
+    "bulk": bulk,
     "first-call": first_call,
     "import": import_door,
 }

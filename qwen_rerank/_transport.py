@@ -96,9 +96,20 @@ class Transport:
         raise failure
 
     def touch(
-        self, endpoint: Endpoint, deadline: float, client: httpx.Client | None = None
+        self,
+        endpoint: Endpoint,
+        deadline: float,
+        client: httpx.Client | None = None,
+        trace: Callable[[str, Any], None] | None = None,
     ) -> None:
         """Opens a connection that the next call finds; nothing is asked and no key is shown.
+
+        Args:
+            endpoint: Where to.
+            deadline: When to give up, as for `send`.
+            client: A client of the caller's.
+            trace: Told of each step as httpcore names it, such as
+                ``connection.connect_tcp.started``, and of what belongs to it.
 
         Raises:
             ServiceError: The host cannot be reached.
@@ -112,7 +123,10 @@ class Transport:
                     httpx.Request(
                         "HEAD",
                         endpoint.origin,
-                        extensions=_timeouts(_left(deadline, httpx.ReadTimeout)),
+                        extensions={
+                            **_timeouts(_left(deadline, httpx.ReadTimeout)),
+                            **({} if trace is None else {"trace": trace}),
+                        },
                     ),
                 ),
             ):

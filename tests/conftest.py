@@ -1,6 +1,7 @@
 """A clean environment for every test, and one emulator for all of them."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -16,6 +17,22 @@ _NETWORK = (
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "WS_PROXY", "WSS_PROXY"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
 )
+
+
+# What costs money or takes a package of half a gigabyte is run when it is asked for by its mark.
+_ASKED_FOR = {
+    "live": "asks the real service: DASHSCOPE_API_KEY=sk-... make live (tests/live/ says the cost)",
+}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skips what nobody asked for."""
+    for name, reason in _ASKED_FOR.items():
+        if re.search(rf"\b{name}\b", config.option.markexpr):
+            continue
+        for item in items:
+            if item.get_closest_marker(name) is not None:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True)

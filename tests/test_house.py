@@ -4,6 +4,7 @@ import doctest
 import importlib
 import json
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -17,6 +18,7 @@ import langchain_qwen_rerank
 import llama_index_qwen_rerank
 import qwen_rerank
 import qwen_rerank.emulator
+from qwen_rerank.cli import _parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -131,6 +133,8 @@ def _dry_run(example) -> None:
                 check=True,
                 stdout=subprocess.DEVNULL,
             )
+        elif command.startswith("qwen-rerank "):
+            _parser().parse_args(shlex.split(command)[1:])
         else:  # an extra of this project, whose name must be right
             extra = re.fullmatch(r'pip install "\.\[([a-z-]+)\]"', command)[1]
             project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -8,6 +8,8 @@ import pytest
 from qwen_rerank import __version__
 from qwen_rerank.cli import main
 
+COMMANDS = ("demo", "doctor", "evaluate", "rerank", "serve")
+
 
 def test_version(capsys):
     """--version names the package's version."""
@@ -17,17 +19,17 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"qwen-rerank {__version__}\n"
 
 
-def test_help_names_both_commands(capsys):
-    """--help shows the two commands there are."""
+def test_help_names_the_commands(capsys):
+    """--help shows the commands there are."""
     with pytest.raises(SystemExit) as end:
         main(["--help"])
     assert end.value.code == 0
     out = capsys.readouterr().out
-    assert "demo" in out
-    assert "serve" in out
+    for command in COMMANDS:
+        assert f"\n    {command} " in out
 
 
-@pytest.mark.parametrize("command", ["demo", "serve"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_help(capsys, command):
     """A command's help says that without the live service the scores are a stand-in's."""
     with pytest.raises(SystemExit) as end:
@@ -69,6 +71,9 @@ def test_wrong_arguments(capsys, argv, said):
         ("demo", "llama_index", ("cli._frameworks", "cli._first_stage")),
         ("demo", "uvicorn", ("emulator",)),
         ("serve", "fastapi", ("cli.serve", "emulator")),
+        ("doctor", "rich", ("cli.doctor", "cli._chart", "cli._report")),
+        ("rerank in --output out", "rich", ("cli.rerank", "cli._report")),
+        ("evaluate --qrels q --run r", "ir_measures", ("cli.evaluate", "cli._compare")),
     ],
 )
 def test_a_missing_package_is_one_sentence(monkeypatch, capsys, command, package, ours):
@@ -80,12 +85,12 @@ def test_a_missing_package_is_one_sentence(monkeypatch, capsys, command, package
     for name in ours:
         monkeypatch.delitem(sys.modules, f"qwen_rerank.{name}", raising=False)
 
-    assert main([command]) == 2
+    assert main(command.split()) == 2
 
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        f"qwen-rerank {command} needs {package}, which is not installed: "
+        f"qwen-rerank {command.split()[0]} needs {package}, which is not installed: "
         'pip install "qwen-rerank[all]"\n'
     )
 

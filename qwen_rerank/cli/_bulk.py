@@ -1,0 +1,309 @@
+"""The pump of `qwen-rerank rerank`: records in, rankings out. It neither parses nor shows anything.
+
+A thread reads, because a pipe may be slow: as much as is in flight, and as much again.
+A failure is one of three things: the line's own, which is noted; one that passes, which is waited
+for; or one that all other lines would share, which ends the run with what is done kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from qwen_rerank import (
+    AuthenticationError,
+    DeadlineError,
+    QuotaError,
+    Ranking,
+    RateLimitError,
+    ReplyError,
+    Reranker,
+    RerankError,
+)
+from qwen_rerank.cli._journal import Journal
+from qwen_rerank.cli._records import BadLine, Record
+
+__all__ = ["Pump", "Stop", "Tally"]
+
+_TRIES = 4  # of a line that fails while others succeed
+_TOLD_AT, _TELL_EVERY = 2, 60.0  # tries of a line; seconds
+_LONGEST_PAUSE = 60.0
+_HOPELESS = 20  # failures in a row, or twice as many lines as are in flight
+_AT_FIRST = 30.0  # seconds of patience before anything has ever succeeded
+_SYNC_EVERY = 2.0
+_THREAD_ENDS = 1.0
+
+_Item: TypeAlias = Record | BadLine | BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a run ended before its input did.
+
+    Attributes:
+        why: ``tokens``: as many were spent as may be; ``asked``: by the user; ``refused``: key,
+            permission or balance; ``hopeless``: line after line failed; ``silent``: nothing got
+            through for too long.
+        error: The failure behind it, if there is one.
+    """
+
+    why: Literal["tokens", "asked", "refused", "hopeless", "silent"]
+    error: RerankError | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What this run has done so far."""
+
+    ranked: int = 0
+    failed: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self.started
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """What one line has met so far."""
+
+    tries: int = 0
+    since: float = 0.0
+
+    def note(self) -> None:
+        """One more try failed."""
+        self.tries += 1
+        self.since = self.since or time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the first failure."""
+        return time.monotonic() - self.since
+
+
+class Pump:
+    """One run.
+
+    Args:
+        reranker: Ranks; its ``max_concurrency`` is how many lines are in flight.
+        journal: Takes what is finished.
+        notice: Told, in a sentence, what the user should know while it runs.
+        max_tokens: Start no line once these may be spent; None for no limit.
+        patience: Seconds to wait while nothing gets through.
+    """
+
+    def __init__(
+        self,
+        reranker: Reranker,
+        journal: Journal,
+        notice: Callable[[str], None],
+        *,
+        max_tokens: int | None = None,
+        patience: float = 600.0,
+    ) -> None:
+        self.tally = Tally()
+        self._reranker = reranker
+        self._journal = journal
+        self._notice = notice
+        self._max_tokens = max_tokens
+        self._patience = patience
+        self._width = reranker.max_concurrency  # more lines would only queue, which costs time
+        self._window = threading.Semaphore(2 * self._width)
+        self._queue: asyncio.Queue[_Item] = asyncio.Queue()
+        self._stop: Stop | None = None
+        self._stopped = asyncio.Event()
+        self._running = 0
+        self._last_success = self.tally.started
+        self._in_a_row = 0
+        self._quiet_until = 0.0
+        self._told_again_at = 0.0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens billed in this run, those of failed lines included."""
+        return self._reranker.usage.tokens
+
+    def stop(self, stop: Stop) -> None:
+        """Starts no more lines; those in flight, which are paid for, are finished."""
+        if self._stop is None:
+            self._stop = stop
+            self._wake()
+
+    async def run(self, source: Iterator[Record | BadLine]) -> Stop | None:
+        """Ranks all of *source*; why it ended early, or None.
+
+        Raises:
+            Exception: Whatever *source* raises, and an OSError where a result cannot be written.
+        """
+        loop = asyncio.get_running_loop()
+        reader = threading.Thread(target=self._read, args=(source, loop), daemon=True)
+        reader.start()
+        syncing = asyncio.create_task(self._sync())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._width):
+                    group.create_task(self._work())
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        finally:
+            self._wake()
+            syncing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await syncing
+            reader.join(_THREAD_ENDS)  # not if it waits for a pipe
+            self._journal.sync()
+        return self._stop
+
+    def _wake(self) -> None:
+        """Whoever waits for a line, for room or for better times shall look up."""
+        self._stopped.set()
+        self._window.release()
+        for _ in range(self._width):
+            self._queue.put_nowait(None)
+
+    def _read(self, source: Iterator[Record | BadLine], loop: asyncio.AbstractEventLoop) -> None:
+        """Runs in a thread."""
+
+        def hand_over(item: _Item) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
+                loop.call_soon_threadsafe(self._queue.put_nowait, item)
+
+        try:
+            while self._window.acquire() and not self._stopped.is_set():
+                if (item := next(source, None)) is None:
+                    break
+                hand_over(item)
+        except BaseException as error:  # noqa: BLE001  raised where it can be heard
+            hand_over(error)
+        for _ in range(self._width):
+            hand_over(None)
+
+    async def _work(self) -> None:
+        while (item := await self._queue.get()) is not None and self._may_start():
+            if isinstance(item, BaseException):
+                raise item
+            self._running += 1
+            try:
+                await self._settle(item)
+            finally:
+                self._running -= 1
+                self._window.release()
+
+    def _may_start(self) -> bool:
+        if self._stop is None and self._max_tokens is not None:
+            mean = self.tokens / self.tally.ranked if self.tally.ranked else 0.0
+            if self.tokens + self._running * mean >= self._max_tokens:
+                self.stop(Stop("tokens"))
+        return self._stop is None
+
+    async def _settle(self, item: Record | BadLine) -> None:
+        if isinstance(item, BadLine):
+            self._note(item)
+            return
+        try:
+            ranking = await self._ranking(item)
+        except RerankError as error:
+            self._note(BadLine.of(item, error))
+            self._despair(error)
+            return
+        if ranking is not None:
+            await self._journal.ranked(item, ranking)
+            self.tally.ranked += 1
+
+    async def _ranking(self, record: Record) -> Ranking | None:
+        """The ranking of *record*, or None if the run has ended without one.
+
+        Raises:
+            RerankError: There will be none.
+        """
+        trouble = _Trouble()
+        while not await self._pause(self._quiet_until - time.monotonic()):
+            try:
+                ranking = await self._reranker.arerank(record.query, record.documents)
+            except (AuthenticationError, QuotaError) as error:
+                self.stop(Stop("refused", error))
+                break
+            except RerankError as error:
+                if not _passes(error):
+                    raise
+                trouble.note()
+                if self._is_given_up(error, trouble):
+                    raise
+                if self._stop is not None:
+                    break
+                seconds = max(_growing(trouble.tries), error.retry_after or 0.0)
+                if isinstance(error, RateLimitError):  # it is everybody's
+                    self._quiet_until = max(self._quiet_until, time.monotonic() + seconds)
+                self._tell_of_waiting(record, error, trouble)
+            else:
+                self._last_success = time.monotonic()
+                self._in_a_row = 0
+                return ranking
+            await self._pause(seconds)
+        return None
+
+    def _tell_of_waiting(self, record: Record, error: RerankError, trouble: _Trouble) -> None:
+        now = time.monotonic()
+        if trouble.tries >= _TOLD_AT and now >= self._told_again_at:
+            self._told_again_at = now + _TELL_EVERY
+            self._notice(f"line {record.line} waits, and others may: {error.message}")
+
+    def _is_given_up(self, error: RerankError, trouble: _Trouble) -> bool:
+        """Whether to try a line no more; stops the run instead if no line gets through."""
+        if self._stop is not None:
+            return False
+        silent = self._last_success < trouble.since
+        throttled = isinstance(error, RateLimitError)
+        patience = self._patience
+        if not throttled and not self.tally.ranked:
+            patience = min(patience, _AT_FIRST)  # more likely a wrong address than an outage
+        if trouble.seconds >= patience:
+            if silent:
+                self.stop(Stop("silent", error))
+            return not silent
+        alone = self._running == 1 and self.tally.ranked > 0
+        return not throttled and trouble.tries >= _TRIES and (alone or not silent)
+
+    def _despair(self, error: RerankError) -> None:
+        """Stops the run if the service fails line after line."""
+        if error.status is None and not error.retryable:
+            return  # it was never asked
+        self._in_a_row += 1
+        whole_run = error.retryable or not self.tally.ranked
+        if whole_run and self._in_a_row >= max(_HOPELESS, 2 * self._width):
+            self.stop(Stop("hopeless", error))
+
+    def _note(self, bad: BadLine) -> None:
+        self._journal.failed(bad)
+        self.tally.failed += 1
+        if not self._journal.keeps_errors:
+            self._notice(f"line {bad.line} failed: {bad.reason}")
+
+    async def _pause(self, seconds: float) -> bool:
+        """Waits; whether the run was stopped meanwhile."""
+        if seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), seconds)
+        return self._stopped.is_set()
+
+    async def _sync(self) -> None:
+        while True:
+            await asyncio.sleep(_SYNC_EVERY)
+            await asyncio.to_thread(self._journal.sync)
+
+
+def _passes(error: RerankError) -> bool:
+    """Whether waiting may help: not for a call that takes too long, nor for a wrong answer."""
+    return error.retryable and not isinstance(error, DeadlineError | ReplyError)
+
+
+def _growing(tries: int) -> float:
+    return min(_LONGEST_PAUSE, 2.0 ** (tries - 1)) * (0.5 + random.random() / 2)  # noqa: S311  no secret

@@ -1,0 +1,227 @@
+"""What the doctor shows on the terminal, with rich. Nothing is asked, measured or judged here.
+
+What the service, the network or a setting says is text of others: it is shown as `rich.text.Text`,
+never as markup, and control characters in it are made visible.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from qwen_rerank.cli._exams import Blanks, Independence, Instruct, Latencies, OverLong
+from qwen_rerank.cli._probe import Reach
+from qwen_rerank.cli._report import visible
+
+__all__ = [
+    "answers",
+    "heading",
+    "intention",
+    "latencies",
+    "problem",
+    "reached",
+    "rows",
+    "spent",
+    "waiting",
+]
+
+_GOOD, _MIND, _PLAIN = "green", "yellow", "cyan"
+
+_INDEPENDENCE = {
+    "same": ("independent", _GOOD, "Scores of different requests, and of a cache, can be compared"),
+    "nearly": (
+        "nearly independent",
+        _GOOD,
+        "Scores of different requests can be compared, but for their last digits",
+    ),
+    "depends": (
+        "depends on the others",
+        _MIND,
+        "Lists over the limit and a cache compare what is not comparable: keep to one request",
+    ),
+    "unsteady": (
+        "unsteady",
+        _MIND,
+        "The same request gets other scores each time, so that nothing can be said about its parts",
+    ),
+}
+_OVER_LONG = {
+    "cut": ("cut", _PLAIN, "The end of a document of {sent:,} tokens made no difference"),
+    "refused": ("refused", _PLAIN, "A document of {sent:,} tokens fails its whole request"),
+    "read": ("read to the end", _GOOD, "All of a document of {sent:,} tokens was read"),
+    "unclear": (
+        "accepted",
+        _MIND,
+        "A document of {sent:,} tokens is accepted; whether its end is read cannot be told",
+    ),
+}
+
+
+def heading(title: str) -> Rule:
+    """The line above a section."""
+    return Rule(Text(title, "bold cyan"), align="left", style="cyan")
+
+
+def rows(rows: Iterable[tuple[str, str, str]]) -> Table:
+    """Names, values and where each came from."""
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_column(style="dim", overflow="fold")
+    for name, value, place in rows:
+        table.add_row(Text(name), Text(visible(value)), Text(visible(place)))
+    return table
+
+
+def intention(*, requests: int, tokens: int, cost: str | None, where: str) -> Padding:
+    """What is about to be sent."""
+    price = "no list price is known there" if cost is None else f"{cost} by the list price"
+    return _said(
+        f"The examination sends up to {requests} requests to {visible(where)}, one after "
+        f"another, with about {tokens:,} tokens in all: {price}."
+    )
+
+
+@contextmanager
+def waiting(console: Console, what: str) -> Iterator[None]:
+    """A spinner while *what* is found out; nothing where there is no terminal."""
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(Text(what, "dim")):
+        yield
+
+
+def reached(reach: Reach) -> Table:
+    """How long each step of the way took."""
+    return rows(
+        (name, "not needed" if seconds is None else _milliseconds(seconds), "")
+        for name, seconds in zip(
+            ("name look-up", "connection", "TLS", "first answer"), reach, strict=True
+        )
+    )
+
+
+def answers(findings: dict[str, Any]) -> Table:
+    """One row for each question that has an answer."""
+    table = Table(box=box.ROUNDED, border_style="cyan", header_style="bold", show_lines=True)
+    table.add_column("question", ratio=3)
+    table.add_column("answer", ratio=2)
+    table.add_column("what was seen", ratio=6)
+    for finding in findings.values():
+        row = _row(finding)
+        if row is not None:
+            question, (answer, style), seen = row
+            table.add_row(Text(question), Text(answer, f"bold {style}"), Text(visible(seen)))
+    return table
+
+
+def latencies(found: Latencies) -> Group:
+    """Time by length of list."""
+    table = Table(box=box.ROUNDED, border_style="cyan", header_style="bold")
+    for name in ("documents", "cold", "warm"):
+        table.add_column(name, justify="right", min_width=9)
+    for one in found.lists:
+        if one.cold is None or one.warm is None:
+            table.add_row(str(one.documents), Text(visible(one.failed or ""), "red"), "")
+        else:
+            table.add_row(f"{one.documents:,}", _milliseconds(one.cold), _milliseconds(one.warm))
+    note = (
+        f"One request each, with documents of about {found.tokens} tokens. Cold: over a new "
+        "connection."
+    )
+    return Group(_said(note, "dim"), table)
+
+
+def problem(error: str, facts: str, fix: str | None) -> Panel:
+    """What went wrong, and the sentence that mends it."""
+    said: list[RenderableType] = [Text(visible(facts))]
+    if fix:
+        said += ["", Text.assemble(("What to do: ", "bold"), visible(fix))]
+    return Panel(Group(*said), title=Text(error, "bold red"), border_style="red", padding=(0, 1))
+
+
+def _row(finding: object) -> tuple[str, tuple[str, str], str] | None:
+    match finding:
+        case Independence():
+            return _independence(finding)
+        case OverLong():
+            return _over_long(finding)
+        case Instruct():
+            return _instruct(finding)
+        case Blanks():
+            return _blanks(finding)
+    return None
+
+
+def _independence(found: Independence) -> tuple[str, tuple[str, str], str]:
+    answer, style, meaning = _INDEPENDENCE[found.answer]
+    seen = (
+        f"Largest difference: {found.alone:.2g} alone, {found.order:.2g} in reverse order, "
+        f"{found.again:.2g} when sent again; the scores span {found.spread:.2g}."
+    )
+    return (
+        f"Is a pair's score the same alone, among {found.others} others, and in another order?",
+        (answer, style),
+        f"{seen} {meaning}.",
+    )
+
+
+def _over_long(found: OverLong) -> tuple[str, tuple[str, str], str]:
+    answer, style, meaning = _OVER_LONG[found.answer]
+    seen = meaning.format(sent=found.sent) + "."
+    if found.counted is not None:
+        seen += f" Billed: {found.counted:,} tokens."
+    if found.least_refused is not None:
+        taken = "" if found.most_accepted is None else f"{found.most_accepted:,} are taken, "
+        seen += f" {taken}{found.least_refused:,} are refused."
+    seen += f" Documented: {found.documented:,}."
+    if found.said:
+        seen += f" It says: {found.said}"
+    return "Is a document over the token limit cut or refused?", (answer, style), seen
+
+
+def _instruct(found: Instruct) -> tuple[str, tuple[str, str], str]:
+    question = "Does instruct count in usage?"
+    if found.answer == "not taken":
+        return question, (found.answer, _MIND), "This server knows no instruct."
+    style = _MIND if found.answer == "unreported" else _PLAIN
+    seen = (
+        "The service reports no usage."
+        if found.billed is None
+        else f"An instruct that is {found.ours} tokens longer added {found.billed} to the bill of "
+        f"{found.documents} documents."
+    )
+    effect = "changes" if found.changes_scores else "does not change"
+    return question, (found.answer, style), f"{seen} It {effect} the scores."
+
+
+def _blanks(found: Blanks) -> tuple[str, tuple[str, str], str]:
+    same = found.empty == found.spaces
+    answer = found.empty if same else f"empty {found.empty}, spaces {found.spaces}"
+    seen = f"Empty: {found.empty}. Spaces: {found.spaces}."
+    if found.said:
+        seen += f" It says: {found.said}"
+    return "Are blank documents refused?", (answer, _PLAIN), seen
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:,.{1 if seconds < 0.01 else 0}f} ms"
+
+
+def spent(*, requests: int, tokens: int, cost: str | None, problems: Sequence[str]) -> Padding:
+    """What it came to."""
+    price = "" if cost is None else f", {cost} by the list price"
+    end = f" Not answered: {', '.join(problems)}." if problems else ""
+    return _said(f"Spent: {requests} requests, {tokens:,} tokens{price}.{end}", "dim")
+
+
+def _said(text: str, style: str = "") -> Padding:
+    return Padding(Text(text, style), (0, 1))

@@ -1,0 +1,259 @@
+"""What is finished, on disk: whole lines appended, and found again after any end. Sends nothing.
+
+Every line is one write, so that a process that is killed leaves whole lines and at most one torn
+one at the end, which is cut off when the file is opened again. A line says which line of the input
+it is of and holds a checksum of that. The blocks of a TREC run cannot say so: a journal beside the
+run does, one line for each block, written after it; what the journal does not know is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import stat
+import sys
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, Self, TypeAlias
+
+from qwen_rerank import Ranking
+from qwen_rerank.cli._records import BadLine, Record, as_json, as_trec, bad_as_json
+
+__all__ = ["ChangedError", "Format", "Journal", "Settled"]
+
+Format: TypeAlias = Literal["jsonl", "trec"]
+
+_HEAD = re.compile(rb'\{"line":(\d{1,10}),"fingerprint":"([0-9a-f]{8})"(?:,"end":(\d+)\})?')
+_BEGINNING = b'{"line":'
+_READ = 2**20
+
+
+class ChangedError(ValueError):
+    """The input, or an option that results depend on, is not what the output was begun with."""
+
+
+class Settled:
+    """Which lines are finished: four bytes a line, however long the lines."""
+
+    def __init__(self) -> None:
+        self._prints = array("I")
+        self.count = 0
+
+    def add(self, line: int, fingerprint: int) -> None:
+        """*line* is finished."""
+        if missing := line - len(self._prints):
+            self._prints.extend(array("I", bytes(4 * max(missing, 0))))
+        self.count += not self._prints[line - 1]
+        self._prints[line - 1] = fingerprint
+
+    def holds(self, line: int, fingerprint: int) -> bool:
+        """Whether *line* is finished.
+
+        Raises:
+            ChangedError: It is, but was another.
+        """
+        if line > len(self._prints) or not (was := self._prints[line - 1]):
+            return False
+        if was != fingerprint:
+            raise ChangedError(
+                f"line {line} of the input has changed since the output was begun, or an option "
+                "that results depend on has (--model, --instruct, --top-n, --protocol, --server)"
+            )
+        return True
+
+    def check_end(self, line: int) -> None:
+        """Refuses an input that ends at *line* if later ones are finished.
+
+        Raises:
+            ChangedError: They are.
+        """
+        if line < len(self._prints):
+            raise ChangedError(
+                f"the input now ends at line {line}, but the output has line {len(self._prints)}"
+            )
+
+
+class Journal:
+    """The output and the file of errors, and what both already hold.
+
+    Args:
+        output: The path, or ``-`` for standard output.
+        errors: The path of the file of errors; None for none.
+        fmt: What the output is made of.
+        resume: Continue what is there. Without it, files that hold anything are refused.
+
+    Raises:
+        ValueError: A file holds something else, or another process writes to it.
+        OSError: A file cannot be opened.
+    """
+
+    def __init__(
+        self, output: str, errors: str | None, *, fmt: Format = "jsonl", resume: bool = False
+    ) -> None:
+        self.settled = Settled()
+        self._format = fmt
+        self._turn = asyncio.Lock()
+        self._open = contextlib.ExitStack()
+        self._output: _File | None = None  # standard output
+        self._errors: _File | None = None
+        self._ends: _File | None = None
+        try:
+            if output != "-":
+                self._output = self._opened(output, resume=resume)
+                if fmt == "trec":
+                    self._ends = self._opened(f"{output}.journal", resume=resume)
+                    _begin(self._ends, self._output)
+                    self._output.cut(self._recover(self._ends, self._output.size))
+                else:
+                    self._recover(self._output)
+            if errors is not None:
+                self._errors = self._opened(errors, resume=resume)
+                self._recover(self._errors)
+        except BaseException:
+            self._open.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    @property
+    def keeps_errors(self) -> bool:
+        """Whether there is a file of errors."""
+        return self._errors is not None
+
+    async def ranked(self, record: Record, ranking: Ranking) -> None:
+        """Writes the result of *record*."""
+        made = as_json(record, ranking) if self._format == "jsonl" else as_trec(record, ranking)
+        if self._output is None:
+            # A pipe may be slow, and meanwhile answers have deadlines.
+            async with self._turn:
+                await asyncio.to_thread(_print, made)
+            return
+        self._output.write(made)
+        if self._ends is not None:
+            self._ends.write(_entry(record.line, record.fingerprint, self._output.size))
+
+    def failed(self, bad: BadLine) -> None:
+        """Writes what is wrong with a line, if there is a file for that."""
+        if self._errors is not None:
+            self._errors.write(bad_as_json(bad))
+
+    def sync(self) -> None:
+        """Has the disk keep what was written; takes a while, so not on an event loop."""
+        for file in (self._output, self._errors, self._ends):  # no end before what it is the end of
+            if file is not None:
+                file.sync()
+
+    def _opened(self, path: str, *, resume: bool) -> _File:
+        file = _File(path)
+        self._open.callback(file.close)
+        if file.size and not resume:
+            raise ValueError(
+                f"{path} is there already: continue it with --resume, or give another name"
+            )
+        return file
+
+    def _recover(self, file: _File, most: int | None = None) -> int:
+        """Notes the lines of *file* as settled; where the last block ended.
+
+        Args:
+            file: Read, and cut behind its last whole line.
+            most: The size of what *file* is the journal of; a block beyond that is not there.
+        """
+        end = kept = 0
+        for number, line in enumerate(file.whole_lines(), 1):
+            if not (head := _HEAD.match(line)):
+                raise ValueError(f"{file.path}, line {number} was not written by this command")
+            if most is not None:
+                if int(head[3] or 0) > most:
+                    break
+                end = int(head[3] or 0)
+            kept += len(line)
+            if line_of := int(head[1]):
+                self.settled.add(line_of, int(head[2], 16))
+        file.cut(kept)
+        return end
+
+
+def _begin(journal: _File, output: _File) -> None:
+    """Marks *journal* as one, or an output of something else would be cut down to nothing."""
+    if not journal.size:
+        if output.size:
+            raise ValueError(f"{output.path} was not written with --format trec")
+        journal.write(_entry(0, 0, 0))
+
+
+def _entry(line: int, fingerprint: int, end: int) -> bytes:
+    return f'{{"line":{line},"fingerprint":"{fingerprint:08x}","end":{end}}}\n'.encode()
+
+
+def _print(content: bytes) -> None:
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+
+
+class _File:
+    """A file that only grows, of whole lines; ours alone while it is open."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._number = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            _lock(self._number, path)
+            self._is_kept = stat.S_ISREG(os.fstat(self._number).st_mode)
+            self.size = os.lseek(self._number, 0, os.SEEK_END)
+        except BaseException:
+            os.close(self._number)
+            raise
+
+    def close(self) -> None:
+        os.close(self._number)
+
+    def write(self, content: bytes) -> None:
+        rest = memoryview(content)
+        while rest:  # a disk that is nearly full takes a part
+            rest = rest[os.write(self._number, rest) :]
+        self.size += len(content)
+
+    def sync(self) -> None:
+        if self._is_kept:
+            os.fsync(self._number)
+
+    def cut(self, size: int) -> None:
+        """Drops all after *size* bytes, and goes on there."""
+        if size < self.size:
+            os.ftruncate(self._number, size)
+        self.size = os.lseek(self._number, size, os.SEEK_SET)
+
+    def whole_lines(self) -> Iterator[bytes]:
+        """Its lines, without a torn one at the end.
+
+        Raises:
+            ValueError: The torn one is none of ours, which is not ours to cut off.
+        """
+        with Path(self.path).open("rb", buffering=_READ) as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield line
+                elif line[: len(_BEGINNING)] != _BEGINNING[: len(line)] and line.strip(b"\0"):
+                    raise ValueError(f"{self.path} was not written by this command")
+
+
+def _lock(number: int, path: str) -> None:
+    """Two processes at one output would pay for every line twice."""
+    try:
+        import fcntl  # noqa: PLC0415  not on Windows
+    except ImportError:  # pragma: no cover
+        return
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(f"{path} is being written by another process") from None
+    except OSError:  # pragma: no cover  a file system without locks
+        return

@@ -1,0 +1,20 @@
+"""The key that `--api-key-env` names. It is looked up here and shown nowhere."""
+
+import os
+
+from pydantic import SecretStr
+
+__all__ = ["key_in"]
+
+
+def key_in(variable: str) -> SecretStr:
+    """The key in the environment variable named *variable*.
+
+    Raises:
+        ValueError: *variable* is no name, or holds no key.
+    """
+    if not variable.isidentifier():  # it may be the key itself, so it is not shown
+        raise ValueError("--api-key-env takes the name of a variable")
+    if not (key := os.environ.get(variable, "").strip()):
+        raise ValueError(f"the environment variable {variable} holds no key")
+    return SecretStr(key)

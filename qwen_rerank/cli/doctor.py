@@ -1,0 +1,346 @@
+"""`qwen-rerank doctor`: the flow and the report. What is asked and how it looks lives elsewhere."""
+
+import json
+import platform
+import sys
+import time
+from contextlib import closing
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from qwen_rerank import (
+    AuthenticationError,
+    QuotaError,
+    Ranking,
+    Reranker,
+    RerankError,
+    __version__,
+)
+from qwen_rerank.cli import _chart, _report
+from qwen_rerank.cli._exams import CANDIDATES, EXAMS, QUERY
+from qwen_rerank.cli._key import key_in
+from qwen_rerank.cli._probe import Probe, Rehearsal, key_end, proxy_for
+
+__all__ = ["doctor"]
+
+_VERSION = 1  # of the report's shape, which docs/doctor.md describes
+_DEFAULT_MODEL = "qwen3-rerank"
+_SECONDS = 60.0
+# Of `Endpoint.found_in`, in the words of the command line.
+_PLACES = {
+    "": "default",
+    "base_url": "--base-url",
+    "region": "--region",
+    "workspace": "--workspace",
+}
+_TITLES = {
+    "score_independence": "score independence",
+    "over_long": "over-long documents",
+    "instruct": "instruct",
+    "blanks": "blank documents",
+    "latency": "latency",
+}
+
+
+def doctor(
+    *,
+    model: str | None = None,
+    region: str | None = None,
+    workspace: str | None = None,
+    base_url: str | None = None,
+    protocol: str | None = None,
+    server: str | None = None,
+    key_variable: str | None = None,
+    allow_http: bool = False,
+    report: Path | None = None,
+    confirmed: bool = False,
+) -> int:
+    """Shows the set-up, makes one call, and measures what the vendor's pages leave open.
+
+    Args:
+        model: Name of the rerank model; None for ``qwen3-rerank``.
+        region: Region, or None for the one the library finds.
+        workspace: Workspace id, likewise.
+        base_url: Base URL, likewise.
+        protocol: Protocol, or None for ``dashscope``, and with *server* ``compatible``.
+        server: What kind of server answers at *base_url*, or None for DashScope.
+        key_variable: Environment variable with a key that may be sent to any host; None for the
+            key that the library finds, which goes to Alibaba Cloud and this machine only.
+        allow_http: Whether the key may leave this machine over plain http.
+        report: A file for the report as JSON.
+        confirmed: Send without asking.
+
+    Returns:
+        The exit code: 0 if all was answered, 1 if something was not, or the user declined.
+
+    Raises:
+        ImportError: Something of the extra ``all`` is not installed.
+        ValueError: *report* cannot be written, or *key_variable* is no name or holds no key.
+    """
+    options: dict[str, Any] = {
+        "model": model or _DEFAULT_MODEL,
+        "region": region,
+        "workspace": workspace,
+        "base_url": base_url,
+        "protocol": protocol or ("dashscope" if server is None else "compatible"),
+        "server": server,
+        "allow_http": allow_http,
+        "timeout": _SECONDS,
+    }
+    if key_variable is not None:
+        options["api_key"] = key_in(key_variable)
+    visit = _Visit(_report.open_console(), report)
+    visit.write()  # a file that cannot be written is better known before anything is paid for
+    try:
+        reranker = Reranker(**options)
+    except ValueError as error:
+        visit.failed("set-up", "Wrong set-up", str(error), None)
+        return visit.end()
+    with closing(reranker):
+        probe = Probe(reranker)
+        sources = {
+            "api_key": f"the environment variable {key_variable}",
+            "model": "default" if model is None else "--model",
+            "protocol": "--protocol" if protocol else "--server" if server else "default",
+        }
+        visit.show_setup(reranker, probe, sources)
+        visit.announce(reranker, probe)
+        if not confirmed and not _report.agreed(visit.console):
+            print("Nothing was sent.", file=sys.stderr)
+            return 1
+        visit.examine(reranker, probe)
+    return visit.end()
+
+
+class _Visit:
+    """One visit to the doctor: what was found, shown as it comes and kept for the report."""
+
+    def __init__(self, console: Console, file: Path | None) -> None:
+        self.console = console
+        self._file = file
+        self._report: dict[str, Any] = {
+            "version": _VERSION,
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "qwen_rerank": __version__,
+            "python": platform.python_version(),
+            "setup": None,
+            "planned": None,
+            "reach": None,
+            "call": None,
+            **dict.fromkeys(EXAMS),
+            "spent": None,
+            "problems": [],
+        }
+        self._findings: dict[str, Any] = {}
+
+    def show_setup(self, reranker: Reranker, probe: Probe, sources: dict[str, str]) -> None:
+        """Shows which key, region, host, protocol and model are used, and where each came from."""
+        endpoint, found = probe.endpoint, probe.endpoint.found_in
+        end, proxy = key_end(endpoint), proxy_for(endpoint)
+        places = _PLACES | sources
+        host = places.get(found["host"], found["host"])
+        setup = {
+            "key": (None if end is None else f"...{end}", found["key"]),
+            "region": (endpoint.region, host if endpoint.region else ""),
+            "host": (endpoint.host, host),
+            "url": (endpoint.url, ""),
+            "proxy": (proxy, "the environment" if proxy else ""),
+            "workspace": (endpoint.workspace, found["workspace"]),
+            "protocol": (reranker.protocol, sources["protocol"]),
+            "server": (reranker.server, "--server"),
+            "model": (reranker.model, sources["model"]),
+        }
+        kept = {
+            name: {
+                "value": value,
+                "found_in": places.get(place, place) if value and place else None,
+            }
+            for name, (value, place) in setup.items()
+        }
+        self._report["setup"] = kept
+        self.console.print(
+            _chart.heading("Set-up"),
+            _chart.rows(
+                (name, each["value"] or "none", each["found_in"] or "")
+                for name, each in kept.items()
+            ),
+            "",
+        )
+
+    def announce(self, reranker: Reranker, probe: Probe) -> None:
+        """Says what the rest will cost at most."""
+        rehearsals = [Rehearsal(probe.terms, refuses=refuses) for refuses in (False, True)]
+        with _chart.waiting(self.console, "Counting tokens"):
+            first = reranker.estimate(QUERY, CANDIDATES)
+            for rehearsal in rehearsals:
+                for exam in EXAMS.values():
+                    exam(rehearsal)
+        planned = {
+            "requests": first.requests + max(each.requests for each in rehearsals),
+            "tokens": first.tokens + max(each.tokens for each in rehearsals),
+        }
+        price = probe.price
+        self._report["planned"] = {
+            **planned,
+            **_cost(probe, planned["tokens"]),
+            "price_per_million": None if price is None else price.per_million,
+            "price_source": None if price is None else price.source,
+            "price_date": None if price is None else price.date,
+        }
+        self.console.print(
+            _chart.heading("Cost"),
+            _chart.intention(
+                **planned, cost=_shown_cost(probe, planned["tokens"]), where=probe.endpoint.host
+            ),
+            "",
+        )
+        self.write()
+
+    def examine(self, reranker: Reranker, probe: Probe) -> None:
+        """Goes from the network to the finer questions, as far as it gets."""
+        usable = self._reach(probe) and self._call(reranker)
+        for name, exam in EXAMS.items() if usable else ():
+            try:
+                with _chart.waiting(self.console, f"Measuring: {_TITLES[name]}"):
+                    self._findings[name] = finding = exam(probe)
+            except RerankError as error:
+                self._refused(_TITLES[name], error)
+                if isinstance(error, AuthenticationError | QuotaError):
+                    break
+            else:
+                self._report[name] = asdict(finding)
+                self.write()
+        measured = dict(self._findings)
+        latency = measured.pop("latency", None)
+        if measured:
+            self.console.print(_chart.heading("Measured"), _chart.answers(measured), "")
+        if latency is not None:
+            self.console.print(_chart.heading("Latency"), _chart.latencies(latency), "")
+        self._total(reranker, probe)
+
+    def failed(self, during: str, error: str, facts: str, fix: str | None, **more: Any) -> None:
+        """Shows a problem and keeps it."""
+        self._report["problems"].append(
+            {"during": during, "error": error, "message": facts, "hint": fix, **more}
+        )
+        self.console.print(_chart.problem(error, facts, fix), "")
+
+    def end(self) -> int:
+        """Writes the report; the exit code."""
+        self.write()
+        return 1 if self._report["problems"] else 0
+
+    def write(self) -> None:
+        """Writes the report as far as it goes.
+
+        Raises:
+            ValueError: It cannot be written.
+        """
+        if self._file is None:
+            return
+        try:
+            self._file.write_text(json.dumps(self._report, indent=2) + "\n", "utf-8")
+        except OSError as error:
+            raise ValueError(f"{self._file} cannot be written: {error.strerror}") from None
+
+    def _reach(self, probe: Probe) -> bool:
+        self.console.print(_chart.heading("Reachability"))
+        try:
+            with _chart.waiting(self.console, f"Connecting to {probe.endpoint.host}"):
+                reach = probe.reach()
+        except RerankError as error:
+            return self._refused("reachability", error)
+        self._report["reach"] = reach._asdict()
+        self.console.print(_chart.reached(reach), "")
+        return True
+
+    def _call(self, reranker: Reranker) -> bool:
+        self.console.print(_chart.heading("One call"))
+        try:
+            with _chart.waiting(self.console, "Calling"):
+                started = time.perf_counter()
+                ranking = reranker.rerank(QUERY, CANDIDATES)
+        except RerankError as error:
+            return self._refused("call", error)
+        seconds = time.perf_counter() - started
+        best = CANDIDATES[ranking[0].index]
+        self._report["call"] = {
+            "seconds": seconds,
+            "tokens": ranking.usage.tokens,
+            "request_id": next(iter(ranking.request_ids), None),
+            "scores": _by_index(ranking),
+            "best_first": best == CANDIDATES[1],
+        }
+        self.console.print(
+            _chart.rows(
+                (
+                    ("query", QUERY, ""),
+                    *((f"{hit.score:.4f}", str(hit.document), "") for hit in ranking),
+                    ("tokens", f"{ranking.usage.tokens:,}" if ranking.usage.tokens else "none", ""),
+                    ("request id", ", ".join(ranking.request_ids) or "none", ""),
+                )
+            ),
+            "",
+        )
+        if best != CANDIDATES[1]:
+            self.failed(
+                "call",
+                "Wrong order",
+                f"Asked {QUERY!r}, the model prefers {best!r}.",
+                "Check that it is a rerank model, and with servers of your own that its prompt "
+                "template is the one it was trained with.",
+            )
+        return True
+
+    def _refused(self, during: str, error: RerankError) -> Literal[False]:
+        facts = str(error).removesuffix(f"\n{error.hint}")
+        self.failed(
+            during,
+            type(error).__name__,
+            facts,
+            error.hint,
+            code=error.code,
+            status=error.status,
+            request_id=error.request_id,
+        )
+        return False
+
+    def _total(self, reranker: Reranker, probe: Probe) -> None:
+        requests = reranker.usage.requests + probe.requests
+        tokens = reranker.usage.tokens + probe.tokens
+        self._report["spent"] = {"requests": requests, "tokens": tokens, **_cost(probe, tokens)}
+        open_questions = [
+            title
+            for name, title in _TITLES.items()
+            if name not in self._findings and self._report["call"] is not None
+        ]
+        self.console.print(
+            _chart.spent(
+                requests=requests,
+                tokens=tokens,
+                cost=_shown_cost(probe, tokens),
+                problems=open_questions,
+            )
+        )
+
+
+def _by_index(ranking: Ranking) -> list[float | None]:
+    return [hit.score for hit in sorted(ranking, key=lambda hit: hit.index)]
+
+
+def _cost(probe: Probe, tokens: int) -> dict[str, Any]:
+    price = probe.price
+    if price is None:
+        return {"cost": None, "currency": None}
+    return {"cost": round(price.per_million * tokens / 1e6, 6), "currency": price.currency}
+
+
+def _shown_cost(probe: Probe, tokens: int) -> str | None:
+    price = probe.price
+    if price is None:
+        return None
+    return f"{price.currency} {price.per_million * tokens / 1e6:.4f}"

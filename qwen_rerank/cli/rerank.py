@@ -1,0 +1,334 @@
+"""`qwen-rerank rerank`: the flow of a bulk job, its progress and its last words.
+
+Reading lives in `_records` and `_runs`, sending in `_bulk`, what is finished in `_journal`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+from qwen_rerank import Candidate, Reranker
+from qwen_rerank.cli._bulk import Pump, Stop
+from qwen_rerank.cli._journal import Format, Journal, Settled
+from qwen_rerank.cli._key import key_in
+from qwen_rerank.cli._records import BadLine, Record, crc, fit_for_trec, lines, parse
+from qwen_rerank.cli._report import visible
+from qwen_rerank.cli._runs import Collection, Ranked, opened, ranked_lists
+
+__all__ = ["Lists", "Run", "rerank"]
+
+_STOPPED, _WRONG, _TOKENS_SPENT, _LINES_FAILED = 1, 2, 3, 4  # exit codes
+_SHOWN_EVERY = 0.25  # seconds
+_LONGEST_SAID = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """Where lists come from: JSONL lines in a file, or ``-`` for standard input."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Where lists come from: a TREC run, or ``-``, with the texts of what it names."""
+
+    path: str
+    corpus: str
+    queries: str
+
+
+def rerank(
+    source: Lists | Run,
+    output: str,
+    *,
+    options: dict[str, Any],
+    key_variable: str | None = None,
+    fmt: Format = "jsonl",
+    errors: str | None = None,
+    resume: bool = False,
+    max_tokens: int | None = None,
+    patience: float = 600.0,
+) -> int:
+    """Ranks every list of *source*, and writes each as it is finished.
+
+    Args:
+        source: The lists.
+        output: The file, or ``-`` for standard output.
+        options: Of the `Reranker`; what is None is left to it.
+        key_variable: The environment variable with the key to send, whatever the host; None looks
+            in the usual places.
+        fmt: What is written: JSON lines, or a TREC run.
+        errors: The file for lines that failed, or None to tell the terminal.
+        resume: Go on where an earlier run with the same input and options was stopped or killed.
+        max_tokens: Start no more lines when this run has spent so many.
+        patience: Seconds to wait for a service that answers no line.
+
+    Returns:
+        The exit code: 0 all is ranked, 1 stopped before the end, 2 a file cannot be opened, 3
+        stopped by *max_tokens*, 4 all is done but some lines failed, 128 and a signal's number
+        after that signal.
+
+    Raises:
+        ValueError: A setting or a file is not what it has to be.
+    """
+    if output == "-" and resume:
+        raise ValueError("standard output cannot be resumed: give --output a file")
+    options = {name: value for name, value in options.items() if value is not None}
+    if key_variable is not None:
+        options["api_key"] = key_in(key_variable)
+    reranker = Reranker(**options)
+    options.clear()
+    settings = [
+        *(reranker.model, reranker.instruct, reranker.top_n),
+        *(reranker.protocol, reranker.server),
+    ]
+    begun = crc(str(setting).encode("utf-8", "replace") for setting in settings)
+    pump: Pump | None = None
+    try:
+        with (
+            Journal(output, errors, fmt=fmt, resume=resume) as journal,
+            opened(source.path) as file,
+            contextlib.ExitStack() as stack,
+        ):
+            reading = _Reading(file, journal.settled)
+            if isinstance(source, Run):
+                collection = stack.enter_context(Collection())
+                collection.add_corpus(source.corpus)
+                collection.add_queries(source.queries)
+                records = reading.run(source.path, collection, begun)
+            else:
+                records = reading.lists(begun)
+            if fmt == "trec":
+                records = (
+                    fit_for_trec(each) if isinstance(each, Record) else each for each in records
+                )
+            view = _View(reading)
+            pump = Pump(reranker, journal, view.say, max_tokens=max_tokens, patience=patience)
+            stop, number = asyncio.run(_pumped(pump, records, view, reranker))
+            return view.conclude(pump, stop, number, errors)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _STOPPED
+    except (OSError, EOFError) as error:  # a gzipped file that is cut short
+        print(f"qwen-rerank rerank: {visible(str(error))}", file=sys.stderr)
+        return _WRONG if pump is None else _STOPPED
+
+
+async def _pumped(
+    pump: Pump, records: Iterator[Record | BadLine], view: _View, reranker: Reranker
+) -> tuple[Stop | None, int]:
+    """Why it ended early, or None, and the signal that made it, or 0."""
+    loop = asyncio.get_running_loop()
+    running = asyncio.create_task(pump.run(records))
+    got: list[int] = []
+
+    def on_signal(number: int) -> None:
+        if got:
+            running.cancel()
+            return
+        got.append(number)
+        pump.stop(Stop("asked"))
+        view.say("finishing the lines in flight, which are paid for; once more drops them")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, on_signal, number)
+    try:
+        with view.showing(pump):
+            while not running.done():
+                await asyncio.wait([running], timeout=_SHOWN_EVERY)
+                view.show(pump)
+        stop = Stop("asked") if running.cancelled() else running.result()
+        return stop, got[0] if got and stop is not None else 0
+    finally:
+        await reranker.aclose()
+
+
+class _Reading:
+    """An input being read, by a thread; how far, and what was passed over."""
+
+    def __init__(self, file: BinaryIO, settled: Settled) -> None:
+        self._file = file
+        self._settled = settled
+        self.skipped = 0
+        self.size: int | None = None
+        with contextlib.suppress(OSError, AttributeError):
+            status = os.fstat(file.fileno())
+            self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    @property
+    def position(self) -> int:
+        """Bytes read of `size`; of a gzipped file, of what is on the disk."""
+        return os.lseek(self._file.fileno(), 0, os.SEEK_CUR) if self.size else 0
+
+    def lists(self, begun: int) -> Iterator[Record | BadLine]:
+        """Every line that is not settled."""
+        number = 0
+        for number, line, whole in lines(self._file):
+            fingerprint = crc([line], begun)
+            if self._is_new(number, fingerprint):
+                yield parse(number, line, fingerprint, whole=whole)
+        self._settled.check_end(number)
+
+    def run(self, path: str, texts: Collection, begun: int) -> Iterator[Record | BadLine]:
+        """Every query of a run that is not settled, with its documents in the run's order."""
+        number = 0
+        for number, ranked in enumerate(ranked_lists(self._file, path), 1):
+            query = texts.query(ranked.query)
+            documents = [texts.document(name) for name in ranked.documents]
+            parts = (ranked.query, query, *ranked.documents, *documents)
+            fingerprint = crc((str(part).encode("utf-8", "replace") for part in parts), begun)
+            if self._is_new(number, fingerprint):
+                yield _record(number, fingerprint, ranked, query, documents)
+        self._settled.check_end(number)
+
+    def _is_new(self, number: int, fingerprint: int) -> bool:
+        if self._settled.holds(number, fingerprint):
+            self.skipped += 1
+            return False
+        return True
+
+
+def _record(
+    number: int, fingerprint: int, ranked: Ranked, query: str | None, found: list[str | None]
+) -> Record | BadLine:
+    reason = f"query {ranked.query!r} is not in --queries" if query is None else ""
+    documents: list[Candidate] = []
+    for name, text in zip(ranked.documents, found, strict=True):
+        if text is None:
+            reason = reason or f"document {name!r} is not in --corpus"
+        else:
+            documents.append(text)
+    if query is None or reason:
+        return BadLine(number, fingerprint, reason, id=ranked.query)
+    return Record(
+        number, fingerprint, ranked.query, query, tuple(documents), tuple(ranked.documents)
+    )
+
+
+class _View:
+    """What is said on standard error: a bar while there is a terminal, and a last line."""
+
+    def __init__(self, reading: _Reading) -> None:
+        self._reading = reading
+        self._console = Console(stderr=True, highlight=False)
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._began: int | None = None  # where in the file the first new line stood
+
+    def say(self, sentence: str) -> None:
+        """Shows *sentence*, which may hold text of others."""
+        said = Text(f"qwen-rerank rerank: {_short(sentence)}")
+        self._console.print(said, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def showing(self, pump: Pump) -> Iterator[None]:
+        """Shows a bar while the block lasts, if standard error is a terminal."""
+        if not self._console.is_terminal:
+            yield
+            return
+        self._progress = Progress(
+            BarColumn(complete_style="cyan", finished_style="cyan"),
+            TextColumn("{task.percentage:>3.0f}%" if self._reading.size else ""),
+            TextColumn("{task.description}", markup=False),
+            console=self._console,
+            transient=True,
+            refresh_per_second=1 / _SHOWN_EVERY,
+        )
+        with self._progress:
+            self._task = self._progress.add_task("", total=self._reading.size)
+            self.show(pump)
+            yield
+        self._progress = None
+
+    def show(self, pump: Pump) -> None:
+        """Brings the bar up to date."""
+        if self._progress is None:
+            return
+        position, tally = self._reading.position, pump.tally
+        done, seconds = tally.ranked + tally.failed, tally.seconds
+        if self._began is None and done:
+            self._began = position
+        facts = [
+            _counted(done, "line"),
+            f"{done / seconds:.1f}/s" if done else "",
+            _counted(pump.tokens, "token"),
+            f"{tally.failed:,} failed" if tally.failed else "",
+            self._left(position, seconds),
+        ]
+        description = " · ".join(filter(None, facts))
+        self._progress.update(self._task, completed=position, description=description)
+
+    def conclude(self, pump: Pump, stop: Stop | None, number: int, errors: str | None) -> int:
+        """Says how it ended.
+
+        Returns:
+            The exit code.
+        """
+        tally = pump.tally
+        seconds = tally.seconds
+        facts = [
+            f"{_counted(tally.ranked, 'line')} ranked",
+            f"{tally.failed:,} failed" if tally.failed else "",
+            f"{self._reading.skipped:,} done before" if self._reading.skipped else "",
+            _counted(pump.tokens, "token"),
+            f"{seconds:.1f} s",
+            f"{tally.ranked / seconds:.1f} lines/s" if tally.ranked else "",
+        ]
+        if stop is not None:
+            self.say(_reason(stop))
+        self.say(", ".join(filter(None, facts)))
+        if stop is not None:
+            if number:
+                return 128 + number
+            return _TOKENS_SPENT if stop.why == "tokens" else _STOPPED
+        if tally.failed:
+            if errors is not None:
+                self.say(f"what failed is in {errors}")
+            return _LINES_FAILED
+        return 0
+
+    def _left(self, position: int, seconds: float) -> str:
+        size, began = self._reading.size, self._began
+        if not size or began is None or position <= began:
+            return ""
+        left = int((size - position) / (position - began) * seconds)
+        return f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
+
+
+def _reason(stop: Stop) -> str:
+    said: dict[str, Callable[[], str]] = {
+        "tokens": lambda: "stopped: --max-tokens is reached; --resume goes on",
+        "asked": lambda: "stopped; --resume goes on",
+        "refused": lambda: f"stopped, because every line would fail so: {_error(stop)}",
+        "hopeless": lambda: f"stopped, because line after line failed, the last so: {_error(stop)}",
+        "silent": lambda: f"stopped, because no line got through any more: {_error(stop)}",
+    }
+    return said[stop.why]()
+
+
+def _error(stop: Stop) -> str:
+    return f"{type(stop.error).__name__}: {stop.error}"
+
+
+def _short(sentence: str) -> str:
+    shown = visible(sentence[: 2 * _LONGEST_SAID])
+    return shown if len(shown) <= _LONGEST_SAID else f"{shown[:_LONGEST_SAID]}…"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,66 @@
+"""The commands on a real collection: its published figures, and those of ir_measures itself."""
+
+import json
+from pathlib import Path
+
+import ir_measures
+import pytest
+from ir_measures import RR, R, nDCG
+
+from qwen_rerank.cli import main
+
+MEASURES = [nDCG @ 10, RR, R @ 100]
+
+
+def direct(judgements, rankings):
+    """The means that ir_measures computes of lists of ids, best first."""
+    run = {
+        query: {document: -float(rank) for rank, document in enumerate(ranking)}
+        for query, ranking in rankings.items()
+    }
+    return {
+        str(measure): value
+        for measure, value in ir_measures.calc_aggregate(MEASURES, judgements, run).items()
+    }
+
+
+@pytest.mark.slow
+def test_scifact_before_and_after(scifact, oracle, tmp_path, monkeypatch, capfd):
+    """BM25's lists are worth 0.686, and 0.914 after a server that knows the judgements."""
+    corpus, queries, qrels, before, after = (
+        str(tmp_path / name) for name in ("corpus", "queries", "qrels", "before.tsv", "after.trec")
+    )
+    for path, texts in ((corpus, scifact.documents), (queries, scifact.queries)):
+        lines = (json.dumps({"_id": name, "text": text}) for name, text in texts.items())
+        Path(path).write_text("\n".join(lines))
+    Path(qrels).write_text(
+        "".join(
+            f"{query} 0 {document} {grade}\n"
+            for query, judged in scifact.judgements.items()
+            for document, grade in judged.items()
+        )
+    )
+    Path(before).write_text(
+        "".join("\t".join([query, *found]) + "\n" for query, found in scifact.found.items())
+    )
+    monkeypatch.setenv("DASHSCOPE_BASE_URL", oracle.options["base_url"])
+    monkeypatch.setenv("DASHSCOPE_API_KEY", oracle.options["api_key"])
+    texts = ["--corpus", corpus, "--queries", queries]
+
+    ranked = main(["rerank", "--run", before, *texts, "--output", after, "--format", "trec"])
+    told = main(["evaluate", "--qrels", qrels, "--run", before, "--run", after])
+    tables = " ".join(capfd.readouterr().out.split())
+    main(["evaluate", "--qrels", qrels, "--run", before, "--run", after, "--json"])
+    found = json.loads(capfd.readouterr().out)
+
+    assert (ranked, told) == (0, 0)
+    assert "nDCG@10 │ 0.686 │ 0.914" in tables
+    rankings = {}
+    for line in Path(after).read_text().splitlines():
+        query, _, document, *_ = line.split()
+        rankings.setdefault(query, []).append(document)
+    for run, lists in zip(found["runs"], (scifact.found, rankings), strict=True):
+        assert run["means"] == pytest.approx(direct(scifact.judgements, lists))
+    assert found["runs"][0]["means"]["nDCG@10"] == pytest.approx(0.686, abs=5e-4)
+    assert found["runs"][1]["means"]["nDCG@10"] == pytest.approx(0.914, abs=5e-4)
+    assert found["comparisons"][0]["p"] < 1e-4

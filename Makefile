@@ -6,7 +6,7 @@ BIN := .venv/bin
 # The release that llama-index-llms-dashscope pins; tests compare its rankings with ours.
 OLD_SDK := .venv/dashscope-1.22.2
 
-.PHONY: help demo test check faults live notebooks soak bench format clean
+.PHONY: help demo test check faults live notebooks ray soak bench format clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -35,6 +35,9 @@ notebooks: .venv/installed  ## run the notebooks and store what they show
 live: .venv/installed  ## ask the real service with your key; a few cents, see tests/live/test_live.py
 	$(BIN)/python -m pytest tests/live -m live
 
+ray: .venv/installed-ray  ## run the Ray recipe on two local workers; installs 550 MB
+	$(BIN)/python -m pytest tests/test_ray.py -m ray
+
 soak: .venv/installed-bench  ## 50,000 calls against a failing server; writes docs/soak.md
 	$(BIN)/python -m benchmarks.soak --output docs
 
@@ -50,6 +53,10 @@ clean:  ## remove what these commands made
 
 .venv/installed-bench: .venv/installed
 	$(BIN)/pip install --quiet --group bench
+	touch $@
+
+.venv/installed-ray: .venv/installed
+	$(BIN)/pip install --quiet --group ray
 	touch $@
 
 # The mark is written last, so an interrupted install is made again.

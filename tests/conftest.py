@@ -22,6 +22,7 @@ _NETWORK = (
 # What costs money or takes a package of half a gigabyte is run when it is asked for by its mark.
 _ASKED_FOR = {
     "live": "asks the real service: DASHSCOPE_API_KEY=sk-... make live (tests/live/ says the cost)",
+    "ray": "needs Ray, 550 MB: make ray",
 }
 
 

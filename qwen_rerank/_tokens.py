@@ -15,6 +15,8 @@ from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
+from qwen_rerank._fork import no_fork
+
 __all__ = ["Tokenizer", "bound", "tokenizer"]
 
 # How Qwen's tokenizer cuts text before merging, as in dashscope/tokenizers/qwen_tokenizer.py.
@@ -165,7 +167,8 @@ def tokenizer() -> Tokenizer:
     spec = importlib.util.find_spec("dashscope")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (file := Path(folder, "resources", "qwen.tiktoken")).is_file():
-            return Tokenizer(file)
+            with no_fork:
+                return Tokenizer(file)
     raise RuntimeError(
         "The Qwen vocabulary (dashscope/resources/qwen.tiktoken) was not found: "
         'reinstall it with pip install "dashscope>=1.22,<3".'

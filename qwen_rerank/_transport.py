@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import encodings.idna  # noqa: F401  else the first look-up imports it, where a fork may be under way
 import os
 import re
 import socket
@@ -25,6 +26,7 @@ from urllib.request import getproxies
 import httpcore
 import httpx
 
+from qwen_rerank._fork import no_fork
 from qwen_rerank._values import Answer
 from qwen_rerank.errors import ReplyError, RerankError, ServiceError
 
@@ -263,10 +265,12 @@ def _async_maker(local: bool) -> Callable[[], _AsyncSender]:
     if any(url.startswith("socks") for url in proxies.values()):  # aiohttp speaks no SOCKS
         return partial(httpx.AsyncClient, verify=_certificates(), limits=_POOL)
     if proxies:
-        import httpx_aiohttp  # noqa: PLC0415  few have a proxy
+        with no_fork:
+            import httpx_aiohttp  # noqa: PLC0415  few have a proxy
 
         return partial(httpx_aiohttp.HttpxAiohttpClient, verify=_certificates(), limits=_POOL)
-    import aiohttp  # noqa: PLC0415  sync callers need none
+    with no_fork:
+        import aiohttp  # noqa: PLC0415  sync callers need none
 
     certificates = _certificates()
     return lambda: aiohttp.ClientSession(
@@ -409,7 +413,8 @@ def _certificates() -> ssl.SSLContext:
 @cache
 def _read_certificates(_file: str | None, _folder: str | None) -> ssl.SSLContext:
     try:
-        return httpx.create_ssl_context()
+        with no_fork:
+            return httpx.create_ssl_context()
     except OSError as error:
         problem = f"what SSL_CERT_FILE or SSL_CERT_DIR names cannot be read ({error.strerror})"
     raise OSError(problem)

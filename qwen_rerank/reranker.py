@@ -19,6 +19,7 @@ from pydantic import PrivateAttr
 
 from qwen_rerank import _drive, _endpoint, _tokens
 from qwen_rerank._dialects import spoken
+from qwen_rerank._fork import no_fork
 from qwen_rerank._limits import ModelLimits, limits_for, price_of
 from qwen_rerank._load import check, load
 from qwen_rerank._merge import merge, passed_through
@@ -83,7 +84,6 @@ class BaseReranker(RerankSettings):
     """
 
     _live: _Live | None = PrivateAttr(default=None)
-    _opening: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     # Few caches may be used by several threads at once: a TTLCache, for one, may not.
     _cache_turn: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _spent: Usage = PrivateAttr(default=Usage())
@@ -457,9 +457,8 @@ class BaseReranker(RerankSettings):
         if live is not None and live.process != process:
             # After a fork the connections belong to the parent, and so may the locks.
             self._live = None
-            self._opening, self._cache_turn = threading.Lock(), threading.Lock()
-            self._counting = threading.Lock()
-        with self._opening:
+            self._cache_turn, self._counting = threading.Lock(), threading.Lock()
+        with no_fork:
             if self._live is None:
                 from qwen_rerank._transport import Transport  # noqa: PLC0415  httpx is slow to import
 

@@ -685,7 +685,7 @@ reranker = Reranker(base_url=sys.argv[1], api_key="sk-x", max_concurrency=2,
 busy = [threading.Thread(target=reranker.rerank, args=("parent", list("abcdef"))) for _ in range(4)]
 for thread in busy:
     thread.start()
-time.sleep(0.3)
+time.sleep(float(sys.argv[2]))
 child = os.fork()
 if not child:
     assert len(reranker.rerank("child", ["a", "b", "c"])) == 3
@@ -699,12 +699,13 @@ for thread in busy:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_fork_in_the_middle_of_calls(silent, serve):
-    """A child that is forked while other threads hold all turns is not held up by them."""
+@pytest.mark.parametrize("after", [0.03, 0.1, 0.5])
+def test_fork_in_the_middle_of_calls(silent, serve, after):
+    """A child that is forked while other threads open all, or hold all turns, is not held up."""
     service = Service(delay=0.1)
     server = serve(service)
 
-    silent(_FORK_BUSY, f"http://{server.address}/api/v1")
+    silent(_FORK_BUSY, f"http://{server.address}/api/v1", str(after))
 
     assert not service.ports["child"] & service.ports["parent"]
 

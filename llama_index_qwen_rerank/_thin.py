@@ -5,7 +5,7 @@ LlamaIndex hands the arguments and the result of a postprocessor to every tracer
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from llama_index.core.schema import (
@@ -20,7 +20,7 @@ from pydantic import PrivateAttr
 
 from qwen_rerank.media import without_content
 
-__all__ = ["ThinNode", "all_thin", "full", "full_query", "thin_query"]
+__all__ = ["ThinNode", "all_thin", "full", "full_query", "thin_as", "thin_query"]
 
 
 class ThinNode(NodeWithScore):
@@ -52,6 +52,11 @@ def _thin(node: NodeWithScore) -> NodeWithScore:
 def all_thin(nodes: Iterable[NodeWithScore]) -> list[NodeWithScore]:
     """*nodes*, with a `ThinNode` for each that holds the content of an image."""
     return nodes if isinstance(nodes, _AllThin) else _AllThin(map(_thin, nodes))
+
+
+def thin_as(given: Sequence[NodeWithScore], nodes: list[NodeWithScore]) -> list[NodeWithScore]:
+    """*nodes*, made one by one of *given* ones, without another look if those were `all_thin`."""
+    return _AllThin(nodes) if isinstance(given, _AllThin) else nodes
 
 
 def full(nodes: Iterable[NodeWithScore]) -> list[NodeWithScore]:

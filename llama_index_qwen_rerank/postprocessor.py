@@ -18,7 +18,14 @@ from typing_extensions import override
 
 from llama_index_qwen_rerank._candidates import candidate, query, with_retrieval_score
 from llama_index_qwen_rerank._pace import Pace
-from llama_index_qwen_rerank._thin import ThinNode, all_thin, full, full_query, thin_query
+from llama_index_qwen_rerank._thin import (
+    ThinNode,
+    all_thin,
+    full,
+    full_query,
+    thin_as,
+    thin_query,
+)
 from llama_index_qwen_rerank.events import QwenRerankEndEvent
 from qwen_rerank import BaseReranker, Candidate, Image, Ranking, RequestError, RerankError
 from qwen_rerank.settings import Folder
@@ -193,7 +200,7 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
             if isinstance(before, ThinNode):
                 made = ThinNode.of(self._remembering(before), made)
             reranked.append(made)
-        return reranked
+        return thin_as(given, reranked)
 
     def _remembering(self, before: NodeWithScore) -> BaseNode:
         if not self.keep_retrieval_score or before.score is None:

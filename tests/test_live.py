@@ -20,10 +20,11 @@ def _live() -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(  # noqa: S603  our own interpreter, our own tests
             [
                 *(sys.executable, "-m", "pytest", "tests/live", "-q", "-rs"),
-                *("-p", "no:cacheprovider", *arguments),
+                *("-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin", *arguments),
             ],
             cwd=ROOT,
-            env=os.environ | variables,
+            # Half of the time would go into plugins that nobody asked for.
+            env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | variables,
             capture_output=True,
             text=True,
             check=False,

@@ -1,4 +1,4 @@
-"""Room 4: sends the requests of one plan and waits; the only clock, threads, tasks and sleeps.
+"""Room 4: queues, sends, repeats and waits for the requests of one plan; it reads no answer.
 
 Sync and async stand side by side. Both hold one limit of requests in flight, one deadline, one
 retry policy, and stop sending as soon as one request has failed for good.
@@ -12,134 +12,25 @@ import logging
 import random
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from qwen_rerank import _dialects, _wire
+from qwen_rerank._gate import Gate
 from qwen_rerank._retry import Policy, retry_after, transient
 from qwen_rerank._values import Answer, Outcome, Reply, Request
-from qwen_rerank.errors import RateLimitError, RerankError
+from qwen_rerank.errors import DeadlineError, RateLimitError, RerankError
 
 if TYPE_CHECKING:
     from qwen_rerank._endpoint import Endpoint
     from qwen_rerank._transport import Transport
 
-__all__ = ["Gate", "Line", "Pace", "adrive", "deadline_in", "drive", "left"]
+__all__ = ["Line", "Pace", "adrive", "deadline_in", "drive", "left"]
 
 _log = logging.getLogger("qwen_rerank")
-
-
-class Gate:
-    """At most *width* requests at once, over all threads and event loops; first come, first served.
-
-    It also remembers until when the service asked to be left alone, so that requests that were not
-    throttled themselves slow down too.
-    """
-
-    def __init__(self, width: int) -> None:
-        self.width = width
-        self._free = width
-        self._queue: deque[Future[None]] = deque()
-        self._lock = threading.Lock()
-        self._quiet_until = 0.0
-        self._of_loop: Counter[int] = Counter()
-
-    def enter(self, timeout: float, *, queue: bool = True) -> None:
-        """Waits for a turn; raises TimeoutError if none comes in *timeout* seconds.
-
-        Without *queue* it takes one at once, over the limit if need be.
-        """
-        if self._took_one(force=not queue):
-            return
-        turn = self._ask()
-        try:
-            turn.result(timeout)
-        except BaseException:
-            self._give_up(turn)
-            raise
-
-    async def aenter(self) -> None:
-        """Waits for a turn for as long as it takes."""
-        if self._took_one():
-            return
-        turn = self._ask()
-        if not turn.done():
-            try:
-                await asyncio.wrap_future(turn)
-            except BaseException:
-                self._give_up(turn)
-                raise
-
-    def leave(self) -> None:
-        """Gives the turn to whoever waits longest."""
-        with self._lock:
-            while self._queue and self._free >= 0:
-                turn = self._queue.popleft()
-                if turn.set_running_or_notify_cancel():  # False: it has given up waiting
-                    break
-            else:
-                self._free += 1
-                return
-        turn.set_result(None)
-
-    def hush(self, seconds: float) -> None:
-        """Nobody should send for *seconds* from now."""
-        self._quiet_until = max(self._quiet_until, time.monotonic() + seconds)
-
-    def quiet(self) -> float:
-        """Seconds for which nobody should send."""
-        return max(0.0, self._quiet_until - time.monotonic())
-
-    @contextmanager
-    def from_loop(self) -> Iterator[None]:
-        """Remembers that the running event loop has a call here, queueing or inside."""
-        loop = id(asyncio.get_running_loop())
-        with self._lock:
-            self._of_loop[loop] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._of_loop[loop] -= 1
-                if not self._of_loop[loop]:
-                    del self._of_loop[loop]
-
-    def held_by_this_loop(self) -> bool:
-        """Whether this thread runs a loop with calls here.
-
-        A sync call made there must not queue behind them, because it does not let them go on.
-        """
-        try:
-            return id(asyncio.get_running_loop()) in self._of_loop
-        except RuntimeError:
-            return False
-
-    def _took_one(self, *, force: bool = False) -> bool:
-        """Takes a turn if there is one; a Future costs more than all the rest of the gate."""
-        with self._lock:
-            if force or self._free > 0:
-                self._free -= 1
-                return True
-        return False
-
-    def _ask(self) -> Future[None]:
-        turn: Future[None] = Future()
-        with self._lock:
-            if self._free > 0:
-                self._free -= 1
-                turn.set_result(None)
-            else:
-                self._queue.append(turn)
-        return turn
-
-    def _give_up(self, turn: Future[None]) -> None:
-        if not turn.cancel():  # it is being handed over this very moment
-            turn.result()
-            self.leave()
 
 
 class Pace(Protocol):
@@ -186,6 +77,15 @@ class Line:
     def place(self) -> str:
         """What a score depends on besides model, query and text."""
         return f"{self.protocol} {self.endpoint.url}"
+
+    def crowded(self, documents: tuple[int, ...]) -> DeadlineError:
+        """The error of a call whose time ran out before it was its turn to send anything."""
+        return DeadlineError(
+            "The call's timeout ran out before it was its turn to send anything.",
+            hint=f"max_concurrency={self.gate.width} is for all calls of one object together: "
+            "raise it, or timeout=.",
+            documents=documents,
+        )
 
 
 def deadline_in(seconds: float) -> float:
@@ -272,10 +172,12 @@ async def adrive(
             if reply is None
             for position in request.positions
         }
-        stop.fail(line.endpoint.late(tuple(sorted(waiting))))
+        positions = tuple(sorted(waiting))
+        stop.fail(line.endpoint.late(positions) if stop.begun else line.crowded(positions))
     except BaseExceptionGroup:
-        if stop.failure is None:
-            raise
+        pass  # the first of them is kept
+    if stop.failure is None and None in replies:
+        raise asyncio.CancelledError  # of one request, though nobody cancelled the call
     return stop.outcome(replies)
 
 
@@ -325,7 +227,7 @@ def _send(
     try:
         line.gate.enter(left(deadline), queue=queue)
     except TimeoutError:
-        raise line.endpoint.late(request.positions) from None
+        raise line.crowded(request.positions) from None
     with _turn(line.gate, stop, request):
         if quiet := _quiet(line, deadline):
             doze(quiet)
@@ -339,9 +241,10 @@ def _send(
 
 
 async def _asend(request: Request, line: Line, deadline: float, stop: _Stop) -> Reply:
-    with line.gate.from_loop():
+    with line.gate.from_loop() as loop:
         await line.gate.aenter()
-        with _turn(line.gate, stop, request):
+        stop.begun = True
+        with _turn(line.gate, stop, request, loop):
             if quiet := _quiet(line, deadline):
                 await asyncio.sleep(quiet)
             if line.pace is not None:
@@ -357,7 +260,9 @@ async def _asend(request: Request, line: Line, deadline: float, stop: _Stop) -> 
 
 
 @contextmanager
-def _turn(gate: Gate, stop: _Stop, request: Request) -> Iterator[None]:
+def _turn(
+    gate: Gate, stop: _Stop, request: Request, loop: asyncio.AbstractEventLoop | None = None
+) -> Iterator[None]:
     """A turn that has been taken. A failure for good is known before the next one gets it."""
     try:
         yield
@@ -370,7 +275,7 @@ def _turn(gate: Gate, stop: _Stop, request: Request) -> Iterator[None]:
             stop.fail(error)
         raise
     finally:
-        gate.leave()
+        gate.leave(loop)
 
 
 def _policy(line: Line, deadline: float) -> Policy:
@@ -386,7 +291,9 @@ def _quiet(line: Line, deadline: float) -> float:
     """Seconds to wait because another request was throttled; a little apart, so as not to storm."""
     quiet = line.gate.quiet()
     if quiet and quiet >= left(deadline):
-        raise RateLimitError("The service asked for a longer pause than this call has time for.")
+        raise RateLimitError(
+            "The service asked for a longer pause than this call has time for.", retry_after=quiet
+        )
     return min(quiet * (1 + random.random() / 2), left(deadline))  # noqa: S311  no secret
 
 
@@ -427,6 +334,8 @@ class _Stop(threading.Event):
     """Set by the first failure of a call, which it keeps: what follows from that is none."""
 
     failure: BaseException | None = None
+    begun = False
+    """Whether a request had its turn."""
 
     def fail(self, error: BaseException) -> None:
         if not isinstance(error, _StoppedError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 
 from qwen_rerank import _tokens
@@ -193,7 +194,7 @@ def _distinct(parts: Iterable[tuple[_Part, Place]]) -> Iterator[tuple[_Part, tup
         else:
             found.append(place)
     for part, where in places.items():
-        yield part, tuple(sorted(where) if len(where) > 1 else where)
+        yield part, tuple(sorted(where, key=itemgetter(0)) if len(where) > 1 else where)
 
 
 def _sendable(text: str) -> str:

@@ -89,12 +89,14 @@ class Transport:
         client: httpx.AsyncClient | None = None,
     ) -> Answer:
         """`send` for a running event loop; the deadline covers name look-up too."""
+        limit = asyncio.timeout(max(0.0, deadline - time.monotonic()))
         try:
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            async with limit:
                 http = client or await self._async_sender(endpoint.local)
                 return await _aexchange(http, endpoint, body, deadline)
         except BaseException as error:  # noqa: BLE001  a cancellation too is shown with its frames
-            failure = _failure(error, deadline, endpoint)
+            # A loop's timer may be a little early by the clock, as uvloop's is.
+            failure = endpoint.late() if limit.expired() else _failure(error, deadline, endpoint)
         raise failure
 
     def touch(
@@ -143,13 +145,14 @@ class Transport:
         self, endpoint: Endpoint, deadline: float, client: httpx.AsyncClient | None = None
     ) -> None:
         """`touch` for the running event loop's own connections."""
+        limit = asyncio.timeout(max(0.0, deadline - time.monotonic()))
         try:
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            async with limit:
                 http = client or await self._async_sender(endpoint.local)
                 async with _asent(http, "HEAD", endpoint, b""):
                     pass
         except BaseException as error:  # noqa: BLE001  as in `asend`
-            failure = _failure(error, deadline, endpoint)
+            failure = endpoint.late() if limit.expired() else _failure(error, deadline, endpoint)
         else:
             return
         raise failure
@@ -194,10 +197,13 @@ class Transport:
 
 
 def _abandon(senders: dict[tuple[asyncio.AbstractEventLoop, bool], asyncio.Task[_Kept]]) -> None:
+    def close(task: asyncio.Task[_Kept]) -> None:
+        task.get_loop().create_task(task.result().aclose())
+
     for (loop, _), task in senders.items():
         if task.done() and not task.cancelled() and not task.exception():
             with contextlib.suppress(RuntimeError):  # the loop is closed, and with it the sender
-                loop.call_soon_threadsafe(loop.create_task, task.result().aclose())
+                loop.call_soon_threadsafe(close, task)
 
 
 _OPEN: weakref.WeakSet[Transport] = weakref.WeakSet()

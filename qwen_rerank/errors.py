@@ -43,7 +43,7 @@ class RerankError(Exception):
         hint: What to do next, in one sentence; None if there is nothing to add.
         retry_after: Seconds the service asked us to wait; None if it did not say.
         documents: Positions, in the list that was given, of the one document that the service
-            named, or else of all documents of the request that failed; empty if none was sent.
+            named, or else of all documents of the request that failed; empty if it was none.
         retryable: Whether the same call may succeed later without any change.
         passes_through: Whether ``on_error="passthrough"`` returns the original order instead: true
             unless the mistake is the caller's, whom silence would not help.

@@ -20,6 +20,7 @@ from pydantic import PrivateAttr
 from qwen_rerank import _drive, _endpoint, _tokens
 from qwen_rerank._dialects import spoken
 from qwen_rerank._fork import no_fork
+from qwen_rerank._gate import Gate
 from qwen_rerank._limits import ModelLimits, limits_for, price_of
 from qwen_rerank._load import check, load
 from qwen_rerank._merge import merge, passed_through
@@ -73,7 +74,7 @@ class _Live(NamedTuple):
 
     process: int
     transport: Transport
-    gate: _drive.Gate
+    gate: Gate
 
 
 class BaseReranker(RerankSettings):
@@ -462,9 +463,9 @@ class BaseReranker(RerankSettings):
             if self._live is None:
                 from qwen_rerank._transport import Transport  # noqa: PLC0415  httpx is slow to import
 
-                self._live = _Live(process, Transport(), _drive.Gate(self.max_concurrency))
+                self._live = _Live(process, Transport(), Gate(self.max_concurrency))
             elif self._live.gate.width != self.max_concurrency:
-                self._live = self._live._replace(gate=_drive.Gate(self.max_concurrency))
+                self._live = self._live._replace(gate=Gate(self.max_concurrency))
             return self._live
 
 

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from qwen_rerank import _drive, errors
 from qwen_rerank._endpoint import Endpoint
+from qwen_rerank._gate import Gate
 from qwen_rerank._values import Answer, Item, Place, Request
 
 _ENDPOINT = Endpoint("http://host.example/x", "host.example", False, SecretStr("sk-x"), None)
@@ -84,7 +85,7 @@ def _drive_fixture(request):
             options.pop("protocol", "dashscope"),
             transport,
             options.pop("client", None),
-            options.pop("gate", None) or _drive.Gate(options.pop("width", 1)),
+            options.pop("gate", None) or Gate(options.pop("width", 1)),
             options.pop("max_retries", 0),
         )
         deadline = _drive.deadline_in(seconds)
@@ -200,7 +201,7 @@ async def test_the_wait_that_was_asked_for_is_on_the_error(drive):
 
 async def test_throttling_slows_the_others_down(drive):
     """When one request is throttled, those still to be sent wait as well."""
-    gate, throttled = _drive.Gate(1), errors.RateLimitError("slow down", retry_after=0.3)
+    gate, throttled = Gate(1), errors.RateLimitError("slow down", retry_after=0.3)
     transport = Recorder(throttled)
 
     await drive(_requests(1, 1, 1), transport, gate=gate, max_retries=1)
@@ -211,20 +212,26 @@ async def test_throttling_slows_the_others_down(drive):
 
 async def test_quiet_beyond_the_deadline(drive):
     """A call that has no time for the pause the service asked for says so."""
-    gate = _drive.Gate(1)
+    gate = Gate(1)
     gate.hush(60)
 
-    with pytest.raises(errors.RateLimitError, match="pause"):
-        await drive(_requests(1), Recorder(), gate=gate, seconds=5.0)
+    with pytest.raises(errors.RateLimitError, match="pause") as caught:
+        await drive(_requests(1), Recorder(), gate=gate, seconds=5.0, max_retries=2)
+
+    assert 50 < caught.value.retry_after <= 60
+    assert gate.quiet() > 50
 
 
 async def test_queueing_counts(drive):
-    """A call that never gets its turn ends at its deadline."""
-    gate = _drive.Gate(1)
+    """A call that never gets its turn ends at its deadline, and says that it had none."""
+    gate = Gate(1)
     gate.enter(0)
 
-    with pytest.raises(errors.DeadlineError):
+    with pytest.raises(errors.DeadlineError, match="before it was its turn") as caught:
         await drive(_requests(1), Recorder(), gate=gate, seconds=0.1)
+
+    assert "max_concurrency=1 " in caught.value.hint
+    assert caught.value.documents == (0,)
 
     gate.leave()
     assert len(await drive(_requests(1), Recorder(), gate=gate)) == 1
@@ -271,7 +278,7 @@ async def test_nothing_to_send(drive):
 async def test_a_single_request_needs_no_thread():
     """One request is sent by the thread that asked."""
     seen = []
-    line = _drive.Line(_ENDPOINT, "dashscope", Recorder(), None, _drive.Gate(8), 0)
+    line = _drive.Line(_ENDPOINT, "dashscope", Recorder(), None, Gate(8), 0)
     line.transport.send = lambda *call: (
         seen.append(threading.current_thread()),
         Recorder().send(*call),
@@ -284,7 +291,7 @@ async def test_a_single_request_needs_no_thread():
 
 async def test_cancelling_frees_the_gate():
     """A cancelled call gives back its turn and its place in the queue."""
-    gate, transport = _drive.Gate(2), Recorder(seconds=5)
+    gate, transport = Gate(2), Recorder(seconds=5)
     line = _drive.Line(_ENDPOINT, "dashscope", transport, None, gate, 0)
     deadline = _drive.deadline_in(30)
     call = asyncio.create_task(_drive.adrive(_requests(*[1] * 6), line, deadline, _unmetered))
@@ -301,25 +308,21 @@ async def test_cancelling_frees_the_gate():
         gate.enter(0)
 
 
-def test_first_come_first_served():
-    """Turns are given in the order in which they were asked for."""
-    gate, order = _drive.Gate(1), []
-    gate.enter(0)
+@pytest.mark.parametrize("turn", [1, 2, 3])
+async def test_a_request_that_is_cancelled_alone(turn):
+    """A transport that is cancelled by itself ends the call; no document is left out silently."""
 
-    def wait(number):
-        gate.enter(5)
-        order.append(number)
-        gate.leave()
+    class Cancelled(Recorder):
+        async def asend(self, *call):
+            reply = await super().asend(*call)
+            if len(self.calls) == turn:
+                raise asyncio.CancelledError
+            return reply
 
-    threads = [threading.Thread(target=wait, args=(number,)) for number in range(5)]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.02)
-    gate.leave()
-    for thread in threads:
-        thread.join()
+    line = _drive.Line(_ENDPOINT, "dashscope", Cancelled(), None, Gate(1), 0)
 
-    assert order == [0, 1, 2, 3, 4]
+    with pytest.raises(asyncio.CancelledError):
+        await _drive.adrive(_requests(1, 1, 1), line, _drive.deadline_in(5), _unmetered)
 
 
 def test_deadlines_are_on_the_clock_that_only_runs_forward():

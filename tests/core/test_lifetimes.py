@@ -228,6 +228,31 @@ def test_fifty_event_loops_in_a_row(silent, emulator):
     assert len(emulator.log) == 100
 
 
+_FORGOTTEN = """
+import asyncio, gc, sys, warnings
+from qwen_rerank import Reranker
+warnings.simplefilter("ignore", ResourceWarning)  # which is what Python says of what nobody closed
+for closed_first in (True, False):
+    reranker = Reranker(base_url=sys.argv[1], api_key=sys.argv[2])
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)  # aiohttp's word about the same
+    loop.run_until_complete(reranker.arerank("red car", ["a"]))
+    if closed_first:
+        loop.close()
+    del reranker
+    gc.collect()
+    loop.close()
+    del loop
+    gc.collect()
+"""
+
+
+@pytest.mark.slow
+def test_forgotten_before_or_after_its_loop(silent, emulator):
+    """Where neither object nor loop was closed in good order, no coroutine is left unawaited."""
+    silent(_FORGOTTEN, emulator.base_url, emulator.api_key)
+
+
 async def test_sync_inside_a_running_loop(reranker):
     """The sync call can be made where a loop is running, for a list of many requests too."""
     reranker.max_documents_per_request = 1

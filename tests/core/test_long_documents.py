@@ -191,6 +191,16 @@ def test_windows_of_one_document_in_many_requests(rank, make):
     assert _ANSWER.strip() in document[slice(*_hit(ranking, 1).window)]
 
 
+def test_a_window_that_is_a_text_of_the_same_candidate(rank, make):
+    """A candidate of a long text and one of its own windows is scored like any other."""
+    document = _long(_TEXTS["English"]) + _ANSWER
+    [alone] = rank(make("split"), _QUERY, [document])
+
+    [hit] = rank(make("split"), _QUERY, [(document, document[slice(*alone.window)])])
+
+    assert hit.score == alone.score
+
+
 def test_duplicates_of_a_split_document(rank, make, service):
     """A long document that is given twice is sent once; both places have the same window."""
     document = _long(_TEXTS["English"]) + _ANSWER

@@ -412,6 +412,16 @@ def test_a_deadline_that_has_passed(fails, endpoint, emulator, seconds):
     assert emulator.log == ()
 
 
+async def test_a_timer_that_is_early(monkeypatch, transport, serve):
+    """An event loop whose timer is a little early by the clock, as uvloop's is, changes nothing."""
+    early = asyncio.timeout
+    monkeypatch.setattr(asyncio, "timeout", lambda seconds: early(seconds and seconds - 0.05))
+    endpoint = _endpoint_at(serve(_silent).address)
+
+    with pytest.raises(errors.DeadlineError):
+        await transport.asend(endpoint, _BODY, time.monotonic() + 0.3)
+
+
 def test_a_deadline_leaves_the_client_usable(send, endpoint, emulator):
     """The call after a late one works."""
     emulator.script(Reply(delay=5))

@@ -26,7 +26,6 @@ STYLE = {
     "figure.dpi": 100,
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
-    "legend.frameon": False,
     "text.color": INK,
     "text.parse_math": False,  # texts of others may hold dollar signs
     "xtick.color": FAINT,

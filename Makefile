@@ -6,7 +6,7 @@ BIN := .venv/bin
 # The release that llama-index-llms-dashscope pins; tests compare its rankings with ours.
 OLD_SDK := .venv/dashscope-1.22.2
 
-.PHONY: help demo test check faults live notebooks ray soak bench format clean
+.PHONY: help demo test check docs faults limits picture live notebooks ray soak bench format clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -25,6 +25,16 @@ check: .venv/installed  ## lint, types, import contracts, and whether it install
 	$(BIN)/lint-imports
 	$(BIN)/pip install --quiet --dry-run --ignore-installed '.[all]' \
 		llama-index-llms-dashscope llama-index-embeddings-dashscope langchain-community langchain-qwq
+
+docs: .venv/installed-docs  ## build the documentation site into .site, every warning an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Written: .site/index.html"
+
+limits: .venv/installed  ## write docs/limits.md from the table in qwen_rerank/_limits.py
+	$(BIN)/python tests/docs/write_limits.py
+
+picture: .venv/installed  ## draw docs/ranking.svg, a question of the demo before and after
+	$(BIN)/python tests/docs/draw_ranking.py
 
 faults: .venv/installed  ## make the calls of the fault matrix and write docs/faults.md
 	$(BIN)/python tests/faults/write_docs.py
@@ -49,10 +59,14 @@ format: .venv/installed  ## let ruff mend what it can
 	$(BIN)/ruff format
 
 clean:  ## remove what these commands made
-	rm -rf .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .site
 
 .venv/installed-bench: .venv/installed
 	$(BIN)/pip install --quiet --group bench
+	touch $@
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/pip install --quiet --group docs
 	touch $@
 
 .venv/installed-ray: .venv/installed

@@ -1,27 +1,22 @@
-"""The project's own rules: front doors, light imports, documentation that runs."""
+"""The project's own rules: front doors, light imports, docstrings that run."""
 
 import doctest
 import importlib
 import json
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
-from sybil import Sybil
-from sybil.parsers.markdown import CodeBlockParser
 
 import langchain_qwen_rerank
 import llama_index_qwen_rerank
 import qwen_rerank
 import qwen_rerank.emulator
-from qwen_rerank.cli import _parser
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
 FRONT_DOORS = [qwen_rerank, qwen_rerank.emulator, langchain_qwen_rerank, llama_index_qwen_rerank]
 
 
@@ -111,63 +106,3 @@ def test_docstring_examples(module):
     outcome = doctest.testmod(importlib.import_module(module))
 
     assert (outcome.failed, outcome.attempted > 0) == (0, True)
-
-
-def _run(example) -> None:
-    printed: list[str] = []
-    example.namespace["print"] = lambda *values: printed.append(" ".join(map(str, values)))
-    exec(compile(example.parsed, "README.md", "exec"), example.namespace)  # noqa: S102  our README
-    example.namespace["printed"] = "\n".join(printed)
-
-
-def _compare(example) -> None:
-    assert example.namespace["printed"] == example.parsed.strip()
-
-
-def _dry_run(example) -> None:
-    for command in example.parsed.strip().splitlines():
-        if command.startswith("make "):
-            subprocess.run(  # noqa: S603
-                [*command.split(), "--dry-run", "--quiet"],
-                cwd=ROOT,
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
-        elif command.startswith("qwen-rerank "):
-            _parser().parse_args(shlex.split(command)[1:])
-        else:  # an extra of this project, whose name must be right
-            extra = re.fullmatch(r'pip install "\.\[([a-z-]+)\]"', command)[1]
-            project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-            assert extra in project["optional-dependencies"]
-
-
-_PARSERS = [
-    CodeBlockParser("python", _run),
-    CodeBlockParser("text", _compare),
-    CodeBlockParser("shell", _dry_run),
-]
-_EXAMPLES = list(Sybil(_PARSERS, path=str(ROOT)).parse(ROOT / "README.md").examples())
-
-
-@pytest.mark.parametrize("example", _EXAMPLES, ids=lambda example: f"line {example.line}")
-def test_readme(example):
-    """Every code block of the README does what it shows."""
-    example.evaluate()
-
-
-def test_readme_blocks_are_all_examples():
-    """No code block of the README escapes the test above."""
-    assert README.count("\n```") == 2 * len(_EXAMPLES)
-
-
-@pytest.mark.parametrize("name", llama_index_qwen_rerank.QwenRerank.model_fields)
-def test_readme_lists_every_option(name):
-    """The README's table of options has every option, with its true default."""
-    if name == "callback_manager":
-        pytest.skip("LlamaIndex's own")
-    default = llama_index_qwen_rerank.QwenRerank.model_fields[name].default
-    shown = json.dumps(default) if type(default) is str else str(default)
-
-    row = next(line for line in README.splitlines() if re.match(rf"\| .*`{name}`", line))
-
-    assert shown in row.split("|")[2]

@@ -27,8 +27,8 @@ check: .venv/installed  ## lint, types, import contracts, and whether it install
 		llama-index-llms-dashscope llama-index-embeddings-dashscope langchain-community langchain-qwq
 
 docs: .venv/installed-docs  ## build the documentation site into .site, every warning an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "Written: .site/index.html"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "To read it, with search: $(BIN)/python -m http.server --directory .site"
 
 limits: .venv/installed  ## write docs/limits.md from the table in qwen_rerank/_limits.py
 	$(BIN)/python tests/docs/write_limits.py

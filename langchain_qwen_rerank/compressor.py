@@ -48,7 +48,7 @@ class QwenRerank(BaseReranker, BaseDocumentCompressor, Serializable):
     comes back are copies of the documents, best first, with ``metadata["relevance_score"]`` set; a
     document that was never scored, such as a blank one, comes last and carries no score.
 
-    Example:
+    Examples:
         >>> from langchain_core.documents import Document
         >>> from langchain_qwen_rerank import QwenRerank
         >>> from qwen_rerank.emulator import Emulator
@@ -62,18 +62,19 @@ class QwenRerank(BaseReranker, BaseDocumentCompressor, Serializable):
     The options are those of `qwen_rerank.RerankSettings`, except that:
 
     Attributes:
-        top_n: How many documents to keep, at least 1; None keeps all. 3 by default.
+        top_n (int | None): How many documents to keep, at least 1; None keeps all. 3 by default.
         image_key: The metadata key that holds a document's image, for a model that takes them:
             a URL, a data URI, bytes, base64 text of at least 100 characters or, below
             *local_files*, a path. None: metadata is not looked at.
         video_key: The metadata key that holds the URL of a document's video; likewise.
-        local_files: The folder below which paths in metadata are read; None reads none.
-        item: What is ranked of a document, instead of its text and the keys above: called with
-            the document, it returns a text, an `Image`, a `Video`, or a tuple of a text and one of
-            these. `WithMetadata` is one that adds metadata fields to the text. Pickles keep it, so
-            it has to be picklable; ``dumps`` cannot.
-        rate_limiter: A ``BaseRateLimiter`` of langchain-core, asked before every request; share one
-            to stay within an account's limit. A pickle has none.
+        local_files (Path | str | None): The folder below which paths in metadata are read; None
+            reads none.
+        item (Callable | None): What is ranked of a document, instead of its text and the keys
+            above: called with the document, it returns a text, an `Image`, a `Video`, or a tuple of
+            a text and one of these. `WithMetadata` is one that adds metadata fields to the text.
+            Pickles keep it, so it has to be picklable; ``dumps`` cannot.
+        rate_limiter (BaseRateLimiter | None): A ``BaseRateLimiter`` of langchain-core, asked before
+            every request; share one to stay within an account's limit. A pickle has none.
 
     A document whose image cannot be sent is ranked by its text if it has one, and comes last
     without a score if not; a warning says why.
@@ -169,7 +170,7 @@ class QwenRerank(BaseReranker, BaseDocumentCompressor, Serializable):
         config: ``chain.invoke(question, {"configurable": {"top_n": 5}})``, and likewise ``model``,
         ``instruct`` and ``score_threshold``.
 
-        Example:
+        Examples:
             >>> from langchain_core.runnables import RunnableParallel, RunnablePassthrough
             >>> from langchain_qwen_rerank import QwenRerank
             >>> def chain(retriever, reranker: QwenRerank):

@@ -26,7 +26,7 @@ class QwenRerankRetriever(BaseRetriever):
     Needs no ``langchain-classic``, and unlike its ``ContextualCompressionRetriever`` takes options
     for one call: ``retriever.invoke(query, k=5, instruct="...", score_threshold=0.2)``.
 
-    Example:
+    Examples:
         >>> from langchain_core.documents import Document
         >>> from langchain_core.runnables import RunnableLambda
         >>> from langchain_qwen_rerank import QwenRerank, QwenRerankRetriever
@@ -40,11 +40,11 @@ class QwenRerankRetriever(BaseRetriever):
         'a red sports car'
 
     Attributes:
-        base_retriever: Finds the candidates: a retriever, or any runnable from a text to documents.
-            Have it find more than ``k``, 20 to 100.
+        base_retriever (Runnable[str, list[Document]]): Finds the candidates: a retriever, or any
+            runnable from a text to documents. Have it find more than ``k``, 20 to 100.
         reranker: Ranks them.
-        k: How many documents to keep, at least 1; None (the default) keeps what the reranker's
-            ``top_n`` says.
+        k (int | None): How many documents to keep, at least 1; None (the default) keeps what the
+            reranker's ``top_n`` says.
 
     Raises:
         ValueError: An option is unknown or wrong.

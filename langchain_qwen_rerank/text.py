@@ -17,7 +17,7 @@ class WithMetadata:
     here, then an empty line and its page content. A value that is None, blank or an empty list
     leaves its line out; the values of a list are joined by commas.
 
-    Example:
+    Examples:
         >>> from langchain_core.documents import Document
         >>> item = WithMetadata("title", "year")
         >>> print(item(Document("Text.", metadata={"title": "On Tea", "year": 1211, "id": 7})))

@@ -45,7 +45,7 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
     caller's mistake, the first ``top_n`` come back in their original order with the retrieval
     scores that they came with.
 
-    Example:
+    Examples:
         >>> from llama_index.core.schema import NodeWithScore, TextNode
         >>> from llama_index_qwen_rerank import QwenRerank
         >>> from qwen_rerank.emulator import Emulator
@@ -60,19 +60,20 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
     The options are those of `qwen_rerank.RerankSettings`, and:
 
     Attributes:
-        top_n: How many nodes to keep, at least 1; None keeps all. 3 by default. The only option
-            that can be given by position.
+        top_n (int | None): How many nodes to keep, at least 1; None keeps all. 3 by default. The
+            only option that can be given by position.
         metadata_mode: Which text of a node is ranked; by default what would be embedded.
-        local_files: The folder below which the paths of images in nodes are read; None reads
-            none.
-        item: What is ranked of a node, instead of its text, image and video: called with the
-            node, it returns a text, an `Image`, a `Video`, or a tuple of a text and one of these. A
-            pickle keeps it, so it has to be picklable; ``to_dict`` cannot.
+        local_files (Path | str | None): The folder below which the paths of images in nodes are
+            read; None reads none.
+        item (Callable | None): What is ranked of a node, instead of its text, image and video:
+            called with the node, it returns a text, an `Image`, a `Video`, or a tuple of a text and
+            one of these. A pickle keeps it, so it has to be picklable; ``to_dict`` cannot.
         keep_retrieval_score: Whether the score that a node came with is kept as
             ``metadata["retrieval_score"]`` of a copy of the node, which neither language models nor
             embeddings see.
-        rate_limiter: A limiter of ``llama_index.core.rate_limiter``, asked before every request
-            with its tokens; share one to stay within an account's limit. A pickle has none.
+        rate_limiter (BaseRateLimiter | None): A limiter of ``llama_index.core.rate_limiter``, asked
+            before every request with its tokens; share one to stay within an account's limit. A
+            pickle has none.
         return_documents: Accepted for those who come from ``DashScopeRerank``; it does nothing,
             there as here, and warns.
     """

@@ -495,7 +495,7 @@ def _scored(requests: tuple[Request, ...], outcome: Outcome) -> list[Scored]:
 class Reranker(BaseReranker):
     """Ranks texts by relevance to a query with a DashScope rerank model.
 
-    Example:
+    Examples:
         >>> from qwen_rerank import Reranker
         >>> from qwen_rerank.emulator import Emulator
         >>> with Emulator() as emulator:

@@ -57,58 +57,66 @@ class RerankSettings(BaseModel):
     the next call. No value that fails a check is shown in the message: it might be the key.
 
     Attributes:
-        model: Name of the rerank model. Any name is sent as it is; one without a row in the table
-            of limits is planned for conservatively.
-        top_n: How many documents to keep, at least 1; None keeps all.
-        api_key: The DashScope API key. None looks for one in ``DASHSCOPE_API_KEY``, in the
-            dashscope SDK's key file and config file, and in ``dashscope.api_key``; a key found
-            there is sent to Alibaba Cloud and loopback hosts only. ``dashscope_api_key`` is an
-            alias.
-        base_url: Base URL of the service, such as ``https://host/api/v1``; None uses the region's.
-        region: ``cn-beijing`` (the default), ``ap-southeast-1``, ``cn-hongkong``, and with
-            *workspace* also ``us-east-1``, ``eu-central-1``, ``ap-northeast-1``.
-        workspace: Model Studio workspace id; calls then go to the workspace's own host.
-        protocol: ``"dashscope"`` for the native protocol, which serves every model, or
-            ``"compatible"`` for the flat one at ``/compatible-api/v1/reranks``.
-        server: What answers at *base_url*, if it is a server of your own: ``"vllm"``,
+        model (str): Name of the rerank model, ``"qwen3-rerank"`` by default. Any name is sent as it
+            is; one without a row in the table of limits is planned for conservatively.
+        top_n (int | None): How many documents to keep, at least 1; None, the default here, keeps
+            all.
+        api_key (SecretStr | str | None): The DashScope API key. None looks for one in
+            ``DASHSCOPE_API_KEY``, in the dashscope SDK's key file and config file, and in
+            ``dashscope.api_key``; a key found there is sent to Alibaba Cloud and loopback hosts
+            only. ``dashscope_api_key`` is an alias.
+        base_url (str | None): Base URL of the service, such as ``https://host/api/v1``; None uses
+            the region's.
+        region (str | None): ``cn-beijing`` (the default), ``ap-southeast-1``, ``cn-hongkong``, and
+            with *workspace* also ``us-east-1``, ``eu-central-1``, ``ap-northeast-1``.
+        workspace (str | None): Model Studio workspace id; calls then go to the workspace's own
+            host.
+        protocol (str): ``"dashscope"``, the default, for the native protocol, which serves every
+            model, or ``"compatible"`` for the flat one at ``/compatible-api/v1/reranks``.
+        server (str | None): What answers at *base_url*, if it is a server of your own: ``"vllm"``,
             ``"sglang"``, ``"tei"`` (Text Embeddings Inference), ``"xinference"``, ``"infinity"`` or
             ``"litellm"``, whose dialects of the compatible protocol differ. It gets a key only if
             *api_key* is given. None is Alibaba Cloud. None of them was ever run against the real
             server.
-        instruct: What counts as relevant, in an English sentence; None leaves the model's default
-            (web search retrieval). The gte models ignore it.
-        score_threshold: Keep only documents with at least this score; None keeps all.
-        timeout: Seconds for the whole call, from its start to its ranking: queueing, all attempts,
-            the waits between them and the reading of answers included.
-        max_retries: How often a request is sent again after a failure that may pass.
-        max_concurrency: Requests in flight at once, over all calls, threads and event loops that
-            use this object.
-        max_documents_per_request: Cut requests smaller than the model's limit asks for: more of
-            them at once for a lower latency. The token bill stays the same. None uses the limit,
-            and for a *server* the limit that it has unless it was started with another.
-        long_documents: What happens to a document over the model's token limit: ``"truncate"``
-            scores its head and reports it in ``Ranking.truncated``, ``"split"`` scores overlapping
-            windows, keeps the best and reports it in ``Hit.window``, ``"error"`` refuses before
-            anything is sent. An over-long query is cut under the first two.
-        on_error: What happens when there is no ranking and that is not the caller's mistake (the
-            service is down, slow, overloaded, refuses a text or answers with nonsense, or the
-            balance is used up): ``"raise"``, or ``"passthrough"`` to get the documents in their
-            original order, cut to *top_n*, without scores and with ``Ranking.degraded`` set.
-            Wrong calls and refused keys always raise.
-        mixed: What is scored of a document that has a text and an image or video, of which the
-            service takes one: ``"max"`` scores both and keeps the better, ``"text"`` or
-            ``"media"`` prefers one. ``Hit.kind`` says what a score is of.
-        fps: For videos, the part of the frames that is looked at, 0 to 1; None leaves the service's
-            default, all that it samples. A ratio, in spite of its name.
-        cache: Where scores are kept: anything with ``[]``, such as a dict, ``cachetools.TTLCache``
-            or ``diskcache.Cache``. It is used as given, never copied. A cached score assumes that
-            a pair's score does not depend on its neighbours, which the vendor does not promise.
+        instruct (str | None): What counts as relevant, in an English sentence; None leaves the
+            model's default (web search retrieval). The gte models ignore it.
+        score_threshold (float | None): Keep only documents with at least this score; None keeps
+            all.
+        timeout (float): Seconds for the whole call, 30 by default, from its start to its ranking:
+            queueing, all attempts, the waits between them and the reading of answers included.
+        max_retries (int): How often a request is sent again after a failure that may pass; 2 by
+            default.
+        max_concurrency (int): Requests in flight at once, 8 by default, over all calls, threads and
+            event loops that use this object.
+        max_documents_per_request (int | None): Cut requests smaller than the model's limit asks
+            for: more of them at once for a lower latency. The token bill stays the same. None uses
+            the limit, and for a *server* the limit that it has unless it was started with another.
+        long_documents (str): What happens to a document over the model's token limit:
+            ``"truncate"``, the default, scores its head and reports it in ``Ranking.truncated``,
+            ``"split"`` scores overlapping windows, keeps the best and reports it in ``Hit.window``,
+            ``"error"`` refuses before anything is sent. An over-long query is cut under the first
+            two.
+        on_error (str): What happens when there is no ranking and that is not the caller's mistake
+            (the service is down, slow, overloaded, refuses a text or answers with nonsense, or the
+            balance is used up): ``"raise"``, the default, or ``"passthrough"`` to get the documents
+            in their original order, cut to *top_n*, without scores and with ``Ranking.degraded``
+            set. Wrong calls and refused keys always raise.
+        mixed (str): What is scored of a document that has a text and an image or video, of which
+            the service takes one: ``"max"``, the default, scores both and keeps the better,
+            ``"text"`` or ``"media"`` prefers one. ``Hit.kind`` says what a score is of.
+        fps (float | None): For videos, the part of the frames that is looked at, 0 to 1; None
+            leaves the service's default, all that it samples. A ratio, in spite of its name.
+        cache (Any): Where scores are kept: anything with ``[]``, such as a dict,
+            ``cachetools.TTLCache`` or ``diskcache.Cache``. It is used as given, never copied. A
+            cached score assumes that a pair's score does not depend on its neighbours, which the
+            vendor does not promise.
         client: A ``dashscope.Client`` (dashscope 2.x) whose connections, key and host are used for
             sync calls.
         async_client: A ``dashscope.AsyncClient``, likewise for async calls.
         http_client: An ``httpx.Client`` to send sync calls through: proxies, certificates.
         async_http_client: An ``httpx.AsyncClient``, likewise for async calls.
-        allow_http: Whether the key and the documents may leave this machine over plain http.
+        allow_http: Whether the key and the documents may leave this machine over plain http; not by
+            default.
 
     Raises:
         ValueError: An option is unknown or wrong, or there is no key for an Alibaba Cloud host.

@@ -7,7 +7,6 @@ from html import escape
 from pathlib import Path
 
 from qwen_rerank.cli._corpus import Question, load_passages, load_questions
-from qwen_rerank.cli._frameworks import LangChain
 from qwen_rerank.cli._measure import Found
 from qwen_rerank.emulator import Emulator
 
@@ -39,6 +38,8 @@ _STYLE = """\
 
 def main() -> None:
     """Ranks and draws."""
+    from qwen_rerank.cli._frameworks import LangChain  # takes both frameworks
+
     [question] = [each for each in load_questions() if each.id == _QUESTION]
     with Emulator() as emulator:
         framework = LangChain(load_passages(), base_url=emulator.base_url, api_key=emulator.api_key)

@@ -74,7 +74,7 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
         rate_limiter (BaseRateLimiter | None): A limiter of ``llama_index.core.rate_limiter``, asked
             before every request with its tokens; share one to stay within an account's limit. A
             pickle has none.
-        return_documents: Accepted for those who come from ``DashScopeRerank``; it does nothing,
+        return_documents (bool): Accepted for those who come from ``DashScopeRerank``; it does nothing,
             there as here, and warns.
     """
 
@@ -148,6 +148,23 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
         query_bundle: QueryBundle | None = None,
         query_str: str | None = None,
     ) -> list[NodeWithScore]:
+        """Reranks *nodes*.
+
+        Args:
+            nodes: The candidates; they are left as they are.
+            query_bundle: What to look for; its image, if it has one, for a model that takes them.
+            query_str: The same as a text; one of the two is needed.
+
+        Returns:
+            New wrappers around the best ``top_n`` nodes, best first. With
+            ``on_error="passthrough"``, after a failure that is not the caller's mistake: around the
+            first ``top_n`` in their original order, with the scores that they came with.
+
+        Raises:
+            RequestError: The call is wrong.
+            RerankError: There is no ranking; see `qwen_rerank.errors`.
+            ValueError: Both queries are given.
+        """
         shown, asked = all_thin(nodes), thin_query(query_bundle)
         return full(super().postprocess_nodes(shown, asked, query_str))
 
@@ -158,6 +175,7 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
         query_bundle: QueryBundle | None = None,
         query_str: str | None = None,
     ) -> list[NodeWithScore]:
+        """`postprocess_nodes` for a running event loop, without a thread."""
         shown, asked = all_thin(nodes), thin_query(query_bundle)
         return full(await super().apostprocess_nodes(shown, asked, query_str))
 

@@ -17,8 +17,8 @@ from nbconvert import MarkdownExporter
 ROOT = Path(__file__).parents[1]
 
 _COPIED = (
-    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md"),
-    *("benchmarks/one-call.png", "benchmarks/throughput.png", "LICENSE"),
+    *(path.name for path in ROOT.glob("*.md")),
+    *("benchmarks/README.md", "benchmarks/one-call.png", "benchmarks/throughput.png", "LICENSE"),
 )
 _NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
 _EXAMPLES = sorted(ROOT.glob("examples/*.py"))
@@ -36,10 +36,6 @@ def _shown(path: str) -> str | None:
     if path.startswith("notebooks/") or (path.startswith("examples/") and path.endswith(".py")):
         return str(Path(path).with_suffix(".md"))
     return path if path in _COPIED else None
-
-
-def _title(markdown: str) -> str:
-    return re.search(r"^# (.+)$", markdown, re.MULTILINE)[1].replace("`", "")
 
 
 def _of_notebook(path: Path) -> tuple[str, dict[str, bytes]]:

@@ -74,8 +74,8 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
         rate_limiter (BaseRateLimiter | None): A limiter of ``llama_index.core.rate_limiter``, asked
             before every request with its tokens; share one to stay within an account's limit. A
             pickle has none.
-        return_documents (bool): Accepted for those who come from ``DashScopeRerank``; it does nothing,
-            there as here, and warns.
+        return_documents (bool): Accepted for those who come from ``DashScopeRerank``; it does
+            nothing, there as here, and warns.
     """
 
     _pickled: ClassVar[tuple[str, ...]] = (

@@ -22,8 +22,6 @@ _COPIED = (
 )
 _NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
 _EXAMPLES = sorted(ROOT.glob("examples/*.py"))
-# Notebooks that are still being written: until then, what links to them is plain text.
-_AWAITED = ("inside_one_call", "langchain_rag", "llama_index_rag", "quality")
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)((?:#[^)\s]*)?)(?=\))")
 
 
@@ -96,7 +94,4 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return link[0]  # which --strict complains of
         return posixpath.relpath(target, posixpath.dirname(here) or ".") + link[2]
 
-    missing = [name for name in _AWAITED if not (ROOT / "notebooks" / f"{name}.ipynb").exists()]
-    for name in missing:
-        markdown = re.sub(rf"\[([^\]]+)\]\([./]*notebooks/{name}\.ipynb\)", r"\1", markdown)
     return _LINK.sub(turned, markdown)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import os
 import threading
@@ -50,6 +51,10 @@ __all__ = ["BaseReranker", "CallOptions", "Reranker"]
 
 _log = logging.getLogger("qwen_rerank")
 
+# Few caches may be used by several threads at once, a TTLCache, for one, may not: one lock for each
+# cache that any object here has used, by process and address. A later cache may inherit a lock.
+_turns: dict[tuple[int, int], threading.Lock] = {}
+
 
 class CallOptions(TypedDict, total=False):
     """Options that can be given to one call; one that is absent is the object's own."""
@@ -84,8 +89,6 @@ class BaseReranker(RerankSettings):
     """
 
     _live: _Live | None = PrivateAttr(default=None)
-    # Few caches may be used by several threads at once: a TTLCache, for one, may not.
-    _cache_turn: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _spent: Usage = PrivateAttr(default=Usage())
     _counting: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
@@ -154,11 +157,17 @@ class BaseReranker(RerankSettings):
             return self._without_scores(job, line.endpoint.late(), Usage(), ())
         outcome = await _drive.adrive(asked.requests, line, deadline, self._meter(job, line))
         new = _scored(asked.requests, outcome)
-        if slow_cache:
-            try:
-                async with asyncio.timeout(_drive.left(deadline)):
-                    await asyncio.to_thread(self._remember, job, asked, new, line, deadline)
-            except TimeoutError:
+        if slow_cache and new:
+            # Not cancelled when its time is over, nor if none is left: the scores are paid for.
+            left, write = _drive.left(deadline), contextvars.copy_context().run
+            loop = asyncio.get_running_loop()
+            kept = loop.run_in_executor(
+                None, write, self._remember, job, asked, new, line, deadline
+            )
+            await asyncio.wait({kept}, timeout=left)
+            if kept.done():
+                kept.result()
+            elif left:
                 _log.warning("The cache was too slow to write before the deadline.")
         else:
             self._remember(job, asked, new, line, deadline)
@@ -346,16 +355,19 @@ class BaseReranker(RerankSettings):
             with self._turn_at_cache(deadline) as is_mine:
                 if is_mine:
                     remember(job, asked.prepared, new, line.place, self.cache)
+                else:
+                    _log.warning("The cache was in use too long, so these scores are not kept.")
 
     @contextmanager
     def _turn_at_cache(self, deadline: float) -> Iterator[bool]:
         """Whether it is this call's turn at the cache; not if another holds it for too long."""
-        mine = self._cache_turn.acquire(timeout=_drive.left(deadline))
+        turn = _turns.setdefault((os.getpid(), id(self.cache)), threading.Lock())
+        mine = turn.acquire(timeout=_drive.left(deadline))
         try:
             yield mine
         finally:
             if mine:
-                self._cache_turn.release()
+                turn.release()
 
     def _concluded(
         self,
@@ -455,9 +467,9 @@ class BaseReranker(RerankSettings):
         if live is not None and live.process == process and live.gate.width == self.max_concurrency:
             return live
         if live is not None and live.process != process:
-            # After a fork the connections belong to the parent, and so may the locks.
+            # After a fork the connections belong to the parent, and so may the lock.
             self._live = None
-            self._cache_turn, self._counting = threading.Lock(), threading.Lock()
+            self._counting = threading.Lock()
         with no_fork:
             if self._live is None:
                 from qwen_rerank._transport import Transport  # noqa: PLC0415  httpx is slow to import

@@ -36,8 +36,8 @@ def recall(
     """What *cache* knows of *prepared*, and what is left to ask.
 
     Args:
-        job: Names model and instruct.
-        prepared: Query and items as they would be sent, so that a whole text, its head and its
+        job: Names the model.
+        prepared: Query, instruct and items as they would be sent, so that a whole text, its head and its
             windows never share a score.
         place: Where they would be sent: URL and protocol.
         cache: The caller's. One that fails to answer knows nothing, and the call goes on.

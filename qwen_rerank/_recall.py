@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from qwen_rerank._values import Item, Job, Prepared, Scored
 
@@ -37,8 +37,8 @@ def recall(
 
     Args:
         job: Names the model.
-        prepared: Query, instruct and items as they would be sent, so that a whole text, its head and its
-            windows never share a score.
+        prepared: Query, instruct and items as they would be sent, so that a whole text, its head
+            and its windows never share a score.
         place: Where they would be sent: URL and protocol.
         cache: The caller's. One that fails to answer knows nothing, and the call goes on.
     """
@@ -79,9 +79,9 @@ def remember(
             return
 
 
-def _score(kept: object) -> float | None:
+def _score(kept: Any) -> float | None:
     try:
-        score = float(kept)  # type: ignore[arg-type]  what a float can be made of is found out here
+        score = float(kept)
     except (TypeError, ValueError, OverflowError):
         return None
     return score if math.isfinite(score) else None

@@ -1,4 +1,7 @@
-"""One call through the rooms: check, prepare, recall, plan, drive, merge. Decides nothing itself.
+"""One call through the rooms: check, prepare, recall, plan, drive, merge.
+
+What is asked, sent and ranked is decided there; here, what would hold up an event loop, how wide
+requests are, what an answer has cost and whether a failure is raised.
 
 `Reranker` is the core for users of no framework; `BaseReranker` is what a door is built on.
 """
@@ -300,7 +303,13 @@ class BaseReranker(RerankSettings):
         for name, value in options.items():
             if name not in wanted:
                 raise TypeError(f"unexpected option {name!r} for one call")
-            wanted[name] = self._for_this_call(name, value)
+            try:
+                wanted[name] = self._for_this_call(name, value)
+            except ValueError as error:
+                problem = str(error)
+            else:
+                continue
+            raise RequestError(problem)  # outside the handler, so that it holds no other error
         if wanted["instruct"] is not None and spoken(self.protocol, self.server).instruct is None:
             raise RequestError(
                 f"instruct is given, and a server of the kind {self.server!r} takes none",
@@ -322,21 +331,22 @@ class BaseReranker(RerankSettings):
     def _width(self, limits: ModelLimits) -> int:
         """Documents per request."""
         most = limits.documents.value
-        unless_given = spoken(self.protocol, self.server).most_documents or most
-        return min(most, self.max_documents_per_request or unless_given)
+        given = self.max_documents_per_request or most
+        # A server of one's own may have been started with any limit; DashScope's are what they are.
+        return given if self.server is not None else min(given, most)
 
     def _fits(self, job: Job, prepared: Prepared) -> bool:
         """Whether no length has to be counted."""
         if self._pace is not None and self._pace.counts_tokens:
             return False
-        limits = limits_for(job.model)
+        limits = limits_for(job.model, self.server)
         return fits(prepared, limits, self._width(limits))
 
     def _asked(
         self, job: Job, prepared: Prepared, line: _drive.Line, deadline: float, *, count: bool
     ) -> _Asked:
         """*job* up to the point where it is sent; may load the tokenizer and read the cache."""
-        limits = limits_for(job.model)
+        limits = limits_for(job.model, self.server)
         if count:
             prepared = measure(prepared, limits, _tokens.tokenizer(), self.long_documents)
         known: tuple[Scored, ...] = ()

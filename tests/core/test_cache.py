@@ -543,35 +543,34 @@ async def test_a_cancelled_call_with_a_slow_cache(make, emulator):
 
 async def test_scores_are_kept_after_the_deadline(make, emulator, caplog):
     """Scores that came before a deadline are kept, however busy the loop's threads are then."""
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-    cache = Minimal()
-    reranker = make(cache=cache, max_documents_per_request=5)
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    reranker = make(cache=Minimal(), max_documents_per_request=5)
     await reranker.arerank(_QUERY, ["a"])
-    reranker.timeout, over = 0.5, threading.Event()
-    emulator.script(*[_slow_about_tea] * 3)
+    reranker.timeout = 1.0
+    waiting, over = asyncio.Event(), threading.Event()
 
-    try:
-        call = asyncio.create_task(
-            reranker.arerank(_QUERY, [f"{what} {i}" for what in ("car", "red", "tea") for i in range(5)])
-        )
-        while len(emulator.log) < 3:  # two are answered, and the thread is there no more
-            await asyncio.sleep(0.01)
-        busy = asyncio.get_running_loop().run_in_executor(None, over.wait, 10)
-        with pytest.raises(DeadlineError):
-            await call
-    finally:
-        over.set()
+    def late_about_tea(request):
+        if "tea" not in str(request.body):
+            return Reply()
+        loop.call_soon_threadsafe(waiting.set)
+        return Reply(delay=2.0)
+
+    emulator.script(*[late_about_tea] * 3)
+    texts = [f"{what} {number}" for what in ("car", "red", "tea") for number in range(5)]
+    call = asyncio.create_task(reranker.arerank(_QUERY, texts))
+    await asyncio.wait_for(waiting.wait(), 10)
+    busy = loop.run_in_executor(None, over.wait, 10)
+    with pytest.raises(DeadlineError):
+        await call
+    over.set()
     await busy
-    await asyncio.to_thread(bool)  # behind what is being kept
+    await asyncio.to_thread(bool)  # whose turn comes after what is being kept
     await reranker.aclose()
 
     assert reranker.usage.requests == 3
-    assert len(cache.scores) == 1 + 10
+    assert len(reranker.cache.scores) == 1 + 10
     assert caplog.messages == []
-
-
-def _slow_about_tea(request):
-    return Reply(delay=1.0 if "tea 1" in str(request.body) else 0.0)
 
 
 async def test_a_cache_that_is_too_slow_to_write(make, caplog):

@@ -1,4 +1,7 @@
-"""DashScope's rerank models as a LangChain document compressor, runnable and retriever."""
+"""DashScope's rerank models as a LangChain document compressor, runnable and retriever.
+
+LangChain's objects, runs and conventions are translated here; nothing about ranking is decided.
+"""
 
 from typing import TYPE_CHECKING, Any
 

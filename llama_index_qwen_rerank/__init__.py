@@ -1,4 +1,7 @@
-"""DashScope's rerank models as a LlamaIndex node postprocessor."""
+"""DashScope's rerank models as a LlamaIndex node postprocessor.
+
+LlamaIndex's objects, events and conventions are translated here; nothing about ranking is decided.
+"""
 
 try:
     import llama_index.core  # noqa: F401  (only to say what is missing)

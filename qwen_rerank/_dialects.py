@@ -34,7 +34,6 @@ class Dialect:
         model: Whether the request names a model.
         instruct: The name of the instruction; None where the server takes none.
         constants: What every request says as well.
-        most_documents: Texts per request in the server's own default; None where it has no limit.
     """
 
     path: tuple[str, str]
@@ -47,7 +46,6 @@ class Dialect:
     model: bool = True
     instruct: str | None = "instruct"
     constants: Mapping[str, bool] = field(default_factory=dict)
-    most_documents: int | None = None
 
 
 _READ = "2026-11-24"
@@ -110,7 +108,6 @@ SERVERS: Mapping[Server, Dialect] = MappingProxyType(
             model=False,
             instruct=None,
             constants=MappingProxyType({"truncate": True}),
-            most_documents=32,  # --max-client-batch-size
             source="github.com/huggingface/text-embeddings-inference, router/src/http/types.rs, "
             "265deb2, and docs/openapi.json, 1.7.1",
             date=_READ,
@@ -133,7 +130,6 @@ SERVERS: Mapping[Server, Dialect] = MappingProxyType(
             score="relevance_score",
             usage=("usage", "total_tokens"),
             instruct=None,
-            most_documents=2_048,
             source="github.com/michaelfeil/infinity, infinity_emb/infinity_server.py and "
             "fastapi_schemas/pymodels.py",
             date=_READ,

@@ -161,7 +161,7 @@ def resolve(
     """
     if server is not None and (protocol != "compatible" or base_url is None):
         raise ValueError(
-            "server says what answers at base_url: give that too, with protocol='compatible'"
+            "server says what answers at base_url: give that too; its protocol is 'compatible'"
         )
     config = _config()
     if region is not None and region not in REGIONS:

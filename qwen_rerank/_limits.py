@@ -1,18 +1,24 @@
-"""What each model accepts, as data: every number beside its source and date. No logic but look-up.
+"""What each model and server accepts and what it costs, as data. No logic but look-up.
 
-The vendor's pages are undated unless a date is given, and some disagree; the newest one wins here.
-None of these numbers was measured against the live service.
+Every number stands beside its source and date. The vendor's pages are undated unless a date is
+given, and some disagree; the newest one wins here. None of these numbers was measured against the
+live service or a running server.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from qwen_rerank._values import Price
 
 __all__ = [
     "LIMITS",
+    "OPEN_QWEN3",
+    "OWN_MODEL",
     "PRICES",
+    "SERVERS",
     "UNKNOWN_MODEL",
     "UNKNOWN_VL_MODEL",
     "Limit",
@@ -38,7 +44,8 @@ class ModelLimits:
     Attributes:
         documents: Documents per request.
         item_tokens: Tokens of one document, and of the query.
-        request_tokens: Tokens per request: query tokens x documents + tokens of all documents.
+        request_tokens: Tokens per request: query tokens x documents + tokens of all documents;
+            None where there is no limit.
         item_characters: Characters of one document.
         body_bytes: Bytes of a request's body.
         share: The part of each token limit that is planned for, between 0 and 1. Counting is ours
@@ -49,7 +56,7 @@ class ModelLimits:
 
     documents: Limit
     item_tokens: Limit
-    request_tokens: Limit
+    request_tokens: Limit | None
     item_characters: Limit
     body_bytes: Limit
     share: float = 0.95
@@ -62,9 +69,10 @@ class ModelLimits:
         return int(self.item_tokens.value * self.share)
 
     @property
-    def planned_request_tokens(self) -> int:
+    def planned_request_tokens(self) -> float:
         """Tokens that a request may have by our own count."""
-        return int(self.request_tokens.value * self.share)
+        most = self.request_tokens
+        return math.inf if most is None else int(most.value * self.share)
 
     @property
     def planned_body_bytes(self) -> int:
@@ -138,21 +146,53 @@ UNKNOWN_MODEL = ModelLimits(
     share=0.75,
 )
 
-
 UNKNOWN_VL_MODEL = replace(
     UNKNOWN_MODEL,
     images=LIMITS["qwen3-vl-rerank"].images,
     videos=LIMITS["qwen3-vl-rerank"].videos,
 )
 
+# A server of one's own scores every pair by itself, so its requests may have any number of tokens.
+OWN_MODEL = replace(UNKNOWN_MODEL, request_tokens=None)
 
-def limits_for(model: str) -> ModelLimits:
+# "Context Length: 32k" is for query, text, instruct and template together: an eighth is left to the
+# other three. With a longer query, or a server that was started with less, the server decides.
+OPEN_QWEN3 = replace(
+    OWN_MODEL,
+    item_tokens=Limit(
+        32_768, "huggingface.co/Qwen/Qwen3-Reranker-0.6B, likewise -4B and -8B", "2026-11-24"
+    ),
+    share=0.875,
+)
+
+_TEI = "github.com/huggingface/text-embeddings-inference, docs/source/en/cli_arguments.md"
+_INFINITY = "github.com/michaelfeil/infinity, infinity_emb/fastapi_schemas/pymodels.py"
+
+# The limits of servers, unless they were started with others. Those that are not here have none.
+SERVERS: dict[str, dict[str, Any]] = {
+    "tei": {
+        "documents": Limit(32, f"{_TEI}: --max-client-batch-size", "2026-11-24"),
+        "body_bytes": Limit(2_000_000, f"{_TEI}: --payload-limit", "2026-11-24"),
+    },
+    "infinity": {
+        "documents": Limit(2_048, _INFINITY, "2026-11-24"),
+        "item_characters": Limit(8_192 * 15, _INFINITY, "2026-11-24"),
+    },
+}
+
+
+def limits_for(model: str, server: str | None = None) -> ModelLimits:
     """The limits of *model*, or a conservative row for a name that is not in the table.
 
     A name with "vl" as one of its words, as the vendor's naming has it, takes images and videos.
+    On a *server* of one's own any name that holds "Qwen3-Reranker", as those of copies and paths
+    do, is the open model.
     """
-    unknown = UNKNOWN_VL_MODEL if "vl" in model.lower().split("-") else UNKNOWN_MODEL
-    return LIMITS.get(model, unknown)
+    name = model.lower()
+    if server is None:
+        return LIMITS.get(model, UNKNOWN_VL_MODEL if "vl" in name.split("-") else UNKNOWN_MODEL)
+    own = OPEN_QWEN3 if "qwen3-reranker" in name else OWN_MODEL
+    return replace(LIMITS.get(model, own), **SERVERS.get(server, {}))
 
 
 # List prices of a million input text tokens; output is free.

@@ -37,7 +37,7 @@ def plan(job: Job, prepared: Prepared, limits: ModelLimits, width: int) -> tuple
     documents it. A given instruct is counted like the query: the service bills it that way.
 
     Args:
-        job: Names model and instruct.
+        job: Names the model.
         prepared: What is asked.
         limits: The model's limits.
         width: Documents per request, at most the model's limit.
@@ -61,7 +61,7 @@ def plan(job: Job, prepared: Prepared, limits: ModelLimits, width: int) -> tuple
         Request(
             job.model,
             prepared.query.text,
-            job.instruct,
+            prepared.instruct.text or None,
             prepared.items[start:end],
             prepared.query.kind,
             job.fps,

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sys
+import math
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from qwen_rerank._values import Item, Job, Prepared, Scored
 
@@ -21,10 +21,10 @@ _log = logging.getLogger("qwen_rerank")
 
 
 class Cache(Protocol):
-    """Anything with ``[]``: a dict, a ``cachetools.TTLCache``, a ``diskcache.Cache``."""
+    """Anything with ``[]``: a dict, a ``cachetools.TTLCache``, a ``diskcache.Cache``, Redis."""
 
-    def __getitem__(self, key: str, /) -> float:
-        """The score under *key*; KeyError if there is none."""
+    def __getitem__(self, key: str, /) -> float | str | bytes:
+        """The score under *key*, or as the text that a store made of it; KeyError if none."""
 
     def __setitem__(self, key: str, value: float, /) -> None:
         """Keeps *value* under *key*."""
@@ -36,18 +36,19 @@ def recall(
     """What *cache* knows of *prepared*, and what is left to ask.
 
     Args:
-        job: Names model and instruct.
-        prepared: Query and items as they would be sent, so that a whole text, its head and its
-            windows never share a score.
+        job: Names the model.
+        prepared: Query, instruct and items as they would be sent, so that a whole text, its head
+            and its windows never share a score.
         place: Where they would be sent: URL and protocol.
         cache: The caller's. One that fails to answer knows nothing, and the call goes on.
     """
     common = _common(job, prepared, place)
     known: list[Scored] = []
     unknown: list[Item] = []
+    odd = ""
     for at, item in enumerate(prepared.items):
         try:
-            score = cache[_digest(common, *_named(item, job))]
+            kept = cache[_digest(common, *_named(item, job))]
         except KeyError:
             unknown.append(item)
             continue
@@ -55,10 +56,13 @@ def recall(
             _log.warning("The cache failed to read, so this call asks for all scores: %r", error)
             unknown += prepared.items[at:]
             break
-        if isinstance(score, float) and abs(score) <= sys.float_info.max:
-            known.append((item, score))
-        else:
+        if (score := _score(kept)) is None:
+            odd = type(kept).__name__
             unknown.append(item)
+        else:
+            known.append((item, score))
+    if odd:
+        _log.warning("The cache holds something else than scores (%s), which is asked anew.", odd)
     return tuple(known), replace(prepared, items=tuple(unknown))
 
 
@@ -75,8 +79,16 @@ def remember(
             return
 
 
+def _score(kept: Any) -> float | None:
+    try:
+        score = float(kept)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return score if math.isfinite(score) else None
+
+
 def _common(job: Job, prepared: Prepared, place: str) -> str:
-    return _digest(place, job.model, job.instruct or "", *_named(prepared.query, job))
+    return _digest(place, job.model, prepared.instruct.text, *_named(prepared.query, job))
 
 
 def _named(item: Item, job: Job) -> tuple[str, ...]:

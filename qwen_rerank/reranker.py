@@ -1,4 +1,7 @@
-"""One call through the rooms: check, prepare, recall, plan, drive, merge. Decides nothing itself.
+"""One call through the rooms: check, prepare, recall, plan, drive, merge.
+
+What is asked, sent and ranked is decided there; here, what would hold up an event loop, how wide
+requests are, what an answer has cost and whether a failure is raised.
 
 `Reranker` is the core for users of no framework; `BaseReranker` is what a door is built on.
 """
@@ -6,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import os
 import threading
@@ -51,6 +55,10 @@ __all__ = ["BaseReranker", "CallOptions", "Reranker"]
 
 _log = logging.getLogger("qwen_rerank")
 
+# Few caches may be used by several threads at once, a TTLCache, for one, may not: one lock for each
+# cache that any object here has used, by process and address. A later cache may inherit a lock.
+_turns: dict[tuple[int, int], threading.Lock] = {}
+
 
 class CallOptions(TypedDict, total=False):
     """Options that can be given to one call; one that is absent is the object's own."""
@@ -85,8 +93,6 @@ class BaseReranker(RerankSettings):
     """
 
     _live: _Live | None = PrivateAttr(default=None)
-    # Few caches may be used by several threads at once: a TTLCache, for one, may not.
-    _cache_turn: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _spent: Usage = PrivateAttr(default=Usage())
     _counting: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
@@ -155,11 +161,17 @@ class BaseReranker(RerankSettings):
             return self._without_scores(job, line.endpoint.late(), Usage(), ())
         outcome = await _drive.adrive(asked.requests, line, deadline, self._meter(job, line))
         new = _scored(asked.requests, outcome)
-        if slow_cache:
-            try:
-                async with asyncio.timeout(_drive.left(deadline)):
-                    await asyncio.to_thread(self._remember, job, asked, new, line, deadline)
-            except TimeoutError:
+        if slow_cache and new:
+            # Not cancelled when its time is over, nor if none is left: the scores are paid for.
+            left, write = _drive.left(deadline), contextvars.copy_context().run
+            loop = asyncio.get_running_loop()
+            kept = loop.run_in_executor(
+                None, write, self._remember, job, asked, new, line, deadline
+            )
+            await asyncio.wait({kept}, timeout=left)
+            if kept.done():
+                kept.result()
+            elif left:
                 _log.warning("The cache was too slow to write before the deadline.")
         else:
             self._remember(job, asked, new, line, deadline)
@@ -292,7 +304,13 @@ class BaseReranker(RerankSettings):
         for name, value in options.items():
             if name not in wanted:
                 raise TypeError(f"unexpected option {name!r} for one call")
-            wanted[name] = self._for_this_call(name, value)
+            try:
+                wanted[name] = self._for_this_call(name, value)
+            except ValueError as error:
+                problem = str(error)
+            else:
+                continue
+            raise RequestError(problem)  # outside the handler, so that it holds no other error
         if wanted["instruct"] is not None and spoken(self.protocol, self.server).instruct is None:
             raise RequestError(
                 f"instruct is given, and a server of the kind {self.server!r} takes none",
@@ -314,21 +332,22 @@ class BaseReranker(RerankSettings):
     def _width(self, limits: ModelLimits) -> int:
         """Documents per request."""
         most = limits.documents.value
-        unless_given = spoken(self.protocol, self.server).most_documents or most
-        return min(most, self.max_documents_per_request or unless_given)
+        given = self.max_documents_per_request or most
+        # A server of one's own may have been started with any limit; DashScope's are what they are.
+        return given if self.server is not None else min(given, most)
 
     def _fits(self, job: Job, prepared: Prepared) -> bool:
         """Whether no length has to be counted."""
         if self._pace is not None and self._pace.counts_tokens:
             return False
-        limits = limits_for(job.model)
+        limits = limits_for(job.model, self.server)
         return fits(prepared, limits, self._width(limits))
 
     def _asked(
         self, job: Job, prepared: Prepared, line: _drive.Line, deadline: float, *, count: bool
     ) -> _Asked:
         """*job* up to the point where it is sent; may load the tokenizer and read the cache."""
-        limits = limits_for(job.model)
+        limits = limits_for(job.model, self.server)
         if count:
             prepared = measure(prepared, limits, _tokens.tokenizer(), self.long_documents)
         known: tuple[Scored, ...] = ()
@@ -347,16 +366,19 @@ class BaseReranker(RerankSettings):
             with self._turn_at_cache(deadline) as is_mine:
                 if is_mine:
                     remember(job, asked.prepared, new, line.place, self.cache)
+                else:
+                    _log.warning("The cache was in use too long, so these scores are not kept.")
 
     @contextmanager
     def _turn_at_cache(self, deadline: float) -> Iterator[bool]:
         """Whether it is this call's turn at the cache; not if another holds it for too long."""
-        mine = self._cache_turn.acquire(timeout=_drive.left(deadline))
+        turn = _turns.setdefault((os.getpid(), id(self.cache)), threading.Lock())
+        mine = turn.acquire(timeout=_drive.left(deadline))
         try:
             yield mine
         finally:
             if mine:
-                self._cache_turn.release()
+                turn.release()
 
     def _concluded(
         self,
@@ -456,9 +478,9 @@ class BaseReranker(RerankSettings):
         if live is not None and live.process == process and live.gate.width == self.max_concurrency:
             return live
         if live is not None and live.process != process:
-            # After a fork the connections belong to the parent, and so may the locks.
+            # After a fork the connections belong to the parent, and so may the lock.
             self._live = None
-            self._cache_turn, self._counting = threading.Lock(), threading.Lock()
+            self._counting = threading.Lock()
         with no_fork:
             if self._live is None:
                 from qwen_rerank._transport import Transport  # noqa: PLC0415  httpx is slow to import

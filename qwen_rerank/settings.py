@@ -34,7 +34,6 @@ from qwen_rerank._prepare import LongDocuments
 __all__ = ["Folder", "RerankSettings"]
 
 _KEY_NAMES = ("api_key", "dashscope_api_key")
-_UNSET = object()
 
 
 def _is_no_key(text: str) -> str:
@@ -56,6 +55,9 @@ class RerankSettings(BaseModel):
     Options are checked when they are given and again when one is assigned, which takes effect with
     the next call. No value that fails a check is shown in the message: it might be the key.
 
+    A copy shares the caller's clients, key and cache, and opens connections of its own, which
+    *max_concurrency* limits apart from those of the first object. So do not copy for each question.
+
     Attributes:
         model (str): Name of the rerank model, ``"qwen3-rerank"`` by default. Any name is sent as it
             is; one without a row in the table of limits is planned for conservatively.
@@ -72,7 +74,8 @@ class RerankSettings(BaseModel):
         workspace (str | None): Model Studio workspace id; calls then go to the workspace's own
             host.
         protocol (str): ``"dashscope"``, the default, for the native protocol, which serves every
-            model, or ``"compatible"`` for the flat one at ``/compatible-api/v1/reranks``.
+            model, or ``"compatible"`` for the flat one at ``/compatible-api/v1/reranks``, which
+            *server* implies.
         server (str | None): What answers at *base_url*, if it is a server of your own: ``"vllm"``,
             ``"sglang"``, ``"tei"`` (Text Embeddings Inference), ``"xinference"``, ``"infinity"`` or
             ``"litellm"``, whose dialects of the compatible protocol differ. It gets a key only if
@@ -90,7 +93,8 @@ class RerankSettings(BaseModel):
             event loops that use this object.
         max_documents_per_request (int | None): Cut requests smaller than the model's limit asks
             for: more of them at once for a lower latency. The token bill stays the same. None uses
-            the limit, and for a *server* the limit that it has unless it was started with another.
+            the limit. For a *server* of your own it may be larger too, as one may be started with
+            another limit; None is the server's default limit, or 100 where it has none.
         long_documents (str): What happens to a document over the model's token limit:
             ``"truncate"``, the default, scores its head and reports it in ``Ranking.truncated``,
             ``"split"`` scores overlapping windows, keeps the best and reports it in ``Hit.window``,
@@ -173,7 +177,7 @@ class RerankSettings(BaseModel):
         options = self._sealed(options)
         try:
             super().__init__(**options)
-            self._resolved = self._resolve()
+            self._settle()
         except ValidationError as error:
             problem = _explain(error, type(self))
         except ValueError as error:
@@ -235,22 +239,43 @@ class RerankSettings(BaseModel):
         if name.startswith("_"):
             super().__setattr__(name, value)
             return
-        before = self.__dict__.get(name, _UNSET)
-        value = self._sealed({name: value})[name]
+        options = {name: value}
+        del value
+        self._assign(options)
+
+    def _assign(self, options: dict[str, Any]) -> None:
+        """Takes all *options*, checked together, or none, and then empties them.
+
+        They may hold a key in the wrong place, and a traceback shows the caller's frame as well.
+        """
+        sealed = self._sealed(options)
+        changing = sealed.keys() | {"protocol"}
+        before = {name: kept for name, kept in self.__dict__.items() if name in changing}
+        unset = sealed.keys() - self.model_fields_set
         try:
-            super().__setattr__(name, value)
-            if name in self._connection:
-                self._resolved = self._resolve()
+            for name, value in sealed.items():
+                super().__setattr__(name, value)
+            if not sealed.keys().isdisjoint(self._connection):
+                self._settle()
         except ValidationError as error:
             problem = _explain(error, type(self))
         except ValueError as error:
             problem = str(error)
         else:
             return
-        if before is not _UNSET:
-            self.__dict__[name] = before  # a refused value must not stay behind
-        del value, before
+        self.__dict__.update(before)
+        self.model_fields_set.difference_update(unset)
+        options.clear()
+        sealed.clear()
+        del value
         raise ValueError(problem)
+
+    def _settle(self) -> None:
+        """Follows what the options imply: a protocol that nobody chose, and the endpoint."""
+        if "protocol" not in self.model_fields_set:
+            usual = type(self).model_fields["protocol"].default
+            self.__dict__["protocol"] = usual if self.server is None else "compatible"
+        self._resolved = self._resolve()
 
     def _resolve(self, *, key_required: bool | None = None) -> _endpoint.Endpoint:
         if key_required is None:
@@ -284,8 +309,8 @@ class RerankSettings(BaseModel):
             for name, value in options.items()
         }
 
-    # Pickles hold no key and no live client; copies share both, because a copy is made to change
-    # an option, not to lose the connection.
+    # Pickles hold no key and no client; copies share both, because a copy is made to change an
+    # option.
     @override
     def __getstate__(self) -> dict[Any, Any]:
         fields = type(self).model_fields
@@ -302,18 +327,9 @@ class RerankSettings(BaseModel):
 
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        made = copy.copy(self)
-        update = self._sealed(dict(update or {}))
-        try:
-            for name, value in update.items():
-                setattr(made, name, value)  # checked, which pydantic's own copy leaves out
-        except ValueError as error:
-            problem = str(error)
-        else:
-            return made
-        del update, value
-        made.__dict__.clear()
-        raise ValueError(problem)
+        made, update = copy.copy(self), dict(update or {})
+        made._assign(update)  # checked, which pydantic's own copy leaves out
+        return made
 
     @override
     def __copy__(self) -> Self:

@@ -110,7 +110,7 @@ class Probe:
     def __init__(self, reranker: Reranker) -> None:
         self._reranker = reranker
         self._line = reranker._line()
-        limits = limits_for(reranker.model)
+        limits = limits_for(reranker.model, reranker.server)
         self.terms = Terms(limits, reranker._width(limits), _takes_instruct(reranker))
         self.requests = 0
         """Requests that were answered with scores."""

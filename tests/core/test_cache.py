@@ -3,15 +3,17 @@
 import asyncio
 import gc
 import math
+import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import diskcache
 import pytest
 from cachetools import LRUCache, TTLCache
 
-from qwen_rerank import Reranker
-from qwen_rerank.emulator import Emulator
+from qwen_rerank import DeadlineError, Reranker
+from qwen_rerank.emulator import Emulator, Reply
 
 _QUERY = "a fast red sports car"
 _DOCUMENTS = ["green tea", "the red car is fast", "", "sports in the city", "the red car is fast"]
@@ -67,11 +69,23 @@ class Answering(Minimal):
         return self.value
 
 
-@pytest.fixture(name="kinds", params=["dict", "TTLCache", "diskcache", "minimal"])
+class AsRedis(Minimal):
+    """Keeps numbers as redis-py's client does: as the bytes of their repr."""
+
+    def __setitem__(self, key, score):
+        super().__setitem__(key, repr(score).encode())
+
+
+@pytest.fixture(name="kinds", params=["dict", "TTLCache", "diskcache", "minimal", "redis"])
 def _kinds(request, tmp_path):
     """An empty cache of each kind."""
     if request.param != "diskcache":
-        kinds = {"dict": dict, "TTLCache": lambda: TTLCache(1_000, 600), "minimal": Minimal}
+        kinds = {
+            "dict": dict,
+            "TTLCache": lambda: TTLCache(1_000, 600),
+            "minimal": Minimal,
+            "redis": AsRedis,
+        }
         yield kinds[request.param]()
         return
     with diskcache.Cache(str(tmp_path)) as cache:
@@ -261,16 +275,76 @@ class Alone(Minimal):
         super().__setitem__(key, score)
 
 
-async def test_a_cache_is_used_by_one_thread_at_a_time(make):
-    """Concurrent calls of an object take turns at its cache: cachetools' break without that."""
+@pytest.mark.parametrize("sharing", ["one object", "copies", "objects"])
+async def test_a_cache_is_used_by_one_thread_at_a_time(make, sharing):
+    """Concurrent calls take turns at a cache, whatever objects have it: cachetools' break else."""
     cache = Alone()
-    reranker = make(cache=cache)
+    one = make(cache=cache)
+    rerankers = {
+        "one object": [one] * 6,
+        "copies": [one.model_copy() for _ in range(6)],
+        "objects": [make(cache=cache) for _ in range(6)],
+    }[sharing]
 
-    await asyncio.gather(*(reranker.arerank(f"{_QUERY} {i}", _DOCUMENTS) for i in range(6)))
-    await reranker.aclose()
+    await asyncio.gather(
+        *(each.arerank(f"{_QUERY} {i}", _DOCUMENTS) for i, each in enumerate(rerankers))
+    )
+    for each in rerankers:
+        await each.aclose()
 
     assert cache.together == 1
     assert len(cache.scores) == 6 * _DISTINCT
+
+
+async def test_caches_do_not_wait_for_one_another(make):
+    """A slow cache of one object does not hold up another object with a cache of its own."""
+    slow, quick = make(cache=Held()), make(cache=Minimal())
+    first = asyncio.create_task(slow.arerank(_QUERY, _DOCUMENTS))
+    assert await asyncio.to_thread(slow.cache.entered.wait, 10)
+
+    try:
+        await quick.arerank(_QUERY, _DOCUMENTS)
+        assert not first.done()
+    finally:
+        slow.cache.free.set()
+    await first
+    await slow.aclose()
+    await quick.aclose()
+
+
+class Held(Minimal):
+    """A cache that lets nobody go before it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.entered, self.free = threading.Event(), threading.Event()
+
+    def __getitem__(self, key):
+        self.entered.set()
+        assert self.free.wait(10)
+        return super().__getitem__(key)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_fork_while_a_cache_is_read(make):
+    """A child that was forked while a thread had the cache does not wait for that thread."""
+    reranker = make(cache=Held())
+    thread = threading.Thread(target=reranker.rerank, args=(_QUERY, _DOCUMENTS))
+    thread.start()
+    assert reranker.cache.entered.wait(10)
+    try:
+        child = os.fork()
+        if child == 0:
+            try:
+                with reranker._turn_at_cache(time.monotonic()) as is_mine:
+                    os._exit(0 if is_mine else 1)
+            finally:
+                os._exit(2)
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        reranker.cache.free.set()
+        thread.join(30)
 
 
 # Keys
@@ -410,7 +484,7 @@ def test_the_callers_interrupt_goes_through(rank, make):
 
 
 @pytest.mark.parametrize(
-    "garbage", [None, "0.9", b"0.9", math.nan, math.inf, -math.inf, True, [0.9], {"score": 0.9}]
+    "garbage", [None, "high", b"\x80", math.nan, math.inf, -math.inf, [0.9], {"score": 0.9}]
 )
 def test_garbage_is_asked_again(rank, make, emulator, garbage):
     """Whatever a cache answers, only a finite number is taken for a score."""
@@ -465,6 +539,57 @@ async def test_a_cancelled_call_with_a_slow_cache(make, emulator):
     await reranker.aclose()
 
     assert emulator.log == ()
+
+
+async def test_scores_are_kept_after_the_deadline(make, emulator, caplog):
+    """Scores that came before a deadline are kept, however busy the loop's threads are then."""
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    reranker = make(cache=Minimal(), max_documents_per_request=5)
+    await reranker.arerank(_QUERY, ["a"])
+    reranker.timeout = 1.0
+    waiting, over = asyncio.Event(), threading.Event()
+
+    def late_about_tea(request):
+        if "tea" not in str(request.body):
+            return Reply()
+        loop.call_soon_threadsafe(waiting.set)
+        return Reply(delay=2.0)
+
+    emulator.script(*[late_about_tea] * 3)
+    texts = [f"{what} {number}" for what in ("car", "red", "tea") for number in range(5)]
+    call = asyncio.create_task(reranker.arerank(_QUERY, texts))
+    await asyncio.wait_for(waiting.wait(), 10)
+    busy = loop.run_in_executor(None, over.wait, 10)
+    with pytest.raises(DeadlineError):
+        await call
+    over.set()
+    await busy
+    await asyncio.to_thread(bool)  # whose turn comes after what is being kept
+    await reranker.aclose()
+
+    assert reranker.usage.requests == 3
+    assert len(reranker.cache.scores) == 1 + 10
+    assert caplog.messages == []
+
+
+async def test_a_cache_that_is_too_slow_to_write(make, caplog):
+    """A ranking is not held back by its cache, which goes on in its thread; that is said."""
+    cache = Minimal()
+    reranker = make(cache=cache, timeout=0.5)
+    await reranker.arerank(_QUERY, ["a"])
+
+    class Slow(Minimal):
+        def __setitem__(self, key, score):
+            time.sleep(0.3)
+            super().__setitem__(key, score)
+
+    reranker.cache = Slow()
+    ranking = await reranker.arerank(_QUERY, _DOCUMENTS)
+    await reranker.aclose()
+
+    assert ranking[0].score is not None
+    assert caplog.messages == ["The cache was too slow to write before the deadline."]
 
 
 # Estimates

@@ -6,6 +6,7 @@ sources.
 
 import asyncio
 import json
+import pickle
 from typing import get_args
 
 import pytest
@@ -46,7 +47,6 @@ def _at(emulator, server, kind=Reranker, *, told=None, **options):
     """A reranker for the *server* that the emulator plays, or *told* that it is another one."""
     options = {"model": MODEL, "max_retries": 0, **options}
     return kind(
-        protocol="compatible",
         server=told or server,
         base_url=emulator.server_url(server),
         **options,
@@ -414,12 +414,12 @@ def test_another_shape_where_no_server_was_named():
     [
         {"server": "vllm"},
         {"server": "vllm", "protocol": "compatible"},
-        {"server": "vllm", "base_url": "http://127.0.0.1:8000"},
+        {"server": "vllm", "protocol": "dashscope", "base_url": "http://127.0.0.1:8000"},
         {"server": "tei", "protocol": "compatible", "region": "cn-beijing"},
     ],
 )
 def test_server_needs_its_address(monkeypatch, options):
-    """A server is named together with its address and the compatible protocol."""
+    """A server is named together with its address, and speaks no other protocol."""
     monkeypatch.setenv("DASHSCOPE_BASE_URL", "http://127.0.0.1:9000")
 
     with pytest.raises(ValueError, match="server says what answers at base_url"):
@@ -430,6 +430,42 @@ def test_unknown_servers():
     """Another name is refused, with those that there are."""
     with pytest.raises(ValueError, match=r"^server: input should be 'vllm', 'sglang'"):
         RerankSettings(server="ollama", protocol="compatible", base_url="http://127.0.0.1:1")
+
+
+def test_a_server_implies_its_protocol():
+    """server= is enough: it speaks the compatible protocol, for as long as it is there."""
+    at = "http://127.0.0.1:8000"
+    made = RerankSettings(server="vllm", base_url=at)
+    later = RerankSettings(base_url=at)
+    later.server = "vllm"
+    copied = RerankSettings(base_url=at).model_copy(update={"server": "vllm"})
+    loaded = pickle.loads(pickle.dumps(made))  # noqa: S301  our own pickle
+
+    for settings in (made, later, copied, loaded):
+        assert settings.protocol == "compatible"
+        assert settings._resolve().url == f"{at}/rerank"
+    for dump in (made.model_dump(), made.model_dump(exclude_unset=True)):
+        assert RerankSettings(**dump).protocol == "compatible"
+    later.server = None
+    assert later.protocol == "dashscope"
+
+
+def test_a_protocol_that_was_chosen_stays():
+    """What server= implies is only what nobody said."""
+    chosen = RerankSettings(server="vllm", protocol="compatible", base_url="http://127.0.0.1:8000")
+    chosen.server = None
+
+    assert chosen.protocol == "compatible"
+
+
+def test_a_refused_server_implies_nothing():
+    """A refused server= leaves the protocol as it was."""
+    settings = RerankSettings(api_key="k")
+
+    with pytest.raises(ValueError, match="server says"):
+        settings.server = "vllm"
+
+    assert (settings.server, settings.protocol) == (None, "dashscope")
 
 
 def test_assigning_a_server(emulator):
@@ -503,23 +539,57 @@ def test_instruct(emulator, server):
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_splitting(emulator, server):
-    """A long list goes in several requests, as small as the server wants them."""
-    texts = [f"text {number}" for number in range(70)]
+    """A long list goes in several requests: as large as the server takes, or 100 texts each."""
+    texts = [f"text {number}" for number in range(120)]
 
     ranking = _at(emulator, server).rerank("text 33", texts)
 
-    sizes = sorted(request.documents for request in emulator.log)
-    assert sizes == ([22, 24, 24] if server == "tei" else [70])
-    assert sorted(hit.index for hit in ranking) == list(range(70))
+    sizes = [request.documents for request in emulator.log]
+    assert sizes == {"tei": [30] * 4, "infinity": [120]}.get(server, [60, 60])
+    assert sorted(hit.index for hit in ranking) == list(range(120))
     assert ranking[0].index == 33
 
 
-@pytest.mark.parametrize(("given", "sizes"), [(7, [7, 7, 6]), (40, [20])])
-def test_a_server_with_another_limit(emulator, given, sizes):
+@pytest.mark.parametrize(
+    ("server", "given", "sizes"),
+    [("tei", 20, [20] * 4 + [19]), ("vllm", 50, [50, 49]), ("vllm", 150, [150])],
+)
+def test_a_server_with_another_limit(emulator, server, given, sizes):
     """max_documents_per_request says how a server was started; less is always possible."""
-    _at(emulator, "tei", max_documents_per_request=given).rerank("q", [f"t{i}" for i in range(20)])
+    texts = [f"text {number}" for number in range(sum(sizes))]
+    _at(emulator, server, max_documents_per_request=given).rerank("q", texts)
 
     assert sorted((request.documents for request in emulator.log), reverse=True) == sizes
+
+
+def test_tokens_of_a_request(emulator):
+    """A server of your own scores each pair by itself: long texts do not make more requests."""
+    texts = [f"{number} " + "word " * 1_000 for number in range(60)]
+
+    assert _at(emulator, "vllm").estimate("q", texts).requests == 1
+
+
+def test_long_texts_of_the_open_models(emulator):
+    """Qwen3-Reranker reads 32k tokens by its model card, so what fits is not cut."""
+    long, longer = "word " * 20_000, "word " * 40_000
+
+    assert _at(emulator, "sglang").rerank("q", [long, longer]).truncated == (1,)
+    assert _at(emulator, "sglang", model="another").rerank("q", [long]).truncated == (0,)
+
+
+def test_long_texts_at_infinity(emulator):
+    """Infinity refuses a text of more than 122,880 characters, so a longer one is cut."""
+    ranking = _at(emulator, "infinity").rerank("q", [" responsibilities" * 10_000])
+
+    assert ranking.truncated == (0,)
+    assert ranking[0].score is not None
+
+
+def test_large_requests_at_tei(emulator):
+    """Text Embeddings Inference refuses a body over 2 MB, so texts that make one are divided."""
+    texts = [f"{number} " + "word " * 20_000 for number in range(30)]
+
+    assert _at(emulator, "tei").estimate("q", texts).requests == 2
 
 
 def test_more_than_a_server_takes(emulator):

@@ -1,21 +1,36 @@
 import dataclasses
+import math
 import re
 
 import pytest
 
-from qwen_rerank._limits import LIMITS, UNKNOWN_MODEL, Limit, limits_for
+from qwen_rerank._dialects import SERVERS
+from qwen_rerank._limits import (
+    LIMITS,
+    OPEN_QWEN3,
+    OWN_MODEL,
+    UNKNOWN_MODEL,
+    Limit,
+    limits_for,
+)
+from qwen_rerank.emulator import _limits as theirs
 from qwen_rerank.emulator._limits import DOCUMENT_CHARACTERS, MODELS
 
 _ROWS = {**LIMITS, "any other name": UNKNOWN_MODEL}
+_OWN = {server: limits_for("any name", server) for server in SERVERS}
+_SOURCED = {**_ROWS, **_OWN, "open": OPEN_QWEN3}
 _NUMBERS = ("documents", "item_tokens", "request_tokens", "item_characters")
 
 
-@pytest.mark.parametrize("name", _ROWS)
+@pytest.mark.parametrize("name", _SOURCED)
 @pytest.mark.parametrize("number", _NUMBERS)
 def test_every_number_has_a_source_and_a_date(name, number):
     """Each limit says where it was read or seen, and when."""
-    limit = getattr(_ROWS[name], number)
+    limit = getattr(_SOURCED[name], number)
 
+    if limit is None:
+        assert number == "request_tokens"  # a server of one's own has no such limit
+        return
     assert isinstance(limit, Limit)
     assert limit.value > 0
     assert limit.source.strip()
@@ -49,6 +64,49 @@ def test_nothing_is_planned_to_the_brim(row):
     assert row.planned_item_tokens < row.item_tokens.value
     assert row.planned_request_tokens < row.request_tokens.value
     assert row.planned_item_tokens < row.planned_request_tokens
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Qwen/Qwen3-Reranker-0.6B",
+        "qwen3-reranker-4b",
+        "/models/Qwen3-Reranker-8B",
+        "someone/Qwen3-Reranker-0.6B-seq-cls",
+    ],
+)
+def test_open_models_on_servers_of_your_own(name):
+    """The open Qwen3 rerankers are known by their name, and room for query and template is left."""
+    row = limits_for(name, "vllm")
+
+    assert row is not UNKNOWN_MODEL
+    assert (row.planned_item_tokens, row.request_tokens) == (28_672, None)
+    assert row.item_tokens.value - row.planned_item_tokens == 4_096
+
+
+@pytest.mark.parametrize("name", ["my-reranker", "BAAI/bge-reranker-v2-m3", "Qwen3-VL-Reranker-2B"])
+def test_other_models_on_servers_of_your_own(name):
+    """Any other model's texts are planned for conservatively, and its requests by their count."""
+    assert limits_for(name, "vllm") == OWN_MODEL
+    assert OWN_MODEL.planned_item_tokens == 3_000
+    assert OWN_MODEL.planned_request_tokens == math.inf
+
+
+def test_a_gateway_to_dashscope():
+    """A model of DashScope's has its limits behind a gateway as well."""
+    assert limits_for("qwen3-rerank", "litellm") == LIMITS["qwen3-rerank"]
+
+
+def test_the_servers_own_limits():
+    """What a server refuses by default is not sent to it; the emulator's numbers are the same."""
+    most = {server: row.documents.value for server, row in _OWN.items()}
+
+    assert most == dict.fromkeys(SERVERS, 100) | {
+        "tei": theirs.TEI_TEXTS.value,
+        "infinity": theirs.INFINITY_TEXTS.value,
+    }
+    assert _OWN["infinity"].item_characters.value == theirs.INFINITY_CHARACTERS.value
+    assert _OWN["tei"].body_bytes.value == 2_000_000
 
 
 def test_another_tokenizer_gets_a_wider_margin():

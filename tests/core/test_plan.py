@@ -180,12 +180,12 @@ def test_an_item_that_is_too_large_alone_gets_a_request():
 
 
 def test_requests_carry_the_call():
-    """A request has the job's model and instruction, and the query as prepared."""
-    job = Job("m", "the query as given", (), instruct="rules")
+    """A request has the job's model, and the query and instruction as prepared."""
+    job = Job("m", "the query as given", (), instruct="the rules as given")
 
     (request,) = _requests(_prepared([1]), _limits(), job)
 
-    assert (request.model, request.query, request.instruct) == ("m", "q", "rules")
+    assert (request.model, request.query, request.instruct) == ("m", "q", "i")
 
 
 @given(st.lists(st.integers(0, 200).map(lambda size: "\x00" * (size // 9) + "a" * size)))

@@ -1,3 +1,6 @@
+import math
+from decimal import Decimal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,9 +11,9 @@ from qwen_rerank._values import Item, Job, Place, Prepared
 _JOB = Job("model", "query", ("a", "b", "c"))
 
 
-def _prepared(*texts, query="query"):
+def _prepared(*texts, query="query", instruct=""):
     items = (Item(text, 1, (Place(at),)) for at, text in enumerate(texts))
-    return Prepared(Item(query, 1), Item("", 0), tuple(items))
+    return Prepared(Item(query, 1), Item(instruct, 0), tuple(items))
 
 
 def _scored(prepared, *scores):
@@ -68,20 +71,20 @@ def test_known_and_unknown_are_all(texts, data):
 
 
 @pytest.mark.parametrize(
-    ("job", "query", "place"),
+    ("job", "asked", "place"),
     [
-        (Job("other", "query", ()), "query", "here"),
-        (Job("model", "query", (), instruct="rules"), "query", "here"),
-        (_JOB, "another query", "here"),
-        (_JOB, "query", "there"),
+        (Job("other", "query", ()), {}, "here"),
+        (_JOB, {"instruct": "rules"}, "here"),
+        (_JOB, {"query": "another query"}, "here"),
+        (_JOB, {}, "there"),
     ],
 )
-def test_a_score_is_for_its_own_question(job, query, place):
+def test_a_score_is_for_its_own_question(job, asked, place):
     """Another model, instruct, query or place asks anew."""
     cache = {}
     remember(_JOB, _prepared("a"), _scored(_prepared("a"), 0.5), "here", cache)
 
-    known, _ = recall(job, _prepared("a", query=query), place, cache)
+    known, _ = recall(job, _prepared("a", **asked), place, cache)
 
     assert known == ()
 
@@ -89,10 +92,10 @@ def test_a_score_is_for_its_own_question(job, query, place):
 def test_keys_do_not_run_together():
     """Moving letters from the query to the instruct makes another key."""
     cache = {}
-    one, two = Job("m", "", (), instruct="ab"), Job("m", "", (), instruct="a")
-    remember(one, _prepared("t", query="c"), _scored(_prepared("t"), 0.5), "here", cache)
+    one = _prepared("t", query="c", instruct="ab")
+    remember(_JOB, one, _scored(one, 0.5), "here", cache)
 
-    assert recall(two, _prepared("t", query="bc"), "here", cache)[0] == ()
+    assert recall(_JOB, _prepared("t", query="bc", instruct="a"), "here", cache)[0] == ()
 
 
 def test_keys_hold_no_text():
@@ -105,14 +108,46 @@ def test_keys_hold_no_text():
     assert "secret" not in key
 
 
-@pytest.mark.parametrize("odd", [None, "0.5", float("nan"), float("inf"), 1, True, [0.5]])
-def test_what_is_no_score_is_asked_again(odd):
-    """Only a finite float is believed."""
-    prepared, cache = _prepared("a"), {}
-    remember(_JOB, prepared, _scored(prepared, 0.5), "here", cache)
-    cache[next(iter(cache))] = odd
+@pytest.mark.parametrize(
+    "odd", [None, "high", b"\xff", math.nan, math.inf, [0.5], pytest.param(10**400, id="huge")]
+)
+def test_what_is_no_score_is_asked_again(odd, caplog):
+    """What cannot be read as a finite number costs money, so it is said, once a call."""
+    prepared = _prepared("a", "b")
+    cache = _Answers(odd)
 
     assert recall(_JOB, prepared, "here", cache) == ((), prepared)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert f"({type(odd).__name__})" in record.getMessage()
+
+
+@pytest.mark.parametrize("kept", [b"0.5", "0.5", bytearray(b"0.5"), Decimal("0.5")])
+def test_a_score_may_come_back_as_text(kept, caplog):
+    """Redis gives back bytes, other stores text or decimals: the score is known all the same."""
+    prepared = _prepared("a")
+
+    assert recall(_JOB, prepared, "here", _Answers(kept))[0] == ((prepared.items[0], 0.5),)
+    assert caplog.records == []
+
+
+def test_a_whole_number_is_a_score():
+    """JSON may have made 1 of 1.0; the score is a float again."""
+    ((_, score),), _ = recall(_JOB, _prepared("a"), "here", _Answers(1))
+
+    assert type(score) is float
+    assert score == 1.0
+
+
+class _Answers(dict):
+    """A cache that gives back one thing for every key."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def __getitem__(self, key):
+        return self.value
 
 
 def test_a_cache_that_cannot_be_read_knows_nothing(caplog):

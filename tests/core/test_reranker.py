@@ -204,15 +204,17 @@ def test_bad_calls(rank, emulator, arguments, said):
         {"score_threshold": math.nan},
         {"score_threshold": math.inf},
         {"score_threshold": "high"},
+        {"model": None},
     ],
 )
 @pytest.mark.parametrize("documents", [["a"], []])
 def test_bad_options_of_a_call(rank, emulator, options, documents):
-    """A bad option of one call is refused by its name before anything is sent."""
-    with pytest.raises(ValueError, match=next(iter(options))):
+    """A bad option of one call is a RequestError that names it, before anything is sent."""
+    with pytest.raises(errors.RequestError, match=next(iter(options))) as caught:
         rank(_QUERY, documents, **options)
 
     assert emulator.log == ()
+    assert caught.value.__context__ is None  # which would hold what was given
 
 
 @pytest.mark.parametrize("name", ["top_k", "api_key", "timeout"])

@@ -330,6 +330,34 @@ def test_model_copy_with_an_update():
     assert made._resolve().host == "dashscope-intl.aliyuncs.com"
 
 
+@pytest.mark.parametrize("names", [("region", "base_url"), ("base_url", "region")])
+def test_an_update_is_checked_as_a_whole(names):
+    """Options of an update that only go together are given in any order."""
+    made = _made(base_url="https://dashscope.aliyuncs.com/api/v1")
+    values = {"region": "ap-southeast-1", "base_url": None}
+
+    again = made.model_copy(update={name: values[name] for name in names})
+
+    assert again._resolved.host == "dashscope-intl.aliyuncs.com"
+    assert made._resolved.host == "dashscope.aliyuncs.com"
+
+
+@pytest.mark.parametrize(
+    "update", [{"region": "eu-west-1"}, {"model": _KEY}, {"apikey": _KEY}, {"api_key": [_KEY]}]
+)
+def test_a_refused_update(shown, update):
+    """A refused update leaves the object as it was, and shows no key."""
+    made = RerankSettings(api_key="sk-another-key", region="ap-southeast-1")
+    before = made.model_dump()
+
+    with pytest.raises(ValueError, match=next(iter(update))) as caught:
+        made.model_copy(update={"top_n": 7, **update})
+
+    assert made.model_dump() == before
+    assert _KEY not in shown(caught.value)
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
 @pytest.mark.parametrize("kind", [RerankSettings, Reranker])
 def test_pickles_drop_key_and_clients(kind):
     """A pickle keeps the options alone, and loads where there is no key."""
@@ -413,6 +441,18 @@ def test_a_refused_assignment_leaves_the_endpoint():
 
     assert settings._resolved is before
     assert settings.region == "ap-southeast-1"
+
+
+@pytest.mark.parametrize(("name", "value"), [("server", "vllm"), ("timeout", -1.0)])
+def test_a_refused_assignment_is_no_choice(name, value):
+    """After a refused assignment the option still counts as never given, in dumps and pickles."""
+    settings = _made()
+
+    with pytest.raises(ValueError, match=name):
+        setattr(settings, name, value)
+
+    assert settings.model_fields_set == {"api_key"}
+    assert settings.model_dump(exclude_unset=True) == {}
 
 
 def test_a_new_key():

@@ -299,7 +299,7 @@ def test_image_that_cannot_be_sent(door, seeing, tmp_path):
 
 
 def _shouted(found):
-    return str(getattr(found, "page_content", None) or found.get_content()).upper()
+    return "GREEN TEA" if "green tea" in repr(found) else "A RED CAR"
 
 
 def _image_of(_found):

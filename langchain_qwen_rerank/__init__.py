@@ -14,7 +14,7 @@ except ModuleNotFoundError as missing:
     ) from None
 
 from langchain_qwen_rerank.compressor import QwenRerank
-from langchain_qwen_rerank.text import WithMetadata
+from langchain_qwen_rerank.with_metadata import WithMetadata
 from qwen_rerank import __version__
 
 if TYPE_CHECKING:

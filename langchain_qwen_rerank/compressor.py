@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Annotated, Any, Unpack, cast
 
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.load.serializable import Serializable
 from langchain_core.rate_limiters import BaseRateLimiter
-from pydantic import ConfigDict, Field, Strict, WithJsonSchema
-from typing_extensions import override
+from pydantic import ConfigDict, Field, WithJsonSchema
+from typing_extensions import TypedDict, override  # pydantic takes no other before Python 3.12
 
 from langchain_qwen_rerank import _tracing
 from langchain_qwen_rerank._candidates import candidate
 from langchain_qwen_rerank._pace import Pace
-from qwen_rerank import BaseReranker, CallOptions, Candidate, Hit, Image, Ranking, RequestError
-from qwen_rerank.settings import Folder
+from qwen_rerank import CallOptions, Candidate, Estimate, Hit, Image, Ranking, RequestError
+from qwen_rerank.door import Door
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
@@ -41,7 +41,7 @@ class Asked(TypedDict):
     documents: Sequence[Document]
 
 
-class QwenRerank(BaseReranker, BaseDocumentCompressor, Serializable):
+class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
     """Reranks LangChain documents with a DashScope rerank model.
 
     Works wherever a document compressor does, such as ``ContextualCompressionRetriever``. What
@@ -82,17 +82,8 @@ class QwenRerank(BaseReranker, BaseDocumentCompressor, Serializable):
 
     model_config = ConfigDict(extra="forbid")  # which Serializable would undo
 
-    _pickled: ClassVar[tuple[str, ...]] = (
-        "item",
-    )  # without it another text would be ranked, without a word
-
-    top_n: Annotated[int, Strict(), Field(ge=1)] | None = 3
     image_key: str | None = None
     video_key: str | None = None
-    local_files: Folder | None = None
-    item: Annotated[Callable[[Document], Candidate] | None, WithJsonSchema({})] = Field(
-        default=None, exclude=True, repr=False
-    )
     rate_limiter: Annotated[BaseRateLimiter | None, WithJsonSchema({})] = Field(
         default=None, exclude=True, repr=False
     )
@@ -163,6 +154,30 @@ class QwenRerank(BaseReranker, BaseDocumentCompressor, Serializable):
         candidates, found = self._explicit(documents)
         return _scores(await self._arank(query, candidates, lenient=found, **options))
 
+    def estimate(
+        self,
+        documents: Sequence[Candidate | Document],
+        query: str | Image,
+        *,
+        price_per_million: float | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Estimate:
+        """What ranking *documents* would take. Nothing is sent; what the cache knows is free.
+
+        Args:
+            documents: As for `rerank`.
+            query: Likewise.
+            price_per_million: Your price of a million input tokens, instead of the list price.
+            **options: As for `rerank`; only ``model`` and ``instruct`` matter here.
+
+        Raises:
+            RequestError: The call would be refused.
+        """
+        candidates, found = self._explicit(documents)
+        return self._estimate(
+            query, candidates, lenient=found, price_per_million=price_per_million, **options
+        )
+
     def as_runnable(self, config_prefix: str = "") -> Runnable[Asked, list[Document]]:
         """A step of a chain: ``{"query": ..., "documents": ...}`` in, documents out.
 
@@ -193,7 +208,8 @@ class QwenRerank(BaseReranker, BaseDocumentCompressor, Serializable):
             options = _configured(config, config_prefix)
             return await self._acompress(documents, query, config.get("callbacks"), options)
 
-        return RunnableLambda(rerank, arerank, name="rerank")
+        step = RunnableLambda(rerank, arerank, name="rerank")
+        return step.with_types(input_type=Asked, output_type=list[Document])
 
     @property
     @override
@@ -224,12 +240,10 @@ class QwenRerank(BaseReranker, BaseDocumentCompressor, Serializable):
     ) -> list[Document]:
         documents = _listed(documents)
         if not documents:
-            self._wanted(options)  # a wrong one is wrong whatever was found
+            self._rank(query, [], **options)  # a wrong call is wrong whatever was found
             return []
         with _tracing.run(callbacks, query, options.get("model", self.model)) as outcome:
-            candidates = [self._candidate(document) for document in documents]
-            found = range(len(candidates))
-            outcome.ranking = self._rank(query, candidates, lenient=found, **options)
+            outcome.ranking = self._rank_found(query, documents, **options)
             outcome.documents = _reranked(documents, outcome.ranking)
         return outcome.documents
 
@@ -242,21 +256,18 @@ class QwenRerank(BaseReranker, BaseDocumentCompressor, Serializable):
     ) -> list[Document]:
         documents = _listed(documents)
         if not documents:
-            self._wanted(options)  # a wrong one is wrong whatever was found
+            await self._arank(query, [], **options)  # likewise
             return []
         async with _tracing.arun(callbacks, query, options.get("model", self.model)) as outcome:
-            candidates = [self._candidate(document) for document in documents]
-            found = range(len(candidates))
-            outcome.ranking = await self._arank(query, candidates, lenient=found, **options)
+            outcome.ranking = await self._arank_found(query, documents, **options)
             outcome.documents = _reranked(documents, outcome.ranking)
         return outcome.documents
 
-    def _candidate(self, document: Document) -> Candidate:
-        if self.item is not None:
-            return self.item(document)
+    @override
+    def _candidate(self, found: Document) -> Candidate:
         if self.image_key is None and self.video_key is None:
-            return document.page_content
-        return candidate(document, self.image_key, self.video_key, self.local_files)
+            return found.page_content
+        return candidate(found, self.image_key, self.video_key, self.local_files)
 
     def _explicit(
         self, documents: Sequence[Candidate | Document]
@@ -264,9 +275,9 @@ class QwenRerank(BaseReranker, BaseDocumentCompressor, Serializable):
         """The candidates in *documents*, and the positions of those that stand in a document."""
         if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
             return documents, frozenset()  # refused by the core, which asks about swapped arguments
-        documents = list(documents)
+        documents, chosen = list(documents), self.item or self._candidate
         return (
-            [self._candidate(each) if isinstance(each, Document) else each for each in documents],
+            [chosen(each) if isinstance(each, Document) else each for each in documents],
             frozenset(at for at, each in enumerate(documents) if isinstance(each, Document)),
         )
 

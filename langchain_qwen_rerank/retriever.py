@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, SkipValidation, Strict, field_validator
 from typing_extensions import override
 
 from langchain_qwen_rerank.compressor import QwenRerank
-from qwen_rerank import CallOptions
+from qwen_rerank import CallOptions, RequestError
 
 __all__ = ["QwenRerankRetriever"]
 
@@ -94,6 +94,8 @@ class QwenRerankRetriever(BaseRetriever):
 
     def _options(self, k: int | None, options: CallOptions) -> CallOptions:
         """All options of one call, refused before anything is looked for if one is wrong."""
+        if k is not None and "top_n" in options:
+            raise RequestError("give k or top_n, not both: they are the same")
         kept: Any = k if k is not None else self.k
         if kept is not None:
             options = CallOptions(**{"top_n": kept, **options})

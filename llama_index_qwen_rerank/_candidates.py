@@ -52,6 +52,9 @@ def query(bundle: QueryBundle | None, mixed: str, *, takes_media: bool) -> str |
     """The text of *bundle*, or its image if it has no text or *mixed* prefers media."""
     if bundle is None:
         raise RequestError("a query is needed: pass query_bundle or query_str")
+    if not isinstance(bundle, QueryBundle):
+        kind = type(bundle).__name__
+        raise RequestError(f"query_bundle must be a QueryBundle, not {kind}; pass query_str=")
     text = bundle.query_str.strip()  # tools put line ends around it
     if not bundle.image_path or (text and not (takes_media and mixed == "media")):
         return text

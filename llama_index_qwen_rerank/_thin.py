@@ -66,7 +66,9 @@ def full(nodes: Iterable[NodeWithScore]) -> list[NodeWithScore]:
 
 def thin_query(bundle: QueryBundle | None) -> QueryBundle | None:
     """*bundle* itself, or a stand-in if its image is not a path but a whole image."""
-    if bundle is None or (shown := without_content(bundle.image_path)) is bundle.image_path:
+    if not isinstance(bundle, QueryBundle):
+        return bundle  # none, or a mistake
+    if (shown := without_content(bundle.image_path)) is bundle.image_path:
         return bundle
     made = _ThinQuery(bundle.query_str, image_path=shown)
     made.full = bundle

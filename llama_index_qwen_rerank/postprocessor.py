@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.instrumentation.events.exception import ExceptionEvent
@@ -13,7 +13,7 @@ from llama_index.core.instrumentation.events.rerank import ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
-from pydantic import Field, Strict, WithJsonSchema, field_validator
+from pydantic import Field, field_validator
 from typing_extensions import override
 
 from llama_index_qwen_rerank._candidates import candidate, query, with_retrieval_score
@@ -27,15 +27,15 @@ from llama_index_qwen_rerank._thin import (
     thin_query,
 )
 from llama_index_qwen_rerank.events import QwenRerankEndEvent
-from qwen_rerank import BaseReranker, Candidate, Image, Ranking, RequestError, RerankError
-from qwen_rerank.settings import Folder
+from qwen_rerank import Candidate, Estimate, Image, Ranking, RequestError, RerankError
+from qwen_rerank.door import Door
 
 __all__ = ["QwenRerank"]
 
 dispatcher = get_dispatcher(__name__)
 
 
-class QwenRerank(BaseReranker, BaseNodePostprocessor):
+class QwenRerank(Door[BaseNode], BaseNodePostprocessor):
     """Reranks LlamaIndex nodes with a DashScope rerank model.
 
     Works wherever a node postprocessor does, such as
@@ -78,16 +78,7 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
             nothing, there as here, and warns.
     """
 
-    _pickled: ClassVar[tuple[str, ...]] = (
-        "item",
-    )  # without it another text would be ranked, without a word
-
-    top_n: Annotated[int, Strict(), Field(ge=1)] | None = 3
     metadata_mode: MetadataMode = MetadataMode.EMBED
-    local_files: Folder | None = None
-    item: Annotated[Callable[[BaseNode], Candidate] | None, WithJsonSchema({})] = Field(
-        default=None, exclude=True, repr=False
-    )
     keep_retrieval_score: bool = False
     rate_limiter: Any = Field(default=None, exclude=True, repr=False)
     callback_manager: CallbackManager = Field(
@@ -183,12 +174,42 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        asked, candidates = self._query(query_bundle), self._candidates(nodes)
+        asked, found = self._query(query_bundle), _found(nodes)
         with self._reported(nodes, asked) as outcome:
-            found = range(len(candidates))
-            outcome.ranking = self._rank(asked, candidates, lenient=found)
+            outcome.ranking = self._rank_found(asked, found)
             outcome.nodes = self._reranked(nodes, outcome.ranking)
         return outcome.nodes
+
+    def estimate(
+        self,
+        nodes: Sequence[NodeWithScore],
+        query_bundle: QueryBundle | None = None,
+        query_str: str | None = None,
+        *,
+        price_per_million: float | None = None,
+    ) -> Estimate:
+        """What `postprocess_nodes` would take. Nothing is sent; what the cache knows is free.
+
+        Args:
+            nodes: The candidates.
+            query_bundle: The query, or
+            query_str: its text.
+            price_per_million: Your price of a million input tokens, instead of the list price.
+
+        Raises:
+            RequestError: The call would be refused.
+        """
+        if query_str is not None:
+            if query_bundle is not None:
+                raise RequestError("give query_bundle or query_str, not both")
+            query_bundle = QueryBundle(query_str)
+        candidates = self._candidates(_found(nodes))
+        return self._estimate(
+            self._query(query_bundle),
+            candidates,
+            lenient=range(len(candidates)),
+            price_per_million=price_per_million,
+        )
 
     # Spanned by hand: the base class spans only what is abstract in it, and without a span of its
     # own the events below would be attached to the caller's.
@@ -197,10 +218,9 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        asked, candidates = self._query(query_bundle), self._candidates(nodes)
+        asked, found = self._query(query_bundle), _found(nodes)
         with self._reported(nodes, asked) as outcome:
-            found = range(len(candidates))
-            outcome.ranking = await self._arank(asked, candidates, lenient=found)
+            outcome.ranking = await self._arank_found(asked, found)
             outcome.nodes = self._reranked(nodes, outcome.ranking)
         return outcome.nodes
 
@@ -226,19 +246,11 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
             return before.node
         return with_retrieval_score(before.node, before.score)
 
-    def _candidates(self, nodes: Sequence[NodeWithScore]) -> list[Candidate]:
-        for position, node in enumerate(nodes):
-            if not isinstance(node, NodeWithScore):
-                raise RequestError(
-                    f"node {position} must be a NodeWithScore, not {type(node).__name__}"
-                )
-        if self.item is not None:
-            return [self.item(each.node) for each in full(nodes)]
-        takes_media = self._takes_media()
-        return [
-            candidate(each.node, self.metadata_mode, self.local_files, takes_media=takes_media)
-            for each in full(nodes)
-        ]
+    @override
+    def _candidate(self, found: BaseNode) -> Candidate:
+        return candidate(
+            found, self.metadata_mode, self.local_files, takes_media=self._takes_media()
+        )
 
     @contextmanager
     def _reported(self, nodes: list[NodeWithScore], asked: str | Image) -> Iterator[_Outcome]:
@@ -278,6 +290,16 @@ class QwenRerank(BaseReranker, BaseNodePostprocessor):
             if (degraded := outcome.degraded) is not None:
                 dispatcher.event(ExceptionEvent(exception=degraded))
             dispatcher.event(QwenRerankEndEvent.of(all_thin(outcome.nodes), outcome.ranking))
+
+
+def _found(nodes: Sequence[NodeWithScore]) -> list[BaseNode]:
+    """What *nodes* hold, in full."""
+    for position, node in enumerate(nodes):
+        if not isinstance(node, NodeWithScore):
+            raise RequestError(
+                f"node {position} must be a NodeWithScore, not {type(node).__name__}"
+            )
+    return [each.node for each in full(nodes)]
 
 
 class _Outcome:

@@ -4,7 +4,7 @@ This package knows no framework; `langchain_qwen_rerank` and `llama_index_qwen_r
 it imports neither them nor dashscope nor an http library.
 """
 
-from qwen_rerank._values import Hit, Ranking, Usage
+from qwen_rerank._values import Estimate, Hit, Price, Ranking, Usage
 from qwen_rerank.errors import (
     AuthenticationError,
     ContentError,
@@ -29,8 +29,10 @@ __all__ = [
     "Candidate",
     "ContentError",
     "DeadlineError",
+    "Estimate",
     "Hit",
     "Image",
+    "Price",
     "QuotaError",
     "Ranking",
     "RateLimitError",

@@ -3,7 +3,7 @@
 What is asked, sent and ranked is decided there; here, what would hold up an event loop, how wide
 requests are, what an answer has cost and whether a failure is raised.
 
-`Reranker` is the core for users of no framework; `BaseReranker` is what a door is built on.
+`Reranker` is the core for users of no framework; what a door is built on is in `door`.
 """
 
 from __future__ import annotations
@@ -88,8 +88,7 @@ class _Live(NamedTuple):
 class BaseReranker(RerankSettings):
     """The options, calls and lifetimes that `Reranker` and every framework's class share.
 
-    A subclass translates its framework's objects and calls `_rank` and `_arank`. One object may be
-    used from many threads and event loops at once.
+    One object may be used from many threads and event loops at once.
     """
 
     _live: _Live | None = PrivateAttr(default=None)
@@ -177,30 +176,21 @@ class BaseReranker(RerankSettings):
             self._remember(job, asked, new, line, deadline)
         return self._concluded(job, asked, new, outcome, line)
 
-    def estimate(
+    def _estimate(
         self,
         query: str | Image,
         documents: Iterable[Candidate],
         *,
+        lenient: Container[int] = (),
         price_per_million: float | None = None,
         **options: Unpack[CallOptions],
     ) -> Estimate:
-        """What ranking *documents* would take. Nothing is sent; what the cache knows is free.
-
-        Args:
-            query: The query.
-            documents: The candidates.
-            price_per_million: Your price of a million input tokens, instead of the list price.
-            **options: As for the call; only ``model`` and ``instruct`` matter here.
-
-        Raises:
-            RequestError: The call would be refused.
-        """
+        """What `_rank` would take for the same arguments. See `Reranker.estimate`."""
         job = self._job(query, documents, options)
         line = self._line()
         asked = self._asked(
             job,
-            prepare(job, self._loaded(job)),
+            prepare(job, self._loaded(job, lenient)),
             line,
             _drive.deadline_in(self.timeout),
             count=True,
@@ -575,3 +565,24 @@ class Reranker(BaseReranker):
         A failure or a cancellation ends all requests of the call before it is raised.
         """
         return await self._arank(query, documents, **options)
+
+    def estimate(
+        self,
+        query: str | Image,
+        documents: Iterable[Candidate],
+        *,
+        price_per_million: float | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Estimate:
+        """What ranking *documents* would take. Nothing is sent; what the cache knows is free.
+
+        Args:
+            query: The query.
+            documents: The candidates.
+            price_per_million: Your price of a million input tokens, instead of the list price.
+            **options: As for the call; only ``model`` and ``instruct`` matter here.
+
+        Raises:
+            RequestError: The call would be refused.
+        """
+        return self._estimate(query, documents, price_per_million=price_per_million, **options)

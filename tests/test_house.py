@@ -11,13 +11,10 @@ from pathlib import Path
 
 import pytest
 
-import langchain_qwen_rerank
-import llama_index_qwen_rerank
-import qwen_rerank
-import qwen_rerank.emulator
-
 ROOT = Path(__file__).parents[1]
-FRONT_DOORS = [qwen_rerank, qwen_rerank.emulator, langchain_qwen_rerank, llama_index_qwen_rerank]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PACKAGES = sorted(path.parent.name for path in ROOT.glob("*qwen_rerank/__init__.py"))
+DOORS = [name for name in PACKAGES if name != "qwen_rerank"]
 
 
 def fresh(code: str, *arguments: str) -> str:
@@ -29,23 +26,47 @@ def fresh(code: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("package", FRONT_DOORS, ids=lambda package: package.__name__)
-def test_exports(package):
+@pytest.mark.parametrize("name", [*PACKAGES, "qwen_rerank.emulator"])
+def test_exports(name):
     """A package's __all__ is sorted, and every name in it is there."""
+    package = importlib.import_module(name)
+
     assert package.__all__ == sorted(package.__all__)
     assert all(hasattr(package, name) for name in package.__all__)
 
 
 def test_one_version():
     """The packages, the distribution and the changelog speak of the same version."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
-    assert qwen_rerank.__version__ == project["version"] == newest[1]
-    assert langchain_qwen_rerank.__version__ == llama_index_qwen_rerank.__version__ == newest[1]
+    versions = {importlib.import_module(name).__version__ for name in PACKAGES}
+    assert versions == {PYPROJECT["project"]["version"]} == {newest[1]}
 
 
-@pytest.mark.parametrize("package", ["langchain_qwen_rerank", "llama_index_qwen_rerank"])
+def _places(value, name: str, where: str = ""):
+    """Where in *value*, a part of pyproject.toml, the package *name* stands."""
+    if isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, list):  # perhaps of contracts, which have names
+        parts = ((each.get("name", "") if isinstance(each, dict) else "", each) for each in value)
+    else:
+        return {where} if re.search(rf"\b{name}\b", str(value)) else set()
+    return {place for key, each in parts for place in _places(each, name, f"{where} {key}".strip())}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_every_door_is_checked(door):
+    """Whatever builds, types, measures or checks one door in pyproject.toml does it for all."""
+    assert _places(PYPROJECT, door) == set.union(*(_places(PYPROJECT, name) for name in DOORS))
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    assert _extra(door) in extras.keys() & set(re.findall(r"[\w-]+", extras["all"][0]))
+
+
+def _extra(package: str) -> str:
+    return package.removesuffix("_qwen_rerank").removeprefix("qwen_rerank.").replace("_", "-")
+
+
+@pytest.mark.parametrize("package", DOORS)
 def test_opening_a_door_imports_no_sdk(package):
     """Neither the core nor a door imports dashscope."""
     code = "import sys, qwen_rerank, importlib; importlib.import_module(sys.argv[1]); "
@@ -62,16 +83,14 @@ def test_core_is_light():
     assert not set(heavy) & set(json.loads(loaded))
 
 
-@pytest.mark.parametrize(
-    ("package", "missing", "extra"),
-    [
-        ("langchain_qwen_rerank", "langchain_core", "langchain"),
-        ("llama_index_qwen_rerank", "llama_index", "llama-index"),
-        ("qwen_rerank.emulator", "fastapi", "emulator"),
-    ],
-)
-def test_missing_framework(package, missing, extra):
+@pytest.mark.parametrize("package", [*DOORS, "qwen_rerank.emulator"])
+def test_missing_framework(package):
     """Without its framework a door says in one sentence which extra to install."""
+    missing = {
+        "langchain_qwen_rerank": "langchain_core",
+        "llama_index_qwen_rerank": "llama_index",
+        "qwen_rerank.emulator": "fastapi",
+    }[package]
     code = (
         "import sys\n"
         "sys.modules[sys.argv[2]] = None\n"
@@ -81,28 +100,26 @@ def test_missing_framework(package, missing, extra):
 
     said = fresh(code, package, missing)
 
-    assert f'pip install "qwen-rerank[{extra}]"' in said
+    assert f'pip install "qwen-rerank[{_extra(package)}]"' in said
     assert "\n" not in said
 
 
-@pytest.mark.parametrize("package", [qwen_rerank, langchain_qwen_rerank, llama_index_qwen_rerank])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_typed(package):
     """Every distributed package carries py.typed, so that type checkers believe it."""
-    assert Path(package.__file__).with_name("py.typed").is_file()
+    assert (ROOT / package / "py.typed").is_file()
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "qwen_rerank.reranker",
-        "langchain_qwen_rerank.compressor",
-        "langchain_qwen_rerank.retriever",
-        "langchain_qwen_rerank.text",
-        "llama_index_qwen_rerank.postprocessor",
-    ],
-)
-def test_docstring_examples(module):
-    """The examples in the docstrings run as shown."""
-    outcome = doctest.testmod(importlib.import_module(module))
+@pytest.mark.parametrize("package", PACKAGES)
+def test_docstring_examples(package):
+    """Every package has examples in its docstrings, and they run as shown."""
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / package).rglob("*.py")
+        if ">>>" in path.read_text()
+    ]
 
-    assert (outcome.failed, outcome.attempted > 0) == (0, True)
+    outcomes = [doctest.testmod(importlib.import_module(module)) for module in modules]
+
+    assert sum(outcome.attempted for outcome in outcomes) > 0
+    assert sum(outcome.failed for outcome in outcomes) == 0

@@ -1,59 +1,145 @@
-"""The two doors and the core behind one face, so that one list of duties holds for all of them."""
+"""The doors behind one face, so that one list of duties holds for all of them."""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from langchain_core.documents import Document
-from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 
 import langchain_qwen_rerank
 import llama_index_qwen_rerank
-from qwen_rerank import BaseReranker
+from qwen_rerank import Estimate
+from qwen_rerank.door import Door as Kind
 
-Ranked = list[tuple[str, float | None]]
-
-
-def _with_documents(reranker: Any, query: str, texts: list[str], *, native: bool) -> Ranked:
-    documents = [Document(text) for text in texts]
-    ranked = (
-        asyncio.run(reranker.acompress_documents(documents, query))
-        if native
-        else reranker.compress_documents(documents, query)
-    )
-    return [(each.page_content, each.metadata.get("relevance_score")) for each in ranked]
+BEFORE = 0.5  # the score that every candidate comes with
 
 
-def _with_nodes(reranker: Any, query: str, texts: list[str], *, native: bool) -> Ranked:
-    nodes = [NodeWithScore(node=TextNode(text=text), score=0.5) for text in texts]
-    ranked = (
-        asyncio.run(reranker.apostprocess_nodes(nodes, query_str=query))
-        if native
-        else reranker.postprocess_nodes(nodes, query_str=query)
-    )
-    return [(each.node.get_content(), each.score) for each in ranked]
+class Seen(NamedTuple):
+    """What can be seen of a framework's object."""
+
+    text: str
+    score: float | None
+    kind: type
+    id: str | None
+    metadata: dict[str, Any]
+
+
+class Page(Document):
+    """A document of a user's own kind."""
+
+    number: int = 7
+
+
+class Leaf(TextNode):
+    """A node of a user's own kind."""
+
+    number: int = 7
+
+
+def _document(text: str, image: Path | None) -> Document:
+    metadata = {"relevance_score": BEFORE, "deep": {"list": [1]}}
+    if image is not None:
+        metadata["image"] = str(image)
+    return Page(page_content=text, id=f"id of {text}", metadata=metadata)
+
+
+def _compress(reranker: Any, query: str, documents: list[Document], *, native: bool) -> Any:
+    if native:
+        return asyncio.run(reranker.acompress_documents(documents, query))
+    return reranker.compress_documents(documents, query)
+
+
+def _seen_document(document: Document) -> Seen:
+    metadata = dict(document.metadata)
+    score = metadata.pop("relevance_score", None)
+    return Seen(document.page_content, score, type(document), document.id, metadata)
+
+
+def _node(text: str, image: Path | None) -> NodeWithScore:
+    hidden = {"metadata": {"deep": {"list": [1]}}, "excluded_embed_metadata_keys": ["deep"]}
+    known = {"id_": f"id of {text}", "text": text, **hidden}
+    node = Leaf(**known) if image is None else ImageNode(image_path=str(image), **known)
+    return NodeWithScore(node=node, score=BEFORE)
+
+
+def _postprocess(reranker: Any, query: str, nodes: list[NodeWithScore], *, native: bool) -> Any:
+    if native:
+        return asyncio.run(reranker.apostprocess_nodes(nodes, query_str=query))
+    return reranker.postprocess_nodes(nodes, query_str=query)
+
+
+def _seen_node(found: NodeWithScore) -> Seen:
+    node = found.node
+    return Seen(node.text, found.score, type(node), node.node_id, node.metadata)
 
 
 @dataclass(frozen=True)
 class Door:
-    """One door, entered by one of its two ways."""
+    """One door, entered by one of its two ways.
 
-    kind: type[BaseReranker]
-    ranked: Callable[..., Ranked]
-    native: bool
+    Attributes:
+        kind: The class.
+        make: The framework's object around a text and, if there is one, the path of an image.
+        rank: What the class gives back for a query and such objects.
+        estimate: What it says that would take.
+        see: Reads such an object.
+        passed: The score that a list which was passed through comes back with.
+        media: The options without which images are not looked at.
+        native: Whether the async way is taken.
+    """
 
-    def __call__(self, reranker: BaseReranker, query: str, texts: list[str]) -> Ranked:
+    kind: type[Kind]
+    make: Callable[[str, Path | None], Any]
+    rank: Callable[..., list[Any]]
+    estimate: Callable[[Any, str, list[Any]], Estimate]
+    see: Callable[[Any], Seen]
+    passed: float | None
+    media: dict[str, Any]
+    native: bool = False
+
+    def made(self, *texts: str, image: Path | None = None) -> list[Any]:
+        """The framework's objects around *texts*, each with *image*."""
+        return [self.make(text, image) for text in texts]
+
+    def ranked(self, reranker: Kind, query: str, objects: list[Any]) -> list[Seen]:
+        """What is seen of *objects* when they come back."""
+        return [self.see(each) for each in self.rank(reranker, query, objects, native=self.native)]
+
+    def __call__(
+        self, reranker: Kind, query: str, texts: list[str]
+    ) -> list[tuple[str, float | None]]:
         """The texts and scores that this way gives back."""
-        return self.ranked(reranker, query, texts, native=self.native)
+        seen = self.ranked(reranker, query, self.made(*texts))
+        return [(each.text, each.score) for each in seen]
 
 
+_LANGCHAIN = {
+    "kind": langchain_qwen_rerank.QwenRerank,
+    "make": _document,
+    "rank": _compress,
+    "estimate": lambda reranker, query, documents: reranker.estimate(documents, query),
+    "see": _seen_document,
+    "passed": None,
+    "media": {"image_key": "image"},
+}
+_LLAMA_INDEX = {
+    "kind": llama_index_qwen_rerank.QwenRerank,
+    "make": _node,
+    "rank": _postprocess,
+    "estimate": lambda reranker, query, nodes: reranker.estimate(nodes, query_str=query),
+    "see": _seen_node,
+    "passed": BEFORE,
+    "media": {},
+}
 DOORS = {
-    "langchain-sync": Door(langchain_qwen_rerank.QwenRerank, _with_documents, native=False),
-    "langchain-async": Door(langchain_qwen_rerank.QwenRerank, _with_documents, native=True),
-    "llama-index-sync": Door(llama_index_qwen_rerank.QwenRerank, _with_nodes, native=False),
-    "llama-index-async": Door(llama_index_qwen_rerank.QwenRerank, _with_nodes, native=True),
+    "langchain-sync": Door(**_LANGCHAIN),
+    "langchain-async": Door(**_LANGCHAIN, native=True),
+    "llama-index-sync": Door(**_LLAMA_INDEX),
+    "llama-index-async": Door(**_LLAMA_INDEX, native=True),
 }
 
 

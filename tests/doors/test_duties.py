@@ -1,14 +1,24 @@
-"""What both doors owe their users, sync and async alike."""
+"""What every door owes its users, sync and async alike."""
 
 import copy
 import json
 import pickle
+from pathlib import Path
 
 import pytest
+from pictures import drawn
 
-from qwen_rerank import AuthenticationError, RateLimitError, Reranker, RerankError
+from qwen_rerank import (
+    AuthenticationError,
+    Image,
+    RateLimitError,
+    RequestError,
+    Reranker,
+    RerankError,
+)
 from qwen_rerank.emulator import Emulator, Reply
 
+ROOT = Path(__file__).parents[2]
 TEXTS = [
     "Green tea is grown in the hills.",
     "A red sports car passed the house.",
@@ -17,6 +27,13 @@ TEXTS = [
     "Green tea is grown in the hills.",
 ]
 QUERY = "a fast red sports car"
+
+
+def test_no_door_is_left_out(doors):
+    """Every framework's package owes these duties."""
+    packages = {path.parent.name for path in ROOT.glob("*_qwen_rerank/__init__.py")}
+
+    assert {door.kind.__module__.partition(".")[0] for door in doors.values()} == packages
 
 
 def test_ranks_as_the_core_does(door, connection):
@@ -113,8 +130,9 @@ def test_unknown_option(door, connection):
 
 def test_blank_query(door, connection, emulator):
     """A blank query is refused before anything is sent."""
-    with pytest.raises(ValueError, match="query is blank"):
-        door(door.kind(**connection), " \n", TEXTS)
+    for texts in (TEXTS, []):  # a wrong query is wrong whatever was found
+        with pytest.raises(RequestError, match="query is blank"):
+            door(door.kind(**connection), " \n", texts)
 
     assert emulator.log == ()
 
@@ -198,3 +216,129 @@ def test_501_candidates(door, connection, emulator: Emulator):
 
     assert sorted(text for text, _ in ranked) == sorted(texts)
     assert sorted(request.documents for request in emulator.log) == [250, 251]
+
+
+# The objects that come back
+
+
+def test_objects_come_back(door, connection):
+    """An object keeps its class, id and metadata, and those that were given are left alone."""
+    given = door.made(*TEXTS)
+    before = copy.deepcopy(given)
+
+    ranked = door.ranked(door.kind(top_n=None, **connection), QUERY, given)
+
+    assert given == before
+    known = {seen.text: seen._replace(score=None) for seen in map(door.see, given)}
+    assert [seen._replace(score=None) for seen in ranked] == [known[seen.text] for seen in ranked]
+
+
+def test_stale_scores_go(door, connection):
+    """No score of an earlier stage is mistaken for one of this."""
+    ranked = door.ranked(door.kind(top_n=None, **connection), QUERY, door.made(*TEXTS))
+
+    assert not {door.see(each).score for each in door.made(*TEXTS)} & {s.score for s in ranked}
+
+
+def test_passed_through(door, connection, emulator: Emulator):
+    """Without a ranking the first top_n come back as they were, with no score of ours."""
+    emulator.script(Reply.error(503, "ModelUnavailable", repeat=None))
+    reranker = door.kind(on_error="passthrough", max_retries=0, top_n=2, **connection)
+    given = door.made(*TEXTS)
+
+    ranked = door.ranked(reranker, QUERY, given)
+
+    assert ranked == [door.see(each)._replace(score=door.passed) for each in given[:2]]
+
+
+def test_no_object(door, connection, emulator: Emulator):
+    """What is no object of the framework is named by its position; nothing is sent."""
+    reranker = door.kind(**connection)
+    objects = [*door.made("a"), 7]
+
+    for call in (door.ranked, door.estimate):
+        with pytest.raises(RequestError, match=r"1 must be a.*, not int"):
+            call(reranker, QUERY, objects)
+
+    assert emulator.log == ()
+
+
+# Images and item
+
+
+@pytest.fixture(name="seeing")
+def _seeing(door, connection):
+    """The options of a reranker that looks at images."""
+    return {"model": "qwen3-vl-rerank", "top_n": None, **door.media, **connection}
+
+
+def test_image_below_a_folder(door, seeing, emulator: Emulator, tmp_path):
+    """A file is read below local_files and nowhere else; what cannot be read has no score."""
+    path = tmp_path / "car.png"
+    path.write_bytes(drawn("a red sports car"))
+    objects = door.made("", image=path)
+
+    [read] = door.ranked(door.kind(local_files=tmp_path, **seeing), QUERY, objects)
+    emulator.clear()
+    [left] = door.ranked(door.kind(**seeing), QUERY, objects)
+
+    assert read.score > 0.5
+    assert left.score is None
+    assert emulator.log == ()
+
+
+def test_image_that_cannot_be_sent(door, seeing, tmp_path):
+    """It fails no call: its object is ranked by its text, or comes last without a score."""
+    gone = tmp_path / "gone.png"
+    objects = door.made("", "a red sports car", image=gone) + door.made("green tea")
+
+    ranked = door.ranked(door.kind(local_files=tmp_path, **seeing), QUERY, objects)
+
+    assert [seen.text for seen in ranked] == ["a red sports car", "green tea", ""]
+    assert ranked[-1].score is None
+
+
+def _shouted(found):
+    return "GREEN TEA" if "green tea" in repr(found) else "A RED CAR"
+
+
+def _image_of(_found):
+    return Image(path="/nowhere/gone.png")
+
+
+def test_item(door, connection, emulator: Emulator):
+    """item= is given the framework's object and says what is ranked, after a pickle too."""
+    reranker = door.kind(item=_shouted, **connection)
+
+    for each in (reranker, pickle.loads(pickle.dumps(reranker))):  # noqa: S301  our own pickle
+        each.api_key = connection["api_key"]
+        ranked = door(each, QUERY, ["green tea", "a red car"])
+
+        assert {text for text, _ in ranked} == {"green tea", "a red car"}
+        assert emulator.log[-1].body["input"]["documents"] == ["GREEN TEA", "A RED CAR"]
+
+
+def test_item_that_cannot_be_sent(door, seeing):
+    """What item= names is no mistake of the caller's either."""
+    ranked = door(door.kind(item=_image_of, **seeing), QUERY, ["green tea"])
+
+    assert ranked == [("green tea", None)]
+
+
+# estimate
+
+
+def test_estimate(door, connection, emulator: Emulator):
+    """estimate() takes what a rerank takes, tells what the core would, and sends nothing."""
+    expected = Reranker(**connection).estimate(QUERY, TEXTS)
+
+    assert door.estimate(door.kind(**connection), QUERY, door.made(*TEXTS)) == expected
+    assert expected.requests == 1
+    assert emulator.log == ()
+
+
+def test_estimate_of_what_cannot_be_sent(door, seeing, tmp_path):
+    """It is refused nowhere where the call would not be."""
+    objects = door.made("a red sports car", image=tmp_path / "gone.png")
+
+    assert door.estimate(door.kind(**seeing), QUERY, objects).requests == 1

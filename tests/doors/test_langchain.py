@@ -83,6 +83,18 @@ def test_rerank_gives_indices_and_scores(reranker):
     assert reranker.rerank(documents, QUERY, top_n=1) == scores[:1]
 
 
+def test_estimate_takes_what_rerank_takes(reranker, emulator: Emulator):
+    """estimate() takes texts among documents, and options of this call alone."""
+    documents = ["green tea", Document("a red sports car"), ""]
+
+    plain = reranker.estimate(documents, QUERY, price_per_million=2)
+    told = reranker.estimate(documents, QUERY, instruct="Find cars.")
+
+    assert emulator.log == ()
+    assert (plain.requests, plain.cost) == (1, pytest.approx(plain.tokens * 2e-6))
+    assert told.tokens > plain.tokens
+
+
 async def test_arerank_equals_rerank(reranker):
     """The async twin gives the same answer."""
     documents = ["green tea", "a red sports car"]

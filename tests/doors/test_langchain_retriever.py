@@ -18,7 +18,7 @@ from langchain_tests.integration_tests import RetrieversIntegrationTests
 
 import langchain_qwen_rerank
 from langchain_qwen_rerank import QwenRerank, QwenRerankRetriever
-from qwen_rerank import ContentError, RateLimitError
+from qwen_rerank import ContentError, RateLimitError, RequestError
 from qwen_rerank.emulator import Emulator, Reply
 
 QUERY = "a fast red sports car"
@@ -117,6 +117,17 @@ def test_k_wins_over_the_rerankers_own(invoke, retriever):
     retriever.reranker.top_n = None
     assert len(invoke(QUERY)) == len(TEXTS)
     assert len(invoke(QUERY, k=1)) == 1
+
+
+def test_k_is_top_n(invoke, emulator: Emulator):
+    """top_n in a call means k, so a call with both is wrong, before anything is looked for."""
+    assert len(invoke(QUERY, top_n=1)) == 1
+    emulator.clear()
+
+    with pytest.raises(RequestError, match="k or top_n, not both"):
+        invoke(QUERY, k=1, top_n=2)
+
+    assert emulator.log == ()
 
 
 def test_options_of_one_call(invoke, emulator: Emulator):

@@ -100,6 +100,24 @@ def test_beside_other_values(invoke, step):
     assert texts(filled["documents"])[0] == QUERY
 
 
+def test_schemas(step):
+    """Its schemas say what it takes and gives, as a LangServe route or a form needs them."""
+    asked, answered = step.get_input_jsonschema(), step.get_output_jsonschema()
+
+    assert asked["$defs"]["Asked"]["required"] == ["query", "documents"]
+    assert "page_content" in asked["$defs"]["Document"]["properties"]
+    assert answered["items"]["$ref"].endswith("/Document")
+
+
+@pytest.mark.filterwarnings("ignore:This API is in beta")
+def test_as_a_tool(invoke, step):
+    """It can be made a tool."""
+    tool = step.as_tool(name="rerank", description="Puts the best documents first.")
+
+    assert set(tool.args) == {"query", "documents"}
+    assert texts(invoke(tool, ASKED))[0] == QUERY
+
+
 def test_nothing_to_rank(invoke, step, emulator: Emulator):
     """No documents, no request."""
     assert invoke(step, {"query": QUERY, "documents": []}) == []

@@ -141,6 +141,24 @@ def test_missing_query(reranker, native, nodes):
         without_query()
 
 
+@both_ways
+def test_query_in_the_wrong_place(reranker, native):
+    """A text where LlamaIndex has its QueryBundle is a ValueError that names the right argument."""
+    rerank = reranker.apostprocess_nodes if native else reranker.postprocess_nodes
+
+    with pytest.raises(RequestError, match="must be a QueryBundle, not str; pass query_str="):
+        asyncio.run(rerank(nodes_of("a"), QUERY)) if native else rerank(nodes_of("a"), QUERY)
+
+
+def test_estimate_takes_one_query(reranker):
+    """estimate() takes the query as `postprocess_nodes` does: in either form, but not in both."""
+    nodes = nodes_of("a red sports car")
+
+    assert reranker.estimate(nodes, QueryBundle(QUERY)) == reranker.estimate(nodes, query_str=QUERY)
+    with pytest.raises(RequestError, match="not both"):
+        reranker.estimate(nodes, QueryBundle(QUERY), QUERY)
+
+
 def test_not_a_node(reranker, emulator: Emulator):
     """A candidate that is no node is named by its position."""
     with pytest.raises(RequestError, match="node 1 must be a NodeWithScore, not str"):

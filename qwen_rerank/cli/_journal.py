@@ -145,9 +145,14 @@ class Journal:
             async with self._turn:
                 await asyncio.to_thread(_print, made)
             return
+        before = self._output.size
         self._output.write(made)
         if self._ends is not None:
-            self._ends.write(_entry(record.line, record.fingerprint, self._output.size))
+            try:
+                self._ends.write(_entry(record.line, record.fingerprint, self._output.size))
+            except OSError:  # else the next entry would cover this block too
+                self._output.cut(before)
+                raise
 
     def failed(self, bad: BadLine) -> None:
         """Writes what is wrong with a line, if there is a file for that."""

@@ -19,7 +19,6 @@ from benchmarks.server import Server
 from benchmarks.texts import texts
 
 LINES, DOCUMENTS, CHARACTERS, DELAY, IN_FLIGHT = 20_000, 20, 500, 50, 16
-_RUN = "import sys; from qwen_rerank.cli import main; sys.exit(main(sys.argv[1:]))"
 _SAMPLE = 0.25  # seconds
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -85,7 +84,7 @@ def _run(source: Path, output: Path, base_url: str) -> Finished:
     ended = threading.Event()
     started = time.perf_counter()
     with subprocess.Popen(  # noqa: S603  our own interpreter, our own code
-        [sys.executable, "-c", _RUN, *arguments],
+        [sys.executable, "-m", "qwen_rerank.cli", *arguments],
         env=environment,
         stderr=subprocess.PIPE,
         text=True,

@@ -6,7 +6,9 @@ Importing this imports nothing heavy; each command imports what it needs when it
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +25,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 failed or declined, 2 something is missing or wrong beforehand;
         `rerank` has more, which its help says.
     """
-    parser = _parser()
+    try:
+        return _run(_parser(), argv)
+    except BrokenPipeError:  # whoever reads our output has seen enough
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     arguments = parser.parse_args(argv)
     try:
         match arguments.command:
@@ -157,7 +167,6 @@ def _parser() -> argparse.ArgumentParser:
 def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     doctor = commands.add_parser(
         "doctor",
-        allow_abbrev=False,  # --api-key would be taken for --api-key-env, and shown
         help="find out whether your key, region and model work, and what the service really does",
         description="Shows which key, region, host and model are used and where each was found, "
         "makes one call, and measures what the vendor's pages leave open. It says what that costs "
@@ -184,6 +193,7 @@ def _add_connection(command: argparse.ArgumentParser) -> None:
         help="what answers at --base-url, if it is a server of your own, such as vllm; speaks the "
         "compatible protocol",
     )
+    command.add_argument("--api-key", action=_RefusedKey, nargs="?", help=argparse.SUPPRESS)
     command.add_argument(
         "--api-key-env",
         metavar="NAME",
@@ -195,10 +205,16 @@ def _add_connection(command: argparse.ArgumentParser) -> None:
     )
 
 
+class _RefusedKey(argparse.Action):
+    """Else argparse would print what it does not know: the key."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        parser.error("a key is no argument, because others see those: use --api-key-env NAME")
+
+
 def _add_rerank(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     rerank = commands.add_parser(
         "rerank",
-        allow_abbrev=False,  # --api-key would be taken for --api-key-env, and shown
         help="rerank a file of candidate lists, or a TREC run, of any size",
         description="Ranks every line of INPUT, a JSON object with query and documents, or every "
         "query of --run, and writes each as soon as it is finished. Exit codes: 0 all ranked, 1 "
@@ -352,5 +368,6 @@ def _missing(error: BaseException) -> str:
 
 
 def _fail(message: str) -> int:
-    print(message, file=sys.stderr)
+    tame = (each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in message)
+    print("".join(tame), file=sys.stderr)
     return 2

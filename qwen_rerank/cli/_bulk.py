@@ -1,8 +1,9 @@
 """The pump of `qwen-rerank rerank`: records in, rankings out. It neither parses nor shows anything.
 
 A thread reads, because a pipe may be slow: as much as is in flight, and as much again.
-A failure is one of three things: the line's own, which is noted; one that passes, which is waited
-for; or one that all other lines would share, which ends the run with what is done kept.
+A failure is one of three things: the line's own, which is noted; one that may pass, which is waited
+for, and is the line's own only if others get through meanwhile; or one that all other lines would
+share, which ends the run with what is done kept.
 """
 
 from __future__ import annotations
@@ -18,11 +19,10 @@ from typing import Literal, TypeAlias
 
 from qwen_rerank import (
     AuthenticationError,
-    DeadlineError,
+    ContentError,
     QuotaError,
     Ranking,
     RateLimitError,
-    ReplyError,
     Reranker,
     RerankError,
 )
@@ -31,15 +31,15 @@ from qwen_rerank.cli._records import BadLine, Record
 
 __all__ = ["Pump", "Stop", "Tally"]
 
-_TRIES = 4  # of a line that fails while others succeed
+_TRIES = 4  # of a line, with others getting through before each
 _TOLD_AT, _TELL_EVERY = 2, 60.0  # tries of a line; seconds
 _LONGEST_PAUSE = 60.0
-_HOPELESS = 20  # failures in a row, or twice as many lines as are in flight
+_HOPELESS = 20  # failures before anything was ranked, or twice as many lines as are in flight
 _AT_FIRST = 30.0  # seconds of patience before anything has ever succeeded
 _SYNC_EVERY = 2.0
 _THREAD_ENDS = 1.0
 
-_Item: TypeAlias = Record | BadLine | BaseException | None
+_Item: TypeAlias = Record | BadLine | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ class Stop:
         why: ``tokens``: as many were spent as may be; ``asked``: by the user; ``refused``: key,
             permission or balance; ``hopeless``: line after line failed; ``silent``: nothing got
             through for too long.
-        error: The failure behind it, if there is one.
+        said: The kind and the words of the failure behind it, if there is one.
     """
 
     why: Literal["tokens", "asked", "refused", "hopeless", "silent"]
-    error: RerankError | None = None
+    said: str = ""
 
 
 @dataclass(slots=True)
@@ -73,20 +73,19 @@ class Tally:
 
 @dataclass(slots=True)
 class _Trouble:
-    """What one line has met so far."""
+    """What one line has met so far: how often it failed, and how often while others did not."""
 
     tries: int = 0
-    since: float = 0.0
+    of_its_own: int = 0
+    first: float = 0.0
+    last: float = 0.0
 
-    def note(self) -> None:
+    def note(self, last_success: float) -> None:
         """One more try failed."""
         self.tries += 1
-        self.since = self.since or time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """Since the first failure."""
-        return time.monotonic() - self.since
+        self.of_its_own += last_success > self.last
+        self.last = time.monotonic()
+        self.first = self.first or self.last
 
 
 class Pump:
@@ -115,14 +114,17 @@ class Pump:
         self._notice = notice
         self._max_tokens = max_tokens
         self._patience = patience
-        self._width = reranker.max_concurrency  # more lines would only queue, which costs time
+        # More lines would only queue, which costs time; but one must not hold up all the others.
+        self._width = max(2, reranker.max_concurrency)
         self._window = threading.Semaphore(2 * self._width)
         self._queue: asyncio.Queue[_Item] = asyncio.Queue()
         self._stop: Stop | None = None
         self._stopped = asyncio.Event()
         self._running = 0
-        self._last_success = self.tally.started
-        self._in_a_row = 0
+        self._last_success = 0.0
+        self._is_jsonl = False
+        self._refused = 0
+        self._broken: BaseException | None = None
         self._quiet_until = 0.0
         self._told_again_at = 0.0
 
@@ -141,7 +143,8 @@ class Pump:
         """Ranks all of *source*; why it ended early, or None.
 
         Raises:
-            Exception: Whatever *source* raises, and an OSError where a result cannot be written.
+            Exception: Whatever *source* raises, when what came before it is finished; and an
+                OSError where a result cannot be written.
         """
         loop = asyncio.get_running_loop()
         reader = threading.Thread(target=self._read, args=(source, loop), daemon=True)
@@ -160,6 +163,8 @@ class Pump:
                 await syncing
             reader.join(_THREAD_ENDS)  # not if it waits for a pipe
             self._journal.sync()
+        if self._broken is not None and self._stop is None:
+            raise self._broken
         return self._stop
 
     def _wake(self) -> None:
@@ -182,14 +187,12 @@ class Pump:
                     break
                 hand_over(item)
         except BaseException as error:  # noqa: BLE001  raised where it can be heard
-            hand_over(error)
+            self._broken = error
         for _ in range(self._width):
             hand_over(None)
 
     async def _work(self) -> None:
         while (item := await self._queue.get()) is not None and self._may_start():
-            if isinstance(item, BaseException):
-                raise item
             self._running += 1
             try:
                 await self._settle(item)
@@ -207,12 +210,19 @@ class Pump:
     async def _settle(self, item: Record | BadLine) -> None:
         if isinstance(item, BadLine):
             self._note(item)
+            if not self._is_jsonl and not self._journal.settled.count:
+                self._despair(self.tally.failed, f"{item.error}: {item.reason}")
             return
+        self._is_jsonl = True
         try:
             ranking = await self._ranking(item)
         except RerankError as error:
             self._note(BadLine.of(item, error))
-            self._despair(error)
+            # What was never asked, or is about this text or picture, says nothing of other lines.
+            if not (error.status is None or error.retryable or isinstance(error, ContentError)):
+                self._refused += 1
+                if not self.tally.ranked:
+                    self._despair(self._refused, _said(error))
             return
         if ranking is not None:
             await self._journal.ranked(item, ranking)
@@ -229,13 +239,11 @@ class Pump:
             try:
                 ranking = await self._reranker.arerank(record.query, record.documents)
             except (AuthenticationError, QuotaError) as error:
-                self.stop(Stop("refused", error))
+                self.stop(Stop("refused", _said(error)))
                 break
             except RerankError as error:
-                if not _passes(error):
-                    raise
-                trouble.note()
-                if self._is_given_up(error, trouble):
+                trouble.note(self._last_success)
+                if not error.retryable or self._is_given_up(error, trouble):
                     raise
                 if self._stop is not None:
                     break
@@ -245,7 +253,6 @@ class Pump:
                 self._tell_of_waiting(record, error, trouble)
             else:
                 self._last_success = time.monotonic()
-                self._in_a_row = 0
                 return ranking
             await self._pause(seconds)
         return None
@@ -260,26 +267,19 @@ class Pump:
         """Whether to try a line no more; stops the run instead if no line gets through."""
         if self._stop is not None:
             return False
-        silent = self._last_success < trouble.since
         throttled = isinstance(error, RateLimitError)
         patience = self._patience
-        if not throttled and not self.tally.ranked:
+        if not throttled and not self._last_success:
             patience = min(patience, _AT_FIRST)  # more likely a wrong address than an outage
-        if trouble.seconds >= patience:
-            if silent:
-                self.stop(Stop("silent", error))
-            return not silent
-        alone = self._running == 1 and self.tally.ranked > 0
-        return not throttled and trouble.tries >= _TRIES and (alone or not silent)
+        if trouble.last - max(trouble.first, self._last_success) >= patience:
+            self.stop(Stop("silent", _said(error)))
+            return False
+        return not throttled and trouble.of_its_own >= _TRIES
 
-    def _despair(self, error: RerankError) -> None:
-        """Stops the run if the service fails line after line."""
-        if error.status is None and not error.retryable:
-            return  # it was never asked
-        self._in_a_row += 1
-        whole_run = error.retryable or not self.tally.ranked
-        if whole_run and self._in_a_row >= max(_HOPELESS, 2 * self._width):
-            self.stop(Stop("hopeless", error))
+    def _despair(self, failures: int, said: str) -> None:
+        """Stops a run in which nothing but failures came."""
+        if failures >= max(_HOPELESS, 2 * self._width):
+            self.stop(Stop("hopeless", said))
 
     def _note(self, bad: BadLine) -> None:
         self._journal.failed(bad)
@@ -300,9 +300,8 @@ class Pump:
             await asyncio.to_thread(self._journal.sync)
 
 
-def _passes(error: RerankError) -> bool:
-    """Whether waiting may help: not for a call that takes too long, nor for a wrong answer."""
-    return error.retryable and not isinstance(error, DeadlineError | ReplyError)
+def _said(error: RerankError) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _growing(tries: int) -> float:

@@ -1,15 +1,10 @@
-"""What the doctor shows on the terminal, with rich. Nothing is asked, measured or judged here.
+"""What the doctor shows, with rich. Nothing is asked, measured or judged here."""
 
-What the service, the network or a setting says is text of others: it is shown as `rich.text.Text`,
-never as markup, and control characters in it are made visible.
-"""
-
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.rule import Rule
@@ -18,7 +13,7 @@ from rich.text import Text
 
 from qwen_rerank.cli._exams import Blanks, Independence, Instruct, Latencies, OverLong
 from qwen_rerank.cli._probe import Reach
-from qwen_rerank.cli._report import visible
+from qwen_rerank.cli._terminal import visible
 
 __all__ = [
     "answers",
@@ -29,7 +24,6 @@ __all__ = [
     "reached",
     "rows",
     "spent",
-    "waiting",
 ]
 
 _GOOD, _MIND, _PLAIN = "green", "yellow", "cyan"
@@ -87,16 +81,6 @@ def intention(*, requests: int, tokens: int, cost: str | None, where: str) -> Pa
         f"The examination sends up to {requests} requests to {visible(where)}, one after "
         f"another, with about {tokens:,} tokens in all: {price}."
     )
-
-
-@contextmanager
-def waiting(console: Console, what: str) -> Iterator[None]:
-    """A spinner while *what* is found out; nothing where there is no terminal."""
-    if not console.is_terminal:
-        yield
-        return
-    with console.status(Text(what, "dim")):
-        yield
 
 
 def reached(reach: Reach) -> Table:
@@ -182,7 +166,11 @@ def _over_long(found: OverLong) -> tuple[str, tuple[str, str], str]:
     if found.least_refused is not None:
         taken = "" if found.most_accepted is None else f"{found.most_accepted:,} are taken, "
         seen += f" {taken}{found.least_refused:,} are refused."
-    seen += f" Documented: {found.documented:,}."
+    seen += (
+        " No limit is documented."
+        if found.documented is None
+        else f" Documented: {found.documented:,}."
+    )
     if found.said:
         seen += f" It says: {found.said}"
     return "Is a document over the token limit cut or refused?", (answer, style), seen

@@ -12,6 +12,7 @@ from typing import Any
 
 import ir_measures
 import numpy as np
+from ir_measures.measures import MeanAgg
 
 from qwen_rerank.cli._runs import Ranked
 
@@ -102,7 +103,7 @@ def measures_of(names: Sequence[str]) -> tuple[Any, ...]:
     """The measures of ir_measures with these *names*.
 
     Raises:
-        ValueError: There is none of a name, or it needs more than is installed.
+        ValueError: There is none of a name, it needs more than is installed, or it is no mean.
     """
     found = []
     for name in names:
@@ -113,6 +114,10 @@ def measures_of(names: Sequence[str]) -> tuple[Any, ...]:
             raise ValueError(
                 f"{name!r} is no measure that can be computed here: such as nDCG@10, RR or R@100"
             ) from error
+        if not isinstance(measure.aggregator(), MeanAgg):
+            raise ValueError(  # noqa: TRY004  of a name
+                f"{name!r} counts over all queries, and has no mean to compare"
+            )
         found.append(measure)
     return tuple(found)
 
@@ -123,7 +128,11 @@ def measured(
     judged: Mapping[str, Mapping[str, int]],
     measures: Sequence[Any],
 ) -> Measured:
-    """The figures of one run."""
+    """The figures of one run.
+
+    Raises:
+        ValueError: A measure cannot be computed of these queries and documents.
+    """
     # Ranks as scores: equal scores would be ordered by id, not as the run has them.
     run = {
         ranked.query: {
@@ -135,8 +144,11 @@ def measured(
     }
     grades = {query: dict(of_query) for query, of_query in judged.items()}
     figures = {str(measure): dict.fromkeys(judged, 0.0) for measure in measures}
-    for metric in ir_measures.iter_calc(list(measures), grades, run):
-        figures[str(metric.measure)][metric.query_id] = float(metric.value)
+    try:
+        for metric in ir_measures.iter_calc(list(measures), grades, run):
+            figures[str(metric.measure)][metric.query_id] = float(metric.value)
+    except Exception as error:  # each provider has its own, such as a subprocess that fails
+        raise ValueError(f"{', '.join(figures)} cannot be computed of {name}") from error
     return Measured(
         name,
         figures,

@@ -10,7 +10,7 @@ from statistics import median
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from qwen_rerank import RequestError, RerankError
+from qwen_rerank import RequestError
 from qwen_rerank.cli._probe import Ask, Asker, Told, count, filled
 
 __all__ = [
@@ -94,7 +94,7 @@ class OverLong:
         answer: "cut" if its end is not read; "refused"; "read" if all of it is; "unclear" if what
             the end says makes no difference to the model.
         sent: Tokens of the document, by our count.
-        documented: The documented limit.
+        documented: The documented limit, or None where there is only our own guess.
         counted: Tokens billed for each such document, or None if it was refused or nothing said.
         most_accepted: The longest document that was accepted, by our count, or None.
         least_refused: The shortest that was refused, or None.
@@ -103,7 +103,7 @@ class OverLong:
 
     answer: Literal["cut", "refused", "read", "unclear"]
     sent: int
-    documented: int
+    documented: int | None
     counted: int | None = None
     most_accepted: int | None = None
     least_refused: int | None = None
@@ -230,8 +230,8 @@ def _largest(some: Sequence[float], others: Sequence[float]) -> float:
 
 def over_long(asker: Asker) -> OverLong:
     """Sends documents over the limit whose answer stands first, last, or nowhere."""
-    documented = asker.terms.limits.item_tokens.value
-    sent = int(documented * _OVER)
+    documented = asker.terms.documented_item_tokens
+    sent = int(asker.terms.limits.item_tokens.value * _OVER)
     body = filled(map(passage, range(sent // 20)), sent - count(_ANSWER) - 1)
     texts = f"{_ANSWER} {body}", f"{body} {_ANSWER}", f"{body} {_UNRELATED}"
     try:
@@ -249,7 +249,7 @@ def over_long(asker: Asker) -> OverLong:
     return judged_length(told, sent, documented, count(QUERY))
 
 
-def judged_length(told: Told, sent: int, documented: int, query: int) -> OverLong:
+def judged_length(told: Told, sent: int, documented: int | None, query: int) -> OverLong:
     """What became of documents with the answer first, last, and nowhere, which were accepted."""
     first, last, nowhere = told.scores
     answer: Literal["cut", "read", "unclear"] = "unclear"
@@ -337,7 +337,7 @@ def _timed(asker: Asker, texts: tuple[str, ...]) -> Latency:
         cold, *warm = (
             asker.ask(Ask(QUERY, texts), patient=False).seconds for _ in range(1 + _WARM_CALLS)
         )
-    except RerankError as error:
+    except RequestError as error:  # it takes no list of this length; all else is no answer
         return Latency(len(texts), None, None, error.message)
     return Latency(len(texts), cold, median(warm))
 

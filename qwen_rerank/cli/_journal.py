@@ -49,13 +49,17 @@ class Settled:
         self.count += not self._prints[line - 1]
         self._prints[line - 1] = fingerprint
 
+    def was(self, line: int) -> int:
+        """The fingerprint of *line* when it was finished, or 0."""
+        return self._prints[line - 1] if line <= len(self._prints) else 0
+
     def holds(self, line: int, fingerprint: int) -> bool:
         """Whether *line* is finished.
 
         Raises:
             ChangedError: It is, but was another.
         """
-        if line > len(self._prints) or not (was := self._prints[line - 1]):
+        if not (was := self.was(line)):
             return False
         if was != fingerprint:
             raise ChangedError(
@@ -77,7 +81,11 @@ class Settled:
 
 
 class Journal:
-    """The output and the file of errors, and what both already hold.
+    """The output and the file of errors, and what each already holds.
+
+    Attributes:
+        settled: The lines of the output.
+        failed_before: Those of the file of errors, which may be mended and tried again.
 
     Args:
         output: The path, or ``-`` for standard output.
@@ -94,6 +102,7 @@ class Journal:
         self, output: str, errors: str | None, *, fmt: Format = "jsonl", resume: bool = False
     ) -> None:
         self.settled = Settled()
+        self.failed_before = Settled()
         self._format = fmt
         self._turn = asyncio.Lock()
         self._open = contextlib.ExitStack()
@@ -106,12 +115,13 @@ class Journal:
                 if fmt == "trec":
                     self._ends = self._opened(f"{output}.journal", resume=resume)
                     _begin(self._ends, self._output)
-                    self._output.cut(self._recover(self._ends, self._output.size))
+                    most = self._output.size
+                    self._output.cut(_recover(self._ends, self.settled, most))
                 else:
-                    self._recover(self._output)
+                    _recover(self._output, self.settled)
             if errors is not None:
                 self._errors = self._opened(errors, resume=resume)
-                self._recover(self._errors)
+                _recover(self._errors, self.failed_before)
         except BaseException:
             self._open.close()
             raise
@@ -135,9 +145,14 @@ class Journal:
             async with self._turn:
                 await asyncio.to_thread(_print, made)
             return
+        before = self._output.size
         self._output.write(made)
         if self._ends is not None:
-            self._ends.write(_entry(record.line, record.fingerprint, self._output.size))
+            try:
+                self._ends.write(_entry(record.line, record.fingerprint, self._output.size))
+            except OSError:  # else the next entry would cover this block too
+                self._output.cut(before)
+                raise
 
     def failed(self, bad: BadLine) -> None:
         """Writes what is wrong with a line, if there is a file for that."""
@@ -159,26 +174,28 @@ class Journal:
             )
         return file
 
-    def _recover(self, file: _File, most: int | None = None) -> int:
-        """Notes the lines of *file* as settled; where the last block ended.
 
-        Args:
-            file: Read, and cut behind its last whole line.
-            most: The size of what *file* is the journal of; a block beyond that is not there.
-        """
-        end = kept = 0
-        for number, line in enumerate(file.whole_lines(), 1):
-            if not (head := _HEAD.match(line)):
-                raise ValueError(f"{file.path}, line {number} was not written by this command")
-            if most is not None:
-                if int(head[3] or 0) > most:
-                    break
-                end = int(head[3] or 0)
-            kept += len(line)
-            if line_of := int(head[1]):
-                self.settled.add(line_of, int(head[2], 16))
-        file.cut(kept)
-        return end
+def _recover(file: _File, settled: Settled, most: int | None = None) -> int:
+    """Notes the lines of *file* as *settled*; where the last block ended.
+
+    Args:
+        file: Read, and cut behind its last whole line.
+        settled: Where they are noted.
+        most: The size of what *file* is the journal of; a block beyond that is not there.
+    """
+    end = kept = 0
+    for number, line in enumerate(file.whole_lines(), 1):
+        if not (head := _HEAD.match(line)):
+            raise ValueError(f"{file.path}, line {number} was not written by this command")
+        if most is not None:
+            if int(head[3] or 0) > most:
+                break
+            end = int(head[3] or 0)
+        kept += len(line)
+        if line_of := int(head[1]):
+            settled.add(line_of, int(head[2], 16))
+    file.cut(kept)
+    return end
 
 
 def _begin(journal: _File, output: _File) -> None:
@@ -207,7 +224,10 @@ class _File:
         try:
             _lock(self._number, path)
             self._is_kept = stat.S_ISREG(os.fstat(self._number).st_mode)
-            self.size = os.lseek(self._number, 0, os.SEEK_END)
+            try:
+                self.size = os.lseek(self._number, 0, os.SEEK_END)
+            except OSError:
+                raise ValueError(f"{path} is no file but a pipe; - is standard output") from None
         except BaseException:
             os.close(self._number)
             raise
@@ -217,8 +237,14 @@ class _File:
 
     def write(self, content: bytes) -> None:
         rest = memoryview(content)
-        while rest:  # a disk that is nearly full takes a part
-            rest = rest[os.write(self._number, rest) :]
+        try:
+            while rest:  # a disk that is nearly full takes a part
+                rest = rest[os.write(self._number, rest) :]
+        except OSError as error:  # a shorter line may fit, but not behind a torn one
+            os.ftruncate(self._number, self.size)
+            self.cut(self.size)
+            error.filename = self.path
+            raise
         self.size += len(content)
 
     def sync(self) -> None:

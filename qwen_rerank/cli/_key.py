@@ -11,10 +11,9 @@ def key_in(variable: str) -> SecretStr:
     """The key in the environment variable named *variable*.
 
     Raises:
-        ValueError: *variable* is no name, or holds no key.
+        ValueError: *variable* holds no key.
     """
-    if not variable.isidentifier():  # it may be the key itself, so it is not shown
-        raise ValueError("--api-key-env takes the name of a variable")
     if not (key := os.environ.get(variable, "").strip()):
-        raise ValueError(f"the environment variable {variable} holds no key")
+        # It may be the key itself, so it is not shown.
+        raise ValueError("--api-key-env takes the name of an environment variable that holds a key")
     return SecretStr(key)

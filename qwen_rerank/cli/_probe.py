@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from qwen_rerank import RequestError, Reranker
 from qwen_rerank._drive import deadline_in, drive
 from qwen_rerank._endpoint import Endpoint
-from qwen_rerank._limits import ModelLimits, limits_for, price_of
+from qwen_rerank._limits import UNKNOWN_MODEL, ModelLimits, limits_for, price_of
 from qwen_rerank._tokens import tokenizer
 from qwen_rerank._values import Item, Place, Price, Reply, Request
 
@@ -78,7 +78,7 @@ class Terms(NamedTuple):
     """What can be asked at all.
 
     Attributes:
-        limits: The documented limits of the model.
+        limits: The limits of the model, documented or our own guess.
         width: Documents per request.
         takes_instruct: Whether the server takes an ``instruct``.
     """
@@ -86,6 +86,12 @@ class Terms(NamedTuple):
     limits: ModelLimits
     width: int
     takes_instruct: bool
+
+    @property
+    def documented_item_tokens(self) -> int | None:
+        """The limit of a document, or None for a model that nothing is documented of."""
+        limit = self.limits.item_tokens
+        return None if limit is UNKNOWN_MODEL.item_tokens else limit.value
 
 
 class Asker(Protocol):

@@ -5,6 +5,7 @@ Input is text of others: what is wrong with a line becomes a value with a reason
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import zlib
@@ -90,7 +91,17 @@ def lines(file: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
     """Number, content and completeness of every line that is not blank.
 
     Of a line that is too long to hold, only the head is given.
+
+    Raises:
+        OSError: *file* cannot be read to its end, or not be unzipped.
     """
+    try:
+        yield from _lines(file)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise OSError(f"{file.name}: {error}") from None
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
     for number in itertools.count(1):
         line = file.readline(_LONGEST)
         if not line:
@@ -198,14 +209,23 @@ def _media(kind: Any, url: str, what: str) -> Any:
         raise _InvalidError(f"{what}: {error}") from None
 
 
-def fit_for_trec(record: Record) -> Record | BadLine:
-    """*record*, unless one of its ids cannot stand in a TREC run."""
+def fit_for_trec(record: Record, queries: set[str]) -> Record | BadLine:
+    """*record*, unless one of its ids cannot stand in a TREC run.
+
+    Args:
+        record: Its id, or its line, is added to *queries*.
+        queries: The ids of the records before it.
+    """
+    query = str(_query_name(record))
     names = [_doc_name(record, position) for position in range(len(record.ids))]
     reason = ""
-    if any(str(name).split() != [str(name)] for name in (_query_name(record), *names)):
+    if any(name.split() != [name] for name in (query, *names)):
         reason = "an id that is empty or holds white space cannot stand in a TREC run"
     elif len(set(names)) < len(names):
         reason = "an id that is there twice cannot stand in a TREC run"
+    elif query in queries:
+        reason = f"an id of another line, {query!r}, cannot stand in a TREC run again"
+    queries.add(query)
     if not reason:
         return record
     return BadLine(record.line, record.fingerprint, reason, id=record.id)

@@ -1,14 +1,7 @@
-"""What the demo shows and asks on the terminal, with rich. Nothing is measured or sent from here.
+"""What the demo shows, with rich. Nothing is measured or sent from here."""
 
-Passages, questions and errors are text of others: they are shown as `rich.text.Text`, never as
-markup, and control characters in them are made visible.
-"""
-
-import io
 import re
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 
 from rich import box
 from rich.bar import Bar
@@ -17,25 +10,14 @@ from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.prompt import Confirm
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from qwen_rerank._view import is_seen
 from qwen_rerank.cli._measure import Found, Judged, Result, Trial
+from qwen_rerank.cli._terminal import visible
 
-__all__ = [
-    "agreed",
-    "explanation",
-    "intention",
-    "loading",
-    "open_console",
-    "progress",
-    "samples",
-    "summary",
-    "visible",
-]
+__all__ = ["explanation", "intention", "progress", "samples", "summary"]
 
 _SHOWN = 5  # topics of each order
 _RULE = re.compile(r"[-=+|]{4,}")  # the lines that a table is drawn with
@@ -48,31 +30,6 @@ _NOTES = (
     "the frameworks: where few passages share a word with a question, each store fills up in its "
     "own way."
 )
-
-
-def visible(text: str) -> str:
-    """*text* in one line that says what it holds: no character moves the cursor or hides."""
-    return "".join(
-        character if is_seen(character) else character.encode("unicode_escape").decode()
-        for character in " ".join(text.split())
-    )
-
-
-def open_console() -> Console:
-    """A console on standard output that prints every character, if need be as a question mark."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
-    return Console(highlight=False)
-
-
-@contextmanager
-def loading(console: Console, what: str) -> Iterator[None]:
-    """A spinner while *what* is loaded; nothing where there is no terminal."""
-    if not console.is_terminal:
-        yield
-        return
-    with console.status(Text(f"Loading {what}", "dim")):
-        yield
 
 
 def progress(console: Console) -> Progress:
@@ -121,15 +78,6 @@ def intention(*, requests: int, retrieved: int, tokens: int, model: str) -> Text
         f"This sends {requests} requests of {retrieved} passages each to {visible(model)} on "
         f"DashScope, about {tokens:,} tokens in all, billed to your key."
     )
-
-
-def agreed(console: Console) -> bool:
-    """Whether the user wants it sent; no answer is a no."""
-    try:
-        return Confirm.ask("Send them?", console=console, default=False)
-    except EOFError:
-        console.print()
-        return False
 
 
 def samples(results: Sequence[Result]) -> Iterator[RenderableType]:

@@ -21,7 +21,7 @@ from typing import BinaryIO, NamedTuple, Self, cast
 
 from qwen_rerank.cli._records import lines, parsed_json
 
-__all__ = ["Collection", "Ranked", "is_gzip", "judgements", "opened", "ranked_lists"]
+__all__ = ["Collection", "Ranked", "judgements", "opened", "ranked_lists"]
 
 _BATCH = 1_000
 
@@ -39,21 +39,21 @@ class _Row(NamedTuple):
     query: str
     document: str
     score: float
-    number: int
-
-
-def is_gzip(path: str) -> bool:
-    """Whether *path* is named like a gzipped file."""
-    return path.endswith(".gz")
 
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[BinaryIO]:
-    """The bytes of *path*, unzipped if it ends in .gz; ``-`` is standard input."""
+    """The bytes of *path*, unzipped if it ends in .gz; ``-`` is standard input.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
     if path == "-":
+        if sys.stdin is None:
+            raise OSError("standard input is closed")
         # Not sys.stdin: a thread that waits in that when the process ends would abort it.
         yield open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115  a number
-    elif is_gzip(path):
+    elif path.endswith(".gz"):
         with gzip.open(path) as file:
             yield cast("BinaryIO", file)
     else:
@@ -107,18 +107,19 @@ def judgements(path: str) -> dict[str, dict[str, int]]:
         path: TREC judgements (``query 0 document grade``), or BEIR's three columns with their head.
 
     Raises:
-        ValueError: A line is neither.
+        ValueError: A line is neither, or a pair has two grades.
     """
     grades: dict[str, dict[str, int]] = {}
     with opened(path) as file:
         for number, line, _ in lines(file):
             fields = _text(line, f"{path}, line {number}").split()
+            if number == 1 and len(fields) == 3 and fields[2].lower() == "score":
+                continue  # the names of the columns
             if len(fields) not in (3, 4) or not re.fullmatch(r"[+-]?\d{1,9}", fields[-1]):
-                if number == 1 and len(fields) == 3:
-                    continue  # the names of the columns
                 raise ValueError(f"{path}, line {number} is no judgement: query 0 document grade")
             query, document, grade = fields[0], fields[-2], int(fields[-1])
-            grades.setdefault(query, {})[document] = grade
+            if grades.setdefault(query, {}).setdefault(document, grade) != grade:
+                raise ValueError(f"{path}, line {number} gives a document a second grade")
     if not grades:
         raise ValueError(f"{path} holds no judgements")
     return grades
@@ -177,6 +178,8 @@ class Collection:
                 self._base.executemany(statement, texts)
         except sqlite3.IntegrityError:
             raise ValueError(f"{path} has an id twice") from None
+        except sqlite3.OperationalError as error:
+            raise OSError(f"the temporary file of texts: {error}") from None
 
 
 def _texts(file: BinaryIO, path: str) -> Iterator[tuple[str, str]]:
@@ -232,7 +235,7 @@ def _row(number: int, line: bytes, place: str) -> _Row:
         raise ValueError(
             f"{place}, line {number} is no line of a run: query Q0 document rank score tag"
         )
-    return _Row(query, document, value, number)
+    return _Row(query, document, value)
 
 
 def _from_tabs(line: bytes, place: str) -> Ranked:
@@ -243,7 +246,7 @@ def _from_tabs(line: bytes, place: str) -> Ranked:
 def _from_json(line: bytes, place: str) -> Ranked:
     try:
         fields = parsed_json(line)
-        query = fields.get("id", fields["line"])
+        query = fields["id"] if "id" in fields else fields["line"]
         documents = tuple(str(result["id"]) for result in fields["results"])
     except KeyError as error:
         raise ValueError(f"{place} has no {error.args[0]!r}, which measuring it needs") from None

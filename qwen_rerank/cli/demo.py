@@ -12,6 +12,7 @@ from qwen_rerank import Reranker, RerankError
 from qwen_rerank.cli import _report
 from qwen_rerank.cli._corpus import Passage, Question, load_passages, load_questions
 from qwen_rerank.cli._measure import Found, Result, Trial, judge
+from qwen_rerank.cli._terminal import agreed, open_console, waiting
 
 if TYPE_CHECKING:
     from qwen_rerank.cli._frameworks import Framework
@@ -44,7 +45,7 @@ def demo(*, live: bool, model: str, region: str | None, count: int | None, confi
     if live:
         options["region"] = region
         Reranker(**options)  # without a key, say so before anything is loaded
-    console = _report.open_console()
+    console = open_console()
     passages = load_passages()
     questions = _spread(load_questions(), count or (_LIVE_QUESTIONS if live else None))
     with ExitStack() as stack:
@@ -61,7 +62,7 @@ def demo(*, live: bool, model: str, region: str | None, count: int | None, confi
         candidates = _retrieved(console, frameworks, questions)
         if live:
             _announce(console, frameworks, questions, candidates)
-            if not confirmed and not _report.agreed(console):
+            if not confirmed and not agreed(console):
                 print("Nothing was sent.", file=sys.stderr)
                 return 1
         try:
@@ -93,7 +94,7 @@ def _opened(
     live: bool,
 ) -> list["Framework[Any]"]:
     """Both frameworks with the passages in their stores, connected until *stack* is closed."""
-    with _report.loading(console, "LangChain and LlamaIndex"):
+    with waiting(console, "Loading LangChain and LlamaIndex"):
         from qwen_rerank.cli._frameworks import FRAMEWORKS  # noqa: PLC0415  takes three seconds
 
         if not live:

@@ -20,10 +20,11 @@ from qwen_rerank import (
     RerankError,
     __version__,
 )
-from qwen_rerank.cli import _chart, _report
+from qwen_rerank.cli import _chart
 from qwen_rerank.cli._exams import CANDIDATES, EXAMS, QUERY
 from qwen_rerank.cli._key import key_in
 from qwen_rerank.cli._probe import Probe, Rehearsal, key_end, proxy_for
+from qwen_rerank.cli._terminal import agreed, open_console, waiting
 
 __all__ = ["doctor"]
 
@@ -93,8 +94,8 @@ def doctor(
     }
     if key_variable is not None:
         options["api_key"] = key_in(key_variable)
-    visit = _Visit(_report.open_console(), report)
-    visit.write()  # a file that cannot be written is better known before anything is paid for
+    visit = _Visit(open_console(), report)
+    visit.try_file()
     try:
         reranker = Reranker(**options)
     except ValueError as error:
@@ -109,10 +110,13 @@ def doctor(
         }
         visit.show_setup(reranker, probe, sources)
         visit.announce(reranker, probe)
-        if not confirmed and not _report.agreed(visit.console):
+        if not confirmed and not agreed(visit.console):
             print("Nothing was sent.", file=sys.stderr)
             return 1
-        visit.examine(reranker, probe)
+        try:
+            visit.examine(reranker, probe)
+        finally:  # Ctrl-C too: it was paid for
+            visit.write()
     return visit.end()
 
 
@@ -136,6 +140,7 @@ class _Visit:
             "problems": [],
         }
         self._findings: dict[str, Any] = {}
+        self._is_new = True
 
     def show_setup(self, reranker: Reranker, probe: Probe, sources: dict[str, str]) -> None:
         """Shows which key, region, host, protocol and model are used, and where each came from."""
@@ -174,7 +179,7 @@ class _Visit:
     def announce(self, reranker: Reranker, probe: Probe) -> None:
         """Says what the rest will cost at most."""
         rehearsals = [Rehearsal(probe.terms, refuses=refuses) for refuses in (False, True)]
-        with _chart.waiting(self.console, "Counting tokens"):
+        with waiting(self.console, "Counting tokens"):
             first = reranker.estimate(QUERY, CANDIDATES)
             for rehearsal in rehearsals:
                 for exam in EXAMS.values():
@@ -198,14 +203,21 @@ class _Visit:
             ),
             "",
         )
-        self.write()
+        if self._is_new:  # an earlier report stays until something was asked
+            self.write()
 
     def examine(self, reranker: Reranker, probe: Probe) -> None:
         """Goes from the network to the finer questions, as far as it gets."""
-        usable = self._reach(probe) and self._call(reranker)
-        for name, exam in EXAMS.items() if usable else ():
+        try:
+            if self._reach(probe) and self._call(reranker):
+                self._examine(probe)
+        finally:
+            self._show(reranker, probe)
+
+    def _examine(self, probe: Probe) -> None:
+        for name, exam in EXAMS.items():
             try:
-                with _chart.waiting(self.console, f"Measuring: {_TITLES[name]}"):
+                with waiting(self.console, f"Measuring: {_TITLES[name]}"):
                     self._findings[name] = finding = exam(probe)
             except RerankError as error:
                 self._refused(_TITLES[name], error)
@@ -214,6 +226,8 @@ class _Visit:
             else:
                 self._report[name] = asdict(finding)
                 self.write()
+
+    def _show(self, reranker: Reranker, probe: Probe) -> None:
         measured = dict(self._findings)
         latency = measured.pop("latency", None)
         if measured:
@@ -247,10 +261,26 @@ class _Visit:
         except OSError as error:
             raise ValueError(f"{self._file} cannot be written: {error.strerror}") from None
 
+    def try_file(self) -> None:
+        """Finds out before anything is paid for whether the report can be written.
+
+        Raises:
+            ValueError: It cannot.
+        """
+        if self._file is None:
+            return
+        if str(self._file) == "-":
+            raise ValueError("--json takes a file, because standard output shows the visit")
+        try:
+            with self._file.open("a") as file:
+                self._is_new = file.tell() == 0
+        except OSError as error:
+            raise ValueError(f"{self._file} cannot be written: {error.strerror}") from None
+
     def _reach(self, probe: Probe) -> bool:
         self.console.print(_chart.heading("Reachability"))
         try:
-            with _chart.waiting(self.console, f"Connecting to {probe.endpoint.host}"):
+            with waiting(self.console, f"Connecting to {probe.endpoint.host}"):
                 reach = probe.reach()
         except RerankError as error:
             return self._refused("reachability", error)
@@ -261,7 +291,7 @@ class _Visit:
     def _call(self, reranker: Reranker) -> bool:
         self.console.print(_chart.heading("One call"))
         try:
-            with _chart.waiting(self.console, "Calling"):
+            with waiting(self.console, "Calling"):
                 started = time.perf_counter()
                 ranking = reranker.rerank(QUERY, CANDIDATES)
         except RerankError as error:

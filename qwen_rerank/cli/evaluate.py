@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from qwen_rerank.cli._compare import Comparison, Measured, compared, measured, measures_of
-from qwen_rerank.cli._report import open_console, visible
 from qwen_rerank.cli._runs import judgements, opened, ranked_lists
+from qwen_rerank.cli._terminal import open_console, told, visible
 
 __all__ = ["DEFAULT_MEASURES", "evaluate"]
 
@@ -62,9 +61,8 @@ def evaluate(
         for name, path in _named(runs):
             with opened(path) as file:
                 found.append(measured(name, list(ranked_lists(file, path)), judged, wanted))
-    except (OSError, EOFError) as error:
-        print(f"qwen-rerank evaluate: {visible(str(error))}", file=sys.stderr)
-        return 2
+    except OSError as error:
+        raise ValueError(told(error)) from None
     comparisons = [[compared(found[0], after, name) for name in names] for after in found[1:]]
     if as_json:
         print(json.dumps(_as_json(found, comparisons, names, len(judged))))

@@ -1,6 +1,7 @@
 """`qwen-rerank rerank`: the flow of a bulk job, its progress and its last words.
 
-Reading lives in `_records` and `_runs`, sending in `_bulk`, what is finished in `_journal`.
+Nothing is parsed, sent or written here: reading lives in `_records` and `_runs`, sending in
+`_bulk`, what is finished in `_journal`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ import contextlib
 import os
 import signal
 import stat
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -21,11 +21,11 @@ from rich.text import Text
 
 from qwen_rerank import Candidate, Reranker
 from qwen_rerank.cli._bulk import Pump, Stop
-from qwen_rerank.cli._journal import Format, Journal, Settled
+from qwen_rerank.cli._journal import Format, Journal
 from qwen_rerank.cli._key import key_in
 from qwen_rerank.cli._records import BadLine, Record, crc, fit_for_trec, lines, parse
-from qwen_rerank.cli._report import visible
 from qwen_rerank.cli._runs import Collection, Ranked, opened, ranked_lists
+from qwen_rerank.cli._terminal import told, visible
 
 __all__ = ["Lists", "Run", "rerank"]
 
@@ -86,6 +86,10 @@ def rerank(
     """
     if output == "-" and resume:
         raise ValueError("standard output cannot be resumed: give --output a file")
+    if errors == "-":
+        raise ValueError("--errors takes a file; without it, standard error is told")
+    if errors == output:
+        raise ValueError("--output and --errors must be two files")
     options = {name: value for name, value in options.items() if value is not None}
     if key_variable is not None:
         options["api_key"] = key_in(key_variable)
@@ -96,14 +100,13 @@ def rerank(
         *(reranker.protocol, reranker.server),
     ]
     begun = crc(str(setting).encode("utf-8", "replace") for setting in settings)
-    pump: Pump | None = None
     try:
         with (
-            Journal(output, errors, fmt=fmt, resume=resume) as journal,
             opened(source.path) as file,
+            Journal(output, errors, fmt=fmt, resume=resume) as journal,
             contextlib.ExitStack() as stack,
         ):
-            reading = _Reading(file, journal.settled)
+            reading = _Reading(file, journal, fmt)
             if isinstance(source, Run):
                 collection = stack.enter_context(Collection())
                 collection.add_corpus(source.corpus)
@@ -111,21 +114,19 @@ def rerank(
                 records = reading.run(source.path, collection, begun)
             else:
                 records = reading.lists(begun)
-            if fmt == "trec":
-                records = (
-                    fit_for_trec(each) if isinstance(each, Record) else each for each in records
-                )
             view = _View(reading)
             pump = Pump(reranker, journal, view.say, max_tokens=max_tokens, patience=patience)
-            stop, number = asyncio.run(_pumped(pump, records, view, reranker))
+            try:
+                stop, number = asyncio.run(_pumped(pump, records, view, reranker))
+            except BrokenPipeError:
+                raise
+            except (OSError, ValueError) as error:  # such as a .gz that is cut short
+                return view.conclude_broken(pump, error)
             return view.conclude(pump, stop, number, errors)
-    except BrokenPipeError:  # whoever read our output has seen enough
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _STOPPED
-    except (OSError, EOFError) as error:  # a gzipped file that is cut short
-        print(f"qwen-rerank rerank: {visible(str(error))}", file=sys.stderr)
-        return _WRONG if pump is None else _STOPPED
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ValueError(told(error)) from None
 
 
 async def _pumped(
@@ -161,10 +162,13 @@ async def _pumped(
 class _Reading:
     """An input being read, by a thread; how far, and what was passed over."""
 
-    def __init__(self, file: BinaryIO, settled: Settled) -> None:
+    def __init__(self, file: BinaryIO, journal: Journal, fmt: Format) -> None:
         self._file = file
-        self._settled = settled
+        self._settled = journal.settled
+        self._failed_before = journal.failed_before
+        self._queries: set[str] | None = set() if fmt == "trec" else None
         self.skipped = 0
+        self.failed = 0
         self.size: int | None = None
         with contextlib.suppress(OSError, AttributeError):
             status = os.fstat(file.fileno())
@@ -180,8 +184,11 @@ class _Reading:
         number = 0
         for number, line, whole in lines(self._file):
             fingerprint = crc([line], begun)
-            if self._is_new(number, fingerprint):
-                yield parse(number, line, fingerprint, whole=whole)
+            is_new = self._is_new(number, fingerprint)
+            if is_new or self._queries is not None:  # whose ids of settled lines are taken
+                record = self._fit(parse(number, line, fingerprint, whole=whole))
+                if is_new:
+                    yield record
         self._settled.check_end(number)
 
     def run(self, path: str, texts: Collection, begun: int) -> Iterator[Record | BadLine]:
@@ -193,12 +200,20 @@ class _Reading:
             parts = (ranked.query, query, *ranked.documents, *documents)
             fingerprint = crc((str(part).encode("utf-8", "replace") for part in parts), begun)
             if self._is_new(number, fingerprint):
-                yield _record(number, fingerprint, ranked, query, documents)
+                yield self._fit(_record(number, fingerprint, ranked, query, documents))
         self._settled.check_end(number)
+
+    def _fit(self, record: Record | BadLine) -> Record | BadLine:
+        if self._queries is None or isinstance(record, BadLine):
+            return record
+        return fit_for_trec(record, self._queries)
 
     def _is_new(self, number: int, fingerprint: int) -> bool:
         if self._settled.holds(number, fingerprint):
             self.skipped += 1
+            return False
+        if self._failed_before.was(number) == fingerprint:
+            self.failed += 1
             return False
         return True
 
@@ -279,28 +294,43 @@ class _View:
         Returns:
             The exit code.
         """
-        tally = pump.tally
-        seconds = tally.seconds
-        facts = [
-            f"{_counted(tally.ranked, 'line')} ranked",
-            f"{tally.failed:,} failed" if tally.failed else "",
-            f"{self._reading.skipped:,} done before" if self._reading.skipped else "",
-            _counted(pump.tokens, "token"),
-            f"{seconds:.1f} s",
-            f"{tally.ranked / seconds:.1f} lines/s" if tally.ranked else "",
-        ]
         if stop is not None:
-            self.say(_reason(stop))
-        self.say(", ".join(filter(None, facts)))
+            self.say(_reason(stop, passes_over=errors is not None))
+        self._sum_up(pump)
         if stop is not None:
             if number:
                 return 128 + number
             return _TOKENS_SPENT if stop.why == "tokens" else _STOPPED
-        if tally.failed:
+        if pump.tally.failed or self._reading.failed:
             if errors is not None:
                 self.say(f"what failed is in {errors}")
             return _LINES_FAILED
         return 0
+
+    def conclude_broken(self, pump: Pump, error: Exception) -> int:
+        """Says that a file ended it, and how far it came.
+
+        Returns:
+            The exit code.
+        """
+        is_begun = pump.tally.ranked or pump.tally.failed
+        self.say(told(error) + ("; --resume goes on" if is_begun else ""))
+        if is_begun:
+            self._sum_up(pump)
+        return _STOPPED if is_begun else _WRONG
+
+    def _sum_up(self, pump: Pump) -> None:
+        tally, reading = pump.tally, self._reading
+        facts = [
+            f"{_counted(tally.ranked, 'line')} ranked",
+            f"{tally.failed:,} failed" if tally.failed else "",
+            f"{reading.skipped:,} done before" if reading.skipped else "",
+            f"{reading.failed:,} failed before" if reading.failed else "",
+            _counted(pump.tokens, "token"),
+            f"{tally.seconds:.1f} s",
+            f"{tally.ranked / tally.seconds:.1f} lines/s" if tally.ranked else "",
+        ]
+        self.say(", ".join(filter(None, facts)))
 
     def _left(self, position: int, seconds: float) -> str:
         size, began = self._reading.size, self._began
@@ -310,19 +340,17 @@ class _View:
         return f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
 
 
-def _reason(stop: Stop) -> str:
-    said: dict[str, Callable[[], str]] = {
-        "tokens": lambda: "stopped: --max-tokens is reached; --resume goes on",
-        "asked": lambda: "stopped; --resume goes on",
-        "refused": lambda: f"stopped, because every line would fail so: {_error(stop)}",
-        "hopeless": lambda: f"stopped, because line after line failed, the last so: {_error(stop)}",
-        "silent": lambda: f"stopped, because no line got through any more: {_error(stop)}",
-    }
-    return said[stop.why]()
-
-
-def _error(stop: Stop) -> str:
-    return f"{type(stop.error).__name__}: {stop.error}"
+def _reason(stop: Stop, *, passes_over: bool) -> str:
+    said = {
+        "tokens": "stopped: --max-tokens is reached; --resume goes on",
+        "asked": "stopped; --resume goes on",
+        "refused": f"stopped, because every line would fail so: {stop.said}",
+        "hopeless": f"stopped, because line after line failed, the last so: {stop.said}",
+        "silent": f"stopped, because no line got through any more: {stop.said}",
+    }[stop.why]
+    if stop.why == "hopeless" and not passes_over:
+        said += " (with --errors FILE, --resume passes over such lines)"
+    return said
 
 
 def _short(sentence: str) -> str:

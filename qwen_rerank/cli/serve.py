@@ -1,5 +1,6 @@
 """`qwen-rerank serve`: the emulator in the foreground. What it answers lives in the emulator."""
 
+import contextlib
 import shlex
 import signal
 import sys
@@ -35,19 +36,29 @@ def serve(
     Raises:
         ValueError: One of the arguments is not allowed.
     """
-    emulator = Emulator(host=host, port=port, api_key=api_key, over_long=over_long, faults=faults)
+    emulator = Emulator(
+        host=host,
+        port=port,
+        api_key=api_key,
+        over_long=over_long,
+        faults=faults,
+        log_size=0,  # nobody could read it
+    )
     stop = threading.Event()
     signals = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
     try:
-        with emulator:
+        try:
+            emulator.start()
+        except OSError as error:  # the port is taken, or not ours to take
+            print(f"qwen-rerank serve cannot listen on {host}:{port}: {error}", file=sys.stderr)
+            return 1
+        with contextlib.ExitStack() as stack:
+            stack.callback(emulator.stop)
             print(_greeting(emulator, faults), flush=True)
             while not stop.wait(0.5):  # without a timeout, Windows would not see Ctrl-C
                 pass
-        print(f"\nStopped. Requests seen: {len(emulator.log)}")
-    except OSError as error:  # the port is taken, or not ours to take
-        print(f"qwen-rerank serve cannot listen on {host}:{port}: {error}", file=sys.stderr)
-        return 1
+        print(f"\nStopped. Requests seen: {emulator.requests_seen}")
     finally:
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)

@@ -122,7 +122,7 @@ async def _handle(desk: Desk, request: Request, wire: Format | None) -> Response
     reply, fault, tokens = _NORMAL, None, None
     try:
         scripted = desk.script.take(seen)
-        fault = None if scripted else desk.faults.take(seen)
+        fault = None if scripted else desk.faults.take(call.body)
         reply = scripted or _reply(fault, request)
         if reply.delay and await gone(request.receive, reply.delay):
             return Response()  # to nobody
@@ -224,7 +224,7 @@ async def _body(request: Request) -> Any:
 def _logged(desk: Desk, call: _Call) -> LoggedRequest:
     request = call.request
     presented = request.headers.get("authorization", "").rpartition(" ")[2]
-    secrets = [desk.api_key, *([presented] if len(presented) >= _LEAST_SECRET else [])]
+    secrets = [key for key in (desk.api_key, presented) if len(key) >= _LEAST_SECRET]
     query = unquote_plus(request.url.query)
     readable = call.body is not _NOT_JSON and call.body is not _TOO_LARGE
     return LoggedRequest(

@@ -13,7 +13,11 @@ _MASK = "***"
 
 @dataclass(frozen=True)
 class LoggedRequest:
-    """One request that the emulator saw. The API key is in none of its fields."""
+    """One request that the emulator saw; its authorization header is kept nowhere.
+
+    A key of at least 8 characters is masked wherever else it stands; a shorter one would be part of
+    ordinary words.
+    """
 
     method: str
     path: str
@@ -21,7 +25,7 @@ class LoggedRequest:
     headers: Mapping[str, str]
     """Lower-case names; the authorization header is left out."""
     body: Any = field(repr=False)
-    """The parsed JSON, the key masked; None where the body was no JSON, or too large.
+    """The parsed JSON; None where the body was no JSON, or too large.
 
     An image sent as base64 is told by its size and the BLAKE2b digest (8 bytes) of its content:
     ``data:image/png;base64,<1234 bytes, blake2b 0123456789abcdef>``.
@@ -36,16 +40,26 @@ class LoggedRequest:
 
 
 class Log:
-    """The requests since the last `clear`, in order of arrival; safe from any thread."""
+    """The requests since the last `clear`, in order of arrival; safe from any thread.
 
-    def __init__(self) -> None:
+    Args:
+        most: How many are kept, the latest; None for all.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self.seen = 0
+        """How many there were."""
+        self._most = most
         self._lock = threading.Lock()
         self._entries: dict[str, LoggedRequest] = {}
 
     def add(self, entry: LoggedRequest) -> None:
         """Remember *entry*."""
         with self._lock:
+            self.seen += 1
             self._entries[entry.request_id] = entry
+            if self._most is not None and len(self._entries) > self._most:
+                del self._entries[next(iter(self._entries))]
 
     def answered(self, request_id: str, status: int, tokens: int | None) -> None:
         """Note the answer to a request, unless it has been forgotten meanwhile."""
@@ -64,6 +78,7 @@ class Log:
         """Forget all entries."""
         with self._lock:
             self._entries.clear()
+            self.seen = 0
 
 
 def without_bulk(value: Any) -> Any:

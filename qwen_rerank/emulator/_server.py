@@ -58,6 +58,7 @@ class Emulator:
         shuffle: Answer in a fixed order that is not by score, which the service documents it
             never does.
         faults: What goes wrong from the first request on, such as "503:first=2"; see `fault`.
+        log_size: How many requests `log` keeps, the latest; None for all.
 
     Raises:
         ValueError: The host is not loopback, the key is blank, *over_long* is unknown, or a fault
@@ -79,6 +80,7 @@ class Emulator:
         score: Score | None = None,
         shuffle: bool = False,
         faults: Iterable[str] = (),
+        log_size: int | None = None,
     ) -> None:
         if not _is_loopback(host):
             raise ValueError(f"the emulator listens on loopback only, not on {host!r}")
@@ -88,11 +90,11 @@ class Emulator:
             raise ValueError(f'over_long must be "truncate" or "refuse", not {over_long!r}')
         self._host = host
         self._port = port
-        self._api_key = api_key
+        self._api_key = api_key.strip()  # as it arrives in a header
         self._over_long = over_long
         self._score = score
         self._shuffle = shuffle
-        self._log = Log()
+        self._log = Log(log_size)
         self._script = Script()
         self._faults = Faults()
         self._refusing = False
@@ -188,6 +190,11 @@ class Emulator:
         """
         return self._log.snapshot()
 
+    @property
+    def requests_seen(self) -> int:
+        """How many requests came since the start or the last `clear`, kept in `log` or not."""
+        return self._log.seen
+
     def script(self, *replies: Scripted) -> None:
         """Say what to answer to the next requests, in order; then service is normal again.
 
@@ -220,7 +227,8 @@ class Emulator:
                 ``score-nan:percent=5``.
             first: Only the next so many requests.
             nth: Only one request; 1 is the next.
-            percent: Only so many of a hundred requests, evenly spread by a counter.
+            percent: Only so many of a hundred requests, evenly spread by a counter: of those that
+                no fault set before it took.
             holding: Only requests one of whose documents contains this text, or one of whose
                 images and videos has it in its URL.
 

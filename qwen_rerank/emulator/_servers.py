@@ -55,7 +55,7 @@ class OwnServer(ABC):
         if slips:
             raise self.bad_body(slips)
         question = Question(
-            model=body.get("model", MODEL),
+            model=body.get("model") or MODEL,
             query=replace_surrogates(body["query"]),
             documents=tuple(replace_surrogates(text) for text in body[self.texts]),
             top_n=body.get("top_n") or None,

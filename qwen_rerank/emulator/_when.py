@@ -4,9 +4,9 @@ import difflib
 import math
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 from qwen_rerank.emulator._faults import BY_NAME, FAULTS, REFUSED, Fault
-from qwen_rerank.emulator._log import LoggedRequest
 from qwen_rerank.emulator._media import is_url
 from qwen_rerank.emulator._wire import media_in, texts_in
 
@@ -37,8 +37,8 @@ class When:
         if self.holding == "":
             raise ValueError("holding must not be empty")
 
-    def applies(self, request: LoggedRequest, number: int) -> bool:
-        """Return whether *request* is meant, the one with that *number* since the fault was set."""
+    def applies(self, body: Any, number: int) -> bool:
+        """Return whether the request with *body* is meant, its *number* since the fault was set."""
         if self.first is not None:
             return number <= self.first
         if self.nth is not None:
@@ -47,7 +47,7 @@ class When:
             before, so_far = (number - 1) * self.percent, number * self.percent
             return math.floor(so_far / 100) > math.floor(before / 100)
         if self.holding is not None:
-            held = (*texts_in(request.body), *filter(is_url, media_in(request.body)))
+            held = (*texts_in(body), *filter(is_url, media_in(body)))
             return any(self.holding in text for text in held)
         return True
 
@@ -88,9 +88,9 @@ class _Set:
     when: When
     seen: int = 0  # requests since it was set
 
-    def applies(self, request: LoggedRequest) -> bool:
+    def applies(self, body: Any) -> bool:
         self.seen += 1
-        return self.when.applies(request, self.seen)
+        return self.when.applies(body, self.seen)
 
 
 class Faults:
@@ -105,8 +105,8 @@ class Faults:
         with self._lock:
             self._set.append(_Set(BY_NAME[name], when))
 
-    def take(self, request: LoggedRequest) -> Fault | None:
-        """Return the first fault that applies to *request*, or None.
+    def take(self, body: Any) -> Fault | None:
+        """Return the first fault that applies to the request with *body*, or None.
 
         A fault counts the requests that no fault before it took: several of 1 percent each take
         turns, instead of all meaning the same request.
@@ -114,7 +114,7 @@ class Faults:
         if not self._set:
             return None
         with self._lock:
-            return next((one.fault for one in self._set if one.applies(request)), None)
+            return next((one.fault for one in self._set if one.applies(body)), None)
 
     def clear(self) -> None:
         """Forget all of them."""

@@ -275,6 +275,7 @@ def _question(
     name: str, asked: dict[str, Any], parameters: dict[str, Any], *, where: str
 ) -> Question:
     # An option that is null counts as absent. Unknown options are ignored.
+    options = where and "parameters."  # the compatible body is flat
     documents = asked.get("documents")
     if not isinstance(documents, list):
         raise invalid(f"documents should be a list: {where}documents")
@@ -283,15 +284,15 @@ def _question(
     return_documents = parameters.get("return_documents")
     # JSON's true is an int to Python.
     if top_n is not None and (type(top_n) is not int or top_n < 1):
-        raise invalid("top_n should be an integer of at least 1: parameters.top_n")
+        raise invalid(f"top_n should be an integer of at least 1: {options}top_n")
     if not isinstance(instruct, str | None):
-        raise invalid("instruct should be a string: parameters.instruct")
+        raise invalid(f"instruct should be a string: {options}instruct")
     if not isinstance(return_documents, bool | None):
-        raise invalid("return_documents should be a boolean: parameters.return_documents")
+        raise invalid(f"return_documents should be a boolean: {options}return_documents")
     fps = parameters.get("fps")
     # Only checked: nothing is fetched, so that there are no frames to choose from.
     if model.videos and fps is not None and not (type(fps) in (int, float) and 0 <= fps <= 1):
-        raise invalid("fps should be a number between 0 and 1: parameters.fps")
+        raise invalid(f"fps should be a number between 0 and 1: {options}fps")
     return Question(
         model=name,
         query=_item(asked.get("query"), model, f"{where}query", ("text", "image")),

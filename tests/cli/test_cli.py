@@ -65,14 +65,14 @@ def test_wrong_arguments(capsys, argv, said):
 @pytest.mark.parametrize(
     ("command", "package", "ours"),
     [
-        ("demo", "rich", ("cli.demo", "cli._report")),
+        ("demo", "rich", ("cli.demo", "cli._report", "cli._terminal")),
         ("demo", "ir_measures", ("cli.demo", "cli._report", "cli._measure")),
         ("demo", "langchain_core", ("cli._frameworks", "cli._first_stage")),
         ("demo", "llama_index", ("cli._frameworks", "cli._first_stage")),
         ("demo", "uvicorn", ("emulator",)),
         ("serve", "fastapi", ("cli.serve", "emulator")),
-        ("doctor", "rich", ("cli.doctor", "cli._chart", "cli._report")),
-        ("rerank in --output out", "rich", ("cli.rerank", "cli._report")),
+        ("doctor", "rich", ("cli.doctor", "cli._chart", "cli._terminal")),
+        ("rerank in --output out", "rich", ("cli.rerank", "cli._terminal")),
         ("evaluate --qrels q --run r", "ir_measures", ("cli.evaluate", "cli._compare")),
     ],
 )
@@ -128,3 +128,34 @@ def test_the_command_line_is_light():
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["doctor", "rerank in --output out"])
+def test_a_key_is_no_argument(capsys, command):
+    """Who types a key is told how it is given, and does not find it in the terminal."""
+    for typed in (["--api-key", "sk-secret"], ["--api-key=sk-secret"]):
+        with pytest.raises(SystemExit) as end:
+            main([*command.split(), *typed])
+        assert end.value.code == 2
+        err = capsys.readouterr().err
+        assert "use --api-key-env NAME" in err
+        assert "secret" not in err
+
+
+def test_whoever_reads_may_leave():
+    """A reader that has seen enough, such as `head`, ends a command without a traceback."""
+    code = (
+        "import sys; from qwen_rerank.cli import main; sys.exit(main(['serve', '--list-faults']))"
+    )
+    with subprocess.Popen(  # noqa: S603  our own interpreter, our own code
+        [sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.wait(20) == 1
+        assert process.stderr.read() == b""
+
+
+def test_messages_cannot_draw(capsys):
+    """What an argument or a file says is shown with its control characters spelled out."""
+    assert main(["evaluate", "--qrels", "o\x1b[31m", "--run", "r"]) == 2
+    assert "o\\x1b[31m: No such file" in capsys.readouterr().err

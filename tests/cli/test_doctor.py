@@ -117,10 +117,10 @@ def test_all_is_well(live, visit, protocol):
     assert live.api_key not in out
 
 
-def test_it_fits_the_terminal(live, capsys, monkeypatch):
+@pytest.mark.usefixtures("live")
+def test_it_fits_the_terminal(capsys, monkeypatch):
     """Nothing is wider than 80 columns, and a pipe gets no escape codes."""
     monkeypatch.setenv("COLUMNS", "80")
-    assert live.log == ()
     assert main(["doctor", "--yes"]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
@@ -264,9 +264,9 @@ def test_a_key_for_any_host(visit, emulator, monkeypatch):
 # Both answers of each question
 
 
-def test_scores_that_are_independent(live, visit):
+@pytest.mark.usefixtures("live")
+def test_scores_that_are_independent(visit):
     """A pointwise scorer is found to be one."""
-    assert live.log == ()
     _, report, out = visit()
     found = report["score_independence"]
     assert (found["answer"], found["others"]) == ("same", 50)
@@ -318,9 +318,9 @@ def test_the_word_for_differences(differences, answer):
     assert found.answer == answer
 
 
-def test_long_documents_that_are_cut(live, visit):
+@pytest.mark.usefixtures("live")
+def test_long_documents_that_are_cut(visit):
     """A service that reads only the head is found to, and what it bills is named."""
-    assert live.log == ()
     _, report, out = visit()
     found = report["over_long"]
     assert (found["answer"], found["counted"], found["documented"]) == ("cut", 4000, 4000)
@@ -370,12 +370,12 @@ def test_the_word_for_long_documents(scores, tokens, answer, counted):
     assert (found.answer, found.counted) == (answer, counted)
 
 
+@pytest.mark.usefixtures("live")
 @pytest.mark.parametrize(
     ("model", "answer"), [("qwen3-rerank", "per document"), ("gte-rerank-v2", "not counted")]
 )
-def test_whether_instruct_is_billed(live, visit, model, answer):
+def test_whether_instruct_is_billed(visit, model, answer):
     """The bills of two instructs tell whether their tokens count."""
-    assert live.log == ()
     _, report, out = visit("--model", model)
     found = report["instruct"]
     assert found["answer"] == answer
@@ -445,13 +445,15 @@ def test_servers_of_your_own(visit, emulator, kind, billed, others, blank):
     assert "read to the end" in out
     assert report["instruct"]["answer"] == billed
     assert report["score_independence"]["others"] == others
+    assert report["over_long"]["documented"] is None
+    assert "No limit is documented" in out
     assert report["blanks"]["empty"] == blank
     assert report["setup"]["key"]["value"] is None
 
 
-def test_blank_documents_that_are_refused(live, visit):
+@pytest.mark.usefixtures("live")
+def test_blank_documents_that_are_refused(visit):
     """A service that fails the request is found to, in its own words."""
-    assert live.log == ()
     _, report, out = visit()
     assert report["blanks"]["empty"] == report["blanks"]["spaces"] == "refused"
     assert "text input should not be empty" in out
@@ -505,7 +507,6 @@ def test_a_size_that_fails(live, visit):
 
 def test_a_rehearsal_asks_what_is_asked(live, visit):
     """The documents of all examinations are different texts, so that none is scored for free."""
-    assert live.log == ()
     visit()
     for request in posts(live):
         documents = request.body["input"]["documents"]
@@ -726,7 +727,46 @@ def test_an_empty_purse_ends_the_visit(live, visit):
     assert "top up the Alibaba Cloud account" in out
 
 
+def test_an_empty_purse_at_the_end_is_no_latency(live, visit):
+    """Lists fail by their length only if the service says so of the request."""
+    live.fault("400-arrearage", holding=passage(400))
+    code, report, out = visit()
+    assert code == 1
+    assert report["problems"][0]["during"] == "latency"
+    assert report["blanks"]
+    assert "Not answered: latency" in out
+
+
 # The report
+
+
+@pytest.mark.usefixtures("live")
+def test_an_earlier_report_is_kept_until_something_is_asked(monkeypatch, tmp_path, capsys):
+    """Who says no, or looks at the cost only, keeps what an earlier visit found."""
+    file = tmp_path / "report.json"
+    file.write_text("earlier")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    assert main(["doctor", "--json", str(file)]) == 1
+    assert file.read_text() == "earlier"
+    assert main(["doctor", "--json", "-"]) == 2
+    assert "--json takes a file" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_what_was_found(live, monkeypatch, tmp_path, capsys):
+    """What was paid for is in the report, with its sum, when a visit is broken off."""
+
+    def broken_off(asker):
+        if not isinstance(asker, Rehearsal):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("qwen_rerank.cli.doctor.EXAMS", {**EXAMS, "score_independence": broken_off})
+    file = tmp_path / "report.json"
+    assert main(["doctor", "--yes", "--json", str(file)]) == 130
+    report = json.loads(file.read_text())
+    assert report["reach"]
+    assert report["call"]["best_first"]
+    assert report["spent"]["requests"] == len(posts(live)) == 1
+    assert "Spent: 1 requests" in capsys.readouterr().out
 
 
 def test_a_report_that_cannot_be_written(live, capsys, tmp_path):
@@ -737,19 +777,15 @@ def test_a_report_that_cannot_be_written(live, capsys, tmp_path):
 
 
 def test_a_variable_without_a_key(live, capsys):
-    """A wrong name for --api-key-env is one sentence."""
-    assert main(["doctor", "--yes", "--api-key-env", "NO_SUCH_KEY"]) == 2
-    out, err = capsys.readouterr()
-    assert (out, live.log) == ("", ())
-    assert err == "qwen-rerank doctor: the environment variable NO_SUCH_KEY holds no key\n"
-
-
-def test_a_key_in_the_place_of_a_variable(live, capsys):
-    """Who gives --api-key-env the key itself does not find it in the terminal or a log of it."""
-    assert main(["doctor", "--yes", "--api-key-env", "sk-0123456789abcdef"]) == 2
-    out, err = capsys.readouterr()
-    assert (out, live.log) == ("", ())
-    assert err == "qwen-rerank doctor: --api-key-env takes the name of a variable\n"
+    """A wrong name for --api-key-env is one sentence, without what may be a key."""
+    for typed in ("NO_SUCH_KEY", "sk-0123456789abcdef", "token_abc123"):  # or the key itself
+        assert main(["doctor", "--yes", "--api-key-env", typed]) == 2
+        out, err = capsys.readouterr()
+        assert (out, live.log) == ("", ())
+        assert err == (
+            "qwen-rerank doctor: --api-key-env takes the name of an environment variable that "
+            "holds a key\n"
+        )
 
 
 def fields(value, path=""):

@@ -162,7 +162,9 @@ def test_what_is_no_run(tmp_path, qrels, capfd, text, said):
     ("text", "said"),
     [
         ("", "holds no judgements"),
-        ("q 0 d\n", "holds no judgements"),  # a head and nothing below it
+        ("query-id corpus-id score\n", "holds no judgements"),  # a head and nothing below it
+        ("q d high\n", "line 1 is no judgement"),
+        ("q 0 d 1\nq 0 d 0\n", "line 2 gives a document a second grade"),
         ("q 0 d 1\nq 0 d x\n", "line 2 is no judgement"),
         ("q 0 d 1 1\n", "line 1 is no judgement"),
     ],
@@ -179,13 +181,34 @@ def test_other_mistakes(tmp_path, qrels, capfd):
     good = run(tmp_path, "run", "q1\ta\n")
     bad = tmp_path / "bad"
     bad.write_bytes(b"q1\t\xff\n")
+    harmed = tmp_path / "harmed.gz"
+    harmed.write_bytes(gzip.compress(b"q1\ta\n")[:10] + b"\xff" * 20)
     for arguments, said in (
         (["--run", "missing"], "No such file"),
         (["--run", str(bad)], "is not UTF-8"),
+        (["--run", str(harmed)], "harmed.gz: "),
         (["--run", good, "--measure", "nDCC@10"], "is no measure"),
+        (["--run", good, "--measure", "NumRet"], "counts over all queries"),
     ):
         assert main(["evaluate", "--qrels", qrels, *arguments]) == 2
         assert said in capfd.readouterr().err
+
+
+def test_a_measure_that_fails(tmp_path, qrels, capfd, monkeypatch):
+    """A measure that cannot be computed of these files ends in a sentence."""
+
+    def fails(*_):
+        raise RuntimeError
+
+    monkeypatch.setattr(ir_measures, "iter_calc", fails)
+    assert main(["evaluate", "--qrels", qrels, "--run", run(tmp_path, "run", "q1\ta\n")]) == 2
+    assert "nDCG@10, RR, R@100 cannot be computed of run" in capfd.readouterr().err
+
+
+def test_lines_with_an_id_need_no_number(tmp_path, qrels, capfd):
+    """The id names a query; the line does only where there is none."""
+    path = run(tmp_path, "run", '{"id": "q1", "results": [{"id": "b"}]}\n')
+    assert as_json(capfd, qrels, path)["runs"][0]["missing"] == 2
 
 
 def comparison(gains):

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from qwen_rerank import Usage
-from qwen_rerank.cli import _report
+from qwen_rerank.cli import _report, _terminal
 from qwen_rerank.cli._corpus import Passage, Question
 from qwen_rerank.cli._measure import Found, Judged, Quality, Result, Trial
 
@@ -57,7 +57,7 @@ def shown(*renderables, width=80):
 )
 def test_control_characters_are_visible(text, expected):
     """What would move the cursor, hide, or fail to encode is spelled out; the rest stays."""
-    assert _report.visible(text) == expected
+    assert _terminal.visible(text) == expected
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 120])
@@ -166,7 +166,7 @@ def test_progress_leaves_no_trace():
     """A terminal has its bar while it lasts; elsewhere nothing is written."""
     for terminal in (True, False):
         console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
-        with _report.loading(console, "[/it]"):
+        with _terminal.waiting(console, "[/it]"):
             pass
         with _report.progress(console) as progress:
             assert list(progress.track([1, 2], description="[/x] works")) == [1, 2]
@@ -180,7 +180,7 @@ def test_a_poor_encoding_is_no_error(monkeypatch):
     """Where standard output cannot say a character, it prints a question mark."""
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
-    console = _report.open_console()
+    console = _terminal.open_console()
     console.print(_report.summary([result(trial("q1", 0.1, 0.2))], "变量"))
     sys.stdout.flush()
     assert b"Scored by ??" in raw.getvalue()
@@ -190,7 +190,7 @@ def test_a_poor_encoding_is_no_error(monkeypatch):
 def test_any_output_will_do(monkeypatch):
     """Standard output may be an object without an encoding, as in a notebook."""
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    _report.open_console().print("fine")
+    _terminal.open_console().print("fine")
     assert sys.stdout.getvalue() == "fine\n"
 
 
@@ -199,7 +199,7 @@ def test_only_a_yes_is_a_yes(monkeypatch, answer, expected):
     """A closed input means no."""
     monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
     console = Console(file=io.StringIO(), width=200, highlight=False)
-    assert _report.agreed(console) is expected
+    assert _terminal.agreed(console) is expected
     assert "Send" in console.file.getvalue()
 
 

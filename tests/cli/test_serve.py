@@ -138,3 +138,14 @@ def test_ipv6_loopback(capsys):
     if code:
         pytest.skip("this machine has no ::1")
     assert "http://[::1]:" in capsys.readouterr().out
+
+
+def test_a_closed_pipe_is_no_taken_port(monkeypatch, capsys):
+    """Whoever reads the greeting may leave; that is not blamed on the port."""
+
+    def closed(*_, **__):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("qwen_rerank.cli.serve._greeting", closed)
+    assert main(["serve", "--port", "0"]) == 1
+    assert "cannot listen" not in capsys.readouterr().err

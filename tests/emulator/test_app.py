@@ -336,3 +336,9 @@ def test_a_client_that_leaves_while_sending_is_forgotten(caller, emulator):
         caller.post(caller.native_url, content=half())
     assert caller.native().status_code == 200
     assert len(emulator.log) == 1
+
+
+def test_the_place_of_a_wrong_option(caller):
+    """The flat body has its options beside the query, and a refusal names them so."""
+    assert "parameters.top_n" in caller.native(top_n=0).text
+    assert "parameters" not in caller.compatible(top_n=0).text

@@ -196,6 +196,13 @@ def test_other_models(ask, server, status, said):
     assert said in answer.text
 
 
+def test_a_model_may_be_null(caller, emulator):
+    """The server vLLM takes null for the one model that it has."""
+    body = {**BODIES["vllm"], "model": None}
+
+    assert caller.http.post(emulator.server_url("vllm") + "/rerank", json=body).status_code == 200
+
+
 def test_models_may_be_left_out(ask):
     """vLLM, SGLang and Infinity take the one model that they have."""
     served = {name: ask(name, model=None).status_code for name in SERVERS}

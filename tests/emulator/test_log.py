@@ -22,6 +22,28 @@ def test_entries_stay_in_order_of_arrival():
     ]
 
 
+def test_a_log_of_a_certain_size(calling):
+    """A long run need not fill the memory: the latest are kept, and all are counted."""
+    caller = calling(log_size=2)
+    for document in "abc":
+        caller.native("q", [document])
+
+    assert [each.body["input"]["documents"] for each in caller.emulator.log] == [["b"], ["c"]]
+    assert caller.emulator.requests_seen == 3
+
+
+def test_a_short_key_blots_out_no_word(calling):
+    """A key that could be part of a word is masked nowhere, and hides no text from a fault."""
+    caller = calling(api_key=" test ", faults=["503:holding=test"])
+
+    def status(text):
+        body = {"model": "qwen3-rerank", "query": "q", "documents": [text]}
+        return caller.post(caller.compatible_url, key="test", json=body).status_code
+
+    assert (status("this is a test"), status("this is none")) == (503, 200)
+    assert caller.emulator.log[0].body["documents"] == ["this is a test"]
+
+
 def test_a_forgotten_request_stays_forgotten():
     """An answer to a request from before `clear` does not come back into the log."""
     log = Log()

@@ -1,0 +1,61 @@
+"""How the commands speak on a terminal, with rich; what they say lives elsewhere.
+
+What a file, the service or the network says is text of others: it is shown as `rich.text.Text`,
+never as markup, and control characters in it are made visible.
+"""
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.prompt import Confirm
+from rich.text import Text
+
+from qwen_rerank._view import is_seen
+
+__all__ = ["agreed", "open_console", "told", "visible", "waiting"]
+
+
+def visible(text: str) -> str:
+    """*text* in one line that says what it holds: no character moves the cursor or hides."""
+    return "".join(
+        character if is_seen(character) else character.encode("unicode_escape").decode()
+        for character in " ".join(text.split())
+    )
+
+
+def open_console() -> Console:
+    """A console on standard output that prints every character, if need be as a question mark."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    return Console(highlight=False)
+
+
+def told(error: Exception) -> str:
+    """What is wrong with a file, and with which."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+@contextmanager
+def waiting(console: Console, what: str) -> Iterator[None]:
+    """A spinner beside *what* is done; nothing where there is no terminal."""
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(Text(what, "dim")):
+        yield
+
+
+def agreed(console: Console) -> bool:
+    """Whether the user wants it sent; no answer is a no."""
+    if not console.is_terminal and sys.stderr.isatty():  # nobody would see the question in a file
+        console = Console(stderr=True, highlight=False)
+    try:
+        return Confirm.ask("Send them?", console=console, default=False)
+    except EOFError:
+        console.print()
+        return False

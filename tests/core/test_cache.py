@@ -76,6 +76,7 @@ def _kinds(request, tmp_path):
         return
     with diskcache.Cache(str(tmp_path)) as cache:
         yield cache
+    gc.collect()  # threads that have ended leave its connections to the collector
 
 
 @pytest.fixture(name="rank", params=["sync", "async"])
@@ -89,7 +90,6 @@ def _rank(request):
 
     with asyncio.Runner() as runner:
         yield rank
-    gc.collect()  # threads that have ended leave diskcache's connections to the collector
 
 
 @pytest.fixture(name="make")

@@ -26,7 +26,7 @@ check: .venv/installed  ## lint, types, import contracts, and whether it install
 	$(BIN)/pip install --quiet --dry-run --ignore-installed '.[all]' \
 		llama-index-llms-dashscope llama-index-embeddings-dashscope langchain-community langchain-qwq
 
-faults: .venv/installed  ## make the calls of the fault matrix and write docs/faults.md
+faults: .venv/installed  ## write docs/faults.md from the fault matrix
 	$(BIN)/python tests/faults/write_docs.py
 
 notebooks: .venv/installed  ## run the notebooks and store what they show

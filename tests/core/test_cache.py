@@ -79,19 +79,6 @@ def _kinds(request, tmp_path):
     gc.collect()  # threads that have ended leave its connections to the collector
 
 
-@pytest.fixture(name="rank", params=["sync", "async"])
-def _rank(request):
-    """Both colours of the call, as one plain function."""
-
-    def rank(reranker, *arguments, **options):
-        if request.param == "sync":
-            return reranker.rerank(*arguments, **options)
-        return runner.run(reranker.arerank(*arguments, **options))
-
-    with asyncio.Runner() as runner:
-        yield rank
-
-
 @pytest.fixture(name="make")
 def _make(connection):
     """Makes rerankers on the emulator, closed with the test."""

@@ -36,7 +36,7 @@ limits: .venv/installed  ## write docs/limits.md from the table in qwen_rerank/_
 picture: .venv/installed  ## draw docs/ranking.svg, a question of the demo before and after
 	$(BIN)/python tests/docs/draw_ranking.py
 
-faults: .venv/installed  ## make the calls of the fault matrix and write docs/faults.md
+faults: .venv/installed  ## write docs/faults.md from the fault matrix
 	$(BIN)/python tests/faults/write_docs.py
 
 notebooks: .venv/installed  ## run the notebooks and store what they show

@@ -119,10 +119,18 @@ def path_to(name, run):
 # Choosing tools
 
 
-@pytest.fixture(name="chosen", params=["sync", "async"])
-def _chosen(request, reranker):
-    """The tools that the model is shown, with these messages and these tools."""
+@pytest.fixture(scope="module", name="module")
+def _module():
+    """The example, whose two hundred tools are made once: that takes half a second."""
     module = example("langchain_choose_tools")
+    made = module.tools()
+    module.tools = lambda: list(made)
+    return module
+
+
+@pytest.fixture(name="chosen", params=["sync", "async"])
+def _chosen(request, module, reranker):
+    """The tools that the model is shown, with these messages and these tools."""
 
     def chosen(*messages, tools=None, **options):
         middleware = module.RerankToolSelector(reranker, **options)
@@ -222,9 +230,8 @@ def test_a_failure_is_raised(chosen, emulator):
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
-def test_in_an_agent(reranker, emulator, capsys, native):
+def test_in_an_agent(module, reranker, emulator, capsys, native):
     """The model is shown the same tools at every turn, the choice is traced, and paid for once."""
-    module = example("langchain_choose_tools")
     call = ToolCall(name="book_flight", args={}, id="1")
     model = module.Onlooker(
         responses=[AIMessage("", tool_calls=[call]), AIMessage("It is booked.")]

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 
 import httpx
 import pytest
@@ -19,14 +18,27 @@ from qwen_rerank.emulator import FAULTS, Emulator
 RUN = "import sys; from qwen_rerank.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
+@pytest.fixture(name="once_it_serves")
+def _once_it_serves(monkeypatch):
+    """Does something with the greeting, as soon as that is printed."""
+
+    def once_it_serves(act):
+        def said(text, **options):
+            print(text, **options)  # noqa: T201  as it does
+            if "Ctrl-C" in text:
+                act(text)
+
+        monkeypatch.setattr("qwen_rerank.cli.serve.print", said, raising=False)
+
+    return once_it_serves
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_on_a_signal(capfd, number):
+def test_it_ends_on_a_signal(once_it_serves, capfd, number):
     """Ctrl-C and a polite kill end it with exit code 0 and give the handlers back."""
     before = signal.getsignal(number)
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), number))
-    timer.start()
+    once_it_serves(lambda _: os.kill(os.getpid(), number))
     assert main(["serve", "--port", "0"]) == 0
-    timer.join()
     assert signal.getsignal(number) is before
     out, err = capfd.readouterr()
     assert "lexical stand-in, not the Qwen models" in " ".join(out.split())
@@ -65,26 +77,21 @@ def test_what_it_prints_can_be_exported(monkeypatch, number):
         assert server.stderr.read() == ""
 
 
-def test_it_serves_faults(capsys):
+def test_it_serves_faults(once_it_serves, capsys):
     """What --fault names goes wrong, in the order given, and is shown."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     statuses = []
 
-    def ask():
-        client = httpx.Client(trust_env=False, transport=httpx.HTTPTransport(retries=9))
-        with client:
-            client.get(f"http://127.0.0.1:{port}/")
-            statuses.extend(client.post(f"http://127.0.0.1:{port}/").status_code for _ in range(4))
+    def ask(greeting):
+        url = re.search(r"http://127\.0\.0\.1:\d+/", greeting)[0]
+        with httpx.Client(trust_env=False) as client:
+            client.get(url)
+            statuses.extend(client.post(url).status_code for _ in range(4))
         os.kill(os.getpid(), signal.SIGINT)
 
-    asking = threading.Timer(0.5, ask)
-    asking.start()
+    once_it_serves(ask)
     faults = ["--fault", "503:first=2", "--fault", "429-rate:percent=50"]
-    code = main(["serve", "--port", str(port), *faults])
-    asking.join()
 
-    assert code == 0
+    assert main(["serve", "--port", "0", *faults]) == 0
     assert statuses == [503, 503, 404, 429]
     assert re.findall(r"^  fault +(\S+)$", capsys.readouterr().out, re.MULTILINE) == [
         "503:first=2",
@@ -129,12 +136,10 @@ def test_a_taken_port(capsys, emulator: Emulator):
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
-def test_ipv6_loopback(capsys):
+def test_ipv6_loopback(once_it_serves, capsys):
     """The other loopback address works, and its URL is a URL."""
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    once_it_serves(lambda _: os.kill(os.getpid(), signal.SIGINT))
     code = main(["serve", "--host", "::1", "--port", "0"])
-    timer.cancel()
     if code:
         pytest.skip("this machine has no ::1")
     assert "http://[::1]:" in capsys.readouterr().out

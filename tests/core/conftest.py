@@ -1,5 +1,6 @@
 """Small servers that misbehave on purpose, and a look at everything an error could show."""
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -9,11 +10,13 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 import qwen_rerank
+from qwen_rerank import Reranker
 
 # A busy machine is no bug: nothing here is timed except against generous deadlines.
 settings.register_profile("untimed", deadline=None)
@@ -92,6 +95,19 @@ def _serve() -> Iterator[Callable[[Callable[[Server, socket.socket], None]], Ser
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture(name="rank", params=["sync", "async"])
+def _rank(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+    """Both colours of the call, as one plain function; the async one has a loop of its own."""
+
+    def rank(reranker: Reranker, *arguments: Any, **options: Any) -> Any:
+        if request.param == "sync":
+            return reranker.rerank(*arguments, **options)
+        return runner.run(reranker.arerank(*arguments, **options))
+
+    with asyncio.Runner() as runner:
+        yield rank
 
 
 def _shown(error: BaseException) -> str:

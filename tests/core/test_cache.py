@@ -90,20 +90,7 @@ def _kinds(request, tmp_path):
         return
     with diskcache.Cache(str(tmp_path)) as cache:
         yield cache
-
-
-@pytest.fixture(name="rank", params=["sync", "async"])
-def _rank(request):
-    """Both colours of the call, as one plain function."""
-
-    def rank(reranker, *arguments, **options):
-        if request.param == "sync":
-            return reranker.rerank(*arguments, **options)
-        return runner.run(reranker.arerank(*arguments, **options))
-
-    with asyncio.Runner() as runner:
-        yield rank
-    gc.collect()  # threads that have ended leave diskcache's connections to the collector
+    gc.collect()  # threads that have ended leave its connections to the collector
 
 
 @pytest.fixture(name="make")

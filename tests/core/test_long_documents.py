@@ -1,6 +1,5 @@
 """Documents over the model's limit, through whole calls, against a service that refuses them."""
 
-import asyncio
 import unicodedata
 from itertools import pairwise
 
@@ -57,19 +56,6 @@ def _make(service):
     yield make
     for reranker in made:
         reranker.close()
-
-
-@pytest.fixture(name="rank", params=["sync", "async"])
-def _rank(request):
-    """Both colours of the call, as one plain function."""
-
-    def rank(reranker, *arguments, **options):
-        if request.param == "sync":
-            return reranker.rerank(*arguments, **options)
-        return runner.run(reranker.arerank(*arguments, **options))
-
-    with asyncio.Runner() as runner:
-        yield rank
 
 
 def _long(piece, tokens=9_000):

@@ -88,9 +88,7 @@ def _port():
 @pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="reads the process's peak in /proc"
 )
-@pytest.mark.parametrize(
-    ("colour", "sentence"), [("sync", _ENGLISH), ("async", _ENGLISH), ("async", _CHINESE)]
-)
+@pytest.mark.parametrize(("colour", "sentence"), [("sync", _ENGLISH), ("async", _CHINESE)])
 def test_ten_thousand_candidates(fresh, port, colour, sentence):
     """Ranking 10,000 candidates of 4 KB takes less than twice their size on top of them."""
     grown, payload, requests = json.loads(fresh(_CLIENT, port, colour, sentence))

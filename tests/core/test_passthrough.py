@@ -1,6 +1,5 @@
 """on_error="passthrough" in the core: what it returns, when it does not apply, what it says."""
 
-import asyncio
 import logging
 
 import pytest
@@ -28,16 +27,6 @@ _MISTAKES = {
 @pytest.fixture(name="reranker")
 def _reranker(connection):
     return Reranker(on_error="passthrough", max_retries=0, timeout=0.5, **connection)
-
-
-@pytest.fixture(name="rank", params=["sync", "async"])
-def _rank(request):
-    def rank(reranker, *arguments, **options):
-        if request.param == "sync":
-            return reranker.rerank(*arguments, **options)
-        return asyncio.run(reranker.arerank(*arguments, **options))
-
-    return rank
 
 
 @pytest.mark.parametrize(("reply", "kind"), _FAILURES.values(), ids=_FAILURES)

@@ -29,17 +29,10 @@ def _reranker(connection):
         yield reranker
 
 
-@pytest.fixture(name="rank", params=["sync", "async"])
-def _rank(request, reranker):
-    """Both colours of the call."""
-    with asyncio.Runner() as runner:
-
-        def rank(*arguments, using=reranker, **options):
-            if request.param == "sync":
-                return using.rerank(*arguments, **options)
-            return runner.run(using.arerank(*arguments, **options))
-
-        yield rank
+@pytest.fixture(name="rank")
+def _rank(rank, reranker):
+    """Ranks with the reranker of these tests unless another is given."""
+    return lambda *arguments, using=reranker, **options: rank(using, *arguments, **options)
 
 
 def billed(emulator):

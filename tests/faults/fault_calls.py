@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 from unittest import mock
+from urllib.parse import urlsplit
 
 from fault_table import Row
 from langchain_core.documents import Document
@@ -29,7 +30,6 @@ __all__ = [
     "DOORS",
     "MODES",
     "SECRET",
-    "UNKNOWN_HOST",
     "WAYS",
     "Bench",
     "Case",
@@ -210,6 +210,17 @@ class Bench:
         if case not in self._seen:
             self._seen[case] = self._run(case)
         return self._seen[case]
+
+    def message(self, case: Case) -> str:
+        """What the error of *case* says, but for what differs from one call to the next."""
+        error = self.seen(case).error
+        text, host = str(error), urlsplit(self.emulator.base_url).netloc
+        name, _, port = host.partition(":")
+        for shown in (host, f"('{name}', {port})", f"{UNKNOWN_HOST}:{port}", f"127.0.0.2:{port}"):
+            text = text.replace(shown, "HOST")
+        if request_id := getattr(error, "request_id", None):
+            text = text.replace(request_id, "ID")
+        return text
 
     def healed(self, row: Row) -> tuple[str, int]:
         """The verdict on a call whose fault has passed by its second attempt, and its requests."""

@@ -1,6 +1,6 @@
-"""Writes docs/faults.md from the table and from what calls were seen to do: `make faults`.
+"""Writes docs/faults.md from the table and from what the core's errors say: `make faults`.
 
-Nothing is judged here: that what was seen is what should be is for the tests.
+That every call, through every door, ends and speaks like that is for the tests.
 """
 
 import logging
@@ -8,9 +8,8 @@ import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from fault_calls import DOORS, MODES, UNKNOWN_HOST, WAYS, Bench, Case, Seen, clean_environment
+from fault_calls import DOORS, MODES, WAYS, Bench, Case, clean_environment
 from fault_table import KINDS, ROWS, SENT_AGAIN, Row
 
 from qwen_rerank.emulator import FAULTS
@@ -26,7 +25,7 @@ What you get when the network, the service or its answer fails: for every fault 
 ranking or one typed error, or, with `on_error="passthrough"`, your candidates in their original
 order. Never a wrong order, an invented score, a lost candidate or an exception of another kind.
 
-This page is written by `make faults`, which makes the calls; a test makes them again and compares.
+This page is written by `make faults`; tests make all these calls and compare.
 Each fault is set in the emulator that ships with this project, which serves real HTTP on this
 machine. Then the same candidates are ranked {{cells}} times: through the core, LangChain and
 LlamaIndex, sync and async, raising and passing through. After each call the fault is taken away and
@@ -63,14 +62,14 @@ or, in a test of your own, `emulator.fault("reset-mid")` and `emulator.clear()`.
 
 
 def page(bench: Bench) -> str:
-    """The whole page; calls that have not been made yet are made now."""
+    """The whole page; those of the core's calls that have not been made yet are made now."""
     parts = [_INTRO.format(cells=len(DOORS) * len(WAYS) * len(MODES))]
     for kind in KINDS:
         rows = [row for row in ROWS if row.kind == kind]
         parts.append(f"## {kind}\n")
         parts.append(
             '| fault | what happens | `on_error="raise"` | `on_error="passthrough"` '
-            "| sent again |\n|---|---|---|---|---|\n" + "".join(_line(bench, row) for row in rows)
+            "| sent again |\n|---|---|---|---|---|\n" + "".join(map(_line, rows))
         )
         if messages := _messages(bench, rows):
             parts.append("What the errors say:\n")
@@ -84,9 +83,9 @@ def comparable(text: str) -> str:
     return re.sub(r"(?m)^`.*\n\n```text\nNo answer from HOST:(.*\n)+?```\n\n?", "", text)
 
 
-def _line(bench: Bench, row: Row) -> str:
+def _line(row: Row) -> str:
     wire = row.wire or FAULTS[row.name]
-    raised, passed = (_six(_all_six(bench, row, mode)) for mode in MODES)
+    raised, passed = (_verdicts(row, mode) for mode in MODES)
     cells = (f"`{row.name}`", _sentence(wire), raised, passed, _sent_again(row))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
@@ -101,61 +100,35 @@ def _sent_again(row: Row) -> str:
     return "yes" if row.repeated else "no"
 
 
-def _all_six(bench: Bench, row: Row, mode: str) -> dict[tuple[str, str], Seen]:
-    return {(door, way): bench.seen(Case(row, door, way, mode)) for door in DOORS for way in WAYS}
-
-
-def _six(seen: dict[tuple[str, str], Seen]) -> str:
-    verdicts = {cell: _verdict(each) for cell, each in seen.items()}
+def _verdicts(row: Row, mode: str) -> str:
+    verdicts = {way: _verdict(row, way, mode) for way in WAYS}
     return "; ".join(f"{who}: {what}" for who, what in _told_apart(verdicts))
 
 
-def _verdict(seen: Seen) -> str:
-    known = {"right": "right ranking", "original": "original order"}
-    verdict = known.get(seen.verdict, f"`{seen.verdict}`")
-    return verdict if seen.after == "whole" else f"{verdict}, and then {seen.after}"
+def _verdict(row: Row, way: str, mode: str) -> str:
+    if (error := row.error(way)) is None:
+        return "right ranking"
+    return "original order" if row.passes and mode == "passthrough" else f"`{error.__name__}`"
 
 
 def _messages(bench: Bench, rows: Iterable[Row]) -> dict[str, list[str]]:
     """Each message of *rows* with the names of those that say it."""
-    host = urlsplit(bench.emulator.base_url).netloc
     messages: dict[str, list[str]] = {}
     for row in rows:
         if row.gives is None:
             continue
-        seen = _all_six(bench, row, "raise")
-        said = {cell: _anonymous(each, host) for cell, each in seen.items()}
+        said = {way: bench.message(Case(row, "core", way, "raise")) for way in WAYS}
         for who, text in _told_apart(said):
             name = f"`{row.name}`" if who == "all six" else f"`{row.name}` ({who})"
             messages.setdefault(text, []).append(name)
     return messages
 
 
-def _anonymous(seen: Seen, host: str) -> str:
-    text = str(seen.error)
-    name, _, port = host.partition(":")
-    for shown in (host, f"('{name}', {port})", f"{UNKNOWN_HOST}:{port}", f"127.0.0.2:{port}"):
-        text = text.replace(shown, "HOST")
-    if request_id := getattr(seen.error, "request_id", None):
-        text = text.replace(request_id, "ID")
-    return text
-
-
-def _told_apart(values: dict[tuple[str, str], str]) -> list[tuple[str, str]]:
-    """Each value with those who have it: all six, all sync or async ones, or each by name."""
-    return [
-        (_who([cell for cell, each in values.items() if each == value], values), value)
-        for value in dict.fromkeys(values.values())
-    ]
-
-
-def _who(cells: list[tuple[str, str]], every: Iterable[tuple[str, str]]) -> str:
-    if cells == list(every):
-        return "all six"
-    for way in WAYS:
-        if cells == [cell for cell in every if cell[1] == way]:
-            return f"all {way} calls"
-    return ", ".join(f"{door} {way}" for door, way in cells)
+def _told_apart(values: dict[str, str]) -> list[tuple[str, str]]:
+    """Each value with those who have it: all six, or all sync and all async calls."""
+    if len(set(values.values())) == 1:
+        return [("all six", next(iter(values.values())))]
+    return [(f"all {way} calls", value) for way, value in values.items()]
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ BIN := .venv/bin
 # The release that llama-index-llms-dashscope pins; tests compare its rankings with ours.
 OLD_SDK := .venv/dashscope-1.22.2
 
-.PHONY: help demo test check docs faults limits picture live notebooks ray soak bench format clean
+.PHONY: help demo test check nox docs faults limits picture live notebooks ray soak bench format clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -22,9 +22,13 @@ check: .venv/installed  ## lint, types, import contracts, and whether it install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/pyright --project tests/typing --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/pip install --quiet --dry-run --ignore-installed '.[all]' \
 		llama-index-llms-dashscope llama-index-embeddings-dashscope langchain-community langchain-qwq
+
+nox: .venv/installed  ## all of it on every Python, with either framework, none, and the oldest releases
+	$(BIN)/nox
 
 docs: .venv/installed-docs  ## build the documentation site into .site, every warning an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -59,7 +63,8 @@ format: .venv/installed  ## let ruff mend what it can
 	$(BIN)/ruff format
 
 clean:  ## remove what these commands made
-	rm -rf .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .site
+	rm -rf .venv .nox dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache \
+		.ruff_cache .site
 
 .venv/installed-bench: .venv/installed
 	$(BIN)/pip install --quiet --group bench

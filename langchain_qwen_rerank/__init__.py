@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 try:
     import langchain_core  # noqa: F401  (only to say what is missing)
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
         'langchain_qwen_rerank needs langchain-core: pip install "qwen-rerank[langchain]"',
-        name=missing.name,
+        name=_missing.name,
     ) from None
 
-from langchain_qwen_rerank.compressor import QwenRerank
+from langchain_qwen_rerank.compressor import QwenRerank, Score
 from langchain_qwen_rerank.with_metadata import WithMetadata
 from qwen_rerank import __version__
 
 if TYPE_CHECKING:
     from langchain_qwen_rerank.retriever import QwenRerankRetriever
 
-__all__ = ["QwenRerank", "QwenRerankRetriever", "WithMetadata", "__version__"]
+__all__ = ["QwenRerank", "QwenRerankRetriever", "Score", "WithMetadata", "__version__"]
 
 
 def __dir__() -> list[str]:

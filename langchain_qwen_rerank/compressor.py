@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Annotated, Any, Unpack, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Unpack, cast
 
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.load.serializable import Serializable
@@ -80,7 +80,7 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
     without a score if not; a warning says why.
     """
 
-    model_config = ConfigDict(extra="forbid")  # which Serializable would undo
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # which Serializable would undo
 
     image_key: str | None = None
     video_key: str | None = None
@@ -178,7 +178,7 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
             query, candidates, lenient=found, price_per_million=price_per_million, **options
         )
 
-    def as_runnable(self, config_prefix: str = "") -> Runnable[Asked, list[Document]]:
+    def as_runnable(self, config_prefix: str = "") -> Runnable[Mapping[str, Any], list[Document]]:
         """A step of a chain: ``{"query": ..., "documents": ...}`` in, documents out.
 
         It shares this object's options, connections, usage and limits. One call can differ by its
@@ -208,8 +208,10 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
             options = _configured(config, config_prefix)
             return await self._acompress(documents, query, config.get("callbacks"), options)
 
-        step = RunnableLambda(rerank, arerank, name="rerank")
-        return step.with_types(input_type=Asked, output_type=list[Document])
+        # Typed as what other steps make, which type checkers know as a dict of anything.
+        step: Any = RunnableLambda(rerank, arerank, name="rerank")
+        step = step.with_types(input_type=Asked, output_type=list[Document])
+        return cast("Runnable[Mapping[str, Any], list[Document]]", step)
 
     @property
     @override

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Unpack
+from typing import Annotated, Any, ClassVar, Unpack
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForRetrieverRun,
@@ -51,7 +51,7 @@ class QwenRerankRetriever(BaseRetriever):
         RerankError: From ``invoke`` and ``ainvoke``: there is no ranking; see `qwen_rerank.errors`.
     """
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True
     )
 

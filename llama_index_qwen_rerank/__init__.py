@@ -5,10 +5,10 @@ LlamaIndex's objects, events and conventions are translated here; nothing about 
 
 try:
     import llama_index.core  # noqa: F401  (only to say what is missing)
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
         'llama_index_qwen_rerank needs llama-index-core: pip install "qwen-rerank[llama-index]"',
-        name=missing.name,
+        name=_missing.name,
     ) from None
 
 from llama_index_qwen_rerank.postprocessor import QwenRerank

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Unpack
 
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.instrumentation.events.exception import ExceptionEvent
@@ -13,10 +13,12 @@ from llama_index.core.instrumentation.events.rerank import ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
+from llama_index_instrumentation.dispatcher import Dispatcher
 from pydantic import Field, field_validator
 from typing_extensions import override
 
 from llama_index_qwen_rerank._candidates import candidate, query, with_retrieval_score
+from llama_index_qwen_rerank._options import Options
 from llama_index_qwen_rerank._pace import Pace
 from llama_index_qwen_rerank._thin import (
     ThinNode,
@@ -32,7 +34,7 @@ from qwen_rerank.door import Door
 
 __all__ = ["QwenRerank"]
 
-dispatcher = get_dispatcher(__name__)
+dispatcher: Dispatcher = get_dispatcher(__name__)
 
 
 class QwenRerank(Door[BaseNode], BaseNodePostprocessor):
@@ -85,22 +87,22 @@ class QwenRerank(Door[BaseNode], BaseNodePostprocessor):
         default_factory=CallbackManager, exclude=True, repr=False
     )
 
-    def __init__(self, top_n: int | None = 3, **options: Any) -> None:
-        if "return_documents" in options:
-            del options["return_documents"]
+    def __init__(self, top_n: int | None = 3, **options: Unpack[Options]) -> None:
+        given = self._sealed({"top_n": top_n, **options})
+        del options, top_n
+        if "return_documents" in given:
+            del given["return_documents"]
             warnings.warn(
                 "return_documents does nothing: the nodes that come back are always the caller's",
                 UserWarning,
                 stacklevel=2,
             )
-        if options.get("callback_manager", ...) is None:
-            del options["callback_manager"]
-        options = self._sealed(options | {"top_n": top_n})
-        del top_n
+        if given.get("callback_manager", ...) is None:
+            del given["callback_manager"]
         try:
-            super().__init__(**options)
+            super().__init__(**given)
         except ValueError:
-            options.clear()  # a key in the wrong place would show in this frame
+            given.clear()  # a key in the wrong place would show in this frame
             raise
 
     @field_validator("callback_manager", mode="plain")

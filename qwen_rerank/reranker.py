@@ -78,9 +78,8 @@ class _Asked(NamedTuple):
 
 
 class _Live(NamedTuple):
-    """What a reranker keeps open, and the process that opened it."""
+    """What a reranker keeps open."""
 
-    process: int
     transport: Transport
     gate: Gate
 
@@ -92,6 +91,7 @@ class BaseReranker(RerankSettings):
     """
 
     _live: _Live | None = PrivateAttr(default=None)
+    _process: int = PrivateAttr(default_factory=os.getpid)
     _spent: Usage = PrivateAttr(default=Usage())
     _counting: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
@@ -440,7 +440,7 @@ class BaseReranker(RerankSettings):
             http_client = sdk_client.transport.http_client
             endpoint = _endpoint.borrowed(
                 str(http_client.base_url),
-                api_key=self.api_key,
+                api_key=self._key,
                 workspace=self.workspace,
                 protocol=self.protocol,
                 server=self.server,
@@ -464,18 +464,19 @@ class BaseReranker(RerankSettings):
         )
 
     def _keep_open(self) -> _Live:
-        process, live = os.getpid(), self._live
-        if live is not None and live.process == process and live.gate.width == self.max_concurrency:
-            return live
-        if live is not None and live.process != process:
+        if self._process != os.getpid():
             # After a fork the connections belong to the parent, and so may the lock.
             self._live = None
             self._counting = threading.Lock()
+            self._process = os.getpid()
+        live = self._live
+        if live is not None and live.gate.width == self.max_concurrency:
+            return live
         with no_fork:
             if self._live is None:
                 from qwen_rerank._transport import Transport  # noqa: PLC0415  httpx is slow to import
 
-                self._live = _Live(process, Transport(), Gate(self.max_concurrency))
+                self._live = _Live(Transport(), Gate(self.max_concurrency))
             elif self._live.gate.width != self.max_concurrency:
                 self._live = self._live._replace(gate=Gate(self.max_concurrency))
             return self._live

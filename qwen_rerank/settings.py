@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import inspect
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias, cast
 
 from pydantic import (
     AfterValidator,
@@ -31,7 +32,7 @@ from qwen_rerank import _endpoint
 from qwen_rerank._dialects import Protocol, Server
 from qwen_rerank._prepare import LongDocuments
 
-__all__ = ["Folder", "RerankSettings"]
+__all__ = ["Folder", "LongDocuments", "Protocol", "RerankSettings", "Server"]
 
 _KEY_NAMES = ("api_key", "dashscope_api_key")
 
@@ -44,8 +45,13 @@ def _is_no_key(text: str) -> str:
 
 # Plain text options; blanks at the ends are a slip.
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-# As text in every dump, so that all of them can be JSON.
-Folder: TypeAlias = Annotated[Path, PlainSerializer(str)]
+if TYPE_CHECKING:  # what may be given; type checkers know nothing of what becomes of it
+    Folder: TypeAlias = str | os.PathLike[str]
+    _Key: TypeAlias = SecretStr | str
+else:
+    # As text in every dump, so that all of them can be JSON.
+    Folder = Annotated[Path, PlainSerializer(str)]
+    _Key = SecretStr
 _Name = Annotated[_Text, AfterValidator(_is_no_key)]
 
 
@@ -126,7 +132,7 @@ class RerankSettings(BaseModel):
         ValueError: An option is unknown or wrong, or there is no key for an Alibaba Cloud host.
     """
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         extra="forbid",
         arbitrary_types_allowed=True,
         validate_assignment=True,
@@ -137,7 +143,7 @@ class RerankSettings(BaseModel):
 
     model: _Name = "qwen3-rerank"
     top_n: Annotated[int, Strict(), Field(ge=1)] | None = None
-    api_key: SecretStr | None = Field(
+    api_key: _Key | None = Field(
         default=None, validation_alias=AliasChoices(*_KEY_NAMES), exclude=True, repr=False
     )
     base_url: _Text | None = None
@@ -277,12 +283,16 @@ class RerankSettings(BaseModel):
             self.__dict__["protocol"] = usual if self.server is None else "compatible"
         self._resolved = self._resolve()
 
+    @property
+    def _key(self) -> SecretStr | None:
+        return cast("SecretStr | None", self.api_key)  # sealed on its way in
+
     def _resolve(self, *, key_required: bool | None = None) -> _endpoint.Endpoint:
         if key_required is None:
             key_required = self.client is None and self.async_client is None
         try:
             return _endpoint.resolve(
-                api_key=self.api_key,
+                api_key=self._key,
                 base_url=self.base_url,
                 region=self.region,
                 workspace=self.workspace,

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,37 @@ _ASKED_FOR = {
     "live": "asks the real service: DASHSCOPE_API_KEY=sk-... make live (tests/live/ says the cost)",
     "ray": "needs Ray, 550 MB: make ray",
 }
+
+
+# What is tested only where it is installed, as pieces of an import statement. `nox` runs the tests
+# with either framework, both and none.
+_ABSENT = [
+    name
+    for name, package in {
+        "langchain": "langchain_core",
+        "llama_index": "llama_index",
+        "nbformat": "nbformat",
+    }.items()
+    if find_spec(package) is None
+]
+_NEEDS_ABSENT = re.compile(rf"^(?:from|import) (?:{'|'.join(_ABSENT)})", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leaves out a test file that imports what is not installed, and a folder whose helpers do."""
+    files = [collection_path]
+    if collection_path.is_dir():
+        files = [each for each in collection_path.glob("*.py") if not each.match("test_*")]
+    elif collection_path.suffix != ".py":
+        return None
+    if _ABSENT and any(_NEEDS_ABSENT.search(each.read_text(encoding="utf-8")) for each in files):
+        return True
+    return None  # other rules may have a say
+
+
+def pytest_report_header() -> str:
+    """Says what is left out."""
+    return f"not installed, so not tested: {', '.join(_ABSENT) or 'nothing'}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -57,6 +57,7 @@ def ranked(printed: str) -> list[str]:
 @pytest.mark.slow
 def test_draws_something_to_search(run):
     """Without a folder the script draws pictures, and finds the one that was asked for."""
+    pytest.importorskip("matplotlib")
     done = run("--query", "green bar chart", "--top", "3")
 
     assert (done.returncode, done.stderr) == (0, "")

@@ -102,6 +102,8 @@ def _run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, set[str]],
 @pytest.mark.parametrize("kind", _PLANTED)
 def test_a_planted_leak_is_seen(run, kind):
     """A test that lets the key out in any way fails, whatever its assertions say."""
+    if kind == "langchain":
+        pytest.importorskip("langchain_core")
     ended, _ = run
 
     assert ended[kind] & {"FAILED", "ERROR"}
@@ -117,6 +119,7 @@ def test_what_leaks_nothing_passes(run, kind):
 
 def test_the_report_shows_no_key(run):
     """What was seen, and where, is told without the key itself."""
+    pytest.importorskip("langchain_core")  # one of what is planted
     _, printed = run
 
     assert CANARY not in printed

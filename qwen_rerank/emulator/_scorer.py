@@ -54,13 +54,13 @@ def lexical_score(query: str, document: str) -> float:
     if not counts:
         return _squash(0.0)
     slack = _K1 * (1 - _B + _B * len(found) / _LENGTH)
-    total = sum(
+    # Of exact sums, since Python 3.12 adds floats otherwise than 3.11.
+    total = math.fsum(
         asked.weights[term] * count * (_K1 + 1) / (count + slack) for term, count in counts.items()
     )
     if asked.pairs:
         adjacent = set(pairwise(found))
-        # In the query's order, so that rounding is the same in every process.
-        total += sum(weight for pair, weight in asked.pairs.items() if pair in adjacent)
+        total += math.fsum(weight for pair, weight in asked.pairs.items() if pair in adjacent)
     return _squash(total / asked.full)
 
 
@@ -80,7 +80,7 @@ def _asked(query: str) -> _Asked:
     terms = _terms(query)
     weights = {term: _weight(term) for term in terms}
     pairs = {(one, two): _PAIR * min(weights[one], weights[two]) for one, two in pairwise(terms)}
-    return _Asked(weights, pairs, sum(weights.values()))
+    return _Asked(weights, pairs, math.fsum(weights.values()))
 
 
 def _terms(text: str) -> list[str]:

@@ -8,6 +8,8 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import langchain_core  # noqa: F401  the demo takes both frameworks
+import llama_index.core  # noqa: F401
 import pytest
 
 from qwen_rerank.cli import main

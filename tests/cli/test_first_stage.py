@@ -3,6 +3,8 @@
 import asyncio
 import math
 
+import langchain_core  # noqa: F401  both frameworks are what is tested
+import llama_index.core  # noqa: F401
 import pytest
 
 from qwen_rerank import RequestError, Usage

@@ -10,11 +10,7 @@ import pickle
 from typing import get_args
 
 import pytest
-from langchain_core.documents import Document
-from llama_index.core.schema import NodeWithScore, TextNode
 
-import langchain_qwen_rerank
-import llama_index_qwen_rerank
 from qwen_rerank import Reranker, RerankSettings, _dialects, _endpoint, _wire, errors
 from qwen_rerank._values import Answer, Item, Place, Request
 from qwen_rerank.emulator import Reply, _servers
@@ -649,6 +645,11 @@ def test_passthrough(emulator):
 @pytest.mark.parametrize("server", SERVERS)
 def test_both_doors(emulator, server):
     """The doors take the same option."""
+    langchain_qwen_rerank = pytest.importorskip("langchain_qwen_rerank")
+    llama_index_qwen_rerank = pytest.importorskip("llama_index_qwen_rerank")
+    from langchain_core.documents import Document
+    from llama_index.core.schema import NodeWithScore, TextNode
+
     documents = [Document(text) for text in TEXTS]
     nodes = [NodeWithScore(node=TextNode(text=text)) for text in TEXTS]
 

@@ -7,11 +7,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from langchain_core.documents import Document
-from llama_index.core.schema import NodeWithScore, TextNode
 
-import langchain_qwen_rerank
-import llama_index_qwen_rerank
 from qwen_rerank import Reranker, errors
 from qwen_rerank._limits import limits_for
 from qwen_rerank._plan import fits, plan
@@ -224,6 +220,11 @@ def test_sync_equals_async(rank, shuffled, documents, way):
 @given(documents=_LISTS, way=_WAYS, top_n=st.none() | st.integers(1, 5))
 def test_langchain_equals_llama_index(rank, documents, way, top_n):
     """Both doors give the same documents in the same order with the same scores as the core."""
+    langchain_qwen_rerank = pytest.importorskip("langchain_qwen_rerank")
+    llama_index_qwen_rerank = pytest.importorskip("llama_index_qwen_rerank")
+    from langchain_core.documents import Document
+    from llama_index.core.schema import NodeWithScore, TextNode
+
     expected = [(hit.document, hit.score) for hit in rank(_plain(way), documents, top_n=top_n)]
     chain = rank(way, documents, kind=langchain_qwen_rerank.QwenRerank)
     index = rank(way, documents, kind=llama_index_qwen_rerank.QwenRerank)

@@ -1,17 +1,14 @@
-"""The doors behind one face, so that one list of duties holds for all of them."""
+"""The installed doors behind one face, so that one list of duties holds for all of them."""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from langchain_core.documents import Document
-from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 
-import langchain_qwen_rerank
-import llama_index_qwen_rerank
 from qwen_rerank import Estimate
 from qwen_rerank.door import Door as Kind
 
@@ -26,55 +23,6 @@ class Seen(NamedTuple):
     kind: type
     id: str | None
     metadata: dict[str, Any]
-
-
-class Page(Document):
-    """A document of a user's own kind."""
-
-    number: int = 7
-
-
-class Leaf(TextNode):
-    """A node of a user's own kind."""
-
-    number: int = 7
-
-
-def _document(text: str, image: Path | None) -> Document:
-    metadata = {"relevance_score": BEFORE, "deep": {"list": [1]}}
-    if image is not None:
-        metadata["image"] = str(image)
-    return Page(page_content=text, id=f"id of {text}", metadata=metadata)
-
-
-def _compress(reranker: Any, query: str, documents: list[Document], *, native: bool) -> Any:
-    if native:
-        return asyncio.run(reranker.acompress_documents(documents, query))
-    return reranker.compress_documents(documents, query)
-
-
-def _seen_document(document: Document) -> Seen:
-    metadata = dict(document.metadata)
-    score = metadata.pop("relevance_score", None)
-    return Seen(document.page_content, score, type(document), document.id, metadata)
-
-
-def _node(text: str, image: Path | None) -> NodeWithScore:
-    hidden = {"metadata": {"deep": {"list": [1]}}, "excluded_embed_metadata_keys": ["deep"]}
-    known = {"id_": f"id of {text}", "text": text, **hidden}
-    node = Leaf(**known) if image is None else ImageNode(image_path=str(image), **known)
-    return NodeWithScore(node=node, score=BEFORE)
-
-
-def _postprocess(reranker: Any, query: str, nodes: list[NodeWithScore], *, native: bool) -> Any:
-    if native:
-        return asyncio.run(reranker.apostprocess_nodes(nodes, query_str=query))
-    return reranker.postprocess_nodes(nodes, query_str=query)
-
-
-def _seen_node(found: NodeWithScore) -> Seen:
-    node = found.node
-    return Seen(node.text, found.score, type(node), node.node_id, node.metadata)
 
 
 @dataclass(frozen=True)
@@ -117,30 +65,82 @@ class Door:
         return [(each.text, each.score) for each in seen]
 
 
-_LANGCHAIN = {
-    "kind": langchain_qwen_rerank.QwenRerank,
-    "make": _document,
-    "rank": _compress,
-    "estimate": lambda reranker, query, documents: reranker.estimate(documents, query),
-    "see": _seen_document,
-    "passed": None,
-    "media": {"image_key": "image"},
-}
-_LLAMA_INDEX = {
-    "kind": llama_index_qwen_rerank.QwenRerank,
-    "make": _node,
-    "rank": _postprocess,
-    "estimate": lambda reranker, query, nodes: reranker.estimate(nodes, query_str=query),
-    "see": _seen_node,
-    "passed": BEFORE,
-    "media": {},
-}
-DOORS = {
-    "langchain-sync": Door(**_LANGCHAIN),
-    "langchain-async": Door(**_LANGCHAIN, native=True),
-    "llama-index-sync": Door(**_LLAMA_INDEX),
-    "llama-index-async": Door(**_LLAMA_INDEX, native=True),
-}
+DOORS: dict[str, Door] = {}
+
+if find_spec("langchain_core"):
+    from langchain_core.documents import Document
+
+    import langchain_qwen_rerank
+
+    class Page(Document):
+        """A document of a user's own kind."""
+
+        number: int = 7
+
+    def _document(text: str, image: Path | None) -> Document:
+        metadata = {"relevance_score": BEFORE, "deep": {"list": [1]}}
+        if image is not None:
+            metadata["image"] = str(image)
+        return Page(page_content=text, id=f"id of {text}", metadata=metadata)
+
+    def _compress(reranker: Any, query: str, documents: list[Document], *, native: bool) -> Any:
+        if native:
+            return asyncio.run(reranker.acompress_documents(documents, query))
+        return reranker.compress_documents(documents, query)
+
+    def _seen_document(document: Document) -> Seen:
+        metadata = dict(document.metadata)
+        score = metadata.pop("relevance_score", None)
+        return Seen(document.page_content, score, type(document), document.id, metadata)
+
+    _LANGCHAIN = {
+        "kind": langchain_qwen_rerank.QwenRerank,
+        "make": _document,
+        "rank": _compress,
+        "estimate": lambda reranker, query, documents: reranker.estimate(documents, query),
+        "see": _seen_document,
+        "passed": None,
+        "media": {"image_key": "image"},
+    }
+    DOORS["langchain-sync"] = Door(**_LANGCHAIN)
+    DOORS["langchain-async"] = Door(**_LANGCHAIN, native=True)
+
+if find_spec("llama_index"):
+    from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
+
+    import llama_index_qwen_rerank
+
+    class Leaf(TextNode):
+        """A node of a user's own kind."""
+
+        number: int = 7
+
+    def _node(text: str, image: Path | None) -> NodeWithScore:
+        hidden = {"metadata": {"deep": {"list": [1]}}, "excluded_embed_metadata_keys": ["deep"]}
+        known = {"id_": f"id of {text}", "text": text, **hidden}
+        node = Leaf(**known) if image is None else ImageNode(image_path=str(image), **known)
+        return NodeWithScore(node=node, score=BEFORE)
+
+    def _postprocess(reranker: Any, query: str, nodes: list[NodeWithScore], *, native: bool) -> Any:
+        if native:
+            return asyncio.run(reranker.apostprocess_nodes(nodes, query_str=query))
+        return reranker.postprocess_nodes(nodes, query_str=query)
+
+    def _seen_node(found: NodeWithScore) -> Seen:
+        node = found.node
+        return Seen(node.text, found.score, type(node), node.node_id, node.metadata)
+
+    _LLAMA_INDEX = {
+        "kind": llama_index_qwen_rerank.QwenRerank,
+        "make": _node,
+        "rank": _postprocess,
+        "estimate": lambda reranker, query, nodes: reranker.estimate(nodes, query_str=query),
+        "see": _seen_node,
+        "passed": BEFORE,
+        "media": {},
+    }
+    DOORS["llama-index-sync"] = Door(**_LLAMA_INDEX)
+    DOORS["llama-index-async"] = Door(**_LLAMA_INDEX, native=True)
 
 
 @pytest.fixture(params=DOORS, name="door")

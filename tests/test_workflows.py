@@ -1,0 +1,57 @@
+"""The workflows run what contributors run: commands of the Makefile and sessions of noxfile.py."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+WORKFLOWS = ROOT / ".github" / "workflows"
+
+pytestmark = pytest.mark.skipif(not WORKFLOWS.is_dir(), reason="an sdist has no workflows")
+
+
+def _jobs():
+    for file in sorted(WORKFLOWS.glob("*.yml")):
+        workflow = yaml.safe_load(file.read_text(encoding="utf-8"))
+        assert workflow["permissions"] == {"contents": "read"}
+        for name, job in workflow["jobs"].items():
+            yield f"{file.stem}.{name}", job
+
+
+def test_every_python_of_the_classifiers_is_tested():
+    """The matrix has the Pythons that pyproject.toml promises."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    promised = [
+        name.rpartition(" ")[2] for name in project["classifiers"] if re.search(r":: 3\.\d+$", name)
+    ]
+
+    assert dict(_jobs())["ci.nox"]["strategy"]["matrix"]["python"] == promised
+
+
+def test_every_command_is_there():
+    """Each `make` target and each nox session that a job runs exists."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    noxfile = (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    jobs = dict(_jobs())
+    matrix = jobs["ci.nox"]["strategy"]["matrix"]
+    sessions = [*matrix["session"], *(each["session"] for each in matrix["include"])]
+
+    assert set(jobs["ci.make"]["strategy"]["matrix"]["target"]) <= targets
+    for session in sessions:
+        name, _, frameworks = session.rstrip(")").partition("(")
+        assert f"\ndef {name}(session" in noxfile
+        assert not frameworks or f'\n    "{frameworks}": [' in noxfile
+
+
+def test_actions_are_pinned_and_jobs_end():
+    """Every action has a version, every job a limit, and the checkout keeps no credentials."""
+    for name, job in _jobs():
+        assert job["timeout-minutes"] <= 45, name
+        for step in job["steps"]:
+            used = step.get("uses", "")
+            assert not used or re.search(r"@(v\d+|release/v\d+)$", used), used
+            if used.startswith("actions/checkout@"):
+                assert step["with"] == {"persist-credentials": False}

@@ -11,7 +11,8 @@ except ModuleNotFoundError as _missing:
         name=_missing.name,
     ) from None
 
+from llama_index_qwen_rerank.events import QwenRerankEndEvent
 from llama_index_qwen_rerank.postprocessor import QwenRerank
 from qwen_rerank import __version__
 
-__all__ = ["QwenRerank", "__version__"]
+__all__ = ["QwenRerank", "QwenRerankEndEvent", "__version__"]

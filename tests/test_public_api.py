@@ -16,10 +16,14 @@ import pytest
 import langchain_qwen_rerank
 import llama_index_qwen_rerank
 import qwen_rerank
+import qwen_rerank.door
 import qwen_rerank.emulator
 from llama_index_qwen_rerank._options import Options
 
-DOORS = [qwen_rerank, qwen_rerank.emulator, langchain_qwen_rerank, llama_index_qwen_rerank]
+DOORS = [
+    *(qwen_rerank, qwen_rerank.door, qwen_rerank.emulator),
+    *(langchain_qwen_rerank, llama_index_qwen_rerank),
+]
 WRITTEN = Path(__file__).with_name("public_api.txt")
 
 

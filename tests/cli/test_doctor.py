@@ -445,10 +445,17 @@ def test_servers_of_your_own(visit, emulator, kind, billed, others, blank):
     assert "read to the end" in out
     assert report["instruct"]["answer"] == billed
     assert report["score_independence"]["others"] == others
-    assert report["over_long"]["documented"] is None
-    assert "No limit is documented" in out
+    assert report["over_long"]["documented"] == 32_768
     assert report["blanks"]["empty"] == blank
     assert report["setup"]["key"]["value"] is None
+
+
+def test_a_limit_that_nobody_documents(visit, emulator):
+    """Of a model that we know nothing of, no guess of ours is called documented."""
+    there = ["--server", "sglang", "--base-url", emulator.server_url("sglang")]
+    _, report, out = visit(*there, "--model", "my-own-reranker")
+    assert report["over_long"]["documented"] is None
+    assert "No limit is documented" in out
 
 
 @pytest.mark.usefixtures("live")

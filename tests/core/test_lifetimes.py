@@ -735,33 +735,6 @@ def test_fork_in_the_middle_of_calls(silent, serve, after):
     assert not service.ports["child"] & service.ports["parent"]
 
 
-_FORK_WHILE_OPENING = """
-import faulthandler, os, sys
-import warnings
-warnings.simplefilter("ignore", DeprecationWarning)
-import qwen_rerank._transport
-from qwen_rerank import Reranker
-reranker = Reranker(base_url=sys.argv[1], api_key=sys.argv[2])
-reranker._opening.acquire()  # as another thread does, which the child does not have
-child = os.fork()
-if not child:
-    faulthandler.dump_traceback_later(10, exit=True)
-    assert len(reranker.rerank("red car", ["a"])) == 1
-    sys.stderr.flush()
-    os._exit(0)
-assert os.waitpid(child, 0)[1] == 0
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_fork_during_the_first_call(silent, emulator):
-    """A child that is forked while another thread opens the connections is not held up by that."""
-    silent(_FORK_WHILE_OPENING, emulator.base_url, emulator.api_key)
-
-    assert [seen.status for seen in emulator.log] == [200]
-
-
 _FORK_IN_LOOP = """
 import asyncio, gc, os, sys
 from qwen_rerank import Reranker

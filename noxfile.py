@@ -60,7 +60,7 @@ def package(session: nox.Session) -> None:
     with tarfile.open(_built("*.tar.gz")) as sdist:
         packed = {each.name.partition("/")[2] for each in sdist if each.isfile()}
     # What is not for those who get an sdist: this repository's own machinery.
-    left_out = {name for name in tracked if name.startswith((".ci/", ".github/", "benchmarks/"))}
+    left_out = {name for name in tracked if name.startswith((".ci/", ".github/"))}
     _same(session, "the sdist", packed, (tracked - left_out) | {"PKG-INFO"})
 
 

@@ -26,7 +26,6 @@ MARKDOWN = sorted(
 )
 # What these show besides the output of examples, other tests make anew.
 RECORDED = {Path("docs", name) for name in ("faults.md", "soak.md", "tracing.md")}
-BENCHMARKS = ROOT / "benchmarks"  # which an sdist leaves out
 
 _PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:)([^)\s#]*)(?:#([^)\s]*))?(?=\))")
@@ -138,7 +137,5 @@ def test_links(page):
     """What a page links to in this project is there, down to the heading."""
     for target, anchor in _LINK.findall((ROOT / page).read_text()):
         path = posixpath.normpath(posixpath.join(page.parent.as_posix(), target or page.name))
-        if path.startswith("benchmarks/") and not BENCHMARKS.exists():
-            continue
         assert (ROOT / path).exists(), target
         assert not anchor or anchor in _anchors(ROOT / path), f"{target}#{anchor}"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from qwen_rerank import Candidate
-    from qwen_rerank.settings import Folder, LongDocuments, Protocol, Server
+    from qwen_rerank.settings import Folder, LongDocuments, LongQuery, Protocol, Server
 
 __all__ = ["Options"]
 
@@ -34,6 +34,7 @@ class Options(TypedDict, total=False):
     max_concurrency: int
     max_documents_per_request: int | None
     long_documents: LongDocuments
+    long_query: LongQuery
     on_error: Literal["raise", "passthrough"]
     mixed: Literal["max", "text", "media"]
     fps: float | None

@@ -227,7 +227,19 @@ class QwenRerank(Door[BaseNode], BaseNodePostprocessor):
         return outcome.nodes
 
     def _query(self, bundle: QueryBundle | None) -> str | Image:
-        return query(full_query(bundle), self.mixed, takes_media=self._takes_media())
+        bundle, takes_media = full_query(bundle), self._takes_media()
+        asked = query(bundle, self.mixed, takes_media=takes_media)
+        has_image = bundle is not None and bundle.image_path
+        if has_image and isinstance(asked, str) and self.mixed != "text":
+            self._warn_once(
+                "query",
+                "The query is asked by its text, and its image is ignored%s. Set mixed='text' if "
+                "that is meant.",
+                "; mixed='media' asks by the image"
+                if takes_media
+                else f", because {self.model} takes texts only here",
+            )
+        return asked
 
     def _reranked(self, given: Sequence[NodeWithScore], ranking: Ranking) -> list[NodeWithScore]:
         """New wrappers around the given nodes, thin where those are."""

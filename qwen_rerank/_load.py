@@ -16,12 +16,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
+from qwen_rerank._dialects import Protocol, Server
+from qwen_rerank._limits import limits_for
 from qwen_rerank._prepare import is_blank
 from qwen_rerank._values import Item, Job, Loaded
 from qwen_rerank.errors import RequestError
 from qwen_rerank.media import Candidate, Image, Unsendable, Video, is_data_uri, shortened
 
-__all__ = ["check", "load"]
+__all__ = ["check", "load", "texts_only"]
 
 # The formats of help.aliyun.com/zh/model-studio/text-rerank-api (2026), by the names that Pillow
 # gives them; to Pillow a JPEG of several images is an MPO.
@@ -74,22 +76,38 @@ def check(document: object, position: int) -> None:
             )
 
 
+def texts_only(model: str, protocol: Protocol, server: Server | None) -> str | None:
+    """What to change so that images and videos can be sent; None if they can."""
+    takes_media = limits_for(model).images is not None
+    if takes_media and protocol == "dashscope":
+        return None
+    if server is not None:
+        return "Give it a text: a server of your own is sent nothing else."
+    changes = [] if takes_media else ["model='qwen3-vl-rerank'"]
+    changes += [] if protocol == "dashscope" else ["protocol='dashscope'"]
+    return f"Use {' with '.join(changes)}."
+
+
 def load(
-    job: Job, mixed: Literal["max", "text", "media"] | None, lenient: Container[int] = ()
+    job: Job,
+    mixed: Literal["max", "text", "media"],
+    lenient: Container[int] = (),
+    hint: str | None = None,
 ) -> Loaded:
     """The parts of *job* that are to be scored, images and videos as they will be sent.
 
     Args:
         job: The call.
-        mixed: Which parts of a document that has several; None if only texts can be sent.
+        mixed: Which parts of a document that has several.
         lenient: Positions where a part that cannot be sent is only a warning: its document is then
             scored by its other parts, or not at all.
+        hint: What `texts_only` says; unless it is None, nothing but texts is looked at.
 
     Raises:
         RequestError: The query cannot be sent, or a document elsewhere.
     """
-    if mixed is None and isinstance(job.query, Image):
-        raise _texts_only(job, "query", job.query)
+    if hint is not None and isinstance(job.query, Image):
+        raise RequestError(f"query has no text, and {_takes_texts(job)}", hint=hint)
     try:
         query = _item(job.query) if isinstance(job.query, Image) else None
     except _UnsendableError as error:
@@ -97,35 +115,49 @@ def load(
     most = _MOST_BYTES - (0 if query is None else query.size)  # they share a body
     parts: dict[int, tuple[str | Item, ...]] = {}
     unsendable: list[tuple[int, str]] = []
+    ignored: list[int] = []
     for position, document in enumerate(job.documents):
         if isinstance(document, str):
             continue
         texts, media = _split(document)
-        if mixed is None and not texts:
-            _refuse_media(job, media, position)
-        items: list[Item] = []
-        reasons: list[str] = []
-        for part in () if texts and mixed in ("text", None) else media:
-            try:
-                items.append(_item(part, most))
-            except _UnsendableError as error:
-                reasons.append(str(error))
+        remedy = None
+        if hint is not None and media and not isinstance(document, Unsendable):
+            media = []
+            if texts:
+                ignored.append(position)
+            else:
+                remedy = hint
+        items, reasons = _items(() if texts and mixed == "text" else media, most)
+        if remedy is not None:
+            reasons = [f"it has no text, and {_takes_texts(job)}"]
         if reasons:
-            unsendable.append((position, "; ".join(dict.fromkeys(reasons))))
+            reason = "; ".join(dict.fromkeys(reasons))
             if position not in lenient:
                 raise RequestError(
-                    f"document {position} cannot be sent: {unsendable[-1][1]}",
+                    f"document {position} cannot be sent: {reason}",
+                    hint=remedy,
                     documents=(position,),
                 )
+            unsendable.append((position, f"{reason}. {remedy}" if remedy else reason))
         parts[position] = (*(() if items and mixed == "media" else texts), *items)
     _warn(unsendable)
-    return Loaded(query, parts, tuple(unsendable))
+    return Loaded(query, parts, tuple(unsendable), tuple(ignored))
 
 
-def _refuse_media(job: Job, media: Iterable[Image | Video | Unsendable], position: int) -> None:
+def _items(media: Iterable[Image | Video | Unsendable], most: int) -> tuple[list[Item], list[str]]:
+    """Those of *media* that can be sent, and why the others cannot."""
+    items: list[Item] = []
+    reasons: list[str] = []
     for part in media:
-        if not isinstance(part, Unsendable):
-            raise _texts_only(job, f"document {position}", part, position)
+        try:
+            items.append(_item(part, most))
+        except _UnsendableError as error:
+            reasons.append(str(error))
+    return items, reasons
+
+
+def _takes_texts(job: Job) -> str:
+    return f"{job.model} takes texts only here"
 
 
 def _split(document: Candidate) -> tuple[list[str], list[Image | Video | Unsendable]]:
@@ -133,14 +165,6 @@ def _split(document: Candidate) -> tuple[list[str], list[Image | Video | Unsenda
     parts = document if isinstance(document, tuple) else (document,)
     texts = [part for part in parts if isinstance(part, str) and not is_blank(part)]
     return texts, [part for part in parts if not isinstance(part, str)]
-
-
-def _texts_only(job: Job, what: str, media: Image | Video, *positions: int) -> RequestError:
-    return RequestError(
-        f"{what} is {type(media).__name__}, and {job.model} takes texts only by this protocol",
-        hint="Use model='qwen3-vl-rerank' with protocol='dashscope'.",
-        documents=positions,
-    )
 
 
 def _warn(unsendable: list[tuple[int, str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
@@ -9,12 +10,15 @@ from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 
 from qwen_rerank import _tokens
 from qwen_rerank._limits import ModelLimits
-from qwen_rerank._values import Item, Job, Loaded, Place, Prepared
+from qwen_rerank._refusal import listed
+from qwen_rerank._values import Item, Job, Loaded, Place, Prepared, positions
 from qwen_rerank.errors import RequestError
+from qwen_rerank.media import is_mostly_base64
 
-__all__ = ["Counter", "LongDocuments", "is_blank", "measure", "prepare"]
+__all__ = ["Counter", "LongDocuments", "LongQuery", "is_blank", "measure", "prepare"]
 
 LongDocuments: TypeAlias = Literal["truncate", "split", "error"]
+LongQuery: TypeAlias = Literal["head", "tail"]
 _Part = TypeVar("_Part", str, Item)
 _NOTHING = Loaded()
 
@@ -27,6 +31,8 @@ _VISIBLE = re.compile(
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+_log = logging.getLogger("qwen_rerank")
+
 
 class Counter(Protocol):
     """What `measure` needs of a tokenizer."""
@@ -36,6 +42,9 @@ class Counter(Protocol):
 
     def head(self, text: str, most: int) -> int:
         """Where a head of *text* with at most *most* tokens ends, in characters."""
+
+    def tail(self, text: str, most: int) -> int:
+        """Where a tail of *text* with at most *most* tokens begins, in characters."""
 
     def windows(self, text: str, most: int, characters: int) -> list[tuple[int, int]]:
         """Overlapping parts of *text* within both limits, as offsets in characters."""
@@ -59,12 +68,19 @@ def prepare(job: Job, loaded: Loaded = _NOTHING) -> Prepared:
         for item in parts
         if isinstance(item, Item)
     )
+    items = [Item(text, _tokens.bound(text), places) for text, places in _distinct(texts)]
+    if encoded := positions(item for item in items if is_mostly_base64(item.text)):
+        _log.warning(
+            "%s: the text is mostly base64, which is ranked and billed as any other text. Leave it "
+            "out, or give an image as one.",
+            listed(encoded).capitalize(),
+        )
     instruct = _sendable(job.instruct or "")
     return Prepared(
         query=loaded.query or _text(_sendable(str(job.query))),
         instruct=_text(instruct),
         items=(
-            *[Item(text, _tokens.bound(text), places) for text, places in _distinct(texts)],
+            *items,
             *[item._replace(places=places) for item, places in _distinct(media)],
         ),
         unsendable=loaded.unsendable,
@@ -87,24 +103,33 @@ def _text(text: str) -> Item:
 
 
 def measure(
-    prepared: Prepared, limits: ModelLimits, counter: Counter, long_documents: LongDocuments
+    prepared: Prepared,
+    limits: ModelLimits,
+    counter: Counter,
+    long_documents: LongDocuments,
+    long_query: LongQuery = "head",
 ) -> Prepared:
     """*prepared* with its lengths counted, and what is over-long cut, split or refused.
+
+    Args:
+        prepared: What is to be asked.
+        limits: The model's.
+        counter: Counts and cuts.
+        long_documents: What becomes of an over-long document; ``"error"`` is for the query too.
+        long_query: Which end of an over-long query is asked.
 
     Raises:
         RequestError: Something is too long and *long_documents* is ``"error"``.
     """
     ruler = _Ruler(limits, counter)
     query = prepared.query
-    long_query = query.kind == "text" and not ruler.fits(query.text)
+    query_is_long = query.kind == "text" and not ruler.fits(query.text)
     items = [item for item in prepared.items if item.kind == "text"]
     media = [_capped(item, ruler.tokens) for item in prepared.items if item.kind != "text"]
     long = {item.text for item in items if not ruler.fits(item.text)}
-    positions = sorted(
-        place.position for item in items if item.text in long for place in item.places
-    )
-    if long_documents == "error" and (long_query or positions):
-        raise _too_long(long_query, positions, limits)
+    over_long = positions(item for item in items if item.text in long)
+    if long_documents == "error" and (query_is_long or over_long):
+        raise _too_long(over_long, limits, query=query_is_long)
 
     def parts(text: str) -> Iterable[tuple[str, tuple[int, int] | None]]:
         if text not in long:
@@ -118,15 +143,30 @@ def measure(
         for place in item.places
     )
     if query.kind == "text":
-        query = ruler.item(ruler.head(query.text) if long_query else query.text)
+        query = ruler.item(_cut(query.text, ruler, long_query) if query_is_long else query.text)
     return Prepared(
         query=_capped(query, ruler.tokens),
         instruct=ruler.item(prepared.instruct.text),
         items=(*[ruler.item(text, places) for text, places in _distinct(texts)], *media),
-        truncated=() if long_documents == "split" else tuple(positions),
-        query_truncated=long_query,
+        truncated=() if long_documents == "split" else over_long,
+        query_truncated=query_is_long,
         unsendable=prepared.unsendable,
     )
+
+
+def _cut(query: str, ruler: _Ruler, end: LongQuery) -> str:
+    """The *end* of *query* that is asked; a warning says that it is not the whole."""
+    kept = ruler.head(query) if end == "head" else ruler.tail(query)
+    _log.warning(
+        "The query is too long, and asked by its %s alone: %s of its %s characters. It may have "
+        "%s. Ask a shorter one, or set long_query=%r to keep its other end.",
+        end,
+        f"{len(kept):,}",
+        f"{len(query):,}",
+        ruler.limit,
+        "tail" if end == "head" else "head",
+    )
+    return kept
 
 
 def _capped(item: Item, most: int) -> Item:
@@ -147,6 +187,7 @@ class _Ruler:
     """Measures texts against the limits of one item, and counts each text once."""
 
     def __init__(self, limits: ModelLimits, counter: Counter) -> None:
+        self.limit = _limit(limits)
         self.tokens = limits.planned_item_tokens
         self._characters = limits.item_characters.value
         self._counter = counter
@@ -163,6 +204,12 @@ class _Ruler:
         text = text[visible.start() :] if (visible := _VISIBLE.search(text)) else text
         return text[: self._counter.head(text[: self._characters], self.tokens)]
 
+    def tail(self, text: str) -> str:
+        # Likewise; every character is looked at by itself, so backwards will do.
+        text = text[: len(text) - last.start()] if (last := _VISIBLE.search(text[::-1])) else text
+        text = text[-self._characters :]
+        return text[self._counter.tail(text, self.tokens) :]
+
     def windows(self, text: str) -> Iterator[tuple[str, tuple[int, int]]]:
         for start, end in self._counter.windows(text, self.tokens, self._characters):
             if not is_blank(part := text[start:end]):
@@ -174,15 +221,20 @@ class _Ruler:
         return self._counted[text]
 
 
-def _too_long(query: bool, positions: list[int], limits: ModelLimits) -> RequestError:
-    shown = ", ".join(map(str, positions[:10])) + (", ..." if len(positions) > 10 else "")
-    many = "s" if len(positions) > 1 else ""
-    what = " and ".join(["the query"] * query + [f"document{many} {shown}"] * bool(positions))
+def _limit(limits: ModelLimits) -> str:
+    return (
+        f"{limits.planned_item_tokens:,} tokens ({limits.share:.0%} of the limit) and "
+        f"{limits.item_characters.value:,} characters"
+    )
+
+
+def _too_long(long: tuple[int, ...], limits: ModelLimits, *, query: bool) -> RequestError:
+    what = " and ".join(["the query"] * query + [listed(long)] * bool(long))
     return RequestError(
-        f"too long for one item: {what}; it may have {limits.planned_item_tokens:,} tokens "
-        f"({limits.share:.0%} of the limit) and {limits.item_characters.value:,} characters",
-        hint="long_documents='truncate' scores the head, 'split' the best of overlapping windows.",
-        documents=tuple(positions),
+        f"too long for one item: {what}; it may have {_limit(limits)}",
+        hint="long_documents='truncate' scores the head, 'split' the best of overlapping windows"
+        + ("; under both the query is cut, as long_query= says." if query else "."),
+        documents=long,
     )
 
 

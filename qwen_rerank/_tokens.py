@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
@@ -95,17 +95,12 @@ class Tokenizer:
 
     def _composed_head(self, text: str, most: int) -> int:
         """`head` of a text whose NFC form, which is what counts, has other characters."""
-        fits, over = 0, max(1, 2 * most)
-        while over < len(text) and self.count(text[:over]) <= most:
-            fits, over = over, 2 * over
-        over = min(over, len(text) + 1)
-        while over - fits > 1:
-            middle = (fits + over) // 2
-            if self.count(text[:middle]) <= most:
-                fits = middle
-            else:
-                over = middle
-        return fits
+        return _longest(len(text), most, lambda length: self.count(text[:length]) <= most)
+
+    def tail(self, text: str, most: int) -> int:
+        """Where the longest tail of *text* found with at most *most* tokens begins, likewise."""
+        end = len(text)
+        return end - _longest(end, most, lambda length: self.count(text[end - length :]) <= most)
 
     def windows(self, text: str, most: int, characters: int) -> list[tuple[int, int]]:
         """Even parts of *text*, each overlapping the next by an eighth.
@@ -147,6 +142,21 @@ class Tokenizer:
         return [
             at - (piece[0] in _INSIDE) for at, piece in zip(begun, [*pieces, b" "], strict=True)
         ]
+
+
+def _longest(length: int, most: int, fits: Callable[[int], bool]) -> int:
+    """How much of *length* characters is found to fit, which is about twice *most* or more."""
+    fitting, over = 0, max(1, 2 * most)
+    while over < length and fits(over):
+        fitting, over = over, 2 * over
+    over = min(over, length + 1)
+    while over - fitting > 1:
+        middle = (fitting + over) // 2
+        if fits(middle):
+            fitting = middle
+        else:
+            over = middle
+    return fitting
 
 
 def _even_windows(starts: list[int], most: int) -> list[tuple[int, int]]:

@@ -265,11 +265,13 @@ class Loaded:
         query: The query, if it is an image.
         parts: For every position that is more than a text: its texts and its loaded items.
         unsendable: Positions with a part that cannot be sent, and the reason, ascending.
+        ignored: Positions whose text is all that is looked at, because only texts can be sent.
     """
 
     query: Item | None = None
     parts: Mapping[int, tuple[str | Item, ...]] = field(default_factory=dict)
     unsendable: tuple[tuple[int, str], ...] = ()
+    ignored: tuple[int, ...] = ()
 
 
 Scored: TypeAlias = tuple[Item, float]

@@ -17,6 +17,7 @@ __all__ = [
     "found_image",
     "found_video",
     "is_data_uri",
+    "is_mostly_base64",
     "shortened",
     "without_content",
 ]
@@ -26,6 +27,9 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]+={0,2}")
 _LEAST_BASE64 = 100  # characters; paths of that length have dots, and images are longer
 _DEEP = 6  # how far containers are looked into
 _ENCODED = re.compile(r"[A-Za-z0-9+/=_\r\n-]+")  # in any alphabet, whole or not
+# One place of a long text, with one line end at most: lines of base64 are longer, words shorter.
+_PLACES, _PLACE = 8, 48
+_PLACE_ENCODED = re.compile(r"[A-Za-z0-9+/=_-]*(?:\r?\n[ \t]*[A-Za-z0-9+/=_-]*)?")
 # Without lone surrogates, which no request can carry.
 _URL = re.compile(r"https?://[^\s/\ud800-\udfff][^\s\ud800-\udfff]*", re.IGNORECASE)
 _SHOWN = 80  # characters of a path or URL
@@ -103,6 +107,34 @@ class Video:
 def is_data_uri(text: str) -> bool:
     """Whether *text* is content rather than an address."""
     return text[:5].lower() == "data:"
+
+
+def is_mostly_base64(text: str) -> bool:
+    """Whether *text* is the data URI of an image, or about half of it and more is base64.
+
+    A look at eight places tells, so a text of any length costs the same; one of less than 400
+    characters costs too little to be looked at.
+    """
+    if _DATA_URI.match(text):
+        return True
+    step = len(text) // _PLACES
+    if step <= _PLACE:
+        return False
+    starts = range((step - _PLACE) // 2, _PLACES * step, step)
+    return sum(_is_encoded(text[at : at + _PLACE]) for at in starts) >= _PLACES // 2
+
+
+def _is_encoded(place: str) -> bool:
+    """Whether *place* has base64's characters, mixed as they are in what is compressed.
+
+    Digests, sequences of genes and names in code lack one kind of them.
+    """
+    return (
+        _PLACE_ENCODED.fullmatch(place) is not None
+        and sum(map(str.isdigit, place)) >= 2
+        and sum(map(str.isupper, place)) >= 6
+        and sum(map(str.islower, place)) >= 6
+    )
 
 
 def shortened(place: str | os.PathLike[str]) -> str:

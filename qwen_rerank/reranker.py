@@ -26,11 +26,12 @@ from qwen_rerank._dialects import spoken
 from qwen_rerank._fork import no_fork
 from qwen_rerank._gate import Gate
 from qwen_rerank._limits import ModelLimits, limits_for, price_of
-from qwen_rerank._load import check, load
+from qwen_rerank._load import check, load, texts_only
 from qwen_rerank._merge import merge, passed_through
 from qwen_rerank._plan import fits, plan
 from qwen_rerank._prepare import is_blank, measure, prepare
 from qwen_rerank._recall import recall, remember
+from qwen_rerank._refusal import listed
 from qwen_rerank._values import (
     Estimate,
     Job,
@@ -94,6 +95,7 @@ class BaseReranker(RerankSettings):
     _process: int = PrivateAttr(default_factory=os.getpid)
     _spent: Usage = PrivateAttr(default=Usage())
     _counting: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+    _told: set[str] = PrivateAttr(default_factory=set)
 
     def _rank(
         self,
@@ -312,12 +314,28 @@ class BaseReranker(RerankSettings):
         """The images and videos of *job*, read; takes time, so not on an event loop."""
         if job.is_text:
             return Loaded()
-        return load(job, self.mixed if self._takes_media(job.model) else None, lenient)
+        hint = texts_only(job.model, self.protocol, self.server)
+        loaded = load(job, self.mixed, lenient, hint)
+        if loaded.ignored and self.mixed != "text":
+            self._warn_once(
+                job.model,
+                "%s: ranked by the text alone, because %s takes texts only here; what is beside it "
+                "is ignored. %s Or set mixed='text' if that is meant.",
+                listed(loaded.ignored).capitalize(),
+                job.model,
+                hint,
+            )
+        return loaded
+
+    def _warn_once(self, about: str, message: str, *values: object) -> None:
+        """Logs what is so at every call, by the object's own options; only the first says it."""
+        if about not in self._told:
+            self._told.add(about)
+            _log.warning(message, *values)
 
     def _takes_media(self, model: str | None = None) -> bool:
         """Whether *model*, or the object's own, takes images and videos by this protocol."""
-        takes = limits_for(model or self.model).images is not None
-        return takes and self.protocol == "dashscope"
+        return texts_only(model or self.model, self.protocol, self.server) is None
 
     def _width(self, limits: ModelLimits) -> int:
         """Documents per request."""
@@ -339,7 +357,9 @@ class BaseReranker(RerankSettings):
         """*job* up to the point where it is sent; may load the tokenizer and read the cache."""
         limits = limits_for(job.model, self.server)
         if count:
-            prepared = measure(prepared, limits, _tokens.tokenizer(), self.long_documents)
+            prepared = measure(
+                prepared, limits, _tokens.tokenizer(), self.long_documents, self.long_query
+            )
         known: tuple[Scored, ...] = ()
         unknown = prepared
         if self.cache is not None:

@@ -30,9 +30,9 @@ from typing_extensions import override
 
 from qwen_rerank import _endpoint
 from qwen_rerank._dialects import Protocol, Server
-from qwen_rerank._prepare import LongDocuments
+from qwen_rerank._prepare import LongDocuments, LongQuery
 
-__all__ = ["Folder", "LongDocuments", "Protocol", "RerankSettings", "Server"]
+__all__ = ["Folder", "LongDocuments", "LongQuery", "Protocol", "RerankSettings", "Server"]
 
 _KEY_NAMES = ("api_key", "dashscope_api_key")
 
@@ -105,7 +105,9 @@ class RerankSettings(BaseModel):
             ``"truncate"``, the default, scores its head and reports it in ``Ranking.truncated``,
             ``"split"`` scores overlapping windows, keeps the best and reports it in ``Hit.window``,
             ``"error"`` refuses before anything is sent. An over-long query is cut under the first
-            two.
+            two, with a warning.
+        long_query (str): Which end of a query over that limit is asked: ``"head"``, the default, or
+            ``"tail"``, where a conversation has its last question.
         on_error (str): What happens when there is no ranking and that is not the caller's mistake
             (the service is down, slow, overloaded, refuses a text or answers with nonsense, or the
             balance is used up): ``"raise"``, the default, or ``"passthrough"`` to get the documents
@@ -158,6 +160,7 @@ class RerankSettings(BaseModel):
     max_concurrency: Annotated[int, Strict(), Field(ge=1)] = 8
     max_documents_per_request: Annotated[int, Strict(), Field(ge=1)] | None = None
     long_documents: LongDocuments = "truncate"
+    long_query: LongQuery = "head"
     on_error: Literal["raise", "passthrough"] = "raise"
     mixed: Literal["max", "text", "media"] = "max"
     fps: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None

@@ -240,6 +240,11 @@ def _add_rerank(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     _add_connection(rerank)
     rerank.add_argument("--instruct", metavar="TEXT", help="what counts as relevant, in English")
+    rerank.add_argument(
+        "--long-query",
+        choices=("head", "tail"),
+        help="which end of a query over the model's limit is asked; default: head",
+    )
     rerank.add_argument("--top-n", type=_positive, metavar="N", help="default: all")
     rerank.add_argument(
         "--concurrency",
@@ -284,6 +289,7 @@ def _rerank(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
         options={
             "model": arguments.model,
             "instruct": arguments.instruct,
+            "long_query": arguments.long_query,
             "top_n": arguments.top_n,
             "region": arguments.region,
             "workspace": arguments.workspace,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import random
 import threading
 import time
@@ -29,7 +30,10 @@ from qwen_rerank import (
 from qwen_rerank.cli._journal import Journal
 from qwen_rerank.cli._records import BadLine, Record
 
-__all__ = ["Pump", "Stop", "Tally"]
+__all__ = ["LINE", "Pump", "Stop", "Tally"]
+
+# The line that a worker is at.
+LINE: contextvars.ContextVar[int | None] = contextvars.ContextVar("line", default=None)
 
 _TRIES = 4  # of a line, with others getting through before each
 _TOLD_AT, _TELL_EVERY = 2, 60.0  # tries of a line; seconds
@@ -208,6 +212,7 @@ class Pump:
         return self._stop is None
 
     async def _settle(self, item: Record | BadLine) -> None:
+        LINE.set(item.line)
         if isinstance(item, BadLine):
             self._note(item)
             if not self._is_jsonl and not self._journal.settled.count:

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
+from typing_extensions import override
 
 from qwen_rerank import Candidate, Reranker
-from qwen_rerank.cli._bulk import Pump, Stop
+from qwen_rerank.cli._bulk import LINE, Pump, Stop
 from qwen_rerank.cli._journal import Format, Journal
 from qwen_rerank.cli._key import key_in
 from qwen_rerank.cli._records import BadLine, Record, crc, fit_for_trec, lines, parse
@@ -32,6 +34,7 @@ __all__ = ["Lists", "Run", "rerank"]
 _STOPPED, _WRONG, _TOKENS_SPENT, _LINES_FAILED = 1, 2, 3, 4  # exit codes
 _SHOWN_EVERY = 0.25  # seconds
 _LONGEST_SAID = 500
+_WARNINGS = 5  # that are said; of the others only how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ def rerank(
     reranker = Reranker(**options)
     options.clear()
     settings = [
-        *(reranker.model, reranker.instruct, reranker.top_n),
+        *(reranker.model, reranker.instruct, reranker.long_query, reranker.top_n),
         *(reranker.protocol, reranker.server),
     ]
     begun = crc(str(setting).encode("utf-8", "replace") for setting in settings)
@@ -149,7 +152,7 @@ async def _pumped(
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             loop.add_signal_handler(number, on_signal, number)
     try:
-        with view.showing(pump):
+        with view.warning(), view.showing(pump):
             while not running.done():
                 await asyncio.wait([running], timeout=_SHOWN_EVERY)
                 view.show(pump)
@@ -235,6 +238,25 @@ def _record(
     )
 
 
+class _Warnings(logging.Handler):
+    """Says the first warnings, with the line they are about: there may be one at every line."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._say = say
+        self._left = _WARNINGS
+        self.more = 0
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._left:
+            self._left -= 1
+            line = "" if LINE.get() is None else f"line {LINE.get()}: "
+            self._say(line + record.getMessage())
+        else:
+            self.more += 1
+
+
 class _View:
     """What is said on standard error: a bar while there is a terminal, and a last line."""
 
@@ -244,11 +266,22 @@ class _View:
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._began: int | None = None  # where in the file the first new line stood
+        self._warnings = _Warnings(self.say)
 
     def say(self, sentence: str) -> None:
         """Shows *sentence*, which may hold text of others."""
         said = Text(f"qwen-rerank rerank: {_short(sentence)}")
         self._console.print(said, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def warning(self) -> Iterator[None]:
+        """Says what is logged while the block lasts, for which the bar would be in the way."""
+        log = logging.getLogger("qwen_rerank")
+        log.addHandler(self._warnings)
+        try:
+            yield
+        finally:
+            log.removeHandler(self._warnings)
 
     @contextlib.contextmanager
     def showing(self, pump: Pump) -> Iterator[None]:
@@ -326,6 +359,7 @@ class _View:
             f"{tally.failed:,} failed" if tally.failed else "",
             f"{reading.skipped:,} done before" if reading.skipped else "",
             f"{reading.failed:,} failed before" if reading.failed else "",
+            _counted(self._warnings.more, "more warning") if self._warnings.more else "",
             _counted(pump.tokens, "token"),
             f"{tally.seconds:.1f} s",
             f"{tally.ranked / tally.seconds:.1f} lines/s" if tally.ranked else "",

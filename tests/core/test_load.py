@@ -64,9 +64,9 @@ def text_of(content):
     return base64.b64encode(content).decode()
 
 
-def loaded(*documents, query="q", mixed="max", lenient=()):
+def loaded(*documents, query="q", mixed="max", lenient=(), hint=None):
     """What `load` makes of a call."""
-    return load(Job(_MODEL, query, documents, is_text=False), mixed, lenient)
+    return load(Job(_MODEL, query, documents, is_text=False), mixed, lenient, hint)
 
 
 def sent(image):
@@ -492,8 +492,6 @@ def test_a_url_that_is_no_utf_8():
         (("a", "bad"), "max", ["text"]),
         (("a", "bad"), "text", ["text"]),
         (("a", "bad"), "media", ["text"]),
-        (("a", "image"), None, ["text"]),
-        (("a", "bad"), None, ["text"]),
         (("a", "image", "bad"), "media", ["image"]),
     ],
 )
@@ -507,10 +505,118 @@ def test_parts(picture, document, mixed, kinds):
     assert [part.kind if isinstance(part, Item) else "text" for part in taken] == kinds
 
 
-@pytest.mark.parametrize("mixed", ["text", None])
-def test_what_is_not_wanted_is_not_read(mixed):
+@pytest.mark.parametrize(("mixed", "hint"), [("text", None), ("media", "Use another.")])
+def test_what_is_not_wanted_is_not_read(mixed, hint):
     """Where the text is what counts, no image is opened, so a broken one is no mistake."""
-    assert loaded(("a", Image(path="none.png")), mixed=mixed).unsendable == ()
+    result = loaded(("a", Image(path="none.png")), mixed=mixed, hint=hint)
+
+    assert result.parts == {0: ("a",)}
+    assert result.unsendable == ()
+    assert result.ignored == ((0,) if hint else ())
+
+
+# Where only texts can be sent
+
+_NO_TEXT = "it has no text, and qwen3-rerank takes texts only here. Use model='qwen3-vl-rerank'."
+_ODD = {
+    "image": (Image(url="https://x.example/a.png"), _NO_TEXT),
+    "video": (Video("https://x.example/a.mp4"), _NO_TEXT),
+    "blank and image": ((" ", Image(data=b"none")), _NO_TEXT),
+    "no folder": (("", found_image("a.png", None)), _NO_TEXT),
+    "unsendable": (Unsendable("it is a sculpture"), "it is a sculpture"),
+}
+
+
+@pytest.mark.parametrize(("document", "reason"), _ODD.values(), ids=_ODD)
+def test_a_document_without_text(rank, connection, emulator, caplog, document, reason):
+    """One that was found comes last with a warning; the list is ranked all the same."""
+    using = Reranker(**connection)
+
+    ranking = rank("red", [document, "green", "red"], lenient=range(3), using=using)
+
+    assert [hit.index for hit in ranking] == [2, 1, 0]
+    assert ranking[2].score is None
+    assert ranking.unsendable == ((0, reason),)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Document 0 cannot be sent: {reason}"
+    ]
+    assert emulator.log[0].body["input"]["documents"] == ["green", "red"]
+
+
+@pytest.mark.parametrize("on_error", ["raise", "passthrough"])
+@pytest.mark.parametrize(("document", "reason"), _ODD.values(), ids=_ODD)
+def test_a_document_without_text_of_the_callers_own(
+    rank, connection, emulator, document, reason, on_error
+):
+    """One that the caller made is a mistake, whatever becomes of failures."""
+    using = Reranker(on_error=on_error, **connection)
+
+    with pytest.raises(errors.RequestError) as caught:
+        rank("red", ["red", document], using=using)
+
+    message, _, hint = reason.partition(". ")
+    assert caught.value.message == f"document 1 cannot be sent: {message}"
+    assert (caught.value.hint or "", caught.value.documents) == (hint, (1,))
+    assert emulator.log == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "named", "unnamed"),
+    [
+        ({}, ["model='qwen3-vl-rerank'"], ["protocol="]),
+        ({"protocol": "dashscope"}, ["model='qwen3-vl-rerank'"], ["protocol="]),
+        ({"protocol": "compatible"}, ["model='qwen3-vl-rerank'", "protocol='dashscope'"], []),
+        ({"model": "qwen3-vl-rerank", "protocol": "compatible"}, ["'dashscope'"], ["model="]),
+        (
+            {"model": "qwen3-vl-rerank", "server": "vllm"},
+            ["a text", "server"],
+            ["model=", "protocol="],
+        ),
+        (
+            {"model": "Qwen/Qwen3-Reranker-0.6B", "server": "tei"},
+            ["a text"],
+            ["model=", "protocol="],
+        ),
+    ],
+)
+@pytest.mark.parametrize("is_query", [False, True])
+def test_the_hint_names_what_is_to_be_changed(rank, connection, options, named, unnamed, is_query):
+    """Nothing that the caller has already is asked for."""
+    image = Image(url="https://x.example/a.png")
+    call = (image, ["red"]) if is_query else ("red", [image])
+    using = Reranker(**connection, **options)
+
+    with pytest.raises(errors.RequestError, match="takes texts only") as caught:
+        rank(*call, using=using)
+
+    assert all(text in caught.value.hint for text in named)
+    assert not any(text in caught.value.hint for text in unnamed)
+
+
+def test_what_is_ignored_is_said_once(rank, connection, caplog):
+    """A text beside an image is ranked; that the image is not is so at every call, and said once.
+
+    Another model of the same object is another matter.
+    """
+    pair = ("red", Image(path="none.png"))
+    with Reranker(**connection) as using:
+        for _ in range(2):
+            assert rank("red", ["a", pair, "b", pair], using=using)[0].score > 0.5
+        rank("red", [pair], using=using, model="gte-rerank-v2")
+
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert said[0].startswith("Documents 1 and 3: ranked by the text alone, because qwen3-rerank ")
+    assert "model='qwen3-vl-rerank'" in said[0]
+    assert said[1].startswith("Document 0: ranked by the text alone, because gte-rerank-v2 ")
+
+
+def test_what_is_ignored_on_purpose_is_not_said(rank, connection, caplog):
+    """Who prefers texts knows it."""
+    with Reranker(mixed="text", **connection) as using:
+        rank("red", [("red", Image(path="none.png"))], using=using)
+
+    assert caplog.records == []
 
 
 # Files out of data

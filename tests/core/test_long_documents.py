@@ -257,7 +257,7 @@ def test_error_names_the_documents(rank, make, service):
     """Under "error" nothing is sent, and every long document is named by its position."""
     long = _long(_TEXTS["English"])
 
-    with pytest.raises(errors.RequestError, match=r"documents 1, 3; it may have"):
+    with pytest.raises(errors.RequestError, match=r"documents 1 and 3; it may have"):
         rank(make("error"), _QUERY, ["a", long, "b", long])
 
     assert service.log == ()

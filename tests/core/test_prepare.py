@@ -33,6 +33,9 @@ class OneTokenPerCharacter:
     def head(self, text, most):
         return min(most, len(text))
 
+    def tail(self, text, most):
+        return max(0, len(text) - most)
+
     def windows(self, text, most, characters):
         step = min(most, characters)
         return [(at, min(at + step, len(text))) for at in range(0, len(text), step)]
@@ -56,9 +59,9 @@ def _limits(tokens=10, characters=300_000):
     )
 
 
-def _measured(*documents, query="q", long_documents="truncate", **limits):
+def _measured(*documents, query="q", long_documents="truncate", long_query="head", **limits):
     prepared = prepare(_job(*documents, query=query))
-    return measure(prepared, _limits(**limits), OneTokenPerCharacter(), long_documents)
+    return measure(prepared, _limits(**limits), OneTokenPerCharacter(), long_documents, long_query)
 
 
 @given(_DOCUMENTS)
@@ -219,12 +222,35 @@ def test_measure_cuts_by_characters():
     assert measured.truncated == (1,)
 
 
-def test_measure_cuts_the_query():
-    """An over-long query is cut like a document."""
-    measured = _measured("a", query="q" * 11)
+@pytest.mark.parametrize("limits", [{"tokens": 10}, {"characters": 10}])
+@pytest.mark.parametrize(("end", "kept"), [("head", "0123456789"), ("tail", "12345678\u00e9?")])
+def test_measure_cuts_the_query(caplog, end, kept, limits):
+    """Of an over-long query the chosen end is asked; one warning says how much, and what to do."""
+    measured = _measured("a", query="0123456789012345678\u00e9?", long_query=end, **limits)
 
-    assert (measured.query.text, measured.query.tokens) == ("q" * 10, 10)
+    assert (measured.query.text, measured.query.tokens) == (kept, 10)
     assert measured.query_truncated
+    [said] = [record.getMessage() for record in caplog.records]
+    assert f"asked by its {end} alone: 10 of its 21 characters" in said
+    assert f"{limits.get('tokens', 10)} tokens (50% of the limit)" in said
+    assert f"long_query={'head' if end == 'tail' else 'tail'!r}" in said
+
+
+@pytest.mark.parametrize("end", ["head", "tail"])
+def test_a_query_that_fits_is_asked_whole(caplog, end):
+    """Nothing is said of it, whichever end would be kept."""
+    measured = _measured("a" * 11, query="q" * 10, long_query=end)
+
+    assert (measured.query.text, measured.query_truncated) == ("q" * 10, False)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("limits", [{"tokens": 10}, {"characters": 10}])
+def test_the_end_of_a_query_is_no_blank(limits):
+    """What nobody sees at its end is no question."""
+    measured = _measured("a", query="x" * 20 + "why?" + "\u200b" * 30, long_query="tail", **limits)
+
+    assert measured.query.text == "xxxxxxwhy?"
 
 
 def test_texts_that_become_equal_by_cutting_share_an_item():
@@ -256,12 +282,14 @@ def test_split_drops_blank_windows():
 
 def test_refusing_names_the_positions():
     """With long_documents="error" nothing is sent, and the message says which are too long."""
-    with pytest.raises(RequestError, match="documents 1, 2; it may have 10 tokens") as caught:
+    with pytest.raises(RequestError, match="documents 1 and 2; it may have 10 tokens") as caught:
         _measured("a", "b" * 11, "b" * 11, long_documents="error")
-    with pytest.raises(RequestError, match="too long for one item: the query;"):
+    with pytest.raises(RequestError, match="too long for one item: the query;") as of_query:
         _measured("a", query="q" * 11, long_documents="error")
 
     assert "truncate" in caught.value.hint
+    assert "long_query" not in caught.value.hint
+    assert "long_query" in of_query.value.hint
     assert len(_measured("a", long_documents="error").items) == 1
 
 

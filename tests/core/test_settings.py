@@ -43,6 +43,7 @@ def test_defaults():
         "max_concurrency": 8,
         "max_documents_per_request": None,
         "long_documents": "truncate",
+        "long_query": "head",
         "on_error": "raise",
         "mixed": "max",
         "fps": None,

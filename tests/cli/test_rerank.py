@@ -395,6 +395,35 @@ def test_what_was_cut_is_said(tmp_path):
     assert read(out)[1]["query_truncated"] is True
 
 
+@pytest.mark.parametrize("end", ["head", "tail"])
+def test_the_end_of_a_query(tmp_path, emulator, end):
+    """--long-query says which end is asked; an output of the other end is not gone on with."""
+    out = tmp_path / "out"
+    query = "green tea " * 5_000 + "a red car"
+    source = write(tmp_path / "in", {"query": query, "documents": ["a red car"]})
+
+    assert rank(source, out, "--long-query", end) == 0
+
+    [asked] = [entry.body["input"]["query"] for entry in emulator.log]
+    assert query.startswith(asked) if end == "head" else query.endswith(asked)
+    other = "tail" if end == "head" else "head"
+    assert rank(source, out, "--long-query", other, "--resume") == 2
+
+
+def test_warnings_are_told_with_their_line(tmp_path, capfd):
+    """The first five are shown with the line they are about, and then only counted."""
+    out = tmp_path / "out"
+    long = {"query": "red " * 9_000, "documents": ["red"]}
+
+    assert rank(write(tmp_path / "in", RED, *[long] * 7, RED), out) == 0
+
+    said = capfd.readouterr().err.splitlines()
+    told = [line for line in said if "The query is too long" in line]
+    assert len({line.partition(": ")[2].partition(": ")[0] for line in told}) == len(told) == 5
+    assert all(re.match(r"qwen-rerank rerank: line [2-8]: The query is too long", x) for x in told)
+    assert "9 lines ranked, 2 more warnings, " in said[-1]
+
+
 def test_ids_that_a_run_cannot_hold(tmp_path):
     """In a TREC run an id has no white space and stands once; places stand for missing ids."""
     out, errors = tmp_path / "out", tmp_path / "errors"

@@ -392,6 +392,21 @@ def test_head_windows_and_whole_have_scores_of_their_own(rank, make, emulator):
     assert split[0].score > cut[0].score
 
 
+def test_the_ends_of_a_query_have_scores_of_their_own(rank, make, emulator):
+    """What is known of a query's head is not known of its tail, and both are known from then on."""
+    cache, query = {}, "green tea " * 3_000 + "red car " * 3_000
+    reranker = make(cache=cache)
+
+    first = {}
+    for end in ("head", "tail", "head", "tail"):
+        reranker.long_query = end
+        ranking = rank(reranker, query, ["a red car"])
+        assert first.setdefault(end, ranking).hits == ranking.hits
+
+    assert first["tail"][0].score > first["head"][0].score
+    assert len(emulator.log) == len(cache) == 2
+
+
 def test_a_window_survives_a_hit(rank, make, emulator):
     """The passage that matched is reported for known scores too."""
     reranker = make(cache={}, long_documents="split")

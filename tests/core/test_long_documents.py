@@ -287,6 +287,48 @@ def test_a_long_query(rank, make, service, how):
     assert query.startswith(queries.pop())
 
 
+_TALK = "So we went on about the weather, and nothing came of it. " * 3_000
+_ASKED = _TALK + "What sleeps upside down in a cave?"
+_FOUND = ["green tea", "A bat sleeps upside down in a cave.", "snow"]
+
+
+@pytest.mark.parametrize("server", [None, "vllm", "tei"])
+def test_the_end_of_a_conversation(rank, make, service, caplog, server):
+    """Its last question is asked with long_query="tail", and else it is said that it is not.
+
+    Likewise of servers of one's own, whose limits are others.
+    """
+    options = {}
+    if server is not None:
+        options = {
+            "base_url": service.server_url(server),
+            "server": server,
+            "model": "Qwen/Qwen3-Reranker-0.6B",
+        }
+    tops = {}
+    for end in ("head", "tail"):
+        reranker = make("truncate", long_query=end, **options)
+        ranking = rank(reranker, _ASKED, _FOUND)
+        assert ranking.query_truncated
+        assert reranker.estimate(_ASKED, _FOUND).query_truncated
+        tops[end] = ranking[0]
+
+    assert tops["tail"].index == 1
+    assert tops["tail"].score > 2 * tops["head"].score
+    sent = [_query_of(seen.body) for seen in service.log]
+    assert _ASKED.startswith(sent[0])
+    assert _ASKED.endswith(sent[1])
+    said = [record.getMessage() for record in caplog.records]
+    assert [text[:24] for text in said] == [
+        "The query is too long, an"[:24]
+    ] * 4  # and of estimate()
+    assert "long_query='tail'" in said[0]
+
+
+def _query_of(body):
+    return body["input"]["query"] if "input" in body else body["query"]
+
+
 # Limits
 
 

@@ -1,15 +1,18 @@
 import base64
 import os
 import pickle
+import random
 import time
 from copy import deepcopy
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path, PurePosixPath
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qwen_rerank import Image, Unsendable, Video
-from qwen_rerank.media import found_image, found_video, without_content
+from qwen_rerank.media import found_image, found_video, is_mostly_base64, without_content
 
 _BASE64 = base64.b64encode(bytes(range(256))).decode()
 _URI = f"data:image/png;base64,{_BASE64}"
@@ -345,3 +348,96 @@ def test_contents_are_left_out_of_traces(value):
 def test_all_else_is_shown_as_it_is(value):
     """What holds no image is the very same object."""
     assert without_content(value) is value
+
+
+# Texts that are none
+
+_ROOT = Path(__file__).parents[2]
+_PROSE = "It was the best of times, it was the worst of times, it was the age of wisdom. "
+
+
+def _compressed(seed, size):
+    """What compressed bytes look like."""
+    return random.Random(seed).randbytes(size)  # noqa: S311  no secret
+
+
+def _encoded(content, *, width=None, url_safe=False):
+    text = (base64.urlsafe_b64encode if url_safe else base64.b64encode)(content).decode()
+    if width is None:
+        return text
+    return "\r\n".join(text[at : at + width] for at in range(0, len(text), width))
+
+
+@given(
+    st.integers(0, 2**32),
+    st.integers(600, 6_000),
+    st.sampled_from([None, 64, 76]),
+    st.booleans(),
+    st.floats(0, 1),
+)
+def test_base64_in_a_text(seed, size, width, url_safe, before):
+    """Three quarters of base64 are recognised, wherever they stand and however they are broken."""
+    encoded = _encoded(_compressed(seed, size), width=width, url_safe=url_safe)
+    words = (_PROSE * 200)[: len(encoded) // 3]
+    cut = int(before * len(words))
+
+    assert is_mostly_base64(encoded)
+    assert is_mostly_base64(words[:cut] + encoded + words[cut:])
+
+
+@given(st.integers(0, 2**32), st.integers(600, 6_000), st.floats(0, 1))
+def test_some_base64_is_no_matter(seed, size, before):
+    """A text with a quarter of it is a text."""
+    encoded = _encoded(_compressed(seed, size))
+    words = (_PROSE * 2_000)[: 3 * len(encoded)]
+    cut = int(before * len(words))
+
+    assert not is_mostly_base64(words[:cut] + encoded + words[cut:])
+
+
+@pytest.mark.parametrize("text", [_URI, f"{_URI[:22].upper()}{_BASE64}", _URI[:60]])
+def test_data_uris_of_any_length(text):
+    """An image in the place of a text is recognised however small it is."""
+    assert is_mostly_base64(text)
+
+
+@given(st.text(max_size=60), st.integers(1, 200))
+def test_texts_of_people(text, times):
+    """What is written again and again is a text in whatever script."""
+    assert not is_mostly_base64(f"{text} " * times)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "data:text/plain,hello",
+        "a" * 5_000,
+        "\u6d1e\u7a74\u91cc\u7684\u8759\u8760" * 500,
+        "https://x.example/Some/Path2/to/Page1?id=7f3A9&next=Q2b#Top3 " * 100,
+        "\n".join(f"https://x.example/2024/05/Article{number}.html" for number in range(100)),
+        "\n".join(f"getUserById{number}" for number in range(500)),
+        "\n".join(["deadbeef01234567" * 4] * 50),
+        "ACGT" * 1_000,
+        "MKVLAAGIVGLLLAQPSFA" * 100,
+        "01234567" * 500,
+        "0.1234E-05,17.25,NaN,-3.5E+02," * 100,
+        "function(a,b){return a.X1[b]||c(Y2)};" * 100,
+    ],
+)
+def test_texts_of_machines(text):
+    """Neither are addresses, names, digests, genes and numbers base64."""
+    assert not is_mostly_base64(text)
+
+
+def test_code_and_pages():
+    """No part of this project's code and pages is taken for base64."""
+    files = [*_ROOT.glob("qwen_rerank/**/*.py"), *_ROOT.glob("tests/**/*.py"), *_ROOT.glob("*.md")]
+    texts = [file.read_text() for file in files]
+
+    assert len(files) > 50
+    assert not any(
+        is_mostly_base64(text[at : at + 1_000])
+        for text in texts
+        for at in range(0, len(text), 1_000)
+    )

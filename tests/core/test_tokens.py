@@ -43,6 +43,10 @@ def _head(tokenizer, text, most):
     return text[: tokenizer.head(text, most)]
 
 
+def _tail(tokenizer, text, most):
+    return text[tokenizer.tail(text, most) :]
+
+
 @pytest.fixture(name="tokenizer", scope="module")
 def _tokenizer():
     return _tokens.tokenizer()
@@ -82,6 +86,23 @@ def test_a_cut_keeps_as_much_as_it_can(tokenizer):
     assert _head(tokenizer, text, 4) == "one two three four"
 
 
+@given(_TEXT, st.integers(0, 40))
+def test_the_other_end_is_a_tail_within_the_limit(tokenizer, text, limit):
+    """So is what is kept of the end of the text."""
+    tail = _tail(tokenizer, text, limit)
+
+    assert tokenizer.count(tail) <= limit
+    assert text.endswith(tail)
+
+
+def test_a_tail_keeps_as_much_as_it_can(tokenizer):
+    """It is full to the limit, far into a text too."""
+    text = " ".join(f"word{number}" for number in range(9_000))
+
+    assert _tail(tokenizer, "one two three four five six", 3) == " four five six"
+    assert tokenizer.count(_tail(tokenizer, text, 30_000)) == 30_000
+
+
 def test_a_cut_is_counted_again(monkeypatch, tokenizer):
     """A head that turns out to have more tokens than it had within the text is cut further."""
     monkeypatch.setattr(tokenizer, "count", len)  # as if every letter of a head were a token
@@ -114,14 +135,17 @@ def test_very_long_runs(tokenizer, character):
 
     count = tokenizer.count(text)
     head = _head(tokenizer, text, 1_000)
+    tail = _tail(tokenizer, text, 1_000)
 
     assert 0 < count <= _tokens.bound(text)
     assert text.startswith(head)
+    assert text.endswith(tail)
     assert 900 < tokenizer.count(head) <= 1_000
+    assert 900 < tokenizer.count(tail) <= 1_000
     assert time.monotonic() - start < 10
 
 
-@pytest.mark.parametrize("work", ["bound", "count", "cut"])
+@pytest.mark.parametrize("work", ["bound", "count", "cut", "tail"])
 def test_marks_in_the_wrong_order_are_no_way_to_stall_a_call(tokenizer, work):
     """Alternating accents, on which Unicode normalisation is quadratic, cost no seconds."""
     text = "\u0301\u0316" * 30_000
@@ -129,6 +153,7 @@ def test_marks_in_the_wrong_order_are_no_way_to_stall_a_call(tokenizer, work):
         "bound": _tokens.bound,
         "count": tokenizer.count,
         "cut": lambda x: _head(tokenizer, x, 99),
+        "tail": lambda x: _tail(tokenizer, x, 99),
     }
     start = time.monotonic()
 

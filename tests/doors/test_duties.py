@@ -1,5 +1,6 @@
 """What every door owes its users, sync and async alike."""
 
+import base64
 import contextlib
 import copy
 import json
@@ -30,6 +31,7 @@ TEXTS = [
     "Green tea is grown in the hills.",
 ]
 QUERY = "a fast red sports car"
+SERVED = "Qwen/Qwen3-Reranker-0.6B"
 
 
 def test_no_door_is_left_out(doors):
@@ -331,6 +333,63 @@ def test_item_that_cannot_be_sent(door, seeing):
     ranked = door(door.kind(item=_image_of, **seeing), QUERY, ["green tea"])
 
     assert ranked == [("green tea", None)]
+
+
+def test_one_image_among_texts(door, connection, emulator: Emulator, caplog):
+    """For a model of texts an image without text comes last with a warning; the texts are ranked.
+
+    Both on the service and on a server of one's own, and whatever becomes of failures.
+    """
+    objects = door.made("a red sports car") + door.made("", image="car.png") + door.made("tea")
+    vllm = {"server": "vllm", "base_url": emulator.server_url("vllm"), "model": SERVED}
+    for options in (connection, connection | {"on_error": "passthrough"}, vllm):
+        caplog.clear()
+        reranker = door.kind(top_n=None, **door.media, **options)
+
+        ranked = door.ranked(reranker, QUERY, objects)
+
+        assert [seen.text for seen in ranked] == ["a red sports car", "tea", ""]
+        assert [seen.score is None for seen in ranked] == [False, False, True]
+        [warning] = [record.getMessage() for record in caplog.records]
+        assert warning.startswith("Document 1 cannot be sent: it has no text, and ")
+        assert door.estimate(reranker, QUERY, objects).requests == 1
+
+
+def test_item_of_an_image_for_a_model_of_texts(door, connection, caplog):
+    """What item= names is no mistake of the caller's there either."""
+    ranked = door(door.kind(item=_image_of, **connection), QUERY, ["green tea"])
+
+    assert ranked == [("green tea", None)]
+    assert "takes texts only" in caplog.text
+
+
+# What is told
+
+
+@pytest.mark.parametrize("end", ["head", "tail"])
+def test_a_query_that_is_too_long(door, connection, emulator: Emulator, caplog, end):
+    """A warning says which end of it was asked, and long_query= chooses; once a call."""
+    query = f"{'So we talked about it. ' * 3_000}{QUERY}"
+
+    door(door.kind(long_query=end, **connection), query, TEXTS)
+
+    [asked] = [seen.body["input"]["query"] for seen in emulator.log]
+    assert query.startswith(asked) if end == "head" else query.endswith(asked)
+    [warning] = [record.getMessage() for record in caplog.records]
+    assert f"asked by its {end} alone" in warning
+
+
+def test_a_text_of_base64(door, connection, caplog):
+    """A document whose text is an image in base64 is ranked as text, and a warning names it."""
+    encoded = base64.b64encode(drawn("a red sports car") * 9).decode()
+    texts = ["green tea", encoded, f"data:image/png;base64,{encoded}"]
+
+    ranked = door(door.kind(**connection), QUERY, texts)
+
+    assert all(score is not None for _, score in ranked)
+    [warning] = [record.getMessage() for record in caplog.records]
+    assert warning.startswith("Documents 1 and 2: the text is mostly base64")
+    assert encoded[:20] not in warning
 
 
 # estimate

@@ -696,7 +696,7 @@ def _texts_only(options):
 
 
 def test_text_only_model_ranks_texts(compress, texts_only, emulator, opened, pictures, caplog):
-    """It ranks documents by their text and neither reads nor sends an image."""
+    """It ranks documents by their text and neither reads nor sends an image, which is said once."""
     reranker = QwenRerank(
         image_key="picture", video_key="film", local_files=pictures, mixed="media", **texts_only
     )
@@ -712,20 +712,41 @@ def test_text_only_model_ranks_texts(compress, texts_only, emulator, opened, pic
     assert ids(ranked) == ["car", "tea", "caves"]
     assert {each["text"] for each in sent(emulator)} == {d.page_content for d in documents}
     assert not [path for path in opened if path.endswith("car.png")]
-    assert warnings_in(caplog) == []
+    assert compress(reranker, documents) == ranked
+    [warning] = warnings_in(caplog)
+    assert warning.startswith("Documents 0 to 2: ranked by the text alone, because qwen3-rerank ")
 
 
-@pytest.mark.parametrize("metadata", [{"picture": CAR}, {"picture": URL}, {"film": FILM}])
-def test_text_only_model_and_nothing_but_media(compress, texts_only, emulator, metadata):
-    """A document with nothing but an image or video is an error that names the model to use."""
+@pytest.mark.parametrize(
+    "metadata", [{"picture": CAR}, {"picture": URL}, {"picture": "car.png"}, {"film": FILM}]
+)
+def test_text_only_model_and_nothing_but_media(compress, texts_only, emulator, caplog, metadata):
+    """A document with nothing but an image or video is last; a warning names the model to use."""
     reranker = QwenRerank(image_key="picture", video_key="film", **texts_only)
+    odd = Document(" ", id="odd", metadata=metadata)
 
-    with pytest.raises(RequestError, match=r"(?s)document 1 .*qwen3-vl-rerank") as caught:
-        compress(reranker, [TEA, Document(" ", metadata=metadata)])
+    ranked = compress(reranker, [odd, TEA])
 
-    assert caught.value.documents == (1,)
-    assert base64_in(str(caught.value)) == []
-    assert emulator.log == ()
+    assert ids(ranked) == ["tea", "odd"]
+    assert "relevance_score" not in ranked[1].metadata
+    assert emulator.log[0].body["input"]["documents"] == [TEA.page_content]
+    [warning] = warnings_in(caplog)
+    assert warning.startswith("Document 0 cannot be sent: it has no text, and qwen3-rerank ")
+    assert warning.endswith("Use model='qwen3-vl-rerank'.")
+
+
+def test_text_only_model_and_scores_alone(rerank, texts_only):
+    """A document without text is last among the scores too, and estimate() counts the others."""
+    reranker = QwenRerank(image_key="picture", **texts_only)
+    documents = [Document("", metadata={"picture": CAR}), TEA]
+
+    scores = rerank(reranker, documents, QUERY)
+
+    assert [(each["index"], each["relevance_score"] is None) for each in scores] == [
+        (1, False),
+        (0, True),
+    ]
+    assert reranker.estimate(documents, QUERY).requests == 1
 
 
 @pytest.mark.parametrize(
@@ -741,12 +762,15 @@ def test_text_only_model_and_explicit_media(rerank, texts_only, emulator, query,
     assert emulator.log == ()
 
 
-def test_flat_protocol_takes_texts_only(compress, options):
-    """By the flat protocol every model takes texts only, and the error says what to change."""
+def test_flat_protocol_takes_texts_only(compress, options, caplog):
+    """By the flat protocol every model takes texts only, and the warning says what to change."""
     reranker = QwenRerank(image_key="picture", protocol="compatible", **options)
 
-    with pytest.raises(RequestError, match="protocol='dashscope'"):
-        compress(reranker, [Document("", metadata={"picture": CAR})])
+    [ranked] = compress(reranker, [Document("", metadata={"picture": CAR})])
+
+    assert "relevance_score" not in ranked.metadata
+    [warning] = warnings_in(caplog)
+    assert warning.endswith("takes texts only here. Use protocol='dashscope'.")
 
 
 # Traces

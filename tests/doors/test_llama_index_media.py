@@ -616,11 +616,17 @@ def test_image_as_query(rank, options, emulator, folder, form, query, with_folde
 @pytest.mark.parametrize(
     ("mixed", "asked"), [("max", "cold caves"), ("text", "cold caves"), ("media", LINKED)]
 )
-def test_text_and_image_as_query(rank, options, emulator, mixed, asked):
-    """Of a query with both, the text is asked, unless media are preferred."""
+def test_text_and_image_as_query(rank, options, emulator, caplog, mixed, asked):
+    """Of a query with both, the text is asked, unless media are preferred.
+
+    Where nobody said which, a warning tells what to say.
+    """
     rank(QwenRerank(mixed=mixed, **options), [TEA], QueryBundle("cold caves", image_path=URL))
 
     assert emulator.log[0].body["input"]["query"] == asked
+    said = warnings_in(caplog)
+    assert len(said) == (mixed == "max")
+    assert all("its image is ignored; mixed='media' asks by the image" in it for it in said)
 
 
 @pytest.mark.parametrize(
@@ -656,7 +662,7 @@ def _texts_only(options):
 
 
 def test_text_only_model_ranks_texts(rank, texts_only, emulator, folder, caplog):
-    """It ranks nodes by their text and neither reads nor sends an image."""
+    """It ranks nodes by their text and neither reads nor sends an image, which is said once."""
     nodes = [
         TEA,
         ImageNode(text="a red sports car", image=CAR_BASE64, id_="car"),
@@ -665,13 +671,17 @@ def test_text_only_model_ranks_texts(rank, texts_only, emulator, folder, caplog)
         Document(text="y", audio_resource=MediaResource(data=b"\0s")),
     ]
 
-    ranked = rank(QwenRerank(local_files=folder, mixed="media", **texts_only), nodes)
+    reranker = QwenRerank(local_files=folder, mixed="media", **texts_only)
+    ranked = rank(reranker, nodes)
+    emulator.clear()
 
+    assert ids(rank(reranker, nodes)) == ids(ranked)
     assert len(ranked) == 5
     assert ids(ranked)[0] == "car"
     assert all(each.score is not None for each in ranked)
     assert sent(emulator) == [{"text": text} for text in ("a red sports car", SAID, "x", "y")]
-    assert warnings_in(caplog) == []
+    [warning] = warnings_in(caplog)
+    assert warning.startswith("Documents 1 to 4: ranked by the text alone, because qwen3-rerank ")
 
 
 @pytest.mark.parametrize(
@@ -679,54 +689,58 @@ def test_text_only_model_ranks_texts(rank, texts_only, emulator, folder, caplog)
     [
         ImageNode(image=CAR_BASE64),
         ImageNode(image_url=URL),
+        ImageNode(image_path="car.png"),
         ImageDocument(image=CAR_BASE64),
         image(data=CAR),
         Node(image_resource=MediaResource(data=CAR), metadata={"page": "7"}),
+        ImageNode(image=CAR_BASE64, metadata={"page": "7"}),
         film(url=FILM),
     ],
-    ids=["ImageNode", "url", "ImageDocument", "Node", "Node-metadata", "video"],
+    ids=[
+        *("ImageNode", "url", "path", "ImageDocument", "Node", "Node-metadata"),
+        *("ImageNode-metadata", "video"),
+    ],
 )
-def test_text_only_model_and_nothing_but_media(rank, texts_only, emulator, node):
-    """A node with nothing but an image or video is an error that names the model to use."""
-    with pytest.raises(RequestError, match=r"(?s)document 1 .*qwen3-vl-rerank") as caught:
-        rank(QwenRerank(**texts_only), [TEA, node])
+def test_text_only_model_and_nothing_but_media(rank, texts_only, emulator, caplog, node):
+    """A node with nothing but an image or video is last; a warning names the model to use.
 
-    assert caught.value.documents == (1,)
-    assert base64_in(str(caught.value)) == []
-    assert emulator.log == ()
+    Metadata make no text of an image, for an ImageNode as for a Node.
+    """
+    reranker = QwenRerank(**texts_only)
 
+    ranked = rank(reranker, [node, TEA])
 
-def test_text_only_model_and_an_image_with_metadata(rank, texts_only):
-    """Metadata make no text of an image, for an ImageNode as for a Node."""
-    node = ImageNode(image=CAR_BASE64, metadata={"page": "7"})
-
-    with pytest.raises(RequestError, match="qwen3-vl-rerank"):
-        rank(QwenRerank(**texts_only), [TEA, node])
+    assert ids(ranked) == ["tea", node.node_id]
+    assert ranked[1].node is node
+    assert ranked[1].score is None
+    assert emulator.log[0].body["input"]["documents"] == [TEA.text]
+    [warning] = warnings_in(caplog)
+    assert warning.startswith("Document 0 cannot be sent: it has no text, and qwen3-rerank ")
+    assert warning.endswith("Use model='qwen3-vl-rerank'.")
 
 
 def test_text_only_model_and_an_image_as_query(rank, texts_only, emulator):
-    """So is a query of an image alone."""
+    """A query of an image alone is an error."""
     with pytest.raises(RequestError, match="qwen3-vl-rerank"):
         rank(QwenRerank(**texts_only), [TEA], QueryBundle("", image_path=URL))
 
     assert emulator.log == ()
 
 
-@pytest.mark.parametrize(
-    "mixed",
-    [
-        "max",
-        "text",
-        pytest.param(
-            "media",
-        ),
-    ],
-)
-def test_text_only_model_and_a_query_of_both(rank, texts_only, emulator, mixed):
-    """A text-only model asks the text and does not look at the image."""
-    rank(QwenRerank(mixed=mixed, **texts_only), [TEA], QueryBundle("tea", image_path=URL))
+@pytest.mark.parametrize("mixed", ["max", "text", "media"])
+def test_text_only_model_and_a_query_of_both(rank, texts_only, emulator, caplog, mixed):
+    """A text-only model asks the text and does not look at the image, which is said once.
+
+    Nothing is said where texts are preferred.
+    """
+    reranker = QwenRerank(mixed=mixed, **texts_only)
+    for _ in range(2):
+        rank(reranker, [TEA], QueryBundle("tea", image_path=URL))
 
     assert emulator.log[0].body["input"]["query"] == "tea"
+    said = warnings_in(caplog)
+    assert len(said) == (mixed != "text")
+    assert all("its image is ignored, because qwen3-rerank takes texts only" in it for it in said)
 
 
 # Events, spans, callbacks, log lines

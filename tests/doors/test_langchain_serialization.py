@@ -128,6 +128,7 @@ _OPTIONS = st.fixed_dictionaries(
         "max_concurrency": st.integers(1, 9),
         "max_documents_per_request": st.none() | st.integers(1, 9),
         "long_documents": st.sampled_from(["truncate", "split", "error"]),
+        "long_query": st.sampled_from(["head", "tail"]),
         "on_error": st.sampled_from(["raise", "passthrough"]),
         "mixed": st.sampled_from(["max", "text", "media"]),
         "fps": st.none() | st.floats(0, 1),

@@ -377,7 +377,7 @@ def test_every_part_of_a_split_text_is_scored(options, strict, sendable, is_blan
 def test_error(options, strict, corpus):
     """With long_documents="error" the positions are named, and nothing is sent."""
     texts = ["a car", *list(corpus.LONG.values())[:3], "", "tea", corpus.LONG["NUL"]]
-    with pytest.raises(RequestError, match="documents 1, 2, 3, 6; it may have"):
+    with pytest.raises(RequestError, match="documents 1 to 3 and 6; it may have"):
         _ranked(options, QUERY, texts, long_documents="error")
 
     for text in corpus.LONG.values():

@@ -58,7 +58,7 @@ def core(key: str, cache: dict[Any, Any]) -> list[str]:
 
 
 async def core_async(options: CallOptions) -> Ranking:
-    async with Reranker(on_error="passthrough", long_documents="split") as reranker:
+    async with Reranker(long_documents="split", long_query="tail") as reranker:
         await reranker.awarm_up()
         return await reranker.arerank("q", (text for text in ("a", "b")), **options)
 

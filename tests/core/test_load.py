@@ -569,12 +569,12 @@ def test_a_document_without_text_of_the_callers_own(
         ({"model": "qwen3-vl-rerank", "protocol": "compatible"}, ["'dashscope'"], ["model="]),
         (
             {"model": "qwen3-vl-rerank", "server": "vllm"},
-            ["a text", "server"],
+            ["a server of your own"],
             ["model=", "protocol="],
         ),
         (
             {"model": "Qwen/Qwen3-Reranker-0.6B", "server": "tei"},
-            ["a text"],
+            ["of your own"],
             ["model=", "protocol="],
         ),
     ],

@@ -51,6 +51,7 @@ def core(key: str, cache: dict[Any, Any]) -> list[str]:
         assert_type(reranker.usage.cost, float | None)
         assert_type(reranker.estimate("q", ["a"], price_per_million=0.5), Estimate)
         reranker.top_n = 5
+        reranker.long_query = "tail"
         reranker.api_key = "another"
         copy = reranker.model_copy(update={"model": "gte-rerank-v2"})
         assert_type(copy, Reranker)
@@ -58,7 +59,7 @@ def core(key: str, cache: dict[Any, Any]) -> list[str]:
 
 
 async def core_async(options: CallOptions) -> Ranking:
-    async with Reranker(long_documents="split", long_query="tail") as reranker:
+    async with Reranker(on_error="passthrough", long_documents="split") as reranker:
         await reranker.awarm_up()
         return await reranker.arerank("q", (text for text in ("a", "b")), **options)
 

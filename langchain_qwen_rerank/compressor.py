@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Unpack, cast
 
@@ -13,14 +13,14 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 from typing_extensions import TypedDict, override  # pydantic takes no other before Python 3.12
 
 from langchain_qwen_rerank import _tracing
-from langchain_qwen_rerank._candidates import candidate
+from langchain_qwen_rerank._candidates import candidate, listed, several
 from langchain_qwen_rerank._pace import Pace
-from qwen_rerank import CallOptions, Candidate, Estimate, Hit, Image, Ranking, RequestError
+from qwen_rerank import CallOptions, Candidate, Estimate, Hit, Image, Ranking
 from qwen_rerank.door import Door
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
-    from langchain_core.runnables import Runnable, RunnableConfig
+    from langchain_core.runnables import Runnable
 
 __all__ = ["QwenRerank", "Score"]
 
@@ -32,13 +32,6 @@ class Score(TypedDict):
 
     index: int
     relevance_score: float | None
-
-
-class Asked(TypedDict):
-    """What `QwenRerank.as_runnable` takes."""
-
-    query: str
-    documents: Sequence[Document]
 
 
 class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
@@ -81,6 +74,10 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # which Serializable would undo
+
+    _slips: ClassVar[Mapping[str, str]] = {
+        "return_documents": "documents come back anyway, from rerank() their positions"
+    }
 
     image_key: str | None = None
     video_key: str | None = None
@@ -183,7 +180,8 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
 
         It shares this object's options, connections, usage and limits. One call can differ by its
         config: ``chain.invoke(question, {"configurable": {"top_n": 5}})``, and likewise ``model``,
-        ``instruct`` and ``score_threshold``.
+        ``instruct`` and ``score_threshold``. They are declared, in ``config_specs`` and
+        ``config_schema()`` of the step and of every chain that holds it.
 
         Examples:
             >>> from langchain_core.runnables import RunnableParallel, RunnablePassthrough
@@ -196,22 +194,10 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
             config_prefix: Where a chain's model is configurable by the same names, what these
                 begin with here: with ``"rerank"``, ``rerank_top_n`` and so on.
         """
-        from langchain_core.runnables import RunnableLambda  # noqa: PLC0415  slow to import
-
-        def rerank(asked: Asked, config: RunnableConfig) -> list[Document]:
-            documents, query = _asked(asked)
-            options = _configured(config, config_prefix)
-            return self._compress(documents, query, config.get("callbacks"), options)
-
-        async def arerank(asked: Asked, config: RunnableConfig) -> list[Document]:
-            documents, query = _asked(asked)
-            options = _configured(config, config_prefix)
-            return await self._acompress(documents, query, config.get("callbacks"), options)
+        from langchain_qwen_rerank._step import Step  # noqa: PLC0415  slow to import
 
         # Typed as what other steps make, which type checkers know as a dict of anything.
-        step: Any = RunnableLambda(rerank, arerank, name="rerank")
-        step = step.with_types(input_type=Asked, output_type=list[Document])
-        return cast("Runnable[Mapping[str, Any], list[Document]]", step)
+        return cast("Runnable[Mapping[str, Any], list[Document]]", Step(self, config_prefix))
 
     @property
     @override
@@ -240,7 +226,7 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
         callbacks: Callbacks | None,
         options: CallOptions,
     ) -> list[Document]:
-        documents = _listed(documents)
+        documents = listed(documents)
         if not documents:
             self._rank(query, [], **options)  # a wrong call is wrong whatever was found
             return []
@@ -256,7 +242,7 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
         callbacks: Callbacks | None,
         options: CallOptions,
     ) -> list[Document]:
-        documents = _listed(documents)
+        documents = listed(documents)
         if not documents:
             await self._arank(query, [], **options)  # likewise
             return []
@@ -275,44 +261,11 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
         self, documents: Sequence[Candidate | Document]
     ) -> tuple[Sequence[Candidate], frozenset[int]]:
         """The candidates in *documents*, and the positions of those that stand in a document."""
-        if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
-            return documents, frozenset()  # refused by the core, which asks about swapped arguments
-        documents, chosen = list(documents), self.item or self._candidate
+        documents, chosen = several(documents), self.item or self._candidate
         return (
             [chosen(each) if isinstance(each, Document) else each for each in documents],
             frozenset(at for at, each in enumerate(documents) if isinstance(each, Document)),
         )
-
-
-def _listed(documents: Iterable[Document]) -> list[Document]:
-    """*documents*, which may be any iterable, as a list of nothing else."""
-    if isinstance(documents, str | Document | Mapping) or not isinstance(documents, Iterable):
-        raise RequestError(f"documents must be a list of Document, not one {_name(documents)}")
-    listed = list(documents)
-    for position, document in enumerate(listed):
-        if not isinstance(document, Document):
-            raise RequestError(f"document {position} must be a Document, not {_name(document)}")
-    return listed
-
-
-def _asked(asked: Asked) -> tuple[Sequence[Document], str]:
-    if not isinstance(asked, Mapping):
-        raise RequestError(f'a dict with "query" and "documents" is needed, not {_name(asked)}')
-    if missing := [key for key in ("query", "documents") if key not in asked]:
-        raise RequestError(f"the dict that is to be reranked has no {missing[0]!r}")
-    return asked["documents"], asked["query"]
-
-
-def _configured(config: RunnableConfig, prefix: str) -> CallOptions:
-    """The options for one call that *config* holds."""
-    given = config.get("configurable") or {}
-    before = prefix and prefix.rstrip("_") + "_"
-    names: Any = CallOptions.__annotations__
-    return cast("CallOptions", {it: given[before + it] for it in names if before + it in given})
-
-
-def _name(value: object) -> str:
-    return type(value).__name__
 
 
 def _scores(ranking: Ranking) -> list[Score]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Unpack
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, cast
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForRetrieverRun,
@@ -10,21 +11,39 @@ from langchain_core.callbacks import (
 )
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import Runnable, RunnableConfig
-from pydantic import ConfigDict, Field, SkipValidation, Strict, field_validator
+from langchain_core.runnables import Runnable, RunnableConfig, patch_config
+from langchain_core.runnables.utils import ConfigurableFieldSpec
+from pydantic import ConfigDict, Field, SkipValidation, Strict, field_validator, model_validator
 from typing_extensions import override
 
+from langchain_qwen_rerank._base import afind, find, unknown
+from langchain_qwen_rerank._candidates import listed
+from langchain_qwen_rerank._step import checked
 from langchain_qwen_rerank.compressor import QwenRerank
 from qwen_rerank import CallOptions, RequestError
 
 __all__ = ["QwenRerankRetriever"]
+
+# Where else an option is looked for, and what to write instead.
+_SLIPS = {
+    "top_n": "k=, or top_n= of the reranker",
+    "base_compressor": "reranker=",
+    "compressor": "reranker=",
+    "retriever": "base_retriever=",
+} | {
+    name: f"QwenRerank({name}=...), the reranker"
+    for name in QwenRerank.model_fields.keys() - {"top_n"}
+}
 
 
 class QwenRerankRetriever(BaseRetriever):
     """Any retriever, reranked: what it finds comes back best first, cut to ``k``.
 
     Needs no ``langchain-classic``, and unlike its ``ContextualCompressionRetriever`` takes options
-    for one call: ``retriever.invoke(query, k=5, instruct="...", score_threshold=0.2)``.
+    for one call: ``retriever.invoke(query, k=5, instruct="...", score_threshold=0.2)``. ``k`` (or
+    ``top_n``), ``model``, ``instruct`` and ``score_threshold`` are its own. Whatever else a call
+    has is the base retriever's: the whole config, with the tenants and other values in its
+    ``configurable``, and keyword arguments such as ``filter``.
 
     Examples:
         >>> from langchain_core.documents import Document
@@ -47,7 +66,9 @@ class QwenRerankRetriever(BaseRetriever):
             reranker's ``top_n`` says.
 
     Raises:
-        ValueError: An option is unknown or wrong.
+        ValueError: An option is unknown or wrong, or a call's config.
+        TypeError: From ``invoke`` and ``ainvoke``, before anything is looked for: a keyword
+            argument that neither this retriever nor its base takes.
         RerankError: From ``invoke`` and ``ainvoke``: there is no ranking; see `qwen_rerank.errors`.
     """
 
@@ -59,12 +80,45 @@ class QwenRerankRetriever(BaseRetriever):
     reranker: QwenRerank
     k: Annotated[int, Strict(), Field(ge=1)] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_its_options(cls, options: Any) -> Any:
+        if isinstance(options, Mapping):
+            for name in options.keys() - cls.model_fields.keys() & _SLIPS.keys():
+                raise ValueError(f"there is no option {name!r} here: write {_SLIPS[name]}")
+        return options
+
     @field_validator("base_retriever")
     @classmethod
     def _is_runnable(cls, retriever: Any) -> Any:
-        if not isinstance(retriever, Runnable):
-            raise ValueError("must be a retriever or another Runnable")  # noqa: TRY004  pydantic's own kind
-        return retriever
+        if isinstance(retriever, Runnable):
+            return retriever
+        if hasattr(retriever, "as_retriever"):
+            raise ValueError("must be a retriever: write store.as_retriever()")
+        raise ValueError(
+            "must be a retriever or another Runnable, such as RunnableLambda(function)"
+        )
+
+    @property
+    @override
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """What of a call's ``configurable`` the base retriever listens to."""
+        return self.base_retriever.config_specs
+
+    # LangChain's own keeps most of the config to itself, so it goes along as a keyword argument.
+    @override
+    def invoke(
+        self, input: str, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> list[Document]:
+        config = checked(config)
+        return super().invoke(input, config, **kwargs, whole_config=config)
+
+    @override
+    async def ainvoke(
+        self, input: str, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> list[Document]:
+        config = checked(config)
+        return await super().ainvoke(input, config, **kwargs, whole_config=config)
 
     @override
     def _get_relevant_documents(
@@ -72,12 +126,14 @@ class QwenRerankRetriever(BaseRetriever):
         query: str,
         *,
         run_manager: CallbackManagerForRetrieverRun,
-        k: int | None = None,
-        **options: Unpack[CallOptions],
+        whole_config: RunnableConfig | None = None,
+        **options: Any,
     ) -> list[Document]:
-        callbacks, options = run_manager.get_child(), self._options(k, options)
-        found = self.base_retriever.invoke(query, RunnableConfig(callbacks=callbacks))
-        return self.reranker._compress(found, query, callbacks, options)
+        callbacks = run_manager.get_child()
+        config = patch_config(whole_config, callbacks=callbacks)  # without the run's name and id
+        ours, theirs = self._divided(query, options, config, native=False)
+        found = find(self.base_retriever, query, config, theirs)
+        return self.reranker._compress(self._documents(found), query, callbacks, ours)
 
     @override
     async def _aget_relevant_documents(
@@ -85,19 +141,41 @@ class QwenRerankRetriever(BaseRetriever):
         query: str,
         *,
         run_manager: AsyncCallbackManagerForRetrieverRun,
-        k: int | None = None,
-        **options: Unpack[CallOptions],
+        whole_config: RunnableConfig | None = None,
+        **options: Any,
     ) -> list[Document]:
-        callbacks, options = run_manager.get_child(), self._options(k, options)
-        found = await self.base_retriever.ainvoke(query, RunnableConfig(callbacks=callbacks))
-        return await self.reranker._acompress(found, query, callbacks, options)
+        callbacks = run_manager.get_child()
+        config = patch_config(whole_config, callbacks=callbacks)
+        ours, theirs = self._divided(query, options, config, native=True)
+        found = await afind(self.base_retriever, query, config, theirs)
+        return await self.reranker._acompress(self._documents(found), query, callbacks, ours)
 
-    def _options(self, k: int | None, options: CallOptions) -> CallOptions:
-        """All options of one call, refused before anything is looked for if one is wrong."""
-        if k is not None and "top_n" in options:
+    def _divided(
+        self, query: str, options: dict[str, Any], config: RunnableConfig, *, native: bool
+    ) -> tuple[CallOptions, dict[str, Any]]:
+        """Our *options* of one call and the base's, refused if the call is wrong."""
+        own = ("k", *CallOptions.__annotations__)
+        ours = {name: value for name, value in options.items() if name in own}
+        theirs = {name: value for name, value in options.items() if name not in own}
+        k = ours.pop("k", None)
+        if k is not None and "top_n" in ours:
             raise RequestError("give k or top_n, not both: they are the same")
-        kept: Any = k if k is not None else self.k
+        kept = k if k is not None else self.k
         if kept is not None:
-            options = CallOptions(**{"top_n": kept, **options})
-        self.reranker._wanted(options)
-        return options
+            ours = {"top_n": kept, **ours}
+        wanted = cast("CallOptions", ours)
+        self.reranker._rank(query, [], **wanted)  # a wrong call is wrong whatever will be found
+        if strange := unknown(theirs, self.base_retriever, config, native=native):
+            raise TypeError(
+                f"neither {self.get_name()} ({', '.join(own)}) nor its base retriever "
+                f"{self.base_retriever.get_name()} takes {strange[0]!r}"
+            )
+        return wanted, theirs
+
+    def _documents(self, found: Any) -> list[Document]:
+        try:
+            return listed(found)
+        except RequestError as error:
+            problem = error.message
+        name = self.base_retriever.get_name()
+        raise RequestError(f"the base retriever {name} gave back no list of Document: {problem}")

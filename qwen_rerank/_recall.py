@@ -9,15 +9,19 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from typing_extensions import TypeIs
+
 from qwen_rerank._values import Item, Job, Prepared, Scored
 
-__all__ = ["Cache", "recall", "remember"]
+__all__ = ["Cache", "Store", "recall", "remember"]
 
 _log = logging.getLogger("qwen_rerank")
+
+_ABSENT = object()
 
 
 class Cache(Protocol):
@@ -30,8 +34,18 @@ class Cache(Protocol):
         """Keeps *value* under *key*."""
 
 
+class Store(Protocol):
+    """A store that is asked for many keys at once, as LangChain's key-value stores are."""
+
+    def mget(self, keys: Sequence[str], /) -> Sequence[float | str | bytes | None]:
+        """For each of *keys* what `Cache` would give, or None if there is none."""
+
+    def mset(self, pairs: Sequence[tuple[str, bytes]], /) -> None:
+        """Keeps the second of each of *pairs* under its first."""
+
+
 def recall(
-    job: Job, prepared: Prepared, place: str, cache: Cache
+    job: Job, prepared: Prepared, place: str, cache: Cache | Store
 ) -> tuple[tuple[Scored, ...], Prepared]:
     """What *cache* knows of *prepared*, and what is left to ask.
 
@@ -42,21 +56,14 @@ def recall(
         place: Where they would be sent: URL and protocol.
         cache: The caller's. One that fails to answer knows nothing, and the call goes on.
     """
-    common = _common(job, prepared, place)
     known: list[Scored] = []
     unknown: list[Item] = []
     odd = ""
-    for at, item in enumerate(prepared.items):
-        try:
-            kept = cache[_digest(common, *_named(item, job))]
-        except KeyError:
+    keys = _keys(job, prepared, prepared.items, place)
+    for item, kept in zip(prepared.items, _read(cache, keys), strict=True):
+        if kept is _ABSENT:
             unknown.append(item)
-            continue
-        except Exception as error:  # noqa: BLE001  a broken cache costs money, not the answer
-            _log.warning("The cache failed to read, so this call asks for all scores: %r", error)
-            unknown += prepared.items[at:]
-            break
-        if (score := _score(kept)) is None:
+        elif (score := _score(kept)) is None:
             odd = type(kept).__name__
             unknown.append(item)
         else:
@@ -67,16 +74,44 @@ def recall(
 
 
 def remember(
-    job: Job, prepared: Prepared, scored: Iterable[Scored], place: str, cache: Cache
+    job: Job, prepared: Prepared, scored: Iterable[Scored], place: str, cache: Cache | Store
 ) -> None:
     """Keeps new scores under the keys that `recall` looks for; a failing cache is left alone."""
-    common = _common(job, prepared, place)
-    for item, score in scored:
-        try:
-            cache[_digest(common, *_named(item, job))] = score
-        except Exception as error:  # noqa: BLE001  as above
-            _log.warning("The cache failed to write, so these scores are not kept: %r", error)
-            return
+    scored = tuple(scored)
+    keys = _keys(job, prepared, (item for item, _ in scored), place)
+    kept = zip(keys, (score for _, score in scored), strict=True)
+    try:
+        if _has_brackets(cache):
+            for key, score in kept:
+                cache[key] = score
+        elif scored:
+            # As text in bytes, which is all that most stores take.
+            cache.mset([(key, repr(score).encode()) for key, score in kept])
+    except Exception as error:  # noqa: BLE001  as below
+        _log.warning("The cache failed to write, so these scores are not kept: %r", error)
+
+
+def _read(cache: Cache | Store, keys: list[str]) -> list[Any]:
+    """What *cache* holds under each of *keys*, `_ABSENT` where it holds nothing."""
+    found: list[Any] = []
+    try:
+        if _has_brackets(cache):
+            for key in keys:
+                try:
+                    found.append(cache[key])
+                except KeyError:
+                    found.append(_ABSENT)
+        elif keys:
+            pairs = zip(keys, cache.mget(keys), strict=True)  # fewer would be those of others
+            found = [_ABSENT if value is None else value for _, value in pairs]
+    except Exception as error:  # noqa: BLE001  a broken cache costs money, not the answer
+        _log.warning("The cache failed to read, so this call asks for all scores: %r", error)
+    return found + [_ABSENT] * (len(keys) - len(found))
+
+
+def _has_brackets(cache: Cache | Store) -> TypeIs[Cache]:
+    """Whether *cache* is used by ``[]``, which some have beside an ``mget`` of another kind."""
+    return hasattr(cache, "__getitem__") and hasattr(cache, "__setitem__")
 
 
 def _score(kept: Any) -> float | None:
@@ -87,8 +122,9 @@ def _score(kept: Any) -> float | None:
     return score if math.isfinite(score) else None
 
 
-def _common(job: Job, prepared: Prepared, place: str) -> str:
-    return _digest(place, job.model, prepared.instruct.text, *_named(prepared.query, job))
+def _keys(job: Job, prepared: Prepared, items: Iterable[Item], place: str) -> list[str]:
+    common = _digest(place, job.model, prepared.instruct.text, *_named(prepared.query, job))
+    return [_digest(common, *_named(item, job)) for item in items]
 
 
 def _named(item: Item, job: Job) -> tuple[str, ...]:

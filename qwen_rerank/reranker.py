@@ -17,7 +17,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypedDict, Unpack
 
 from pydantic import PrivateAttr
 
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 __all__ = ["BaseReranker", "CallOptions", "Reranker"]
 
 _log = logging.getLogger("qwen_rerank")
+
+_ORDER = "The query comes first, and then the documents: rerank(query, documents)."
 
 # Few caches may be used by several threads at once, a TTLCache, for one, may not: one lock for each
 # cache that any object here has used, by process and address. A later cache may inherit a lock.
@@ -274,12 +276,13 @@ class BaseReranker(RerankSettings):
             if is_blank(query := query.strip()):
                 raise RequestError("query is blank")
         elif not isinstance(query, Image):
-            raise RequestError(f"query must be a str or an Image, not {type(query).__name__}")
-        if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
             raise RequestError(
-                f"documents must be a list, not one {type(documents).__name__}; "
-                "are query and documents swapped?"
+                f"query must be a str or an Image, not {type(query).__name__}",
+                hint=_ORDER if isinstance(documents, str) else None,
             )
+        if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
+            kind = type(documents).__name__
+            raise RequestError(f"documents must be a list, not one {kind}", hint=_ORDER)
         documents = tuple(documents)
         is_text = isinstance(query, str)
         for position, document in enumerate(documents):
@@ -295,7 +298,8 @@ class BaseReranker(RerankSettings):
         wanted = {name: getattr(self, name) for name in CallOptions.__annotations__}
         for name, value in options.items():
             if name not in wanted:
-                raise TypeError(f"unexpected option {name!r} for one call")
+                why = f": {self._slips[name]}" if name in self._slips else ""
+                raise TypeError(f"unexpected option {name!r} for one call{why}")
             try:
                 wanted[name] = self._for_this_call(name, value)
             except ValueError as error:
@@ -539,6 +543,10 @@ class Reranker(BaseReranker):
 
     See `RerankSettings` for the options.
     """
+
+    _slips: ClassVar[Mapping[str, str]] = {
+        "return_documents": "a hit has its document anyway, as hit.document"
+    }
 
     def rerank(
         self,

@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Never, Self, TypeAlias, cast
 
 from pydantic import (
     AfterValidator,
@@ -119,9 +119,10 @@ class RerankSettings(BaseModel):
         fps (float | None): For videos, the part of the frames that is looked at, 0 to 1; None
             leaves the service's default, all that it samples. A ratio, in spite of its name.
         cache (Any): Where scores are kept: anything with ``[]``, such as a dict,
-            ``cachetools.TTLCache`` or ``diskcache.Cache``. It is used as given, never copied. A
-            cached score assumes that a pair's score does not depend on its neighbours, which the
-            vendor does not promise.
+            ``cachetools.TTLCache`` or ``diskcache.Cache``, or with ``mget`` and ``mset``, such as a
+            key-value store of LangChain's. It is used as given, never copied. A cached score
+            assumes that a pair's score does not depend on its neighbours, which the vendor does not
+            promise.
         client: A ``dashscope.Client`` (dashscope 2.x) whose connections, key and host are used for
             sync calls.
         async_client: A ``dashscope.AsyncClient``, likewise for async calls.
@@ -182,7 +183,14 @@ class RerankSettings(BaseModel):
     # What no dump shows, and a pickle keeps all the same.
     _pickled: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, **options: Any) -> None:
+    # Options that others have: what to know instead of them.
+    _slips: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, *positional: Never, **options: Any) -> None:
+        if positional:
+            del positional, options  # perhaps the key, which no frame shows
+            name = type(self).__name__
+            raise TypeError(f"{name} takes its options by name: {name}(model=..., api_key=...)")
         options = self._sealed(options)
         try:
             super().__init__(**options)
@@ -198,6 +206,18 @@ class RerankSettings(BaseModel):
         options.clear()
         self.__dict__.clear()
         raise ValueError(problem)
+
+    @field_validator("cache")
+    @classmethod
+    def _can_keep(cls, cache: Any) -> Any:
+        ways = ("__getitem__", "__setitem__"), ("mget", "mset")
+        can = any(all(hasattr(cache, name) for name in way) for way in ways)
+        if cache is not None and (isinstance(cache, type) or not can):
+            raise ValueError(
+                "must be a cache with [], such as a dict or cachetools.TTLCache, or a store with "
+                "mget and mset, such as LangChain's"
+            )
+        return cache
 
     @field_validator("client", "async_client")
     @classmethod
@@ -368,7 +388,7 @@ def _is_async(client: Any) -> bool:
     return inspect.iscoroutinefunction(getattr(http, "send", None))
 
 
-def _explain(error: ValidationError, owner: type[BaseModel]) -> str:
+def _explain(error: ValidationError, owner: type[RerankSettings]) -> str:
     """What is wrong, without any value that was given."""
     problems = []
     for problem in error.errors(include_input=False, include_context=False, include_url=False):
@@ -378,6 +398,7 @@ def _explain(error: ValidationError, owner: type[BaseModel]) -> str:
 
             near = difflib.get_close_matches(name, owner.model_fields, n=1)
             guess = f"; did you mean {near[0]!r}?" if near else ""
+            guess = f": {owner._slips[name]}" if name in owner._slips else guess
             problems.append(f"{owner.__name__} has no option {name!r}{guess}")
         else:
             said = problem["msg"].removeprefix("Value error, ")

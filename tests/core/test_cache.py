@@ -76,7 +76,21 @@ class AsRedis(Minimal):
         super().__setitem__(key, repr(score).encode())
 
 
-@pytest.fixture(name="kinds", params=["dict", "TTLCache", "diskcache", "minimal", "redis"])
+class Store:
+    """All that a store has to be which is asked for many keys at once, and takes only bytes."""
+
+    def __init__(self):
+        self.scores = {}
+
+    def mget(self, keys):
+        return [self.scores.get(key) for key in keys]
+
+    def mset(self, pairs):
+        assert all(isinstance(score, bytes) for _, score in pairs)
+        self.scores.update(pairs)
+
+
+@pytest.fixture(name="kinds", params=["dict", "TTLCache", "diskcache", "minimal", "redis", "store"])
 def _kinds(request, tmp_path):
     """An empty cache of each kind."""
     if request.param != "diskcache":
@@ -85,6 +99,7 @@ def _kinds(request, tmp_path):
             "TTLCache": lambda: TTLCache(1_000, 600),
             "minimal": Minimal,
             "redis": AsRedis,
+            "store": Store,
         }
         yield kinds[request.param]()
         return

@@ -166,3 +166,58 @@ def test_a_cache_that_cannot_be_written_is_left_alone(caplog):
     remember(_JOB, prepared, _scored(prepared, 0.1, 0.2), "here", Broken("write"))
 
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+class Shelf(dict):
+    """A cache with ``[]`` and an ``mget`` of another kind, as redis-py's client."""
+
+    def mget(self, *keys):
+        raise AssertionError(keys)
+
+    def mset(self, mapping):
+        raise AssertionError(mapping)
+
+
+def test_brackets_come_first():
+    """A client that has both is used by ``[]``, whatever its ``mget`` takes."""
+    prepared, cache = _prepared("a"), Shelf()
+    remember(_JOB, prepared, _scored(prepared, 0.5), "here", cache)
+
+    assert recall(_JOB, prepared, "here", cache)[0] == ((prepared.items[0], 0.5),)
+
+
+class Odd:
+    """A store whose ``mget`` answers with *found*."""
+
+    def __init__(self, found):
+        self.found = found
+        self.calls = 0
+
+    def mget(self, _keys):
+        self.calls += 1
+        return self.found
+
+    def mset(self, _pairs):
+        raise OSError("disk full")
+
+
+def test_a_store_that_leaves_keys_out_knows_nothing(caplog):
+    """Nobody could tell which keys the rest belongs to, so all scores are asked for."""
+    prepared = _prepared("a", "b")
+
+    assert recall(_JOB, prepared, "here", Odd([b"0.5"])) == ((), prepared)
+    assert "failed to read" in caplog.text
+
+
+def test_a_store_is_asked_once(caplog):
+    """One ``mget`` for all keys and none for no keys; a failed ``mset`` costs a warning."""
+    prepared, store = _prepared("a", "b"), Odd([None, b"0.5"])
+
+    known, unknown = recall(_JOB, prepared, "here", store)
+    recall(_JOB, _prepared(), "here", store)
+    remember(_JOB, prepared, (), "here", store)
+
+    assert (known, unknown.items) == (((prepared.items[1], 0.5),), prepared.items[:1])
+    assert (store.calls, caplog.records) == (1, [])
+    remember(_JOB, prepared, _scored(prepared, 0.1, 0.2), "here", store)
+    assert "failed to write" in caplog.text

@@ -164,8 +164,8 @@ def test_input_untouched(rank):
         ((None, ["a"]), "query must be a str or an Image, not NoneType"),
         ((7, ["a"]), "query must be a str or an Image, not int"),
         ((b"q", ["a"]), "query must be a str or an Image, not bytes"),
-        ((["a"], "q"), "query must be a str or an Image, not list"),
-        (("q", "a"), "not one str; are query and documents swapped"),
+        ((["a"], "q"), r"query must .*, not list\n.*rerank\(query, documents\)"),
+        (("q", "a"), r"not one str\n.*rerank\(query, documents\)"),
         (("q", b"a"), "not one bytes"),
         (("q", {"a": 1}), "not one dict"),
         (("q", None), "not one NoneType"),
@@ -216,6 +216,16 @@ def test_unknown_options_of_a_call(rank, emulator, name):
     """An option that a call does not have is a TypeError, as for any function."""
     with pytest.raises(TypeError, match=f"'{name}'"):
         rank(_QUERY, ["a"], **{name: 1})
+
+    assert emulator.log == ()
+
+
+def test_return_documents(rank, emulator, connection):
+    """Who asks for documents, as peers' rerankers want it, is told where they are."""
+    with pytest.raises(TypeError, match=r"'return_documents' for one call: .*hit\.document"):
+        rank(_QUERY, ["a"], return_documents=True)
+    with pytest.raises(ValueError, match=r"no option 'return_documents': .*hit\.document"):
+        Reranker(**connection, return_documents=True)
 
     assert emulator.log == ()
 

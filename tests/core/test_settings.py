@@ -143,6 +143,8 @@ _BAD = {
     "async_client": ({"async_client": httpx.Client}, "^async_client: must be a client of dash"),
     "http_client": ({"http_client": object()}, "^http_client: must be an httpx client"),
     "async_http_client": ({"async_http_client": "x"}, "^async_http_client: must be an httpx"),
+    "cache True": ({"cache": True}, r"^cache: must be a cache with \[\]"),
+    "cache class": ({"cache": dict}, "^cache: must be a cache .* or a store with mget and mset"),
     "many": ({"top_n": 0, "timeout": 0}, "^top_n: .*; timeout: "),
 }  # fmt: skip
 
@@ -155,6 +157,14 @@ def test_bad_options(shown, options, said):
 
     assert _KEY not in shown(caught.value)
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+def test_options_by_position(shown):
+    """An option given by position is a TypeError that says how to give it, and shows no key."""
+    with pytest.raises(TypeError, match=r"by name: RerankSettings\(model=\.\.\., ") as caught:
+        RerankSettings(_KEY)
+
+    assert _KEY not in shown(caught.value)
 
 
 _ASSIGNABLE = {

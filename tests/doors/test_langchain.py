@@ -1,14 +1,21 @@
 """What LangChain's users can rely on beyond the duties of every door."""
 
+import asyncio
 import threading
 
 import pytest
+from langchain_classic.storage import LocalFileStore
+from langchain_core.caches import InMemoryCache
 from langchain_core.documents import BaseDocumentCompressor, Document
+from langchain_core.stores import InMemoryStore
+from langgraph.store.memory import InMemoryStore as GraphStore
 
 from langchain_qwen_rerank import QwenRerank
 from qwen_rerank.emulator import Emulator
 
 QUERY = "a fast red sports car"
+_ORDER = r"not one str\n.*rerank\(documents, query\)"
+_PAIRS = r"document 0 is a \w+ with a Document in it; .*\[document for document, _ in pairs\]"
 
 
 class Annotated(Document):
@@ -105,13 +112,21 @@ async def test_arerank_equals_rerank(reranker):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda it: it.rerank("a query", ["a text"]), "query must be a str or an Image|swapped"),
-        (lambda it: it.rerank("one text", QUERY), "swapped"),
+        (lambda it: it.rerank("a query", ["a text"]), _ORDER),
+        (lambda it: asyncio.run(it.arerank("a query", ["a text"])), _ORDER),
+        (lambda it: it.rerank("one text", QUERY), _ORDER),
+        (lambda it: it.rerank(Document("text"), QUERY), "not one Document"),
+        (lambda it: it.estimate(QUERY, ["a text"]), _ORDER),
+        (lambda it: it.compress_documents(QUERY, [Document("text")]), _ORDER),
+        (lambda it: it.rerank([(Document("text"), 0.5)], QUERY), _PAIRS),
+        (lambda it: it.estimate([(Document("text"), 0.5)], QUERY), _PAIRS),
+        (lambda it: it.compress_documents([(Document("text"), 0.5)], QUERY), _PAIRS),
+        (lambda it: asyncio.run(it.acompress_documents([[Document("text"), 0.5]], QUERY)), _PAIRS),
         (lambda it: it.rerank([1, 2], QUERY), "document 0 must be a str, .*, not int"),
         (lambda it: it.rerank(["a", None], QUERY), "document 1 must be a str, .*, not NoneType"),
         (lambda it: it.compress_documents(["text"], QUERY), "document 0 must be a Document"),
-        (lambda it: it.compress_documents(Document("text"), QUERY), "list of Document"),
-        (lambda it: it.compress_documents("text", QUERY), "list of Document"),
+        (lambda it: it.compress_documents(Document("text"), QUERY), "must be a list, not one Doc"),
+        (lambda it: it.compress_documents("text", QUERY), "must be a list, not one str"),
         (lambda it: it.rerank(["text"], QUERY, top_n=0), "top_n"),
         (lambda it: it.rerank(["text"], QUERY, score_threshold="high"), "score_threshold"),
     ],
@@ -138,3 +153,43 @@ def test_any_iterable(reranker):
 
     assert [each.page_content for each in ranked] == ["a red sports car", "green tea"]
     assert len(reranker.rerank(iter(documents), "a fast red car")) == 2
+
+
+@pytest.mark.parametrize("kind", ["memory", "files"])
+async def test_a_store_as_cache(connection, emulator: Emulator, tmp_path, caplog, kind):
+    """A key-value store of LangChain's keeps scores, whether calls are awaited or not."""
+    store = InMemoryStore() if kind == "memory" else LocalFileStore(tmp_path)
+    reranker = QwenRerank(cache=store, **connection)
+    documents = [Document(text) for text in ("green tea", "a red sports car")]
+
+    first = reranker.compress_documents(documents, QUERY)
+    again = await reranker.acompress_documents(documents, QUERY)
+    more = await reranker.acompress_documents([*documents, Document("a hill")], QUERY)
+
+    assert first == again
+    assert len(more) == 3
+    assert [seen.documents for seen in emulator.log] == [2, 1]
+    assert reranker.estimate([*documents, "a hill"], QUERY).cache_hits == 3
+    assert len(list(store.yield_keys())) == 3
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("other", [InMemoryCache(), GraphStore(), True], ids=str)
+def test_no_cache_of_ours(connection, other):
+    """What keeps something else, such as answers of models, is refused when it is given."""
+    with pytest.raises(ValueError, match=r"cache: must be a cache with .* or a store with mget"):
+        QwenRerank(cache=other, **connection)
+
+
+def test_options_by_position():
+    """A model's name by position is a TypeError that says how options are given."""
+    with pytest.raises(TypeError, match=r"by name: QwenRerank\(model=\.\.\., "):
+        QwenRerank("qwen3-rerank")
+
+
+def test_return_documents(reranker, connection):
+    """Who asks for documents, as other rerankers want it, is told that they come anyway."""
+    with pytest.raises(ValueError, match=r"'return_documents': .* come back"):
+        QwenRerank(return_documents=True, **connection)
+    with pytest.raises(TypeError, match=r"'return_documents' for one call: .* their positions"):
+        reranker.rerank(["text"], QUERY, return_documents=True)

@@ -4,14 +4,24 @@ import asyncio
 import copy
 import os
 import pickle
+import re
 import subprocess
 import sys
+from uuid import uuid4
 
 import pytest
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import RunnableLambda, RunnablePassthrough
+from langchain_core.runnables import (
+    ConfigurableField,
+    RunnableBranch,
+    RunnableConfig,
+    RunnableLambda,
+    RunnableParallel,
+    RunnablePassthrough,
+)
+from langchain_core.runnables.config import CONFIG_KEYS
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_tests.integration_tests import RetrieversIntegrationTests
@@ -85,6 +95,10 @@ def _invoke(request, retriever):
     return invoke
 
 
+def _vectors():
+    return InMemoryVectorStore(DeterministicFakeEmbedding(size=8))
+
+
 def texts(documents):
     """What *documents* say, in their order."""
     return [document.page_content for document in documents]
@@ -151,7 +165,7 @@ def test_threshold_of_one_call(invoke):
 
 def test_any_runnable_is_a_base(invoke, reranker):
     """A vector store's retriever will do, and so will a function or a chain."""
-    store = InMemoryVectorStore(DeterministicFakeEmbedding(size=8))
+    store = _vectors()
     store.add_texts(TEXTS)
     function = RunnableLambda(lambda query: [Document(text) for text in [*TEXTS, query]])
     for base in (store.as_retriever(search_kwargs={"k": 5}), function, str.strip | function):
@@ -233,6 +247,270 @@ async def test_many_at_once(retriever, reranker):
 
     assert [texts(each) for each in found] == [[text] for text in TEXTS]
     assert reranker.usage.requests == len(TEXTS)
+
+
+# What belongs to the base retriever
+
+
+class _Finds(BaseRetriever):
+    """Finds what was asked for, as a document."""
+
+    tenant: str = "nobody"
+
+    def _get_relevant_documents(self, query, *, run_manager, year=None):  # noqa: ARG002
+        return [Document(f"{query} of {self.tenant}, {year}")]
+
+
+class _FindsNatively(_Finds):
+    """The same with a coroutine."""
+
+    async def _aget_relevant_documents(self, query, *, run_manager, year=None):
+        return self._get_relevant_documents(query, run_manager=run_manager, year=year)
+
+
+def _seeing(seen):
+    """A base that tells *seen* with which config it was called."""
+
+    def find(_query, config: RunnableConfig):
+        seen.append(config)
+        return [Document("green tea")]
+
+    return RunnableLambda(find)
+
+
+def _tenant(name):
+    return {"configurable": {"tenant": name}}
+
+
+@pytest.fixture(name="tenants", params=[_Finds, _FindsNatively], ids=["in a thread", "native"])
+def _tenants(request, reranker):
+    base = request.param().configurable_fields(tenant=ConfigurableField(id="tenant"))
+    return QwenRerankRetriever(base_retriever=base, reranker=reranker)
+
+
+def test_the_whole_config(invoke, reranker):
+    """All of a call's config arrives; the run's name and id are the retriever's own."""
+    seen, root = [], uuid4()
+    config = {
+        "configurable": {"tenant": "acme"},
+        "tags": ["mine"],
+        "metadata": {"user": "u1"},
+        "max_concurrency": 3,
+        "recursion_limit": 7,
+        "run_name": "search",
+        "run_id": root,
+        "context": {"language": "en"},  # no key that LangChain knows, so it makes it configurable
+    }
+
+    invoke(
+        QUERY, config, using=QwenRerankRetriever(base_retriever=_seeing(seen), reranker=reranker)
+    )
+
+    (got,) = seen
+    assert got["configurable"] == {"tenant": "acme", "context": {"language": "en"}}
+    assert (got["tags"], got["metadata"]["user"]) == (["mine"], "u1")
+    assert (got["max_concurrency"], got["recursion_limit"]) == (3, 7)
+    assert got.get("run_name") is None
+    assert got.get("run_id") is None
+    assert config["configurable"] == {"tenant": "acme"}
+
+
+def test_a_later_releases_config(invoke, reranker, monkeypatch):
+    """A key that LangChain adds to its configs arrives as it is."""
+    seen = []
+    monkeypatch.setattr("langchain_core.runnables.config.CONFIG_KEYS", [*CONFIG_KEYS, "later"])
+
+    retriever = QwenRerankRetriever(base_retriever=_seeing(seen), reranker=reranker)
+    invoke(QUERY, {"later": 7}, using=retriever)
+
+    assert seen[0]["later"] == 7
+
+
+def test_tenants(invoke, tenants):
+    """A tenant in ``configurable`` reaches the base, whatever stands around the retriever."""
+    for using in (
+        tenants,
+        tenants.with_retry(),
+        tenants.with_fallbacks([tenants]),
+        RunnableLambda(str) | tenants,
+        RunnableLambda(tenants.invoke, tenants.ainvoke),
+        RunnableLambda(lambda _: tenants),
+    ):
+        assert texts(invoke(QUERY, _tenant("acme"), using=using)) == [f"{QUERY} of acme, None"]
+    bound = tenants.with_config(_tenant("acme"))
+    assert texts(invoke(QUERY, using=bound)) == [f"{QUERY} of acme, None"]
+    parallel = RunnableParallel(found=tenants)
+    assert texts(invoke(QUERY, _tenant("acme"), using=parallel)["found"]) == [
+        f"{QUERY} of acme, None"
+    ]
+
+
+def test_tenants_below_what_hands_on_nothing(invoke, reranker):
+    """A base that calls another retriever without its config asks for the same tenant."""
+    inner = _Finds().configurable_fields(tenant=ConfigurableField(id="tenant"))
+
+    class Forgetful(BaseRetriever):
+        def _get_relevant_documents(self, query, *, run_manager):  # noqa: ARG002
+            return inner.invoke(query)
+
+        async def _aget_relevant_documents(self, query, *, run_manager):  # noqa: ARG002
+            return await inner.ainvoke(query)
+
+    retriever = QwenRerankRetriever(base_retriever=Forgetful(), reranker=reranker)
+
+    assert texts(invoke(QUERY, _tenant("acme"), using=retriever)) == [f"{QUERY} of acme, None"]
+
+
+def test_alternatives(invoke, reranker):
+    """A base with alternatives is the one that the call's config names."""
+    base = _Finds().configurable_alternatives(
+        ConfigurableField(id="store"), default_key="own", other=RunnableLambda(lambda _: [])
+    )
+    retriever = QwenRerankRetriever(base_retriever=base, reranker=reranker)
+    other = {"configurable": {"store": "other"}}
+
+    assert texts(invoke(QUERY, using=retriever, year=7)) == [f"{QUERY} of nobody, 7"]
+    assert invoke(QUERY, other, using=retriever) == []
+    with pytest.raises(TypeError, match="'year'"):
+        invoke(QUERY, other, using=retriever, year=7)
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+def test_tenants_of_a_batch(tenants, native):
+    """Every question of a batch has its own tenant, and a keyword argument holds for all."""
+    configs = [_tenant("acme"), _tenant("umbrella")]
+
+    found = (
+        asyncio.run(tenants.abatch(["tea", "car"], configs, year=7))
+        if native
+        else tenants.batch(["tea", "car"], configs, year=7)
+    )
+
+    assert [texts(each) for each in found] == [["tea of acme, 7"], ["car of umbrella, 7"]]
+
+
+async def test_tenants_of_a_stream(tenants):
+    """Streams are the same."""
+    expected = [["tea of acme, 7"]]
+
+    assert [texts(each) for each in tenants.stream("tea", _tenant("acme"), year=7)] == expected
+    stream = tenants.astream("tea", _tenant("acme"), year=7)
+    assert [texts(each) async for each in stream] == expected
+
+
+def _find(query, year=None):
+    return [Document(f"{query} of nobody, {year}")]
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        _Finds(),
+        _FindsNatively(),
+        RunnableLambda(_find),
+        RunnableLambda(lambda query, **options: _find(query, options["year"])),
+        _Finds().with_retry(),
+        _Finds().bind(year=3).with_config(tags=["mine"]),
+        _Finds().configurable_fields(tenant=ConfigurableField(id="tenant")),
+        _Finds() | RunnableLambda(list),
+        _Finds().with_fallbacks([_FindsNatively()]),
+        RunnableBranch((lambda query: not query, _Finds()), RunnableLambda(_find)),
+    ],
+    ids=[
+        *("in a thread", "native", "function", "any", "retry", "bound", "configurable"),
+        *("chain", "fallbacks", "branch"),
+    ],
+)
+def test_keyword_arguments(invoke, reranker, emulator: Emulator, base):
+    """What is none of ours goes to the base, and ours stays ours."""
+    retriever = QwenRerankRetriever(base_retriever=base, reranker=reranker)
+
+    found = invoke(QUERY, using=retriever, k=1, instruct="Find cars.", year=7)
+
+    assert texts(found) == [f"{QUERY} of nobody, 7"]
+    assert emulator.log[0].body["parameters"]["instruct"] == "Find cars."
+
+
+class _OnlyAsync(BaseRetriever):
+    """Its sync half takes nothing, and so LangChain drops what its other half would take."""
+
+    def _get_relevant_documents(self, query, *, run_manager):
+        raise NotImplementedError
+
+    async def _aget_relevant_documents(self, query, *, run_manager, year=None):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        _Store(),
+        _OnlyAsync(),
+        RunnableLambda(lambda _: []),
+        RunnableLambda(str.strip),
+        RunnableParallel(query=RunnablePassthrough()) | (lambda _: []),
+        _Finds().with_fallbacks([_Store()]),
+        RunnableBranch((lambda query: not query, _Finds()), _Store()),
+    ],
+    ids=["retriever", "async", "function", "builtin", "parallel", "fallbacks", "branch"],
+)
+def test_a_name_that_nobody_knows(invoke, reranker, emulator: Emulator, base):
+    """A name that would be dropped somewhere is refused, and nothing is looked for."""
+    retriever = QwenRerankRetriever(base_retriever=base, reranker=reranker)
+    collector = RunCollectorCallbackHandler()
+    theirs = re.escape(base.get_name())
+
+    with pytest.raises(TypeError, match=rf"neither QwenRerank.*\(k, .* {theirs} takes 'year'"):
+        invoke(QUERY, {"callbacks": [collector]}, using=retriever, year=7)
+
+    assert emulator.log == ()
+    assert tree(collector.traced_runs[0]) == ("QwenRerankRetriever", [])
+
+
+def test_runs_in_a_thread(invoke, reranker):
+    """A base that is run in a thread because of a keyword argument is traced as ever."""
+    collector = RunCollectorCallbackHandler()
+    retriever = QwenRerankRetriever(base_retriever=_Finds(), reranker=reranker)
+
+    invoke(QUERY, {"callbacks": [collector]}, using=retriever, year=7)
+
+    [root] = collector.traced_runs
+    assert tree(root) == ("QwenRerankRetriever", [("_Finds", []), ("QwenRerank", [])])
+
+
+def test_declared_options(reranker, tenants):
+    """What the base listens to is declared, also by a chain; a field of ours can be as well."""
+    (spec,) = (tenants | texts).config_specs
+    retriever = tenants.configurable_fields(k=ConfigurableField(id="rerank_k"))
+
+    assert (spec.id, spec.annotation) == ("tenant", str)
+    assert {spec.id for spec in retriever.config_specs} == {"tenant", "rerank_k"}
+    config = {"configurable": {"tenant": "acme", "rerank_k": 1}}
+    assert texts(retriever.invoke("tea", config)) == ["tea of acme, None"]
+    assert QwenRerankRetriever(base_retriever=_Store(), reranker=reranker).config_specs == []
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (None, "must be a list, not one NoneType"),
+        ("green tea", "must be a list, not one str"),
+        ({"context": []}, "must be a list, not one dict"),
+        (["green tea"], "document 0 must be a Document, not str"),
+        ([Document("tea"), None], "document 1 must be a Document, not NoneType"),
+        ([(Document("tea"), 0.5)], r"give \[document for document, _ in pairs\]"),
+    ],
+    ids=str,
+)
+def test_no_documents(invoke, reranker, emulator: Emulator, found, said):
+    """A base that gives back something else is named, and nothing is sent."""
+    base = RunnableLambda(lambda _: found, name="mine")
+    retriever = QwenRerankRetriever(base_retriever=base, reranker=reranker)
+
+    with pytest.raises(RequestError, match=f"base retriever mine gave back no list.*{said}"):
+        invoke(QUERY, using=retriever)
+
+    assert emulator.log == ()
 
 
 # Traces
@@ -338,6 +616,37 @@ def test_wrong_options_of_a_call(invoke, emulator: Emulator, options, error):
     assert emulator.log == ()
 
 
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("acme", "config must be a dict, not str"),
+        ([], "config must be a dict, not list"),
+        ({"configurable": "acme"}, "configurable of the config must be a dict, not str"),
+        ({"metadata": 7}, "metadata of the config must be a dict, not int"),
+        ({"tags": "mine"}, "tags of the config must be a list, not str"),
+    ],
+    ids=str,
+)
+def test_no_config(invoke, emulator: Emulator, config, said):
+    """What is no config is refused by name, and nothing is looked for."""
+    with pytest.raises(RequestError, match=said):
+        invoke(QUERY, config)
+
+    assert emulator.log == ()
+
+
+@pytest.mark.parametrize("query", ["", " ", None, ["a"]])
+def test_no_question(invoke, reranker, query):
+    """A question that cannot be ranked is an error before anything is looked for."""
+    seen = []
+    retriever = QwenRerankRetriever(base_retriever=_seeing(seen), reranker=reranker)
+
+    with pytest.raises(RequestError, match="query"):
+        invoke(query, using=retriever)
+
+    assert seen == []
+
+
 @pytest.mark.parametrize("options", [{"k": 0}, {"top_k": 3}], ids=str)
 def test_wrong_options_where_nothing_is_found(invoke, reranker, options):
     """A wrong option is an error for every question, as it is for the core."""
@@ -367,6 +676,26 @@ def test_wrong_options_of_a_retriever(reranker, options):
     right = {"base_retriever": _Store(), "reranker": reranker}
 
     with pytest.raises(ValueError, match=next(iter(options))):
+        QwenRerankRetriever(**right | options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"top_n": 3}, "no option 'top_n' here: write k="),
+        ({"base_compressor": 5}, "no option 'base_compressor' here: write reranker="),
+        ({"retriever": 5}, "no option 'retriever' here: write base_retriever="),
+        ({"instruct": "Find."}, r"'instruct' here: write QwenRerank\(instruct=\.\.\.\)"),
+        ({"base_retriever": _vectors()}, r"base_retriever\n.*write store\.as_retriever\(\)"),
+        ({"base_retriever": texts}, r"base_retriever\n.*such as RunnableLambda\(function\)"),
+    ],
+    ids=str,
+)
+def test_slips(reranker, options, said):
+    """Who has another class in mind is told what to write instead."""
+    right = {"base_retriever": _Store(), "reranker": reranker}
+
+    with pytest.raises(ValueError, match=said):
         QwenRerankRetriever(**right | options)
 
 

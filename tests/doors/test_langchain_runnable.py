@@ -109,6 +109,57 @@ def test_schemas(step):
     assert answered["items"]["$ref"].endswith("/Document")
 
 
+def test_declared_options(reranker):
+    """The options of one call are declared with types, descriptions and the reranker's values."""
+    reranker.instruct = "Find cars."
+    step = reranker.as_runnable("rerank")
+
+    declared = step.get_config_jsonschema()["$defs"]["Configurable"]["properties"]
+
+    kinds = {
+        name: field.get("type") or {kind["type"] for kind in field["anyOf"]}
+        for name, field in declared.items()
+    }
+    assert kinds == {
+        "rerank_model": "string",
+        "rerank_top_n": {"integer", "null"},
+        "rerank_instruct": {"string", "null"},
+        "rerank_score_threshold": {"number", "null"},
+    }
+    assert all(len(field["description"]) > 20 for field in declared.values())
+    assert {field["default"] for field in declared.values()} == {
+        *("qwen3-rerank", 3, "Find cars.", None)
+    }
+
+
+def test_declared_in_a_chain(invoke, reranker):
+    """A chain declares the options of its steps, once for each prefix."""
+    coarse, fine = reranker.as_runnable("coarse"), reranker.as_runnable("fine_")
+    chain = RunnablePassthrough.assign(documents=coarse) | RunnableLambda(dict) | fine | texts
+    names = {spec.id for spec in chain.with_config(tags=["mine"]).config_specs}
+
+    assert {name.partition("_")[0] for name in names} == {"coarse", "fine"}
+    assert len(names) == 8
+    assert {spec.id for spec in reranker.as_runnable().config_specs} == {
+        *("model", "top_n", "instruct", "score_threshold")
+    }
+    assert invoke(chain, ASKED, configured(coarse_top_n=2, fine_top_n=1)) == [QUERY]
+
+
+def test_a_server_keeps_what_is_declared(invoke, reranker, emulator: Emulator):
+    """Servers such as LangServe let through what ``config_schema`` names, with its defaults."""
+    reranker.instruct = "Find cars."
+    chain = reranker.as_runnable("rerank") | texts
+    sent = configured(rerank_top_n=1, temperature=1)
+
+    kept = chain.config_schema(include=["configurable"])(**sent).model_dump()
+
+    assert "temperature" not in kept["configurable"]
+    assert invoke(chain, ASKED, kept) == [QUERY]
+    assert emulator.log[0].body["model"] == "qwen3-rerank"
+    assert emulator.log[0].body["parameters"]["instruct"] == "Find cars."
+
+
 @pytest.mark.filterwarnings("ignore:This API is in beta")
 def test_as_a_tool(invoke, step):
     """It can be made a tool."""
@@ -300,6 +351,7 @@ def test_wrong_options_without_documents(invoke, step):
         {"query": QUERY, "documents": QUERY},
         {"query": QUERY, "documents": DOCUMENTS[0]},
         {"query": QUERY, "documents": TEXTS},
+        {"query": QUERY, "documents": [(DOCUMENTS[0], 0.5)]},
         pytest.param(
             {"query": QUERY, "documents": None},
         ),
@@ -310,6 +362,15 @@ def test_wrong_input(invoke, step, emulator: Emulator, asked):
     """What is no question with documents is a `RequestError`, and nothing is sent."""
     with pytest.raises(RequestError):
         invoke(step, asked)
+
+    assert emulator.log == ()
+
+
+@pytest.mark.parametrize("config", ["acme", {"configurable": 7}, {"tags": "mine"}], ids=str)
+def test_no_config(invoke, step, emulator: Emulator, config):
+    """What is no config is refused by name, and nothing is sent."""
+    with pytest.raises(RequestError, match=r"config must be a (dict|list), not (str|int)"):
+        invoke(step, ASKED, config)
 
     assert emulator.log == ()
 

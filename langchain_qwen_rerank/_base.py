@@ -1,0 +1,114 @@
+"""What a base retriever takes and how it is called, by LangChain's own rules; ranks nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import (
+    Runnable,
+    RunnableBranch,
+    RunnableConfig,
+    RunnableLambda,
+    RunnableParallel,
+    RunnableSequence,
+    RunnableWithFallbacks,
+)
+from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.config import merge_configs, run_in_executor, set_config_context
+from langchain_core.runnables.configurable import DynamicRunnable
+from langchain_core.runnables.passthrough import RunnableAssign
+
+__all__ = ["afind", "find", "unknown"]
+
+
+def find(
+    base: Runnable[str, Any], query: str, config: RunnableConfig, options: dict[str, Any]
+) -> Any:
+    """What *base* finds, called as a chain calls its steps.
+
+    So *config* reaches what *base* calls in its turn, even if it hands on none.
+    """
+    with set_config_context(config) as context:
+        return context.run(base.invoke, query, config, **options)
+
+
+async def afind(
+    base: Runnable[str, Any], query: str, config: RunnableConfig, options: dict[str, Any]
+) -> Any:
+    """`find` for a running event loop."""
+    if options and not all(map(_is_native, _reached(base, config))):
+        # The thread in which LangChain would run it takes no keyword arguments.
+        return await run_in_executor(config, find, base, query, config, options)
+    with set_config_context(config) as context:
+        call: Any = base.ainvoke(query, config, **options)
+        return await asyncio.create_task(call, context=context)
+
+
+def unknown(
+    names: Iterable[str], base: Runnable[str, Any], config: RunnableConfig, *, native: bool
+) -> list[str]:
+    """Which of *names* *base* does not take as keyword arguments of this call."""
+    called = [_called(each, native=native) for each in _reached(base, config)]
+    return [name for name in names if not all(_takes(each, name) for each in called)]
+
+
+def _reached(runnable: Runnable[Any, Any], config: RunnableConfig) -> Iterator[Runnable[Any, Any]]:
+    """The runnables that keyword arguments for *runnable* may end at."""
+    inner: Iterable[Runnable[Any, Any]]
+    match runnable:
+        case RunnableBindingBase():
+            inner, config = (runnable.bound,), merge_configs(runnable.config, config)
+        case DynamicRunnable():
+            inner = (runnable.prepare(config)[0],)
+        case RunnableSequence():
+            inner = (runnable.first,)
+        case RunnableWithFallbacks():
+            inner = runnable.runnables
+        case RunnableBranch():
+            inner = (*(branch for _, branch in runnable.branches), runnable.default)
+        case _:
+            yield runnable
+            return
+    for each in inner:
+        yield from _reached(each, config)
+
+
+def _called(runnable: Runnable[Any, Any], *, native: bool) -> Callable[..., Any]:
+    """What gets the keyword arguments of a call of *runnable*, after one text."""
+    match runnable:
+        case BaseRetriever() if not runnable._expects_other_args:  # which are then dropped
+            return _takes_none
+        case BaseRetriever():
+            if native and _is_native(runnable):
+                return runnable._aget_relevant_documents
+            return runnable._get_relevant_documents
+        case RunnableLambda():
+            function = getattr(runnable, "afunc" if native else "func", None)
+            return function or getattr(runnable, "func", None) or runnable.afunc
+        case RunnableParallel() | RunnableAssign():
+            return _takes_none
+        case _:
+            return runnable.ainvoke if native else runnable.invoke
+
+
+def _is_native(runnable: Runnable[Any, Any]) -> bool:
+    """Whether *runnable* is awaited as such; of a retriever, whether it says how."""
+    own = getattr(type(runnable), "_aget_relevant_documents", None)
+    return own is None or own.__module__ != BaseRetriever.__module__
+
+
+def _takes(function: Callable[..., Any], name: str) -> bool:
+    try:
+        inspect.signature(function).bind_partial("a text", **{name: None})
+    except (TypeError, ValueError):  # the latter of functions written in C
+        return False
+    return True
+
+
+def _takes_none(_text: str, /) -> list[Document]:
+    raise NotImplementedError

@@ -1,0 +1,130 @@
+"""The reranker as a step of a chain: input and config of a call in; nothing is ranked here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast, get_type_hints
+
+from langchain_core.documents import Document
+from langchain_core.runnables import RunnableConfig, RunnableLambda, ensure_config
+from langchain_core.runnables.utils import ConfigurableFieldSpec
+from typing_extensions import TypedDict, override  # pydantic takes no other before Python 3.12
+
+from qwen_rerank import CallOptions, RequestError
+
+if TYPE_CHECKING:
+    from langchain_qwen_rerank.compressor import QwenRerank
+
+__all__ = ["Step", "checked"]
+
+_DESCRIPTIONS = {
+    "model": "Name of the rerank model.",
+    "top_n": "How many documents to keep, at least 1; null keeps all.",
+    "instruct": "What counts as relevant, an English sentence; null is the model's default.",
+    "score_threshold": "Keep only documents with at least this score; null keeps all.",
+}
+_KINDS = {"configurable": dict, "metadata": dict, "tags": list}
+
+
+class Asked(TypedDict):
+    """What a step takes."""
+
+    query: str
+    documents: Sequence[Document]
+
+
+class Step(RunnableLambda[Asked, list[Document]]):
+    """``{"query": ..., "documents": ...}`` in, documents out; see `QwenRerank.as_runnable`.
+
+    Args:
+        reranker: Ranks, with its own options where the call's config has none.
+        prefix: What the names of options in a config begin with.
+    """
+
+    def __init__(self, reranker: QwenRerank, prefix: str) -> None:
+        super().__init__(self._rerank, self._arerank, name="rerank")
+        self._reranker = reranker
+        self._prefix = prefix and prefix.rstrip("_") + "_"
+
+    @property
+    @override
+    def InputType(self) -> Any:
+        return Asked
+
+    @property
+    @override
+    def OutputType(self) -> Any:
+        return list[Document]
+
+    @property
+    @override
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """The options of one call. Servers fill in defaults, so these are the reranker's own."""
+        return [
+            ConfigurableFieldSpec(
+                id=self._prefix + name,
+                annotation=annotation,
+                description=_DESCRIPTIONS[name],
+                default=getattr(self._reranker, name),
+            )
+            for name, annotation in get_type_hints(CallOptions).items()
+        ]
+
+    @override
+    def invoke(
+        self, input: Asked, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> list[Document]:
+        return super().invoke(input, checked(config), **kwargs)
+
+    @override
+    async def ainvoke(
+        self, input: Asked, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> list[Document]:
+        return await super().ainvoke(input, checked(config), **kwargs)
+
+    def _rerank(self, asked: Asked, config: RunnableConfig) -> list[Document]:
+        documents, query = _asked(asked)
+        callbacks, options = config.get("callbacks"), self._options(config)
+        return self._reranker._compress(documents, query, callbacks, options)
+
+    async def _arerank(self, asked: Asked, config: RunnableConfig) -> list[Document]:
+        documents, query = _asked(asked)
+        callbacks, options = config.get("callbacks"), self._options(config)
+        return await self._reranker._acompress(documents, query, callbacks, options)
+
+    def _options(self, config: RunnableConfig) -> CallOptions:
+        """The options for one call that *config* holds."""
+        given = config.get("configurable") or {}
+        named = {name: self._prefix + name for name in CallOptions.__annotations__}
+        return cast(
+            "CallOptions", {name: given[known] for name, known in named.items() if known in given}
+        )
+
+
+def checked(config: RunnableConfig | None) -> RunnableConfig:
+    """*config* and what the surrounding runnable hands on, as one.
+
+    Raises:
+        RequestError: *config* is none.
+    """
+    if config is not None and not isinstance(config, Mapping):
+        raise RequestError(
+            f"config must be a dict, not {type(config).__name__}",
+            hint='Write config={"configurable": {...}}.',
+        )
+    for name, kind in _KINDS.items():
+        value = (config or {}).get(name)
+        if value is not None and not isinstance(value, kind):
+            raise RequestError(
+                f"{name} of the config must be a {kind.__name__}, not {type(value).__name__}"
+            )
+    return ensure_config(config)
+
+
+def _asked(asked: Asked) -> tuple[Sequence[Document], str]:
+    if not isinstance(asked, Mapping):
+        kind = type(asked).__name__
+        raise RequestError(f'a dict with "query" and "documents" is needed, not {kind}')
+    if missing := [key for key in ("query", "documents") if key not in asked]:
+        raise RequestError(f"the dict that is to be reranked has no {missing[0]!r}")
+    return asked["documents"], asked["query"]

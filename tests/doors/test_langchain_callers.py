@@ -1,7 +1,9 @@
 """What belongs to a base retriever reaches it, whoever calls: LangChain's retrievers, LangGraph."""
 
 import asyncio
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypedDict
 
 import pytest
@@ -124,6 +126,35 @@ def test_multi_query(invoke, reranker, retriever):
 
     assert texts(invoke(both, QUERY, ACME)) == ["a document of acme, None"]
     assert texts(invoke(RunnableLambda(str) | queries, QUERY, ACME)) == ["a document of acme, None"]
+
+
+_PAGE = Path(__file__).parents[2] / "docs" / "filters-and-tenants.md"
+
+
+def test_what_the_page_says(invoke, reranker, tenants):
+    """The page's table of what reaches a retriever below each of LangChain's own is true."""
+    below = QwenRerankRetriever(base_retriever=tenants, reranker=reranker)
+    model = FakeListChatModel(responses=["one question"])
+    around = {
+        "QwenRerankRetriever": QwenRerankRetriever(base_retriever=below, reranker=reranker),
+        "ContextualCompressionRetriever": ContextualCompressionRetriever(
+            base_compressor=reranker, base_retriever=below
+        ),
+        "MultiQueryRetriever": MultiQueryRetriever.from_llm(retriever=below, llm=model),
+        "EnsembleRetriever": EnsembleRetriever(retrievers=[below]),
+    }
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \| (.+) \|$", _PAGE.read_text(), re.MULTILINE)
+
+    assert {name for name, *_ in rows} == around.keys()
+    for name, keyword, direct, in_chain in rows:
+        each = around[name]
+        for said, found in (
+            (keyword, invoke(each, QUERY, year=7)),
+            (direct, invoke(each, QUERY, ACME)),
+            (in_chain, invoke(RunnableLambda(str) | each, QUERY, ACME)),
+        ):
+            arrived = re.search("acme|7", *texts(found)) is not None
+            assert arrived == (said != "**lost**"), (name, said)
 
 
 # A real vector store

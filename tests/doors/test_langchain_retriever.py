@@ -290,7 +290,7 @@ def _tenants(request, reranker):
 
 def test_the_whole_config(invoke, reranker):
     """All of a call's config arrives; the run's name and id are the retriever's own."""
-    seen, root = [], uuid4()
+    seen, collector, own = [], RunCollectorCallbackHandler(), uuid4()
     config = {
         "configurable": {"tenant": "acme"},
         "tags": ["mine"],
@@ -298,7 +298,8 @@ def test_the_whole_config(invoke, reranker):
         "max_concurrency": 3,
         "recursion_limit": 7,
         "run_name": "search",
-        "run_id": root,
+        "run_id": own,
+        "callbacks": [collector],
         "context": {"language": "en"},  # no key that LangChain knows, so it makes it configurable
     }
 
@@ -310,8 +311,9 @@ def test_the_whole_config(invoke, reranker):
     assert got["configurable"] == {"tenant": "acme", "context": {"language": "en"}}
     assert (got["tags"], got["metadata"]["user"]) == (["mine"], "u1")
     assert (got["max_concurrency"], got["recursion_limit"]) == (3, 7)
-    assert got.get("run_name") is None
-    assert got.get("run_id") is None
+    [root] = collector.traced_runs
+    assert tree(root) == ("search", [("find", []), ("QwenRerank", [])])
+    assert own not in [run.id for run in root.child_runs]
     assert config["configurable"] == {"tenant": "acme"}
 
 
@@ -371,8 +373,11 @@ def test_alternatives(invoke, reranker):
 
     assert texts(invoke(QUERY, using=retriever, year=7)) == [f"{QUERY} of nobody, 7"]
     assert invoke(QUERY, other, using=retriever) == []
-    with pytest.raises(TypeError, match="'year'"):
+    with pytest.raises(TypeError, match=r"neither .* takes 'year'"):
         invoke(QUERY, other, using=retriever, year=7)
+    bound = QwenRerankRetriever(base_retriever=base.bind().with_config(other), reranker=reranker)
+    with pytest.raises(TypeError, match=r"neither .* takes 'year'"):
+        invoke(QUERY, using=bound, year=7)
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])

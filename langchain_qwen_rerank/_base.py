@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from langchain_core.documents import Document
@@ -50,9 +50,11 @@ async def afind(
 
 
 def unknown(
-    names: Iterable[str], base: Runnable[str, Any], config: RunnableConfig, *, native: bool
+    names: Collection[str], base: Runnable[str, Any], config: RunnableConfig, *, native: bool
 ) -> list[str]:
     """Which of *names* *base* does not take as keyword arguments of this call."""
+    if not names:
+        return []  # to look at a configurable base makes it
     called = [_called(each, native=native) for each in _reached(base, config)]
     return [name for name in names if not all(_takes(each, name) for each in called)]
 

@@ -84,7 +84,7 @@ class QwenRerankRetriever(BaseRetriever):
     @classmethod
     def _knows_its_options(cls, options: Any) -> Any:
         if isinstance(options, Mapping):
-            for name in options.keys() - cls.model_fields.keys() & _SLIPS.keys():
+            for name in sorted((options.keys() - cls.model_fields.keys()) & _SLIPS.keys()):
                 raise ValueError(f"there is no option {name!r} here: write {_SLIPS[name]}")
         return options
 

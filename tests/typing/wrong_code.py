@@ -13,6 +13,8 @@ from qwen_rerank.emulator import Emulator, Reply
 def options() -> None:
     """Names and values of options are known, in the core and in both doors."""
     Reranker(tpo_n=3)  # type: ignore[call-arg]
+    Reranker("qwen3-rerank")  # type: ignore[call-arg]
+    langchain_qwen_rerank.QwenRerank("qwen3-rerank")  # type: ignore[call-arg]
     Reranker(on_error="ignore")  # type: ignore[arg-type]
     Reranker(timeout="30s")  # type: ignore[arg-type]
     langchain_qwen_rerank.QwenRerank(metadata_mode="all")  # type: ignore[call-arg]

@@ -50,7 +50,7 @@ def several(documents: Iterable[Any]) -> list[Any]:
     if isinstance(documents, _ONE) or not isinstance(documents, Iterable):
         raise RequestError(
             f"documents must be a list, not one {_name(documents)}",
-            hint="Documents come first, and then the query: rerank(documents, query).",
+            hint="Documents come first, and then the query, as in rerank(documents, query).",
         )
     documents = list(documents)
     for position, found in enumerate(documents):

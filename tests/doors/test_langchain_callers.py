@@ -185,6 +185,8 @@ def test_a_vector_stores_filter(invoke, reranker):
     ):
         assert len(found) == 2
         assert all(_is_acme(each) for each in found)
+    one = QwenRerankRetriever(base_retriever=_store().bind(k=1), reranker=reranker)
+    assert len(invoke(one, QUERY, k=2)) == 1
 
 
 # LangGraph and agents

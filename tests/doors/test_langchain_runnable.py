@@ -146,6 +146,17 @@ def test_declared_in_a_chain(invoke, reranker):
     assert invoke(chain, ASKED, configured(coarse_top_n=2, fine_top_n=1)) == [QUERY]
 
 
+def test_one_name_of_two_steps(invoke, connection):
+    """Steps that declare one name in different ways run; only their list of options is refused."""
+    coarse, fine = (QwenRerank(top_n=kept, **connection).as_runnable() for kept in (4, 2))
+    chain = RunnablePassthrough.assign(documents=coarse) | fine
+
+    assert len(invoke(chain, ASKED)) == 2
+    assert len(invoke(chain, ASKED, configured(top_n=1))) == 1
+    with pytest.raises(ValueError, match="conflicting config specs"):
+        _ = chain.config_specs
+
+
 def test_a_server_keeps_what_is_declared(invoke, reranker, emulator: Emulator):
     """Servers such as LangServe let through what ``config_schema`` names, with its defaults."""
     reranker.instruct = "Find cars."

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 
 from qwen_rerank.media import without_content
+from qwen_rerank.traces import dollars, facts, named, tell_spans, tokens
 
 if TYPE_CHECKING:
-    from langchain_core.callbacks import Callbacks
+    from langchain_core.callbacks import BaseRunManager, Callbacks
     from langchain_core.documents import Document
 
     from qwen_rerank import Image, Ranking
@@ -37,27 +38,13 @@ class Outcome:
 
     ranking: Ranking | None = None
 
-    def event(self) -> dict[str, Any]:
-        """What the documents do not say, as plain values."""
-        assert self.ranking is not None  # noqa: S101  only asked for after a rerank
-        usage = self.ranking.usage
-        return {
-            "model": self.ranking.model,
-            "requests": usage.requests,
-            "tokens": usage.tokens,
-            "cache_hits": usage.cache_hits,
-            "request_ids": list(self.ranking.request_ids),
-            "truncated": list(self.ranking.truncated),
-            "degraded": None if self.ranking.degraded is None else str(self.ranking.degraded),
-        }
-
 
 @contextmanager
 def run(callbacks: Callbacks, query: str | Image, model: str) -> Iterator[Outcome]:
     """A run below whatever run *callbacks* belong to; its end is what the yielded outcome says.
 
-    A passed-through list ends the run as a failure, because the reranking was one; a custom event
-    named ``qwen_rerank`` carries usage, request ids and the reason.
+    A passed-through list ends the run as a failure, because the reranking was one. Usage, request
+    ids and the reason are in the run's metadata and in a custom event named ``qwen_rerank``.
     """
     outcome, inherited = Outcome(), _inherited(callbacks)
     if not _may_be_heard(inherited):
@@ -71,7 +58,8 @@ def run(callbacks: Callbacks, query: str | Image, model: str) -> Iterator[Outcom
         started.on_retriever_error(error)
         raise
     if outcome.ranking is not None and manager.handlers:
-        manager.on_custom_event(_EVENT, outcome.event(), run_id=started.run_id)
+        _tell(started, outcome.ranking)
+        manager.on_custom_event(_EVENT, facts(outcome.ranking), run_id=started.run_id)
         if outcome.ranking.degraded is not None:
             started.on_retriever_error(outcome.ranking.degraded)
             return
@@ -95,11 +83,28 @@ async def arun(callbacks: Callbacks, query: str | Image, model: str) -> AsyncIte
         await started.on_retriever_error(error)
         raise
     if outcome.ranking is not None and manager.handlers:
-        await manager.on_custom_event(_EVENT, outcome.event(), run_id=started.run_id)
+        _tell(started, outcome.ranking)
+        await manager.on_custom_event(_EVENT, facts(outcome.ranking), run_id=started.run_id)
         if outcome.ranking.degraded is not None:
             await started.on_retriever_error(outcome.ranking.degraded)
             return
     await started.on_retriever_end(_slim(outcome.documents))
+
+
+def _tell(started: BaseRunManager, ranking: Ranking) -> None:
+    """Writes what *ranking* has cost where tracers look that pass over custom events."""
+    from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer  # noqa: PLC0415  loaded now
+
+    metadata, spans = named(ranking), []
+    if usage := {**tokens(ranking), **dollars(ranking)}:
+        metadata["usage_metadata"] = usage  # LangSmith's name
+    for handler in started.handlers:
+        if isinstance(handler, BaseTracer | AsyncBaseTracer):
+            if (run := handler.run_map.get(str(started.run_id))) is not None:
+                run.add_metadata(metadata)
+            if callable(get_span := getattr(handler, "get_span", None)):  # as OpenInference's has
+                spans.append(get_span(started.run_id))
+    tell_spans(ranking, _NAME, spans)
 
 
 def _words(query: str | Image) -> str:

@@ -6,7 +6,7 @@ Fields are read one by one: ``get_content_blocks()`` would leave captions out an
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from llama_index.core.schema import (
@@ -31,8 +31,7 @@ def candidate(
     node: BaseNode,
     metadata_mode: MetadataMode,
     local_files: str | os.PathLike[str] | None,
-    *,
-    takes_media: bool,
+    takes_media: Callable[[], bool],
 ) -> Candidate:
     """The text of *node*, with its image and video if it has any.
 
@@ -43,7 +42,7 @@ def candidate(
     if media:
         has_words = node.get_content(metadata_mode=MetadataMode.NONE).strip()
         return (text if has_words else "", *media)
-    if takes_media and not text.strip():
+    if not text.strip() and takes_media():
         return Unsendable("it has no text, image or video")
     return text
 

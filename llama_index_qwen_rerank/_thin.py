@@ -20,7 +20,7 @@ from pydantic import PrivateAttr
 
 from qwen_rerank.media import without_content
 
-__all__ = ["ThinNode", "all_thin", "full", "full_query", "thin_as", "thin_query"]
+__all__ = ["ThinNode", "all_thin", "full", "full_query", "thin_as", "thin_query", "whole"]
 
 
 class ThinNode(NodeWithScore):
@@ -59,9 +59,14 @@ def thin_as(given: Sequence[NodeWithScore], nodes: list[NodeWithScore]) -> list[
     return _AllThin(nodes) if isinstance(given, _AllThin) else nodes
 
 
+def whole(node: NodeWithScore) -> NodeWithScore:
+    """*node* with all that was left out."""
+    return node._full if isinstance(node, ThinNode) else node
+
+
 def full(nodes: Iterable[NodeWithScore]) -> list[NodeWithScore]:
     """*nodes* with all that was left out."""
-    return [each._full if isinstance(each, ThinNode) else each for each in nodes]
+    return list(map(whole, nodes))
 
 
 def thin_query(bundle: QueryBundle | None) -> QueryBundle | None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Unpack
 
-from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
-from llama_index.core.instrumentation.events.exception import ExceptionEvent
-from llama_index.core.instrumentation.events.rerank import ReRankStartEvent
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
@@ -27,9 +25,10 @@ from llama_index_qwen_rerank._thin import (
     full_query,
     thin_as,
     thin_query,
+    whole,
 )
-from llama_index_qwen_rerank.events import QwenRerankEndEvent
-from qwen_rerank import Candidate, Estimate, Image, Ranking, RequestError, RerankError
+from llama_index_qwen_rerank._tracing import Outcome, is_heard, reported
+from qwen_rerank import Candidate, Estimate, Image, Ranking, RequestError
 from qwen_rerank.door import Door
 
 __all__ = ["QwenRerank"]
@@ -158,6 +157,8 @@ class QwenRerank(Door[BaseNode], BaseNodePostprocessor):
             RerankError: There is no ranking; see `qwen_rerank.errors`.
             ValueError: Both queries are given.
         """
+        if not self._is_heard():
+            return super().postprocess_nodes(nodes, query_bundle, query_str)
         shown, asked = all_thin(nodes), thin_query(query_bundle)
         return full(super().postprocess_nodes(shown, asked, query_str))
 
@@ -169,6 +170,8 @@ class QwenRerank(Door[BaseNode], BaseNodePostprocessor):
         query_str: str | None = None,
     ) -> list[NodeWithScore]:
         """`postprocess_nodes` for a running event loop, without a thread."""
+        if not self._is_heard():
+            return await super().apostprocess_nodes(nodes, query_bundle, query_str)
         shown, asked = all_thin(nodes), thin_query(query_bundle)
         return full(await super().apostprocess_nodes(shown, asked, query_str))
 
@@ -243,13 +246,13 @@ class QwenRerank(Door[BaseNode], BaseNodePostprocessor):
 
     def _reranked(self, given: Sequence[NodeWithScore], ranking: Ranking) -> list[NodeWithScore]:
         """New wrappers around the given nodes, thin where those are."""
+        # A list that was passed through keeps the scores of the retrieval it came with.
+        keeps = ranking.degraded is not None
         reranked = []
         for hit in ranking:
             before = given[hit.index]
-            # A list that was passed through keeps the scores of the retrieval it came with.
-            score = hit.score if ranking.degraded is None else before.score
-            [whole] = full([before])
-            made = NodeWithScore(node=self._remembering(whole), score=score)
+            score = before.score if keeps else hit.score
+            made = NodeWithScore(node=self._remembering(whole(before)), score=score)
             if isinstance(before, ThinNode):
                 made = ThinNode.of(self._remembering(before), made)
             reranked.append(made)
@@ -262,48 +265,31 @@ class QwenRerank(Door[BaseNode], BaseNodePostprocessor):
 
     @override
     def _candidate(self, found: BaseNode) -> Candidate:
-        return candidate(
-            found, self.metadata_mode, self.local_files, takes_media=self._takes_media()
-        )
+        return candidate(found, self.metadata_mode, self.local_files, self._takes_media)
 
-    @contextmanager
-    def _reported(self, nodes: list[NodeWithScore], asked: str | Image) -> Iterator[_Outcome]:
-        """Tells LlamaIndex's instrumentation and its older callbacks of one rerank.
+    def _is_heard(self) -> bool:
+        """Whether a tracer sees what LlamaIndex says of this object's calls."""
+        if self.callback_manager.handlers:
+            return True
+        # A subclass has spans of its own module's dispatcher.
+        kinds = (kind for kind in type(self).__mro__ if issubclass(kind, QwenRerank))
+        return any(is_heard(get_dispatcher(kind.__module__)) for kind in kinds)
 
-        Yields the outcome to be filled; what it holds at the end is reported, which after a failure
-        is nothing. A passed-through list is reported together with the error that made it one.
-        Without nodes there is no call and nothing to tell.
-        """
-        outcome = _Outcome()
-        if not nodes:
-            yield outcome
-            return
-        top_n = len(nodes) if self.top_n is None else self.top_n  # the event takes no None
-        shown = all_thin(nodes)
-        words = asked if isinstance(asked, str) else repr(asked)
-        payload: dict[str, Any] = {
-            EventPayload.NODES: shown,
-            EventPayload.MODEL_NAME: self.model,
-            EventPayload.QUERY_STR: words,
-            EventPayload.TOP_K: top_n,
-        }
-        dispatcher.event(
-            ReRankStartEvent(query=words, nodes=shown, top_n=top_n, model_name=self.model)
+    def _reported(
+        self, nodes: list[NodeWithScore], asked: str | Image
+    ) -> AbstractContextManager[Outcome]:
+        """Tells tracers of one rerank, if there are any and there is one."""
+        if not nodes or not self._is_heard():
+            return nullcontext(Outcome())
+        return reported(
+            dispatcher,
+            self.callback_manager,
+            nodes,
+            asked,
+            step=type(self).__name__,
+            model=self.model,
+            top_n=self.top_n,
         )
-        try:
-            if not self.callback_manager.handlers:  # it would keep the id of every event for ever
-                yield outcome
-                return
-            with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-                yield outcome
-                ended: dict[str, Any] = {EventPayload.NODES: all_thin(outcome.nodes)}
-                if (degraded := outcome.degraded) is not None:
-                    ended[EventPayload.EXCEPTION] = degraded
-                event.on_end(payload=ended)
-        finally:
-            if (degraded := outcome.degraded) is not None:
-                dispatcher.event(ExceptionEvent(exception=degraded))
-            dispatcher.event(QwenRerankEndEvent.of(all_thin(outcome.nodes), outcome.ranking))
 
 
 def _found(nodes: Sequence[NodeWithScore]) -> list[BaseNode]:
@@ -314,16 +300,3 @@ def _found(nodes: Sequence[NodeWithScore]) -> list[BaseNode]:
                 f"node {position} must be a NodeWithScore, not {type(node).__name__}"
             )
     return [each.node for each in full(nodes)]
-
-
-class _Outcome:
-    """What a rerank ended in; filled by whoever ranks."""
-
-    ranking: Ranking | None = None
-
-    def __init__(self) -> None:
-        self.nodes: list[NodeWithScore] = []
-
-    @property
-    def degraded(self) -> RerankError | None:
-        return None if self.ranking is None else self.ranking.degraded

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from qwen_rerank import Estimate
+from qwen_rerank import Estimate, _limits
 from qwen_rerank.door import Door as Kind
 
 BEFORE = 0.5  # the score that every candidate comes with
@@ -151,3 +151,11 @@ def _door(request: pytest.FixtureRequest) -> Door:
 @pytest.fixture(name="doors")
 def _doors() -> dict[str, Door]:
     return DOORS
+
+
+@pytest.fixture(name="in_dollars")
+def _in_dollars(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Gives the emulator, which has no price, the one of Singapore for a million tokens."""
+    price = _limits.PRICES["qwen3-rerank", "ap-southeast-1"]
+    monkeypatch.setitem(_limits.PRICES, ("qwen3-rerank", ""), price)
+    return price.per_million

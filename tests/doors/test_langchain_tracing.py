@@ -1,13 +1,24 @@
 """The run that LangChain's tracers see of one rerank."""
 
 import asyncio
+import json
+from functools import partial
 
 import pytest
+import requests
 from langchain_classic.retrievers import ContextualCompressionRetriever
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda
+from langchain_core.tracers import LangChainTracer
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
+from langsmith import Client
+from openinference.instrumentation.langchain import LangChainInstrumentor
+from opentelemetry.instrumentation.langchain.callback_handler import TraceloopCallbackHandler
+from opentelemetry.metrics import get_meter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from langchain_qwen_rerank import QwenRerank
 from qwen_rerank import RateLimitError
@@ -94,8 +105,37 @@ def test_usage_is_an_event_of_the_run(compress, emulator: Emulator):
         "cache_hits": 0,
         "request_ids": [emulator.log[0].request_id],
         "truncated": [],
-        "degraded": None,
+        "query_truncated": False,
     }
+
+
+def test_usage_is_metadata_of_the_run(compress, emulator: Emulator):
+    """Tracers that know nothing of custom events find the same in the run's metadata."""
+    tracer = _AsyncTracer()
+
+    compress([tracer])
+
+    metadata, request = tracer.roots[0].extra["metadata"], emulator.log[0]
+    assert metadata["qwen_rerank.request_ids"] == [request.request_id]
+    assert metadata["qwen_rerank.tokens"] == request.tokens
+    assert "qwen_rerank.degraded" not in metadata
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+def test_what_was_cut(reranker, native):
+    """Which documents were cut and that the query was, is told."""
+    tracer, long = _Tracer(), "car " * 9000
+    documents = [Document("tea"), Document(long), Document("a red car")]
+
+    if native:
+        asyncio.run(reranker.acompress_documents(documents, long, [tracer]))
+    else:
+        reranker.compress_documents(documents, long, [tracer])
+
+    [(_, told, _)] = tracer.events
+    metadata = tracer.roots[0].extra["metadata"]
+    assert told["truncated"] == metadata["qwen_rerank.truncated"] == [1]
+    assert told["query_truncated"] is metadata["qwen_rerank.query_truncated"] is True
 
 
 def test_failure_is_the_runs(compress, emulator: Emulator):
@@ -149,3 +189,115 @@ def test_nothing_to_rank_is_no_run(reranker):
 
     assert reranker.compress_documents([], QUERY, [tracer]) == []
     assert tracer.roots == []
+
+
+# The tracers that people use, sending nothing
+
+
+class _Wire(requests.Session):
+    """Keeps what LangSmith would be sent."""
+
+    def __init__(self):
+        super().__init__()
+        self.sent = []
+
+    def request(self, method, _url, **options):
+        """Keep the body."""
+        self.sent.append((method, json.loads(options["data"])))
+        answer = requests.Response()
+        answer.status_code, answer._content = 202, b"{}"
+        return answer
+
+
+def _sent_to_langsmith(compress):
+    wire = _Wire()
+    url = "http://127.0.0.1:1"
+    client = Client(api_url=url, api_key="none", session=wire, auto_batch_tracing=False, info={})
+    compress([LangChainTracer(client=client, project_name="tests")])
+    [_, (method, ended)] = wire.sent
+    assert method == "PATCH"
+    return ended["extra"]["metadata"]
+
+
+def test_langsmith(compress, emulator: Emulator):
+    """LangSmith is sent the tokens in its own words, and the request ids."""
+    metadata = _sent_to_langsmith(compress)
+
+    [request] = emulator.log
+    assert metadata["usage_metadata"] == {
+        "input_tokens": request.tokens,
+        "output_tokens": 0,
+        "total_tokens": request.tokens,
+    }
+    assert metadata["qwen_rerank.request_ids"] == [request.request_id]
+    assert metadata["qwen_rerank.requests"] == 1
+
+
+def test_langsmith_and_the_price(compress, emulator: Emulator, in_dollars):
+    """LangSmith counts the cost of a retriever run that is told in dollars."""
+    metadata = _sent_to_langsmith(compress)
+
+    cost = in_dollars * emulator.log[0].tokens / 1e6
+    assert metadata["usage_metadata"]["total_cost"] == pytest.approx(cost)
+    assert metadata["qwen_rerank.currency"] == "USD"
+
+
+def test_langsmith_and_a_list_that_was_passed_through(connection, emulator: Emulator):
+    """LangSmith is sent why."""
+    emulator.script(Reply.error(503, "ModelUnavailable", "down", repeat=None))
+    reranker = QwenRerank(max_retries=0, on_error="passthrough", **connection)
+
+    metadata = _sent_to_langsmith(partial(reranker.compress_documents, DOCUMENTS, QUERY))
+
+    assert "down" in metadata["qwen_rerank.degraded"]
+    assert metadata["qwen_rerank.requests"] == 0
+
+
+@pytest.fixture(name="exported")
+def _exported():
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    yield provider, exporter
+    provider.shutdown()
+
+
+@pytest.fixture(name="traced", params=["openinference", "traceloop"])
+def _traced(request, exported):
+    """What makes spans of one of OpenInference's and Traceloop's tracers, and those spans."""
+    provider, exporter = exported
+    if request.param == "openinference":
+        instrumentor = LangChainInstrumentor()
+        instrumentor.instrument(tracer_provider=provider)
+        yield [], exporter.get_finished_spans
+        instrumentor.uninstrument()
+    else:  # its instrumentor could not be taken back
+        seconds = get_meter("tests").create_histogram("seconds")
+        tracer = TraceloopCallbackHandler(provider.get_tracer("traceloop"), seconds, seconds)
+        yield [tracer], exporter.get_finished_spans
+
+
+def test_openinference_and_traceloop(compress, emulator: Emulator, traced, in_dollars):
+    """The rerank's span has the tokens and the cost by the names of either, and the request ids."""
+    callbacks, spans = traced
+
+    compress(callbacks)
+
+    [span], [request] = spans(), emulator.log
+    told = span.attributes
+    assert span.name.endswith("QwenRerank")
+    for name in ("llm.token_count.prompt", "llm.token_count.total", "gen_ai.usage.input_tokens"):
+        assert told[name] == request.tokens
+    assert told["llm.cost.total"] == pytest.approx(in_dollars * request.tokens / 1e6)
+    assert told["qwen_rerank.request_ids"] == (request.request_id,)
+    assert told["qwen_rerank.query_truncated"] is False
+
+
+def test_a_span_of_somebody_else(compress, exported):
+    """A span that was open before the rerank is not written on."""
+    provider, exporter = exported
+
+    with provider.get_tracer("theirs").start_as_current_span("POST /ask"):
+        compress([_Tracer()])
+
+    [span] = exporter.get_finished_spans()
+    assert not span.attributes

@@ -12,8 +12,8 @@ from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRan
 from llama_index.core.instrumentation.events.span import SpanDropEvent
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.schema import NodeWithScore, TextNode
-from llama_index_instrumentation import root_dispatcher
+from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
+from llama_index_instrumentation import get_dispatcher, root_dispatcher
 from llama_index_instrumentation.event_handlers import BaseEventHandler
 from llama_index_instrumentation.span_handlers import SimpleSpanHandler
 from openinference.instrumentation.llama_index import LlamaIndexInstrumentor
@@ -21,7 +21,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from llama_index_qwen_rerank import QwenRerank
+from llama_index_qwen_rerank import QwenRerank, _tracing, postprocessor
+from llama_index_qwen_rerank._thin import all_thin
 from llama_index_qwen_rerank.events import QwenRerankEndEvent
 from qwen_rerank import RateLimitError, RequestError, ServiceError
 from qwen_rerank.emulator import Reply
@@ -102,6 +103,7 @@ def test_what_a_rerank_cost(reranker, emulator, told, native):
     assert end.total_tokens > 0
     assert end.request_ids == [request.request_id]
     assert (end.cache_hits, end.truncated, end.degraded) == (0, [], None)
+    assert (end.query_truncated, end.cost, end.currency) == (False, None, None)
     assert [each.score for each in end.nodes] == [each.score for each in ranked]
     assert [each.node.node_id for each in end.nodes] == [each.node.node_id for each in ranked]
 
@@ -147,14 +149,24 @@ def test_a_duplicate_counts_once(reranker, told):
 
 @both_ways
 def test_what_was_cut(reranker, told, native):
-    """Positions are those of the list that was given, whatever came back."""
+    """Positions are those of the list that was given, whatever came back; and of the query too."""
     nodes = nodes_of("green tea", "red car " * 6000, "a fast horse", "sports " * 6000)
 
-    run(reranker, nodes, native=native)
+    run(reranker, nodes, "car " * 9000, native=native)
 
     [end] = told.of(QwenRerankEndEvent)
     assert end.truncated == [1, 3]
+    assert end.query_truncated is True
     assert len(end.nodes) == 2
+
+
+def test_the_price(reranker, told, emulator, in_dollars):
+    """The list price of what was billed, where one is known."""
+    run(reranker, nodes_of(*TEXTS))
+
+    [end] = told.of(QwenRerankEndEvent)
+    assert end.cost == pytest.approx(in_dollars * emulator.log[0].tokens / 1e6)
+    assert end.currency == "USD"
 
 
 @both_ways
@@ -200,7 +212,7 @@ def test_after_a_failure(reranker, emulator, told, spans, native):
 
     [start], [end] = told.of(ReRankStartEvent), told.of(ReRankEndEvent)
     assert end.nodes == []
-    assert (end.model_name, end.requests, end.total_tokens) == (None, 0, 0)
+    assert (end.model_name, end.requests, end.total_tokens) == (None, 0, None)
     assert (end.request_ids, end.truncated, end.degraded) == ([], [], None)
     assert len(start.nodes) == len(TEXTS)
     [drop], [dropped] = told.of(SpanDropEvent), spans.dropped_spans
@@ -283,6 +295,78 @@ async def test_reranks_at_once(reranker, told):
     assert sorted(start.query for start in starts) == queries
     assert len({start.span_id for start in starts}) == len(queries)
     assert {start.span_id for start in starts} == {end.span_id for end in ends}
+
+
+# Who listens
+
+PIXELS = "iVBORw0KGgo" * 40
+
+
+class _Mine(QwenRerank):
+    """A class whose module has a dispatcher of its own."""
+
+    def _postprocess_nodes(self, nodes, query_bundle=None):
+        return super()._postprocess_nodes(nodes, query_bundle)
+
+
+@pytest.fixture(name="thinned")
+def _thinned(monkeypatch):
+    """How often the nodes of a call were looked through for contents of images."""
+    calls = []
+
+    def counted(nodes):
+        calls.append(nodes)
+        return all_thin(nodes)
+
+    monkeypatch.setattr(postprocessor, "all_thin", counted)
+    monkeypatch.setattr(_tracing, "all_thin", counted)
+    return calls
+
+
+@both_ways
+def test_nobody_listens(reranker, thinned, native):
+    """Then nothing is made ready for tracers, and the ranking is the same."""
+    silent = run(reranker, nodes_of(*TEXTS), native=native)
+    assert thinned == []
+
+    reranker.callback_manager = CallbackManager([Strict()])
+    told = run(reranker, nodes_of(*TEXTS), native=native)
+    assert thinned
+    assert [each.node.text for each in silent] == [each.node.text for each in told]
+
+
+class _Reprs(SimpleSpanHandler):
+    """Keeps what spans begin and end with, as text."""
+
+    seen: list = []  # noqa: RUF012  a pydantic field
+
+    def new_span(self, id_, bound_args, **more):
+        """Keep the arguments."""
+        self.seen.append(str(bound_args.arguments["nodes"]))
+        return super().new_span(id_, bound_args, **more)
+
+    def prepare_to_exit_span(self, id_, bound_args, result=None, **more):
+        """Keep the result."""
+        self.seen.append(str(result))
+        return super().prepare_to_exit_span(id_, bound_args, result=result, **more)
+
+
+@both_ways
+@pytest.mark.parametrize("kind", [QwenRerank, _Mine])
+@pytest.mark.parametrize("place", ["root", "llama_index_qwen_rerank.postprocessor", __name__])
+def test_whoever_listens_sees_no_content(connection, kind, place, native):
+    """A handler of spans sees no image, whichever dispatcher it was added to."""
+    nodes = [NodeWithScore(node=ImageNode(text="a red car", image=PIXELS)), *nodes_of("tea")]
+    handler, place = _Reprs(), get_dispatcher(place)
+    place.add_span_handler(handler)
+    try:
+        ranked = run(kind(2, **connection), nodes, native=native)
+    finally:
+        place.span_handlers.remove(handler)
+
+    assert PIXELS not in "".join(handler.seen)
+    assert bool(handler.seen) is (place.name != __name__ or (kind is _Mine and not native))
+    assert ranked[0].node.image == PIXELS
 
 
 # The older callbacks
@@ -392,7 +476,7 @@ def documents(span, side):
 
 
 @both_ways
-def test_openinference(reranker, exported, native):
+def test_openinference(reranker, emulator, exported, native):
     """A trace shows one rerank, with its query, its model and the documents before and after."""
     ranked = run(reranker, nodes_of(*TEXTS), native=native)
 
@@ -401,6 +485,10 @@ def test_openinference(reranker, exported, native):
     assert span.attributes["reranker.query"] == QUERY
     assert span.attributes["reranker.model_name"] == "qwen3-rerank"
     assert span.attributes["reranker.top_k"] == 2
+    assert span.attributes["llm.token_count.prompt"] == emulator.log[0].tokens
+    assert span.attributes["llm.token_count.total"] == emulator.log[0].tokens
+    assert span.attributes["qwen_rerank.request_ids"] == (emulator.log[0].request_id,)
+    assert span.attributes["qwen_rerank.truncated"] == ()
     assert documents(span, "input") == [(text, 0.5) for text in TEXTS]
     assert documents(span, "output") == [(each.node.text, each.score) for each in ranked]
     assert span.status.is_ok
@@ -450,6 +538,7 @@ def test_openinference_of_a_list_that_was_passed_through(passing, emulator, expo
 
     [span] = rerankers(exported)
     assert span.status.is_ok
+    assert "down" in span.attributes["qwen_rerank.degraded"]
     assert documents(span, "output") == [(text, 0.5) for text in TEXTS[:2]]
 
 

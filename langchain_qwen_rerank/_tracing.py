@@ -8,11 +8,19 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
+from langchain_core.callbacks import (
+    AsyncCallbackHandler,
+    AsyncCallbackManager,
+    BaseCallbackHandler,
+    CallbackManager,
+)
+from typing_extensions import override
 
 from qwen_rerank.media import without_content
 from qwen_rerank.traces import dollars, facts, named, tell_spans, tokens
@@ -76,6 +84,7 @@ async def arun(callbacks: Callbacks, query: str | Image, model: str) -> AsyncIte
     if _TRACING not in sys.modules:  # its import reads many files, so not on the event loop
         await asyncio.to_thread(CallbackManager.configure)
     manager = AsyncCallbackManager.configure(inherited, local_metadata=_metadata(model))
+    manager.set_handlers(list(map(_kept, manager.handlers)))
     started = await manager.on_retriever_start(None, _words(query), name=_NAME)
     try:
         yield outcome
@@ -91,20 +100,70 @@ async def arun(callbacks: Callbacks, query: str | Image, model: str) -> AsyncIte
     await started.on_retriever_end(_slim(outcome.documents))
 
 
+class _InThreads(AsyncCallbackHandler):
+    """A handler whose events LangChain runs in threads, each in a new context: here all in one.
+
+    A tracer that makes its span the current one does so in that context, where it can be told.
+    """
+
+    def __init__(self, handler: BaseCallbackHandler) -> None:
+        self.handler, self.context = handler, copy_context()
+        self.raise_error = handler.raise_error
+
+    @property
+    @override
+    def ignore_retriever(self) -> bool:
+        return self.handler.ignore_retriever
+
+    @property
+    @override
+    def ignore_custom_event(self) -> bool:
+        return self.handler.ignore_custom_event
+
+    @override
+    async def on_retriever_start(self, *args: Any, **more: Any) -> None:
+        await self._run(self.handler.on_retriever_start, *args, **more)
+
+    @override
+    async def on_retriever_end(self, *args: Any, **more: Any) -> None:
+        await self._run(self.handler.on_retriever_end, *args, **more)
+
+    @override
+    async def on_retriever_error(self, *args: Any, **more: Any) -> None:
+        await self._run(self.handler.on_retriever_error, *args, **more)
+
+    @override
+    async def on_custom_event(self, *args: Any, **more: Any) -> None:
+        await self._run(self.handler.on_custom_event, *args, **more)
+
+    async def _run(self, event: Callable[..., Any], *args: Any, **more: Any) -> None:
+        run = partial(self.context.run, event, *args, **more)
+        await asyncio.get_running_loop().run_in_executor(None, run)
+
+
+def _kept(handler: BaseCallbackHandler) -> BaseCallbackHandler:
+    """*handler*, in one context where LangChain would give it several."""
+    is_async = asyncio.iscoroutinefunction(handler.on_retriever_start)
+    return handler if is_async or handler.run_inline else _InThreads(handler)
+
+
 def _tell(started: BaseRunManager, ranking: Ranking) -> None:
     """Writes what *ranking* has cost where tracers look that pass over custom events."""
     from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer  # noqa: PLC0415  loaded now
 
-    metadata, spans = named(ranking), []
+    metadata = named(ranking)
     if usage := {**tokens(ranking), **dollars(ranking)}:
         metadata["usage_metadata"] = usage  # LangSmith's name
+    tell_spans(ranking, _NAME)
     for handler in started.handlers:
+        if isinstance(handler, _InThreads):
+            handler.context.run(tell_spans, ranking, _NAME)
+            handler = handler.handler  # noqa: PLW2901
         if isinstance(handler, BaseTracer | AsyncBaseTracer):
             if (run := handler.run_map.get(str(started.run_id))) is not None:
                 run.add_metadata(metadata)
             if callable(get_span := getattr(handler, "get_span", None)):  # as OpenInference's has
-                spans.append(get_span(started.run_id))
-    tell_spans(ranking, _NAME, spans)
+                tell_spans(ranking, _NAME, [get_span(started.run_id)])
 
 
 def _words(query: str | Image) -> str:

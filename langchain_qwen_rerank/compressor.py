@@ -95,9 +95,9 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
             documents: The candidates; they are left as they are.
             query: What to look for; not blank.
             callbacks: LangChain's callbacks. They see a retriever run named ``QwenRerank`` with
-                the ranked documents, and a custom event ``qwen_rerank`` with model, usage, request
-                ids and the reason if the list was passed through. None takes those of the
-                surrounding runnable or tool.
+                the ranked documents; its metadata and a custom event ``qwen_rerank`` have model,
+                usage, request ids, what was cut, and the reason if the list was passed through.
+                None takes those of the surrounding runnable or tool.
 
         Returns:
             Copies of the best ``top_n`` documents, best first. With ``on_error="passthrough"``,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -54,8 +55,8 @@ def tell_spans(ranking: Ranking, step: str, known: Iterable[Any] = ()) -> None:
 
     Args:
         ranking: What came of it.
-        step: What the framework calls the rerank. Of the spans that are current here, one with
-            another name is somebody else's.
+        step: What the framework calls the rerank. A span that is current here and has no such word
+            in its name is somebody else's.
         known: More spans of OpenTelemetry's that are the rerank's, whatever their names; a None is
             skipped.
     """
@@ -73,7 +74,7 @@ def _current(library: str, getter: str, step: str) -> Any | None:
     """The span that *library* says is current, if it is one of *step*."""
     get = getattr(sys.modules.get(library), getter, None)  # not loaded: nobody traces with it
     span = None if get is None else get()
-    return span if step in getattr(span, "name", "") else None
+    return span if re.search(rf"\b{re.escape(step)}\b", getattr(span, "name", "")) else None
 
 
 def _attributes(ranking: Ranking) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def test_another_currency(in_otel, in_mlflow):
 
 def test_spans_of_others(in_otel, in_mlflow):
     """What is current and has another name, or none, is somebody else's."""
-    others = [in_otel(Span("POST /ask")), in_mlflow(Span("chain"))]
+    others = [in_otel(Span("POST /ask")), in_mlflow(Span(f"{STEP}Retriever"))]
     mine = Span("any name")
 
     tell_spans(ranking(tokens=1), STEP, [None, mine])
@@ -112,6 +112,16 @@ def test_spans_of_others(in_otel, in_mlflow):
     in_otel(object())
     in_mlflow(None)
     tell_spans(ranking(tokens=1), STEP)
+
+
+@pytest.mark.parametrize("name", [STEP, f"vector_db_retrieve {STEP}", f"{STEP}._postprocess_nodes"])
+def test_names_of_spans(in_otel, name):
+    """Tracers put words of their own around the step's."""
+    span = in_otel(Span(name))
+
+    tell_spans(ranking(tokens=1), STEP)
+
+    assert span.attributes["qwen_rerank.tokens"] == 1
 
 
 def test_no_tracer_is_imported(monkeypatch):

@@ -261,7 +261,7 @@ def _exported():
     provider.shutdown()
 
 
-@pytest.fixture(name="traced", params=["openinference", "traceloop"])
+@pytest.fixture(name="traced", params=["openinference", "traceloop", "in threads"])
 def _traced(request, exported):
     """What makes spans of one of OpenInference's and Traceloop's tracers, and those spans."""
     provider, exporter = exported
@@ -273,6 +273,7 @@ def _traced(request, exported):
     else:  # its instrumentor could not be taken back
         seconds = get_meter("tests").create_histogram("seconds")
         tracer = TraceloopCallbackHandler(provider.get_tracer("traceloop"), seconds, seconds)
+        tracer.run_inline = request.param == "traceloop"  # Langfuse's and MLflow's are not
         yield [tracer], exporter.get_finished_spans
 
 

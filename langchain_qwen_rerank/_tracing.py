@@ -6,6 +6,7 @@ The run is of type retriever, which tracers show with its documents; there is no
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -59,13 +60,16 @@ def run(callbacks: Callbacks, query: str | Image, model: str) -> Iterator[Outcom
         yield outcome
         return
     manager = CallbackManager.configure(inherited, local_metadata=_metadata(model))
+    if not manager.handlers:
+        yield outcome
+        return
     started = manager.on_retriever_start(None, _words(query), name=_NAME)
     try:
         yield outcome
     except BaseException as error:
         started.on_retriever_error(error)
         raise
-    if outcome.ranking is not None and manager.handlers:
+    if outcome.ranking is not None:
         _tell(started, outcome.ranking)
         manager.on_custom_event(_EVENT, facts(outcome.ranking), run_id=started.run_id)
         if outcome.ranking.degraded is not None:
@@ -84,6 +88,9 @@ async def arun(callbacks: Callbacks, query: str | Image, model: str) -> AsyncIte
     if _TRACING not in sys.modules:  # its import reads many files, so not on the event loop
         await asyncio.to_thread(CallbackManager.configure)
     manager = AsyncCallbackManager.configure(inherited, local_metadata=_metadata(model))
+    if not manager.handlers:
+        yield outcome
+        return
     manager.set_handlers(list(map(_kept, manager.handlers)))
     started = await manager.on_retriever_start(None, _words(query), name=_NAME)
     try:
@@ -91,7 +98,7 @@ async def arun(callbacks: Callbacks, query: str | Image, model: str) -> AsyncIte
     except BaseException as error:
         await started.on_retriever_error(error)
         raise
-    if outcome.ranking is not None and manager.handlers:
+    if outcome.ranking is not None:
         _tell(started, outcome.ranking)
         await manager.on_custom_event(_EVENT, facts(outcome.ranking), run_id=started.run_id)
         if outcome.ranking.degraded is not None:
@@ -143,7 +150,7 @@ class _InThreads(AsyncCallbackHandler):
 
 def _kept(handler: BaseCallbackHandler) -> BaseCallbackHandler:
     """*handler*, in one context where LangChain would give it several."""
-    is_async = asyncio.iscoroutinefunction(handler.on_retriever_start)
+    is_async = inspect.iscoroutinefunction(handler.on_retriever_start)
     return handler if is_async or handler.run_inline else _InThreads(handler)
 
 

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from langchain_qwen_rerank import QwenRerank
+from langchain_qwen_rerank import QwenRerank, _tracing
 from qwen_rerank import RateLimitError
 from qwen_rerank.emulator import Emulator, Reply
 
@@ -181,6 +181,13 @@ def test_child_of_the_surrounding_runnable(reranker, native):
 
     [root] = tracer.roots
     assert [child.name for child in root.child_runs] == ["QwenRerank"]
+
+
+def test_nobody_listens(compress, monkeypatch):
+    """Then nothing is made ready for tracers."""
+    monkeypatch.setattr(_tracing, "_slim", pytest.fail)
+
+    assert len(compress([])) == len(DOCUMENTS)
 
 
 def test_nothing_to_rank_is_no_run(reranker):

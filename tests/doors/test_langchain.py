@@ -174,7 +174,9 @@ async def test_a_store_as_cache(connection, emulator: Emulator, tmp_path, caplog
     assert caplog.records == []
 
 
-@pytest.mark.parametrize("other", [InMemoryCache(), GraphStore(), True], ids=str)
+@pytest.mark.parametrize(
+    "other", [InMemoryCache(), GraphStore(), True], ids=lambda it: type(it).__name__
+)
 def test_no_cache_of_ours(connection, other):
     """What keeps something else, such as answers of models, is refused when it is given."""
     with pytest.raises(ValueError, match=r"cache: must be a cache with .* or a store with mget"):

@@ -694,7 +694,7 @@ def test_wrong_options_of_a_retriever(reranker, options):
         ({"base_retriever": _vectors()}, r"base_retriever\n.*write store\.as_retriever\(\)"),
         ({"base_retriever": texts}, r"base_retriever\n.*such as RunnableLambda\(function\)"),
     ],
-    ids=str,
+    ids=lambda each: " ".join(each) if isinstance(each, dict) else str(each),
 )
 def test_slips(reranker, options, said):
     """Who has another class in mind is told what to write instead."""

@@ -28,6 +28,7 @@ __all__ = [
     "certificate_variables",
     "certificates",
     "is_loopback",
+    "names_host",
     "proxy_for",
     "split_url",
 ]
@@ -165,8 +166,8 @@ def _read(value: str, variable: str) -> Proxy | RequestError:
     try:
         parts = split_url(f"{scheme}://{rest}")
     except ValueError:
-        parts = None
-    if parts is None or parts.path not in ("", "/") or parts.query or parts.fragment:
+        parts = urlsplit("")
+    if not names_host(parts) or parts.path not in ("", "/") or parts.query or parts.fragment:
         return _unusable(
             variable,
             "is not the URL of a proxy",
@@ -198,18 +199,21 @@ def _unusable(variable: str, what: str, remedy: str) -> RequestError:
 
 
 def split_url(value: str) -> SplitResult:
-    """*value* split, if it is an absolute URL that every program reads alike.
+    """*value* split, its port checked too.
 
     Raises:
-        ValueError: It has no host, a bad port, or a host of odd characters.
+        ValueError: It is no URL.
     """
     parts = urlsplit(value)
-    host, _ = parts.hostname or "", parts.port  # .port raises on a bad one
+    _ = parts.port  # raises on a bad one
+    return parts
+
+
+def names_host(parts: SplitResult) -> bool:
+    """Whether a URL has a host that every program reads alike."""
     # What stands behind a bracket would otherwise be ignored.
     odd = "[" in parts.netloc and not _BRACKETS.fullmatch(parts.netloc.rpartition("@")[2])
-    if not _HOST.fullmatch(host) or odd:
-        raise ValueError("no host")
-    return parts
+    return not odd and _HOST.fullmatch(parts.hostname or "") is not None
 
 
 def is_loopback(host: str) -> bool:

@@ -128,7 +128,7 @@ _BAD = {
     "timeout None": ({"timeout": None}, "^timeout: .*number"),
     "protocol": ({"protocol": "openai"}, "^protocol: input should be 'dashscope' or 'compat"),
     "region": ({"region": "eu-west-1"}, "^region must be one of cn-beijing"),
-    "region alone": ({"region": "eu-central-1"}, "'eu-central-1' has no shared host"),
+    "region alone": ({"region": "eu-central-1"}, "has no shared host"),
     "region and URL": ({"region": "cn-beijing", "base_url": _URL}, "either base_url or region"),
     "workspace": ({"workspace": "a.b"}, "^workspace must be an id"),
     "http": ({"base_url": "http://gateway.example"}, "^base_url is plain http.*allow_http"),

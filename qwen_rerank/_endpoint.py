@@ -22,7 +22,7 @@ from qwen_rerank._route import is_loopback, names_host, split_url
 from qwen_rerank._wire import PATHS
 from qwen_rerank.errors import DeadlineError
 
-__all__ = ["KEY", "REGIONS", "Endpoint", "borrowed", "resolve", "url_below"]
+__all__ = ["KEY", "REGIONS", "Endpoint", "Region", "borrowed", "resolve", "url_below"]
 
 
 class Region(NamedTuple):
@@ -212,9 +212,10 @@ def resolve(
         key, key_place = _found_api_key(config)
         key = _clean(key, f" in {key_place}")
     if key is None and key_required and _ALIBABA.fullmatch(host):
+        blank = f" ({key_place} is blank)" if key_place else ""
         raise ValueError(
-            "no API key: pass api_key=..., set DASHSCOPE_API_KEY, or try it without a key on the "
-            "emulator (from qwen_rerank.emulator import Emulator)"
+            f"no API key{blank}: pass api_key=..., set DASHSCOPE_API_KEY, or try it without a key "
+            "on the emulator (from qwen_rerank.emulator import Emulator)"
         )
     return Endpoint(
         url=url_below(base.value or "", protocol, server),
@@ -223,7 +224,7 @@ def resolve(
         api_key=key,
         workspace=workspace if trusted else named,
         found_in={
-            "key": key_place,
+            "key": key_place if key is not None else "",
             "host": base.place,
             "workspace": workspace_place if trusted or named else "",
         },
@@ -353,6 +354,7 @@ def _no_region(place: str) -> ValueError:
 
 
 def _found_api_key(config: Mapping[str, Any]) -> tuple[SecretStr | None, str]:
+    """The key that was found and its place; without one, the place of one that is blank."""
     path, _ = _first(
         (_set_in_module("api_key_file_path"), ""),
         _variable("DASHSCOPE_API_KEY_FILE_PATH"),
@@ -360,17 +362,20 @@ def _found_api_key(config: Mapping[str, Any]) -> tuple[SecretStr | None, str]:
     )
     path = path or ""
     try:
-        in_file = Path(path).expanduser().read_text("utf-8").strip()
+        in_file = Path(path).expanduser().read_text("utf-8")
     except (OSError, RuntimeError, UnicodeDecodeError):
-        in_file = ""
-    key, place = _first(
+        in_file = None
+    found = (
         (_in_settings("api_key"), "dashscope.settings.api_key"),
         (_set_in_module("api_key"), "dashscope.api_key"),
-        _variable("DASHSCOPE_API_KEY"),
+        (os.environ.get("DASHSCOPE_API_KEY"), "the environment variable DASHSCOPE_API_KEY"),
         (config.get("api_key"), "api_key in the dashscope config file"),
         (in_file, f"the key file {path}"),
     )
-    return (SecretStr(key) if key else None), place
+    key, place = _first(*found)
+    if key is None:
+        return None, next((place for blank, place in found if blank is not None), "")
+    return SecretStr(key), place
 
 
 def _variable(name: str) -> _Found:
@@ -408,7 +413,8 @@ def _clean(key: SecretStr | None, place: str = "") -> SecretStr | None:
     if re.match(r"bearer\s", text, re.IGNORECASE):
         raise ValueError(f"the API key{place} has 'Bearer ' before it: leave that off, it is added")
     if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError(f"the API key{place} holds a character that no HTTP header can carry")
+        what = "blank" if any(map(str.isspace, text)) else "character"
+        raise ValueError(f"the API key{place} holds a {what} that no HTTP header can carry")
     return SecretStr(text)
 
 

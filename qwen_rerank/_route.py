@@ -47,6 +47,8 @@ _CERTIFICATES_HINT = (
     "Name a file of PEM certificates (or what c_rehash makes of a directory), or unset it."
 )
 
+_SYSTEM = "the proxy setting of this system"
+
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
 _BRACKETS = re.compile(r"\[[0-9a-fA-F:.]+\](:\d*)?")
@@ -61,7 +63,7 @@ class Proxy:
         host: Its host; an IPv6 address without brackets.
         port: Its port.
         auth: User and password, or None.
-        variable: The environment variable that names it, as it is spelled there; what to call the
+        variable: The environment variable that names it, as it is spelled there; "" for the
             system's own settings on macOS and Windows.
     """
 
@@ -76,6 +78,11 @@ class Proxy:
         """Its URL without user and password; may be shown."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def named_by(self) -> str:
+        """What names it, for messages."""
+        return f"the environment variable {self.variable}" if self.variable else _SYSTEM
 
     @property
     def kind(self) -> Literal["http", "socks"]:
@@ -118,9 +125,7 @@ def _proxy_for(url: str) -> Proxy | RequestError | None:
     if not value or _is_exempt(parts.scheme, host, port, named.get("no", "")):
         return None
     if not getproxies_environment():  # macOS and Windows have settings and exceptions of their own
-        return (
-            None if proxy_bypass(f"{host}:{port}") else _read(value, "the system's proxy setting")
-        )
+        return None if proxy_bypass(f"{host}:{port}") else _read(value, "")
     wanted = f"{parts.scheme}_proxy" if named.get(parts.scheme) else "all_proxy"
     spelled = (name for name in os.environ if name.lower() == wanted)
     return _read(value, next(name for name in spelled if os.environ[name].strip() == value))
@@ -195,7 +200,7 @@ def _read(value: str, variable: str) -> Proxy | RequestError:
 
 
 def _unusable(variable: str, what: str, remedy: str) -> RequestError:
-    return RequestError(f"{variable} {what}; nothing was sent.", hint=remedy)
+    return RequestError(f"{variable or _SYSTEM} {what}; nothing was sent.", hint=remedy)
 
 
 def split_url(value: str) -> SplitResult:

@@ -7,7 +7,6 @@ the service does with them. This is the one module of the command line that ente
 import contextlib
 import socket
 import time
-import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,8 +15,9 @@ from urllib.parse import urlsplit
 
 from qwen_rerank import RequestError, Reranker
 from qwen_rerank._drive import deadline_in, drive
-from qwen_rerank._endpoint import Endpoint
+from qwen_rerank._endpoint import REGIONS, Endpoint, Region
 from qwen_rerank._limits import UNKNOWN_MODEL, ModelLimits, limits_for, price_of
+from qwen_rerank._route import Proxy, certificate_variables, certificates, proxy_for
 from qwen_rerank._tokens import tokenizer
 from qwen_rerank._values import Item, Place, Price, Reply, Request
 
@@ -32,7 +32,6 @@ __all__ = [
     "count",
     "filled",
     "key_end",
-    "proxy_for",
 ]
 
 
@@ -133,6 +132,36 @@ class Probe:
         """The list price there, or None where none is known."""
         return price_of(self._reranker.model, self.endpoint.region)
 
+    @property
+    def region(self) -> Region | None:
+        """The region that it asks, or None for a host of no region."""
+        return None if (name := self.endpoint.region) is None else REGIONS[name]
+
+    @property
+    def proxy(self) -> Proxy | None:
+        """The proxy that the environment names for it.
+
+        Raises:
+            RequestError: The setting cannot be followed.
+        """
+        return proxy_for(self.endpoint.url)
+
+    @property
+    def certificates(self) -> tuple[str | None, str]:
+        """Whose certificates are trusted and what says so; None if none are looked at.
+
+        Raises:
+            RequestError: The setting cannot be followed.
+        """
+        way = (self.endpoint.url, "" if self.proxy is None else self.proxy.url)
+        if not any(url.startswith("https:") for url in way):
+            return None, ""
+        certificates()
+        named = certificate_variables()
+        if not named:
+            return "those of certifi", "default"
+        return ", ".join(named.values()), f"the environment variable {' and '.join(named)}"
+
     def reach(self) -> Reach:
         """Opens a connection and measures each step; no key is shown and nothing is billed.
 
@@ -141,7 +170,7 @@ class Probe:
         """
         parts = urlsplit(self.endpoint.url)
         look_up = None
-        if not self.endpoint.local and proxy_for(self.endpoint) is None:
+        if not self.endpoint.local and self.proxy is None:
             started = time.perf_counter()
             with contextlib.suppress(OSError):  # the connection below says it better
                 socket.getaddrinfo(parts.hostname, parts.port or 443)
@@ -254,13 +283,3 @@ def key_end(endpoint: Endpoint) -> str | None:
         return None
     key = endpoint.api_key.get_secret_value()
     return key[-min(4, len(key) // 4) :] if len(key) >= 4 else ""
-
-
-def proxy_for(endpoint: Endpoint) -> str | None:
-    """Host and port of the proxy that the environment names for *endpoint*, or None."""
-    parts = urlsplit(endpoint.url)
-    named = {} if endpoint.local else urllib.request.getproxies()
-    proxy = named.get(parts.scheme) or named.get("all")
-    if proxy is None or urllib.request.proxy_bypass(parts.hostname or ""):
-        return None
-    return urlsplit(proxy if "//" in proxy else f"//{proxy}").netloc.rpartition("@")[2]

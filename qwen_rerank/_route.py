@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from qwen_rerank._fork import no_fork
-from qwen_rerank.errors import RequestError
+from qwen_rerank.errors import RequestError, ServiceError
 
 if TYPE_CHECKING:
     import ssl
@@ -93,6 +93,26 @@ class Proxy:
     def resolves(self) -> bool:
         """Whether it looks up the name of the host that is called."""
         return self.scheme not in ("socks4", "socks5")
+
+    def refusal(self, said: str) -> RequestError:
+        """The error where it does not serve who asks: a wrong setting, and no outage."""
+        return RequestError(
+            f"The proxy {self.url} refuses this call: {said}.",
+            hint=f"It is named by {self.named_by}: check user, password and port there, and where "
+            "it lets you go, or exempt the host with NO_PROXY.",
+        )
+
+    def absence(self, said: str, hint: str | None = None) -> ServiceError:
+        """The error where it cannot be reached."""
+        check = f"It is named by {self.named_by}: check host and port there."
+        return ServiceError(f"The proxy {self.url} cannot be reached: {said}.", hint=hint or check)
+
+    def dead_end(self, said: str) -> ServiceError:
+        """The error where it cannot reach the host."""
+        return ServiceError(
+            f"The proxy {self.url} cannot reach the host: {said}.",
+            hint=f"It is named by {self.named_by}: check base_url=, and where that proxy may go.",
+        )
 
 
 def proxy_for(url: str) -> Proxy | None:

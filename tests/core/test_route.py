@@ -1,4 +1,5 @@
 import importlib.util
+import socket
 import ssl
 import urllib.request
 
@@ -266,6 +267,35 @@ def test_a_file_of_certificates(monkeypatch, files, name):
 
     assert _subjects(_route.certificates()) == {"localhost"}
     assert _route.certificate_variables() == {name: files["file"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SSL_CERT_DIR", "{folder}"),
+        ("SSL_CERT_DIR", "/none:{folder}"),
+        ("REQUESTS_CA_BUNDLE", "{folder}"),
+        ("CURL_CA_BUNDLE", "{folder}"),
+    ],
+)
+def test_a_directory_of_certificates(monkeypatch, serve, files, name, value):
+    """A server is trusted whose certificate OpenSSL finds in the directory, and no other is."""
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(files["file"])
+    server = serve(lambda _, connection: served.wrap_socket(connection, server_side=True).close())
+    monkeypatch.setenv(name, value.format(**files))
+
+    def greet():
+        with (
+            socket.create_connection(("127.0.0.1", server.port), 10) as connection,
+            _route.certificates().wrap_socket(connection, server_hostname="localhost") as line,
+        ):
+            return line.version()
+
+    assert greet() == "TLSv1.3"
+    monkeypatch.delenv(name)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        greet()
 
 
 def test_blank_certificate_variables(monkeypatch):

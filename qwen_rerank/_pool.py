@@ -91,7 +91,7 @@ def _is_quiet(connection: Connection) -> bool:
 def _through_socks(proxy: Proxy, options: dict[str, Any]) -> aiohttp.TCPConnector:
     from aiohttp_socks import ProxyConnector, ProxyType  # noqa: PLC0415  few have one
 
-    class Through(_Connector, ProxyConnector):  # type: ignore[misc]
+    class Through(_Connector, ProxyConnector):
         """The same, behind a SOCKS proxy."""
 
     user, password = proxy.auth or (None, None)

@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from qwen_rerank import RequestError, Reranker
-from qwen_rerank._drive import deadline_in, drive
+from qwen_rerank._drive import deadline_in, drive, warm
 from qwen_rerank._endpoint import REGIONS, Endpoint, Region
 from qwen_rerank._limits import UNKNOWN_MODEL, ModelLimits, limits_for, price_of
 from qwen_rerank._route import Proxy, certificate_variables, certificates, proxy_for
@@ -33,6 +33,8 @@ __all__ = [
     "filled",
     "key_end",
 ]
+
+_PORTS = {"http": 80, "https": 443}
 
 
 class Ask(NamedTuple):
@@ -64,7 +66,7 @@ class Reach(NamedTuple):
         look_up: Its name; with a proxy that is the proxy's business.
         connect: A TCP connection, to the proxy if there is one.
         tls: Encryption.
-        answer: The first answer, to a request that asks nothing.
+        answer: An answer, over an open connection, to a request that asks nothing.
     """
 
     look_up: float | None
@@ -176,29 +178,25 @@ class Probe:
                 socket.getaddrinfo(parts.hostname, parts.port or 443)
                 look_up = time.perf_counter() - started
         self.hang_up()
-        begun: dict[str, float] = {}
-        ended: dict[str, float] = {}
-
-        def trace(name: str, _: Any) -> None:
-            step, _, what = name.rpartition(".")
-            step = step.rpartition(".")[2]
-            if what == "started":
-                begun.setdefault(step, time.perf_counter())
-            else:
-                ended[step] = time.perf_counter()
-
-        deadline = deadline_in(self._reranker.timeout)
-        self._line.transport.touch(self.endpoint, deadline, self._line.client, trace)
-
-        def took(first: str, last: str) -> float | None:
-            return ended[last] - begun[first] if first in begun and last in ended else None
-
-        return Reach(
-            look_up,
-            took("connect_tcp", "connect_tcp"),
-            took("start_tls", "start_tls"),
-            took("send_request_headers", "receive_response_headers"),
-        )
+        timeout = self._reranker.timeout
+        warm(self._line, deadline_in(timeout))
+        started = time.perf_counter()
+        warm(self._line, deadline_in(timeout))  # over the connection that is open by now
+        answer = time.perf_counter() - started
+        proxy = self.proxy
+        host, port = (parts.hostname, parts.port) if proxy is None else (proxy.host, proxy.port)
+        connect = tls = None
+        started = time.perf_counter()
+        with (
+            contextlib.suppress(OSError),  # through a client of the caller's, it may not be needed
+            socket.create_connection((host, port or _PORTS[parts.scheme]), timeout) as plain,
+        ):
+            connect = time.perf_counter() - started
+            if parts.scheme == "https" and proxy is None:
+                started = time.perf_counter()
+                with certificates().wrap_socket(plain, server_hostname=host):
+                    tls = time.perf_counter() - started
+        return Reach(look_up, connect, tls, answer)
 
     def ask(self, ask: Ask, *, patient: bool = True) -> Told:
         """Sends *ask* as it is.

@@ -358,7 +358,12 @@ class BaseReranker(RerankSettings):
             limits = limits_for(job.model, self.server)
             if fits(prepared, limits, self._width(limits)):
                 return None
-        return lambda: _Timed(_tokens.tokenizer(), deadline)
+
+        def check() -> None:
+            if not _drive.left(deadline):
+                raise TimeoutError
+
+        return lambda: _tokens.tokenizer().watched(check)
 
     def _asked(
         self,
@@ -517,30 +522,6 @@ class BaseReranker(RerankSettings):
             elif self._live.gate.width != self.max_concurrency:
                 self._live = self._live._replace(gate=Gate(self.max_concurrency))
             return self._live
-
-
-class _Timed(NamedTuple):
-    """A tokenizer that counts no further text once the deadline has passed."""
-
-    tokenizer: _tokens.Tokenizer
-    deadline: float
-
-    def count(self, text: str) -> int:
-        return self._in_time().count(text)
-
-    def head(self, text: str, most: int) -> int:
-        return self._in_time().head(text, most)
-
-    def tail(self, text: str, most: int) -> int:
-        return self._in_time().tail(text, most)
-
-    def windows(self, text: str, most: int, characters: int) -> list[tuple[int, int]]:
-        return self._in_time().windows(text, most, characters)
-
-    def _in_time(self) -> _tokens.Tokenizer:
-        if not _drive.left(self.deadline):
-            raise TimeoutError
-        return self.tokenizer
 
 
 def _price(job: Job, line: _drive.Line) -> Price | None:

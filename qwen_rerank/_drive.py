@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
@@ -43,7 +42,10 @@ class Pace(Protocol):
     counts_tokens: ClassVar[bool]
 
     def take(self, tokens: int, deadline: float, doze: Callable[[float], None]) -> bool:
-        """Waits for permission to send *tokens*, dozing in between; False if none came in time."""
+        """Waits for permission to send *tokens*, dozing in between; False if none came in time.
+
+        In the caller's thread. Doze a few hundredths of a second at a time, and so let the call end.
+        """
 
     async def atake(self, tokens: int) -> None:
         """Waits for permission for as long as it takes."""
@@ -170,7 +172,7 @@ async def _driven(
     except BaseExceptionGroup:
         pass  # the first of them is kept
     finally:
-        stop.set()
+        stop.over = True
     if stop.failure is None and None in replies:
         raise asyncio.CancelledError  # of one request, though nobody cancelled the call
     return stop.outcome(replies)
@@ -200,23 +202,12 @@ async def _send(
     await line.gate.enter(queue=queue)
     try:
         stop.begun = True
-        if quiet := _quiet(line, deadline):
-            await asyncio.sleep(quiet)
-        if line.pace is not None:
-            await _permission(line.pace, request, line, deadline, stop, caller)
-        if stop.is_set():
-            raise _StoppedError
-        if request.is_text:
-            body = _wire.encode(request, line.protocol, line.server)
-        else:  # images take their time
-            body = await asyncio.to_thread(_wire.encode, request, line.protocol, line.server)
-        answer = await line.transport.send(line.endpoint, body, deadline, caller, line.client)
-        return _read(answer, request, line)
+        return await _sent(request, line, deadline, stop, caller)
     except BaseException as error:
         if isinstance(error, RerankError) and not error.documents:
             error.documents = request.positions
         if isinstance(error, asyncio.CancelledError):
-            stop.set()  # whoever cancelled says why
+            stop.over = True  # whoever cancelled says why
         elif not transient(error):
             stop.fail(error)  # known before the next one gets the turn
         raise
@@ -224,19 +215,24 @@ async def _send(
         line.gate.leave()
 
 
-async def _permission(
-    pace: Pace, request: Request, line: Line, deadline: float, stop: _Stop, caller: Caller
-) -> None:
-    """Waits until the caller's rate limiter, asked where the caller is, lets *request* go."""
-
-    def doze(seconds: float) -> None:
-        if stop.wait(seconds):
-            raise _StoppedError
-
-    if caller.awaits:
-        await caller.do(lambda: pace.atake(request.tokens))
-    elif not await caller.do(lambda: pace.take(request.tokens, deadline, doze)):
-        raise line.endpoint.late(request.positions)
+async def _sent(
+    request: Request, line: Line, deadline: float, stop: _Stop, caller: Caller
+) -> Reply:
+    """What a request does while it is its turn."""
+    if quiet := _quiet(line, deadline):
+        await asyncio.sleep(quiet)
+    if (pace := line.pace) is not None:  # it is asked where the caller is
+        if caller.awaits:
+            await caller.do(lambda: pace.atake(request.tokens))
+        elif not await caller.do(lambda: pace.take(request.tokens, deadline, stop.doze)):
+            raise line.endpoint.late(request.positions)
+    stop.check()
+    if request.is_text:
+        body = _wire.encode(request, line.protocol, line.server)
+    else:  # images take their time
+        body = await asyncio.to_thread(_wire.encode, request, line.protocol, line.server)
+    answer = await line.transport.send(line.endpoint, body, deadline, caller, line.client)
+    return _read(answer, request, line)
 
 
 def _policy(line: Line, deadline: float) -> Policy:
@@ -291,17 +287,31 @@ def left(deadline: float) -> float:
     return max(0.0, deadline - time.monotonic())
 
 
-class _Stop(threading.Event):
-    """Set by the first failure of a call, which it keeps: what follows from that is none."""
+class _Stop:
+    """Whether a call goes on, and its first failure: what follows from that is none."""
 
     failure: BaseException | None = None
     begun = False
     """Whether a request had its turn."""
+    over = False
 
     def fail(self, error: BaseException) -> None:
         if not isinstance(error, _StoppedError):
             self.failure = self.failure or error
-        self.set()
+        self.over = True
+
+    def check(self) -> None:
+        """Ends what would go on after the call."""
+        if self.over:
+            raise _StoppedError
+
+    def doze(self, seconds: float) -> None:
+        """Waits in the caller's thread, which must not share a lock with the loop's.
+
+        An interrupt there may come between taking a lock and knowing of it.
+        """
+        time.sleep(seconds)
+        self.check()
 
     def outcome(self, replies: Iterable[Reply | None]) -> Outcome:
         """How the call ended; what is no failure of a rerank call is raised."""

@@ -50,7 +50,7 @@ def run(serve: Callable[[Caller], Coroutine[Any, Any, T]]) -> T:
     Whatever is raised meanwhile in that thread, by a signal say, cancels it.
     """
     running = engine()
-    if running.thread is threading.current_thread():
+    if running.thread.ident == threading.get_ident():
         raise RuntimeError(
             "A sync call cannot be made in the thread that serves all calls, where code such as "
             "a tracing hook or a log handler runs: hand it to another thread."
@@ -104,6 +104,8 @@ class Engine:
     def __init__(self) -> None:
         self.process = os.getpid()
         self.over = False
+        """Whether the process is ending."""
+        self.ended = False
         self.open: set[Any] = set()
         """What is to be closed at the end of the process; each has an async ``close``."""
         self._spawned: set[asyncio.Task[None]] = set()
@@ -112,6 +114,14 @@ class Engine:
         self.loop.set_default_executor(_Daemons())
         self.thread = threading.Thread(target=self._serve, name=_NAME, daemon=True)
         self.thread.start()
+
+    def serves(self) -> bool:
+        """Whether it can be called here and now; the thread is not there after a fork.
+
+        It is not the thread that is asked: ``is_alive`` (before Python 3.13) takes a thread for
+        ended if it is interrupted.
+        """
+        return not self.ended and self.process == os.getpid()
 
     def post(self, function: Callable[..., object], *arguments: Any) -> None:
         """Calls *function* on the loop, from any thread; no more once that has ended."""
@@ -136,6 +146,7 @@ class Engine:
         try:
             self.loop.run_forever()
         finally:
+            self.ended = True
             self.loop.close()
 
     async def _close(self) -> None:
@@ -157,7 +168,7 @@ _over = False
 def engine() -> Engine:
     """The running engine of this process."""
     running = _current
-    if running is None or not running.thread.is_alive() or running.process != os.getpid():
+    if running is None or not running.serves():
         return _begun()
     return running
 
@@ -167,7 +178,7 @@ def _begun() -> Engine:
     if _over:
         raise RuntimeError("The process is ending, and no call can be made any more.")
     with no_fork:
-        if _current is None or not _current.thread.is_alive() or _current.process != os.getpid():
+        if _current is None or not _current.serves():
             if _current is not None:
                 _inherited.append(_current)
             _current = Engine()
@@ -178,7 +189,7 @@ def _begun() -> Engine:
 def _end() -> None:
     global _over  # noqa: PLW0603  as above
     _over = True
-    if _current is not None and _current.process == os.getpid():
+    if _current is not None and _current.serves():
         _current.end()
 
 
@@ -244,7 +255,7 @@ class _Thread:
             # No wait without a bound, which Ctrl-C does not end everywhere.
             with contextlib.suppress(Empty):
                 return self.inbox.get(timeout=_LOOK)
-            if not self._engine.thread.is_alive() and not self._engine.over:
+            if self._engine.ended and not self._engine.over:
                 raise RuntimeError("The thread that serves all calls has ended.")
 
     async def do(self, errand: Callable[[], Any]) -> Any:
@@ -330,7 +341,7 @@ def _settle(
         loop.call_soon_threadsafe(settle)
 
 
-class _Quit(Exception):
+class _Quit(Exception):  # noqa: N818  it is none by itself
     """Carries what would end the loop if it were raised there."""
 
     def __init__(self, error: BaseException) -> None:

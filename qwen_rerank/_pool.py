@@ -55,7 +55,10 @@ class _Connector(aiohttp.TCPConnector):
         self._used: weakref.WeakSet[Any] = weakref.WeakSet()
 
     async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: ClientTimeout
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Any],
+        timeout: ClientTimeout,  # noqa: ASYNC109  aiohttp's own
     ) -> Connection:
         while True:
             connection = await super().connect(req, traces, timeout)

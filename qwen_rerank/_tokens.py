@@ -66,7 +66,7 @@ class Tokenizer:
         )
 
     def watched(self, check: Callable[[], None]) -> Tokenizer:
-        """The same one, which calls *check* between two pieces of text: what that raises ends it."""
+        """The same, which calls *check* between two pieces of text; what that raises ends it."""
         watched = copy.copy(self)
         watched._check = check
         return watched

@@ -84,11 +84,7 @@ class Transport:
                 status, headers, said = await client.send(
                     caller, deadline, most, "POST", endpoint.url, endpoint.headers(), body
                 )
-            if len(said) > most:
-                raise ReplyError(
-                    f"{endpoint.host} sent more than {most} bytes: that is no ranking."
-                )
-            return _answer(status, headers, said, endpoint)
+            return _answer(status, headers, said, endpoint, most)
         except BaseException as error:  # noqa: BLE001  a cancellation too is shown with its frames
             failure = _failure(error, endpoint)
         # Outside the handler: frames and chained causes hold the request and its key.
@@ -125,7 +121,7 @@ class Transport:
         raise failure
 
     async def close(self) -> None:
-        """Closes the connections, a busy one when its call has ended; the next call opens others."""
+        """Closes the connections, busy ones when their calls have ended; the next call opens others."""
         ways = list(self._ways.values())
         self._ways.clear()
         for way in ways:
@@ -267,7 +263,9 @@ async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:
         yield body[start : start + _PIECE]
 
 
-def _answer(status: int, raw: _Headers, body: bytes, endpoint: Endpoint) -> Answer:
+def _answer(status: int, raw: _Headers, body: bytes, endpoint: Endpoint, most: int) -> Answer:
+    if len(body) > most:
+        raise ReplyError(f"{endpoint.host} sent more than {most} bytes: that is no ranking.")
     key = endpoint.secret.encode()
     head = list(raw)
     if key and (key in body or any(key in part for pair in head for part in pair)):

@@ -375,7 +375,7 @@ class BaseReranker(RerankSettings):
     ) -> _Asked:
         """*job* up to the point where it is sent.
 
-        May load the tokenizer, which *count* does if lengths have to be counted, and read the cache.
+        May load the tokenizer, as *count* does where lengths have to be counted, and read the cache.
         """
         limits = limits_for(job.model, self.server)
         if count is not None:

@@ -24,7 +24,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._seconds = seconds
 
-    async def send(self, endpoint, body, deadline, caller, client=None):
+    async def send(self, endpoint, body, deadline, _caller, client=None):
         outcome = self._enter(endpoint, body, deadline, client)
         try:
             await asyncio.sleep(self._seconds)

@@ -787,7 +787,7 @@ def test_a_stale_connection(send, serve):
         closed.clear()
 
 
-def test_what_the_loop_has_not_seen_yet(send, transport, serve):
+def test_what_the_loop_has_not_seen_yet(transport, serve):
     """Nor one whose end or whose bytes nobody has read yet, because the loop was busy meanwhile."""
     behaviours = iter([b"", _with_length(b"[99]")] * 3)
     sent = threading.Event()

@@ -6,7 +6,6 @@ import dataclasses
 import math
 import pickle
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from qwen_rerank._fork import no_fork
-from qwen_rerank.errors import RequestError, ServiceError
+from qwen_rerank.errors import AuthenticationError, RequestError, ServiceError
 
 if TYPE_CHECKING:
     import ssl
@@ -94,9 +94,9 @@ class Proxy:
         """Whether it looks up the name of the host that is called."""
         return self.scheme not in ("socks4", "socks5")
 
-    def refusal(self, said: str) -> RequestError:
+    def refusal(self, said: str) -> AuthenticationError:
         """The error where it does not serve who asks: a wrong setting, and no outage."""
-        return RequestError(
+        return AuthenticationError(
             f"The proxy {self.url} refuses this call: {said}.",
             hint=f"It is named by {self.named_by}: check user, password and port there, and where "
             "it lets you go, or exempt the host with NO_PROXY.",

@@ -17,7 +17,7 @@ from qwen_rerank import RequestError, Reranker
 from qwen_rerank._drive import deadline_in, drive, warm
 from qwen_rerank._endpoint import REGIONS, Endpoint, Region
 from qwen_rerank._limits import UNKNOWN_MODEL, ModelLimits, limits_for, price_of
-from qwen_rerank._route import Proxy, certificate_variables, certificates, proxy_for
+from qwen_rerank._route import certificate_variables, certificates, proxy_for
 from qwen_rerank._tokens import tokenizer
 from qwen_rerank._values import Item, Place, Price, Reply, Request
 
@@ -29,9 +29,12 @@ __all__ = [
     "Rehearsal",
     "Terms",
     "Told",
+    "certificates_for",
+    "check_surroundings",
     "count",
     "filled",
     "key_end",
+    "proxy_for",
 ]
 
 _PORTS = {"http": 80, "https": 443}
@@ -139,31 +142,6 @@ class Probe:
         """The region that it asks, or None for a host of no region."""
         return None if (name := self.endpoint.region) is None else REGIONS[name]
 
-    @property
-    def proxy(self) -> Proxy | None:
-        """The proxy that the environment names for it.
-
-        Raises:
-            RequestError: The setting cannot be followed.
-        """
-        return proxy_for(self.endpoint.url)
-
-    @property
-    def certificates(self) -> tuple[str | None, str]:
-        """Whose certificates are trusted and what says so; None if none are looked at.
-
-        Raises:
-            RequestError: The setting cannot be followed.
-        """
-        way = (self.endpoint.url, "" if self.proxy is None else self.proxy.url)
-        if not any(url.startswith("https:") for url in way):
-            return None, ""
-        certificates()
-        named = certificate_variables()
-        if not named:
-            return "those of certifi", "default"
-        return ", ".join(named.values()), f"the environment variable {' and '.join(named)}"
-
     def reach(self) -> Reach:
         """Opens a connection and measures each step; no key is shown and nothing is billed.
 
@@ -171,8 +149,8 @@ class Probe:
             ServiceError: The host cannot be reached.
         """
         parts = urlsplit(self.endpoint.url)
-        look_up = None
-        if not self.endpoint.local and self.proxy is None:
+        look_up, proxy = None, proxy_for(self.endpoint.url)
+        if not self.endpoint.local and proxy is None:
             started = time.perf_counter()
             with contextlib.suppress(OSError):  # the connection below says it better
                 socket.getaddrinfo(parts.hostname, parts.port or 443)
@@ -183,7 +161,6 @@ class Probe:
         started = time.perf_counter()
         warm(self._line, deadline_in(timeout))  # over the connection that is open by now
         answer = time.perf_counter() - started
-        proxy = self.proxy
         host, port = (parts.hostname, parts.port) if proxy is None else (proxy.host, proxy.port)
         connect = tls = None
         started = time.perf_counter()
@@ -267,6 +244,31 @@ def _takes_instruct(reranker: Reranker) -> bool:
 def count(text: str) -> int:
     """Tokens of *text* in the Qwen vocabulary."""
     return tokenizer().count(text)
+
+
+def certificates_for(endpoint: Endpoint) -> tuple[str | None, str]:
+    """Whose certificates are trusted on the way and what says so; None if none are looked at.
+
+    Raises:
+        RequestError: What the environment says of them, or of the proxy, cannot be followed.
+    """
+    proxy = proxy_for(endpoint.url)
+    way = (endpoint.url, "" if proxy is None else proxy.url)
+    if not any(url.startswith("https:") for url in way):
+        return None, ""
+    certificates()
+    if not (named := certificate_variables()):
+        return "those of certifi", "default"
+    return ", ".join(named.values()), f"the environment variable {' and '.join(named)}"
+
+
+def check_surroundings(reranker: Reranker) -> None:
+    """Finds out before a long run whether every call would fail for the environment's sake.
+
+    Raises:
+        RequestError: It would.
+    """
+    certificates_for(reranker._line().endpoint)
 
 
 def filled(sentences: Iterable[str], tokens: int) -> str:

@@ -24,7 +24,7 @@ from qwen_rerank import (
 from qwen_rerank.cli import _chart
 from qwen_rerank.cli._exams import CANDIDATES, EXAMS, QUERY
 from qwen_rerank.cli._key import key_in
-from qwen_rerank.cli._probe import Probe, Rehearsal, key_end
+from qwen_rerank.cli._probe import Probe, Rehearsal, certificates_for, key_end, proxy_for
 from qwen_rerank.cli._terminal import agreed, open_console, waiting
 
 __all__ = ["doctor"]
@@ -150,7 +150,7 @@ class _Visit:
     def show_setup(self, reranker: Reranker, probe: Probe, sources: dict[str, str]) -> None:
         """Shows which key, region, host, protocol and model are used, and where each came from."""
         endpoint, found = probe.endpoint, probe.endpoint.found_in
-        end, proxy, region = key_end(endpoint), probe.proxy, probe.region
+        end, proxy, region = key_end(endpoint), proxy_for(endpoint.url), probe.region
         places = _PLACES | sources
         host = places.get(found["host"], found["host"])
         setup = {
@@ -159,7 +159,7 @@ class _Visit:
             "host": (endpoint.host, host),
             "url": (endpoint.url, ""),
             "proxy": (None, "") if proxy is None else (proxy.url, proxy.named_by),
-            "certificates": probe.certificates,
+            "certificates": certificates_for(endpoint),
             "workspace": (endpoint.workspace, found["workspace"]),
             "protocol": (reranker.protocol, sources["protocol"]),
             "server": (reranker.server, "--server"),
@@ -174,6 +174,8 @@ class _Visit:
         }
         self._report["setup"] = kept
         shown = dict(kept)
+        if kept["certificates"]["value"] is None:
+            shown["certificates"] = {"value": "not needed", "found_in": None}
         if region is not None:
             shown["region"] = kept["region"] | {"value": f"{endpoint.region} ({region.city})"}
         self.console.print(

@@ -140,7 +140,7 @@ def test_a_login_that_the_proxy_does_not_take(rank, through, shown, scheme, told
     """The variable is named, nothing is passed through, and no password is shown."""
     proxy = through(scheme, _LOGIN, told=told, variable="all_proxy")
 
-    with pytest.raises(errors.RequestError) as caught:
+    with pytest.raises(errors.AuthenticationError) as caught:
         rank(_reranker(on_error=on_error), "a query", ["a text"])
 
     assert f"The proxy {scheme}://{proxy.address} refuses" in str(caught.value)
@@ -153,7 +153,7 @@ def test_a_login_over_plain_http(rank, through):
     through("http", _LOGIN, variable="HTTP_PROXY")
     reranker = _reranker(f"http://{_HOST}", allow_http=True, on_error="passthrough")
 
-    with pytest.raises(errors.RequestError, match=r"The proxy .* refuses .*login") as caught:
+    with pytest.raises(errors.AuthenticationError, match=r"The proxy .* refuses .*login") as caught:
         rank(reranker, "a query", ["a text"])
 
     assert "variable HTTP_PROXY" in caught.value.hint

@@ -10,6 +10,7 @@ import select
 import ssl
 import sys
 import weakref
+from http.client import responses
 from typing import Any
 
 import aiohttp
@@ -17,10 +18,14 @@ from aiohttp.client import ClientTimeout
 from aiohttp.connector import Connection
 
 from qwen_rerank._route import Proxy
+from qwen_rerank.errors import RerankError
 
-__all__ = ["session"]
+__all__ = ["failure_of", "session"]
 
 _IDLE = 15.0  # seconds after which an unused connection is closed
+# What a SOCKS proxy answers to whom it does not serve (RFC 1928; 93 is version 4's), None standing
+# for a login that it does not take or another protocol. The other codes are about the host.
+_SOCKS_REFUSALS = (None, 2, 7, 8, 93)
 
 
 def session(proxy: Proxy | None, certificates: ssl.SSLContext | None) -> aiohttp.ClientSession:
@@ -71,6 +76,37 @@ class _Connector(aiohttp.TCPConnector):
             if protocol is not None and not protocol.should_close and _is_quiet(connection):
                 return connection
             connection.close()
+
+
+def failure_of(proxy: Proxy, error: BaseException, cause: BaseException) -> RerankError | None:
+    """What *error*, which came of *cause*, says of *proxy*; None if it is not about that."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        said = f"HTTP {error.status} {responses.get(error.status, '')}".rstrip()
+        return proxy.refusal(said) if error.status < 500 else proxy.dead_end(said)
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError):
+        ours = (error.host, error.port) == (proxy.host, proxy.port)
+        return _absence(proxy, cause) if ours else None
+    if proxy.kind == "http":
+        return None
+    from aiohttp_socks import ProxyConnectionError, ProxyError  # noqa: PLC0415  few have one
+
+    if isinstance(error, EOFError):  # python-socks (3.2) lets it through
+        return _absence(proxy, ConnectionError("it hung up"))
+    if isinstance(error, ProxyConnectionError):
+        return _absence(proxy, cause)
+    if not isinstance(error, ProxyError):
+        return None
+    refused = error.error_code in _SOCKS_REFUSALS
+    return proxy.refusal(str(error)) if refused else proxy.dead_end(str(error))
+
+
+def _absence(proxy: Proxy, cause: BaseException) -> RerankError:
+    hint = None
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        hint = "Its certificate is not trusted here: set SSL_CERT_FILE."
+    elif isinstance(cause, ssl.SSLError):
+        hint = f"It is named by {proxy.named_by}: write http:// there if the proxy speaks that."
+    return proxy.absence(str(cause), hint)
 
 
 def _seen(closed: asyncio.Future[None]) -> None:

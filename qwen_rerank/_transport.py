@@ -86,7 +86,7 @@ class Transport:
                 )
             return _answer(status, headers, said, endpoint, most)
         except BaseException as error:  # noqa: BLE001  a cancellation too is shown with its frames
-            failure = _failure(error, endpoint)
+            failure = _failure(error, endpoint, self._proxy(endpoint))
         # Outside the handler: frames and chained causes hold the request and its key.
         raise failure
 
@@ -117,7 +117,8 @@ class Transport:
                 await client.send(caller, deadline, _PIECE, "HEAD", endpoint.origin, {}, b"")
                 return
         except BaseException as error:  # noqa: BLE001  as in `send`
-            failure = endpoint.late() if limit.expired() else _failure(error, endpoint)
+            proxy = self._proxy(endpoint)
+            failure = endpoint.late() if limit.expired() else _failure(error, endpoint, proxy)
         raise failure
 
     async def close(self) -> None:
@@ -163,9 +164,15 @@ class Transport:
                 allow_redirects=False,
                 **way.options,
             ) as answer:
+                if answer.status == 407 and way.proxy is not None:
+                    raise way.proxy.refusal("it wants a login")
                 yield answer
         finally:
             way.leave()
+
+    def _proxy(self, endpoint: Endpoint) -> Proxy | None:
+        way = self._ways.get(endpoint.origin)
+        return None if way is None else way.proxy
 
     async def _opened(self, endpoint: Endpoint) -> _Way:
         async with self._opening:
@@ -191,6 +198,7 @@ class _Way:
 
     def __init__(self, session: aiohttp.ClientSession, proxy: Proxy | None, origin: str) -> None:
         self.session = session
+        self.proxy = proxy
         self.busy = 0
         self.headers: dict[str, str] = {}
         """What each request carries for the proxy."""
@@ -275,18 +283,24 @@ def _answer(status: int, raw: _Headers, body: bytes, endpoint: Endpoint, most: i
     return Answer(status, headers, body)
 
 
-def _failure(error: BaseException, endpoint: Endpoint) -> BaseException:
+def _failure(error: BaseException, endpoint: Endpoint, proxy: Proxy | None = None) -> BaseException:
     """What to raise for *error*; no frame, cause or request that holds the key hangs on it."""
+    cause = error
+    while (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    if proxy is not None:
+        from qwen_rerank._pool import failure_of  # noqa: PLC0415  is imported where a proxy is
+
+        if (of_proxy := failure_of(proxy, error, cause)) is not None:
+            return of_proxy
     of = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     # A DeadlineError is an OSError too.
     if isinstance(error, RerankError) or not (
         isinstance(error, _NETWORK) or not of.isdisjoint(_OF_LIBRARIES)
     ):
         return _without_frames(error)
-    cause = error
-    while (inner := cause.__cause__ or cause.__context__) is not None:
-        cause = inner
-    hint = "Check the network, the proxy settings and base_url=."
+    settings = "the proxy settings" if proxy is None else proxy.named_by
+    hint = f"Check the network, {settings} and base_url=."
     if isinstance(cause, socket.gaierror):
         hint = f"The name {endpoint.host} is not known here: check base_url= and the network."
     elif isinstance(cause, ssl.SSLCertVerificationError):

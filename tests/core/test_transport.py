@@ -494,18 +494,25 @@ def test_a_dead_proxy(monkeypatch, fails):
     error = fails(_endpoint_at("example.invalid", local=False))
 
     assert type(error) is errors.ServiceError
-    assert "proxy" in error.hint
+    assert "proxy" in error.message
+    assert "_PROXY" in error.hint
 
 
-@pytest.mark.parametrize("status", ["407 Proxy Authentication Required", "502 Bad Gateway"])
-def test_a_proxy_does_not_see_the_key_of_https(monkeypatch, fails, serve, status):
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        ("407 Proxy Authentication Required", errors.AuthenticationError),
+        ("502 Bad Gateway", errors.ServiceError),
+    ],
+)
+def test_a_proxy_does_not_see_the_key_of_https(monkeypatch, fails, serve, status, kind):
     """What goes to an https host is tunnelled; the proxy learns the host's name only."""
     proxy = serve(_answering(_raw(b"", status)))
     monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.address}")
 
     error = fails(_endpoint_at("example.invalid", local=False, scheme="https"))
 
-    assert isinstance(error, errors.ServiceError)
+    assert type(error) is kind
     assert proxy.requests[0].startswith(b"CONNECT example.invalid:443 HTTP/1.1\r\n")
     assert _KEY.encode() not in proxy.requests[0]
 

@@ -163,10 +163,12 @@ def _is_exempt(scheme: str, host: str, port: int, no_proxy: str) -> bool:
         only, _, rest = entry.rpartition("://")
         if only not in ("", scheme):
             continue
-        if address is not None and any(address in network for network in _networks(rest, port)):
-            return True
-        name = rest.removesuffix(f":{port}").removeprefix("*").lstrip(".")
-        if name and f".{host}".endswith(f".{name}"):
+        if address is not None:
+            found = any(address in network for network in _networks(rest, port))
+        else:
+            name = rest.rstrip("/").removesuffix(f":{port}").removeprefix("*").lstrip(".")
+            found = name != "" and f".{host}".endswith(f".{name}")
+        if found:
             return True
     return False
 
@@ -278,7 +280,7 @@ def _read_certificates(named: tuple[tuple[str, str], ...]) -> ssl.SSLContext:
 
     import certifi  # noqa: PLC0415
 
-    source, file, folder = "", None if named else certifi.where(), None
+    source, file, folder = "certifi", None if named else certifi.where(), None
     for variable, path in named:
         # OpenSSL skips those that are not there, and would trust nobody if none is.
         folders = [each for each in path.split(os.pathsep) if Path(each).is_dir()]

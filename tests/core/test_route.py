@@ -111,7 +111,7 @@ def test_settings_of_the_system(monkeypatch, follow):
         ("other.example aliyuncs.com", _URL),
         ("aliyuncs.com:443", _URL),
         ("gateway.example:8443", "https://gateway.example:8443/v1"),
-        ("https://dashscope.aliyuncs.com", _URL),
+        ("https://dashscope.aliyuncs.com/", _URL),
         ("10.1.2.3", "https://10.1.2.3"),
         ("10.1.2.3:8443", "https://10.1.2.3:8443"),
         ("10.0.0.0/8", "https://10.1.2.3:8443"),
@@ -141,7 +141,7 @@ def test_exempt_hosts(follow, no_proxy, url):
         ("http://dashscope.aliyuncs.com", _URL),
         ("gateway.example:443", "https://gateway.example:8443"),
         ("10.1.2.3", "https://10.1.2.30"),
-        ("0.1.2.3", "https://10.1.2.3"),
+        ("1.2.3", "https://10.1.2.3"),
         ("10.1.2.3:1", "https://10.1.2.3"),
         ("10.0.0.0/16", "https://10.1.2.3"),
         ("10.0.0.0/99", "https://10.1.2.3"),
@@ -267,6 +267,15 @@ def test_a_file_of_certificates(monkeypatch, files, name):
 
     assert _subjects(_route.certificates()) == {"localhost"}
     assert _route.certificate_variables() == {name: files["file"]}
+
+
+def test_a_broken_bundle_of_certifi(monkeypatch, tmp_path):
+    """An installation without its bundle is named, and no variable is blamed."""
+    monkeypatch.setattr("certifi.where", lambda: str(tmp_path / "cacert.pem"))
+    _route._read_certificates.cache_clear()
+
+    with pytest.raises(errors.RequestError, match=r"^certifi names .*cacert\.pem, which cannot"):
+        _route.certificates()
 
 
 @pytest.mark.parametrize(

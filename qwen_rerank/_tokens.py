@@ -8,6 +8,7 @@ this tokenizer was never checked against the live service.
 from __future__ import annotations
 
 import base64
+import copy
 import importlib.util
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -49,6 +50,8 @@ def _normal(text: str, size: int = 2_000) -> Iterator[str]:
 class Tokenizer:
     """Counts and cuts text in tokens of the Qwen vocabulary. Get it from `tokenizer`."""
 
+    _check: Callable[[], None] | None = None
+
     def __init__(self, vocabulary: Path) -> None:
         import tiktoken  # noqa: PLC0415  most calls never count
 
@@ -61,6 +64,12 @@ class Tokenizer:
         self._encoding = tiktoken.Encoding(
             "qwen", pat_str=_SPLIT, mergeable_ranks=ranks, special_tokens={}
         )
+
+    def watched(self, check: Callable[[], None]) -> Tokenizer:
+        """The same, which calls *check* between two pieces of text; what that raises ends it."""
+        watched = copy.copy(self)
+        watched._check = check
+        return watched
 
     def count(self, text: str) -> int:
         """Tokens of *text*; markers such as ``<|im_end|>`` count as the plain text they are."""
@@ -130,6 +139,8 @@ class Tokenizer:
 
     def _encoded(self, text: str) -> Iterator[list[int]]:
         for start in range(0, len(text), _CHUNK):
+            if self._check is not None:
+                self._check()
             yield self._encoding.encode_ordinary(text[start : start + _CHUNK])
 
     def _starts(self, tokens: list[int], first: int) -> list[int]:

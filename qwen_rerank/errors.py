@@ -98,7 +98,7 @@ class ContentError(RerankError):
 
 
 class AuthenticationError(RerankError):
-    """The key, its region, its workspace or its permissions do not allow this call."""
+    """The key, its region, its workspace or its permissions do not allow this call, or a proxy."""
 
     passes_through = False
 

@@ -25,6 +25,7 @@ from qwen_rerank import Candidate, Reranker
 from qwen_rerank.cli._bulk import LINE, Pump, Stop
 from qwen_rerank.cli._journal import Format, Journal
 from qwen_rerank.cli._key import key_in
+from qwen_rerank.cli._probe import check_surroundings
 from qwen_rerank.cli._records import BadLine, Record, crc, fit_for_trec, lines, parse
 from qwen_rerank.cli._runs import Collection, Ranked, opened, ranked_lists
 from qwen_rerank.cli._terminal import told, visible
@@ -98,6 +99,7 @@ def rerank(
         options["api_key"] = key_in(key_variable)
     reranker = Reranker(**options)
     options.clear()
+    check_surroundings(reranker)
     settings = [
         *(reranker.model, reranker.instruct, reranker.long_query, reranker.top_n),
         *(reranker.protocol, reranker.server),

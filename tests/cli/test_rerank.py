@@ -684,6 +684,21 @@ def test_a_wrong_request_is_not_made_of_every_line(tmp_path, capfd, emulator):
     assert len(emulator.log) < 40
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"), [("HTTPS_PROXY", "ftp://h"), ("CURL_CA_BUNDLE", "/none.pem")]
+)
+def test_surroundings_that_stop_every_call(tmp_path, capfd, monkeypatch, variable, value):
+    """A proxy or certificates that cannot be followed are complained of once, not per line."""
+    monkeypatch.setenv("DASHSCOPE_BASE_URL", "https://dashscope.aliyuncs.com")
+    monkeypatch.setenv(variable, value)
+    out = tmp_path / "out"
+
+    assert rank(many(tmp_path / "in", 9), out) == 2
+
+    assert capfd.readouterr().err.count(variable) == 1
+    assert not out.exists()
+
+
 def test_a_file_of_something_else(tmp_path, capfd, emulator):
     """A file in which no line is a list is given up early."""
     source = tmp_path / "in"

@@ -513,7 +513,7 @@ def _price(job: Job, line: _drive.Line) -> Price | None:
 
 def _paid(job: Job, line: _drive.Line, reply: Reply) -> Usage:
     price = _price(job, line)
-    if price is None or not reply.tokens:
+    if price is None or reply.tokens is None:
         return Usage(1, reply.tokens)
     cost = price.per_million * reply.tokens / 1e6
     return Usage(1, reply.tokens, cost=cost, currency=price.currency)

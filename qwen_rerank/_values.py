@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias, overload
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, overload
 
+from qwen_rerank import _plain
 from qwen_rerank.errors import RerankError
 from qwen_rerank.media import Candidate, Image, is_data_uri
 
@@ -102,9 +103,14 @@ class Hit:
 
     index: int
     score: float | None
-    document: Candidate
+    document: Annotated[Candidate, _plain.Text]
     window: tuple[int, int] | None = None
     kind: Kind | None = None
+
+    def __post_init__(self) -> None:
+        # Checkpoints of LangGraph hand a tuple back as a list.
+        if isinstance(self.window, list) or isinstance(self.document, list):
+            _plain.read_again(self)
 
     def __repr__(self) -> str:
         window = f", window={self.window}" if self.window else ""
@@ -140,6 +146,14 @@ class Ranking(Sequence[Hit]):
     query_truncated: bool = False
     unsendable: tuple[tuple[int, str], ...] = ()
     degraded: RerankError | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.hits, list):  # a plain form, as checkpoints of LangGraph hand it back
+            _plain.read_again(self)
+
+    def _asdict(self) -> dict[str, Any]:
+        """The plain form, which LangGraph's checkpoints ask for by this name."""
+        return _plain.written(self)
 
     @overload
     def __getitem__(self, key: int) -> Hit: ...

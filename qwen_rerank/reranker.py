@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import logging
 import os
 import threading
@@ -20,6 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypedDict, Unpack
 
 from pydantic import PrivateAttr
+from typing_extensions import override
 
 from qwen_rerank import _drive, _endpoint, _tokens
 from qwen_rerank._dialects import spoken
@@ -98,6 +100,36 @@ class BaseReranker(RerankSettings):
     _spent: Usage = PrivateAttr(default=Usage())
     _counting: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _told: set[str] = PrivateAttr(default_factory=set)
+    _whose: BaseReranker | None = PrivateAttr(default=None)  # that it shares, see with_options
+
+    def with_options(self, **options: Any) -> Self:
+        """One like this with other *options*, sharing its connections, its limits and its usage.
+
+        It is cheap, so make one for a single call where the call itself takes no options. This
+        object stays as it is, whatever other threads and tasks do with it, and what is assigned to
+        it later is not seen by those made before. Its ``usage`` and theirs are one sum, and closing
+        one of them closes the connections of all. `model_copy` makes one with its own.
+
+        Args:
+            **options: Any but ``max_concurrency``, which is a limit of them all.
+
+        Raises:
+            ValueError: An option is unknown or wrong.
+        """
+        made = copy.copy(self)
+        made._whose, made._live, made._resolved = self._whose or self, self._live, self._resolved
+        made._assign(options)
+        return made
+
+    @override
+    def _assign(self, options: dict[str, Any]) -> None:
+        if self._whose is not None and "max_concurrency" in options:
+            options.clear()
+            raise ValueError(
+                "max_concurrency: is a limit of the object that with_options() was called on, and "
+                "of all that it gave; model_copy(update=...) makes one with its own"
+            )
+        super()._assign(options)
 
     def _rank(
         self,
@@ -216,9 +248,10 @@ class BaseReranker(RerankSettings):
     def usage(self) -> Usage:
         """What all calls of this object have cost so far, with every answer to calls that failed.
 
-        A copy and an unpickled object begin at nothing.
+        A copy and an unpickled object begin at nothing. What `with_options` gave counts together
+        with what it was called on.
         """
-        return self._spent
+        return (self._whose or self)._spent
 
     def warm_up(self) -> None:
         """Loads the tokenizer and opens a connection, so that the first question does not wait.
@@ -238,13 +271,13 @@ class BaseReranker(RerankSettings):
 
     def close(self) -> None:
         """Closes the sync connections. The object stays usable: the next call opens new ones."""
-        if self._live is not None:
-            self._live.transport.close()
+        if (live := (self._whose or self)._live) is not None:
+            live.transport.close()
 
     async def aclose(self) -> None:
         """Closes the sync connections and those of the running event loop; stays usable."""
-        if self._live is not None:
-            await self._live.transport.aclose()
+        if (live := (self._whose or self)._live) is not None:
+            await live.transport.aclose()
 
     def __enter__(self) -> Self:
         return self
@@ -421,8 +454,9 @@ class BaseReranker(RerankSettings):
         return lambda reply: self._count(_paid(job, line, reply))
 
     def _count(self, usage: Usage) -> None:
-        with self._counting:
-            self._spent += usage
+        whose = self._whose or self
+        with whose._counting:
+            whose._spent += usage
 
     def _without_scores(
         self,
@@ -488,6 +522,9 @@ class BaseReranker(RerankSettings):
         )
 
     def _keep_open(self) -> _Live:
+        if self._whose is not None:
+            self._live = self._whose._keep_open()
+            return self._live
         if self._process != os.getpid():
             # After a fork the connections belong to the parent, and so may the lock.
             self._live = None

@@ -62,7 +62,8 @@ class RerankSettings(BaseModel):
     the next call. No value that fails a check is shown in the message: it might be the key.
 
     A copy shares the caller's clients, key and cache, and opens connections of its own, which
-    *max_concurrency* limits apart from those of the first object. So do not copy for each question.
+    *max_concurrency* limits apart from those of the first object. So do not copy for each question:
+    ``with_options`` gives an object that shares them.
 
     Attributes:
         model (str): Name of the rerank model, ``"qwen3-rerank"`` by default. Any name is sent as it

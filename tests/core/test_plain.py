@@ -114,7 +114,7 @@ def test_made_of_its_plain_form(ranking):
     [
         Usage(1, None, 3, 0.5, "CNY"),
         Hit(3, 0.5, ("a text", Image(data=b"\xff\x00")), (0, 5), "image"),
-        Estimate(1, 20, (3,), True, 2, 0.1, Price(0.5, "CNY", "a page", "2026-11-24")),  # noqa: FBT003
+        Estimate(1, 20, (3,), True, 2, 0.1, Price(0.5, "CNY", "a page", "2026-11-24")),
         Price(0.5, "CNY", "a page", "2026-11-24"),
         Image(path="a.png", within="pictures"),
         Video("https://pictures.example/1.mp4"),
@@ -164,7 +164,8 @@ def test_lone_surrogates_are_replaced():
 
     again = _RANKING.validate_json(_RANKING.dump_json(ranking))
 
-    assert [hit.document for hit in again] == ["\ufffd", ("a \ufffd text", Image(path="\ufffd.png"))]
+    document = ("a \ufffd text", Image(path="\ufffd.png"))
+    assert [hit.document for hit in again] == ["\ufffd", document]
 
 
 @pytest.mark.parametrize(

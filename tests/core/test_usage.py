@@ -170,6 +170,20 @@ def test_copies_begin_at_nothing(reranker, emulator, monkeypatch, copied):
     assert (made.usage + reranker.usage) == billed(emulator)
 
 
+def test_one_sum_with_other_options(rank, reranker, emulator):
+    """What with_options gives counts together with what it was called on."""
+    early = reranker.with_options(top_n=1)
+    rank(_QUERY, _DOCUMENTS)
+    rank(_QUERY, _DOCUMENTS, using=early)
+    late = early.with_options(instruct="Find cars.")
+
+    rank(_QUERY, _DOCUMENTS, using=late)
+
+    assert reranker.usage == early.usage == late.usage == billed(emulator)
+    assert reranker.usage.requests == 3
+    assert copy.copy(late).usage == Usage()
+
+
 # Failures
 
 

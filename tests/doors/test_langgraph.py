@@ -19,7 +19,7 @@ _HITS = (
     Hit(0, 0.5, ("words", Video("https://pictures.example/1.mp4")), kind="video"),
     Hit(2, None, Image(data=b"\xff\x00")),
 )
-_RANKING = Ranking(_HITS, "m", Usage(2, 30), ("r1", "r2"), (1,), True, ((2, "why"),))  # noqa: FBT003
+_RANKING = Ranking(_HITS, "m", Usage(2, 30), ("r1", "r2"), (1,), True, ((2, "why"),))
 
 
 class State(TypedDict, total=False):
@@ -59,7 +59,7 @@ def test_with_the_error_in_it(caplog):
 
 
 def test_as_its_plain_form():
-    """A strict serializer that is told of nothing gives the plain form, which is a ranking again."""
+    """A strict serializer that is told of nothing gives the plain form, a ranking in waiting."""
     again = _through(JsonPlusSerializer(allowed_msgpack_modules=None), _RANKING)
 
     assert again["usage"] == {

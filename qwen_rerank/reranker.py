@@ -331,7 +331,10 @@ class BaseReranker(RerankSettings):
         wanted = {name: getattr(self, name) for name in CallOptions.__annotations__}
         for name, value in options.items():
             if name not in wanted:
-                why = f": {self._slips[name]}" if name in self._slips else ""
+                if name in type(self).model_fields:
+                    why = f"; with_options({name}=...) takes it"
+                else:
+                    why = self._meant(name, wanted)
                 raise TypeError(f"unexpected option {name!r} for one call{why}")
             try:
                 wanted[name] = self._for_this_call(name, value)

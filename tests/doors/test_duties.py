@@ -133,8 +133,10 @@ def test_options_for_one_call(door, connection, emulator):
     assert door(reranker, QUERY, TEXTS) == whole[:3]
     instructs = [seen.body["parameters"].get("instruct") for seen in emulator.log]
     assert instructs == [None, "Match.", None]
-    with pytest.raises(ValueError, match="did you mean 'top_n'"):
-        reranker.with_options(top_m=5)
+    with pytest.raises(
+        ValueError, match=r"QwenRerank has no option 'top_k'; did you mean 'top_n'\?"
+    ):
+        reranker.with_options(top_k=5)
     with pytest.raises(ValueError, match="top_n"):
         reranker.with_options(top_n=0)
 

@@ -45,6 +45,17 @@ def test_as_itself(caplog):
     assert not caplog.records
 
 
+def test_unnamed(caplog):
+    """One that is told of nothing gives the same one back, and warns as of any class, unless
+    it has warned in this process before.
+    """
+    with caplog.at_level(logging.WARNING):
+        again = _through(JsonPlusSerializer(allowed_msgpack_modules=True), _RANKING)
+
+    assert again == _RANKING
+    assert {record.args[:2] for record in caplog.records} <= {("qwen_rerank._values", "Ranking")}
+
+
 def test_with_the_error_in_it(caplog):
     """The error of a passed-through list is an error again, not its name."""
     serializer = JsonPlusSerializer(allowed_msgpack_modules=[Ranking])

@@ -118,6 +118,7 @@ class BaseReranker(RerankSettings):
         """
         made = copy.copy(self)
         made._whose, made._live, made._resolved = self._whose or self, self._live, self._resolved
+        made._told = self._told  # or the one for each question would warn at each
         made._assign(options)
         return made
 

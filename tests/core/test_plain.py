@@ -133,9 +133,10 @@ def test_each_value(value):
 
 def test_a_hit_with_lists_for_tuples():
     """As MessagePack gives them back."""
-    hit = Hit(3, 0.5, ("a text", Video("https://pictures.example/1.mp4")), (0, 5), "text")
+    document = ("a text", Video("https://pictures.example/1.mp4"))
 
-    assert Hit(3, 0.5, list(hit.document), [0, 5], "text") == hit
+    assert Hit(3, 0.5, "a text", [0, 5]) == Hit(3, 0.5, "a text", (0, 5))
+    assert Hit(3, 0.5, list(document)) == Hit(3, 0.5, document)
 
 
 def test_a_field_of_a_model():

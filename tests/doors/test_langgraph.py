@@ -46,9 +46,7 @@ def test_as_itself(caplog):
 
 
 def test_unnamed(caplog):
-    """One that is told of nothing gives the same one back, and warns as of any class, unless
-    it has warned in this process before.
-    """
+    """One that is told of nothing gives the same one back, and warns of this class at most."""
     with caplog.at_level(logging.WARNING):
         again = _through(JsonPlusSerializer(allowed_msgpack_modules=True), _RANKING)
 

@@ -17,7 +17,7 @@ from pydantic import GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, core_schema
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
-__all__ = ["Text", "medium", "read_again", "schema", "without_surrogates", "written"]
+__all__ = ["Text", "cleaned", "medium", "read_again", "schema", "without_surrogates", "written"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -82,28 +82,27 @@ def schema(
     )
 
 
-def medium(kind: type, handler: GetCoreSchemaHandler) -> CoreSchema:
+def medium(kind: type, form: type, handler: GetCoreSchemaHandler) -> CoreSchema:
     """`schema` of a frozen dataclass that stands for an image, a video or neither."""
 
-    def read(form: dict[str, Any]) -> Any:
-        given = {name: value for name, value in form.items() if name != "type"}
+    def read(plain: dict[str, Any]) -> Any:
+        given = {name: value for name, value in plain.items() if name != "type"}
         if given.pop("encoding", None) and "data" in given:
             given["data"] = base64.b64decode(given["data"], validate=True)
         return kind(**given)
 
     def write(value: Any) -> dict[str, Any]:
-        form = {"type": kind.__name__.lower()}
+        plain = {"type": form.__name__.lower()}
         for each in fields(kind):
             content = getattr(value, each.name)
             if isinstance(content, bytes):
-                form[each.name] = base64.b64encode(content).decode()
-                form["encoding"] = "base64"
+                plain[each.name] = base64.b64encode(content).decode()
+                plain["encoding"] = "base64"
             elif content is not None:
-                form[each.name] = without_surrogates(content)
-        return form
+                plain[each.name] = cleaned(content)
+        return plain
 
-    forms = {"Image": Image, "Video": Video, "Unsendable": Unsendable}
-    return schema(kind, forms[kind.__name__], handler, read=read, write=write)
+    return schema(kind, form, handler, read=read, write=write)
 
 
 class Text:
@@ -113,17 +112,26 @@ class Text:
     def __get_pydantic_core_schema__(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         made: Any = handler(source)
         made["serialization"] = core_schema.wrap_serializer_function_ser_schema(
-            lambda value, write: write(without_surrogates(value))
+            lambda value, write: write(cleaned(value))
         )
-        schema: CoreSchema = made
-        return schema
+        marked: CoreSchema = made
+        return marked
 
 
-def without_surrogates(value: Any) -> Any:
-    """*value*, a text or a tuple with texts in it, as UTF-8 can hold it."""
+def without_surrogates(text: str) -> str:
+    """*text* as UTF-8 can hold it; each character keeps its place."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\ufffd", text)
+    return text
+
+
+def cleaned(value: Any) -> Any:
+    """*value*, a text or a tuple with texts in it, without surrogates; anything else as it is."""
     if isinstance(value, tuple):
-        return tuple(map(without_surrogates, value))
-    return _SURROGATE.sub("\ufffd", value) if isinstance(value, str) else value
+        return tuple(map(cleaned, value))
+    return without_surrogates(value) if isinstance(value, str) else value
 
 
 @cache

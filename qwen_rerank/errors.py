@@ -108,8 +108,7 @@ class RerankError(Exception):
         return kinds[name](**facts)
 
     def _written(self) -> dict[str, Any]:
-        facts = {name: getattr(self, name) for name in _FACTS}
-        facts = {name: _plain.without_surrogates(fact) for name, fact in facts.items()}
+        facts = {name: _plain.cleaned(getattr(self, name)) for name in _FACTS}
         return {"type": type(self).__name__, **facts}
 
 

@@ -80,7 +80,7 @@ class Image:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return _plain.medium(cls, handler)
+        return _plain.medium(cls, _plain.Image, handler)
 
     def __repr__(self) -> str:
         if self.path is not None:
@@ -114,7 +114,7 @@ class Video:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return _plain.medium(cls, handler)
+        return _plain.medium(cls, _plain.Video, handler)
 
 
 def is_data_uri(text: str) -> bool:
@@ -174,7 +174,7 @@ class Unsendable:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return _plain.medium(cls, handler)
+        return _plain.medium(cls, _plain.Unsendable, handler)
 
 
 def found_image(value: object, local_files: str | os.PathLike[str] | None) -> Image | Unsendable:

@@ -217,7 +217,7 @@ def test_bad_options_of_a_call(rank, emulator, options, documents):
         ("top_k", "; did you mean 'top_n'?"),
         ("api_key", "; with_options(api_key=...) takes it"),
         ("timeout", "; with_options(timeout=...) takes it"),
-        ("return_documents", ": documents come back anyway"),
+        ("return_documents", ": a hit has its document anyway, as hit.document"),
         ("verbose", ""),
     ],
 )

@@ -37,7 +37,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reads it when it is
 import ray
 import ray.data
 
-from qwen_rerank import RequestError, Reranker
+from qwen_rerank import RequestError, Reranker, Usage
 
 _PER_REQUEST = 500  # documents; a longer list takes several requests
 
@@ -167,14 +167,15 @@ def cause(said: str) -> str:
 
 def summary(rows: Iterable[dict[str, Any]], seconds: float) -> str:
     """What was done, in a line."""
-    lists, tokens, problems, workers = 0, 0, 0, set()
+    lists, problems, workers, usage = 0, 0, set(), Usage()
     for row in rows:
         lists += 1
-        tokens += row["tokens"]
+        usage += Usage(tokens=row["tokens"])
         problems += bool(row["problem"])
         workers.add(row["worker"])
+    tokens = "unknown" if usage.tokens is None else f"{usage.tokens:,}"
     return (
-        f"{lists} lists, {tokens:,} tokens, {problems} without an answer, {len(workers)} workers, "
+        f"{lists} lists, {tokens} tokens, {problems} without an answer, {len(workers)} workers, "
         f"{seconds:.1f} s with their start"
     )
 

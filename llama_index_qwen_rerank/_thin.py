@@ -5,7 +5,7 @@ LlamaIndex hands the arguments and the result of a postprocessor to every tracer
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from llama_index.core.schema import (
@@ -16,11 +16,20 @@ from llama_index.core.schema import (
     QueryBundle,
     TextNode,
 )
-from pydantic import PrivateAttr
+from pydantic import BaseModel, PrivateAttr
 
 from qwen_rerank.media import without_content
 
-__all__ = ["ThinNode", "all_thin", "full", "full_query", "thin_as", "thin_query", "whole"]
+__all__ = [
+    "ThinNode",
+    "all_thin",
+    "full",
+    "full_query",
+    "is_list",
+    "thin_as",
+    "thin_query",
+    "whole",
+]
 
 
 class ThinNode(NodeWithScore):
@@ -49,8 +58,15 @@ def _thin(node: NodeWithScore) -> NodeWithScore:
     return node if (slim := _slim(node.node)) is node.node else ThinNode.of(slim, node)
 
 
+def is_list(nodes: object) -> bool:
+    """Whether *nodes* can be a list of nodes; one node, a model, is iterable as its fields."""
+    return isinstance(nodes, Iterable) and not isinstance(nodes, str | bytes | Mapping | BaseModel)
+
+
 def all_thin(nodes: Iterable[NodeWithScore]) -> list[NodeWithScore]:
     """*nodes*, with a `ThinNode` for each that holds the content of an image."""
+    if not is_list(nodes):
+        return nodes  # type: ignore[return-value]  # a mistake, which is told inside the span
     return nodes if isinstance(nodes, _AllThin) else _AllThin(map(_thin, nodes))
 
 

@@ -23,6 +23,7 @@ from llama_index_qwen_rerank._thin import (
     all_thin,
     full,
     full_query,
+    is_list,
     thin_as,
     thin_query,
     whole,
@@ -87,8 +88,12 @@ class QwenRerank(Door[BaseNode], BaseNodePostprocessor):
     )
 
     def __init__(self, top_n: int | None = 3, **options: Unpack[Options]) -> None:
+        by_position = isinstance(top_n, str)
         given = self._sealed({"top_n": top_n, **options})
         del options, top_n
+        if by_position:
+            given.clear()  # it may be a key
+            raise ValueError("top_n comes first and is a number; write QwenRerank(model=...)")
         if "return_documents" in given:
             del given["return_documents"]
             warnings.warn(
@@ -294,9 +299,33 @@ class QwenRerank(Door[BaseNode], BaseNodePostprocessor):
 
 def _found(nodes: Sequence[NodeWithScore]) -> list[BaseNode]:
     """What *nodes* hold, in full."""
+    if not is_list(nodes):
+        none = "Where nothing was found, pass an empty list."
+        one = "Put a single node into a list; a query goes into query_str=."
+        raise RequestError(
+            f"nodes must be a list of NodeWithScore, not {_name(nodes)}",
+            hint=none if nodes is None else one,
+        )
     for position, node in enumerate(nodes):
         if not isinstance(node, NodeWithScore):
             raise RequestError(
-                f"node {position} must be a NodeWithScore, not {type(node).__name__}"
+                f"node {position} must be a NodeWithScore, not {_name(node)}", hint=_instead(node)
             )
     return [each.node for each in full(nodes)]
+
+
+def _instead(given: Any) -> str | None:
+    """What to write for what was given instead of a node with a score."""
+    if isinstance(given, BaseNode):
+        return "Write NodeWithScore(node=node)."
+    if isinstance(given, str):
+        return "Write NodeWithScore(node=TextNode(text=text))."
+    if hasattr(given, "page_content"):
+        return "A document of LangChain: write NodeWithScore(node=TextNode(text=it.page_content))."
+    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], BaseNode):
+        return "Write NodeWithScore(node=node, score=score)."
+    return None
+
+
+def _name(given: object) -> str:
+    return "None" if given is None else type(given).__name__

@@ -10,6 +10,7 @@ from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 
 from qwen_rerank import _tokens
 from qwen_rerank._limits import ModelLimits
+from qwen_rerank._plain import without_surrogates
 from qwen_rerank._refusal import listed
 from qwen_rerank._values import Item, Job, Loaded, Place, Prepared, positions
 from qwen_rerank.errors import RequestError
@@ -29,7 +30,6 @@ _VISIBLE = re.compile(
     r"\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     r"\U000e0001\U000e0020-\U000e007f]"
 )
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _log = logging.getLogger("qwen_rerank")
 
@@ -58,7 +58,7 @@ def prepare(job: Job, loaded: Loaded = _NOTHING) -> Prepared:
     videos, which are *loaded*, come after the texts.
     """
     texts = (
-        (text if text.isascii() else _sendable(text), Place(position))
+        (text if text.isascii() else without_surrogates(text), Place(position))
         for position, text in _texts(job, loaded)
         if not is_blank(text)
     )
@@ -75,9 +75,9 @@ def prepare(job: Job, loaded: Loaded = _NOTHING) -> Prepared:
             "out, or give an image as one.",
             listed(encoded).capitalize(),
         )
-    instruct = _sendable(job.instruct or "")
+    instruct = without_surrogates(job.instruct or "")
     return Prepared(
-        query=loaded.query or _text(_sendable(str(job.query))),
+        query=loaded.query or _text(without_surrogates(str(job.query))),
         instruct=_text(instruct),
         items=(
             *items,
@@ -247,11 +247,3 @@ def _distinct(parts: Iterable[tuple[_Part, Place]]) -> Iterator[tuple[_Part, tup
             found.append(place)
     for part, where in places.items():
         yield part, tuple(sorted(where, key=itemgetter(0)) if len(where) > 1 else where)
-
-
-def _sendable(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return _SURROGATE.sub("\ufffd", text)  # character by character, so offsets stay true
-    return text

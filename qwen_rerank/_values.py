@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias, overload
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, overload
 
+from qwen_rerank import _plain
 from qwen_rerank.errors import RerankError
 from qwen_rerank.media import Candidate, Image, is_data_uri
 
@@ -47,17 +48,16 @@ class Usage:
 
     Attributes:
         requests: HTTP requests that were answered with scores.
-        tokens: Input tokens billed, as the service reported them (``usage.total_tokens``);
-            0 where it reported none.
+        tokens: Input tokens billed, as the service reported them (``usage.total_tokens``); None if
+            one of the requests came back without them, as some servers of one's own report none.
         cache_hits: Distinct texts, images and videos whose score came from the cache.
         cost: What *tokens* cost by the list price, in *currency*; None where none is known, as for
-            images and videos and where the service reported no tokens, or where a sum has several
-            currencies.
+            images and videos and where *tokens* is None, or where a sum has several currencies.
         currency: ISO code of *cost*, or None.
     """
 
     requests: int = 0
-    tokens: int = 0
+    tokens: int | None = 0
     cache_hits: int = 0
     cost: float | None = None
     currency: str | None = None
@@ -70,7 +70,8 @@ class Usage:
         known = len(currencies) == 1 and None not in currencies
         return Usage(
             self.requests + other.requests,
-            self.tokens + other.tokens,
+            # A sum that left out what nobody reported would be a wrong bill.
+            None if self.tokens is None or other.tokens is None else self.tokens + other.tokens,
             self.cache_hits + other.cache_hits,
             cost=sum(usage.cost or 0.0 for usage in priced) if known else None,
             currency=currencies.pop() if known else None,
@@ -102,9 +103,14 @@ class Hit:
 
     index: int
     score: float | None
-    document: Candidate
+    document: Annotated[Candidate, _plain.Text]
     window: tuple[int, int] | None = None
     kind: Kind | None = None
+
+    def __post_init__(self) -> None:
+        # Checkpoints of LangGraph hand a tuple back as a list.
+        if isinstance(self.window, list) or isinstance(self.document, list):
+            _plain.read_again(self)
 
     def __repr__(self) -> str:
         window = f", window={self.window}" if self.window else ""
@@ -140,6 +146,14 @@ class Ranking(Sequence[Hit]):
     query_truncated: bool = False
     unsendable: tuple[tuple[int, str], ...] = ()
     degraded: RerankError | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.hits, list):  # a plain form, as checkpoints of LangGraph hand it back
+            _plain.read_again(self)
+
+    def _asdict(self) -> dict[str, Any]:
+        """The plain form, which LangGraph's checkpoints ask for by this name."""
+        return _plain.written(self)
 
     @overload
     def __getitem__(self, key: int) -> Hit: ...
@@ -340,10 +354,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A validated answer: one finite score for each item of its request, in the request's order."""
+    """A validated answer: one finite score for each item of its request, in the request's order.
+
+    Attributes:
+        scores: The scores.
+        tokens: Input tokens billed, or None if the answer does not say.
+        request_id: The service's id, or None.
+    """
 
     scores: tuple[float, ...]
-    tokens: int
+    tokens: int | None
     request_id: str | None
 
 

@@ -68,7 +68,7 @@ class _Usage(Protocol):
     @property
     def requests(self) -> int: ...
     @property
-    def tokens(self) -> int: ...
+    def tokens(self) -> int | None: ...
     @property
     def cache_hits(self) -> int: ...
 
@@ -207,7 +207,9 @@ def _caption(ranking: _Ranking) -> str:
     return " &middot; ".join(facts)
 
 
-def _counted(number: int, what: str) -> str:
+def _counted(number: int | None, what: str) -> str:
+    if number is None:
+        return f"{what}s unknown"
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 

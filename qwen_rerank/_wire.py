@@ -101,7 +101,7 @@ def decode(
         tokens = _at(body, usage) if usage else None
         return Reply(
             scores=scores,
-            tokens=tokens if type(tokens) is int and tokens >= 0 else 0,
+            tokens=tokens if type(tokens) is int and tokens >= 0 else None,
             request_id=request_id,
         )
     raise broken

@@ -1,4 +1,4 @@
-"""Everything that can go wrong in a call, as one tree; imports nothing of this project.
+"""Everything that can go wrong in a call, as one tree; nothing is decided here.
 
 The branches say whose move is next, not which HTTP status came back::
 
@@ -17,7 +17,13 @@ What is not always raised becomes the original order under ``on_error="passthrou
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema
+
+from qwen_rerank import _plain
 
 __all__ = [
     "AuthenticationError",
@@ -85,6 +91,34 @@ class RerankError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception's own pickling knows only positional arguments and would drop the facts.
         return (type(self), (self.message,), vars(self))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _plain.schema(
+            cls, _plain.RerankError, handler, read=cls._read, write=RerankError._written
+        )
+
+    @classmethod
+    def _read(cls, form: dict[str, Any]) -> RerankError:
+        facts = dict(form)
+        name = facts.pop("type")
+        kinds = {kind.__name__: kind for kind in _and_below(cls)}
+        if name not in kinds:
+            raise ValueError(f"{name!r} is none of {', '.join(kinds)}")
+        return kinds[name](**facts)
+
+    def _written(self) -> dict[str, Any]:
+        facts = {name: _plain.cleaned(getattr(self, name)) for name in _FACTS}
+        return {"type": type(self).__name__, **facts}
+
+
+_FACTS = ("message", "code", "status", "request_id", "hint", "retry_after", "documents")
+
+
+def _and_below(kind: type[RerankError]) -> Iterator[type[RerankError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _and_below(below)
 
 
 class RequestError(RerankError, ValueError):

@@ -9,6 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema
+
+from qwen_rerank import _plain
+
 __all__ = [
     "Candidate",
     "Image",
@@ -73,6 +78,10 @@ class Image:
                     raise ValueError(f"{name} must be a path, not {type(value).__name__}")
                 object.__setattr__(self, name, os.fspath(value))  # so that equal paths are equal
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _plain.medium(cls, _plain.Image, handler)
+
     def __repr__(self) -> str:
         if self.path is not None:
             return f"Image(path={shortened(self.path)!r})"
@@ -102,6 +111,10 @@ class Video:
             raise ValueError(
                 "a Video takes an https:// or http:// URL: the service takes no videos as bytes"
             )
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _plain.medium(cls, _plain.Video, handler)
 
 
 def is_data_uri(text: str) -> bool:
@@ -158,6 +171,10 @@ class Unsendable:
     """
 
     reason: str
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _plain.medium(cls, _plain.Unsendable, handler)
 
 
 def found_image(value: object, local_files: str | os.PathLike[str] | None) -> Image | Unsendable:

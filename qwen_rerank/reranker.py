@@ -9,6 +9,7 @@ requests are, what an answer has cost and whether a failure is raised.
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import os
 import threading
@@ -19,6 +20,7 @@ from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, Self, TypedDict, Unpack
 
 from pydantic import PrivateAttr
+from typing_extensions import override
 
 from qwen_rerank import _drive, _endpoint, _loop, _tokens
 from qwen_rerank._dialects import spoken
@@ -97,6 +99,37 @@ class BaseReranker(RerankSettings):
     _spent: Usage = PrivateAttr(default=Usage())
     _counting: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _told: set[str] = PrivateAttr(default_factory=set)
+    _whose: BaseReranker | None = PrivateAttr(default=None)  # that it shares, see with_options
+
+    def with_options(self, **options: Any) -> Self:
+        """One like this with other *options*, sharing its connections, its limits and its usage.
+
+        It is cheap, so make one for a single call where the call itself takes no options. This
+        object stays as it is, whatever other threads and tasks do with it, and what is assigned to
+        it later is not seen by those made before. Its ``usage`` and theirs are one sum, and closing
+        one of them closes the connections of all. `model_copy` makes one with its own.
+
+        Args:
+            **options: Any but ``max_concurrency``, which is a limit of them all.
+
+        Raises:
+            ValueError: An option is unknown or wrong.
+        """
+        made = copy.copy(self)
+        made._whose, made._live, made._resolved = self._whose or self, self._live, self._resolved
+        made._told = self._told  # or the one for each question would warn at each
+        made._assign(options)
+        return made
+
+    @override
+    def _assign(self, options: dict[str, Any]) -> None:
+        if self._whose is not None and "max_concurrency" in options:
+            options.clear()
+            raise ValueError(
+                "max_concurrency: is a limit of the object that with_options() was called on, and "
+                "of all that it gave; model_copy(update=...) makes one with its own"
+            )
+        super()._assign(options)
 
     def _rank(
         self,
@@ -214,9 +247,10 @@ class BaseReranker(RerankSettings):
     def usage(self) -> Usage:
         """What all calls of this object have cost so far, with every answer to calls that failed.
 
-        A copy and an unpickled object begin at nothing.
+        A copy and an unpickled object begin at nothing. What `with_options` gave counts together
+        with what it was called on.
         """
-        return self._spent
+        return (self._whose or self)._spent
 
     def warm_up(self) -> None:
         """Loads the tokenizer and opens a connection, so that the first question does not wait.
@@ -248,9 +282,10 @@ class BaseReranker(RerankSettings):
 
     def _open_transport(self) -> Transport | None:
         """What there is to close; after a fork that is the parent's business."""
-        if self._live is None or self._process != os.getpid():
+        owner = self._whose or self
+        if (live := owner._live) is None or owner._process != os.getpid():
             return None
-        return self._live.transport if self._live.transport.is_open else None
+        return live.transport if live.transport.is_open else None
 
     def __enter__(self) -> Self:
         return self
@@ -304,7 +339,10 @@ class BaseReranker(RerankSettings):
         wanted = {name: getattr(self, name) for name in CallOptions.__annotations__}
         for name, value in options.items():
             if name not in wanted:
-                why = f": {self._slips[name]}" if name in self._slips else ""
+                if name in type(self).model_fields:
+                    why = f"; with_options({name}=...) takes it"
+                else:
+                    why = self._meant(name, wanted)
                 raise TypeError(f"unexpected option {name!r} for one call{why}")
             try:
                 wanted[name] = self._for_this_call(name, value)
@@ -440,8 +478,9 @@ class BaseReranker(RerankSettings):
         return lambda reply: self._count(_paid(job, line, reply))
 
     def _count(self, usage: Usage) -> None:
-        with self._counting:
-            self._spent += usage
+        whose = self._whose or self
+        with whose._counting:
+            whose._spent += usage
 
     def _without_scores(
         self,
@@ -512,6 +551,9 @@ class BaseReranker(RerankSettings):
         )
 
     def _keep_open(self) -> _Live:
+        if self._whose is not None:
+            self._live = self._whose._keep_open()
+            return self._live
         if self._process != os.getpid():
             # After a fork the connections belong to the parent, and so may the lock.
             self._live = None
@@ -535,7 +577,7 @@ def _price(job: Job, line: _drive.Line) -> Price | None:
 
 def _paid(job: Job, line: _drive.Line, reply: Reply) -> Usage:
     price = _price(job, line)
-    if price is None or not reply.tokens:
+    if price is None or reply.tokens is None:
         return Usage(1, reply.tokens)
     cost = price.per_million * reply.tokens / 1e6
     return Usage(1, reply.tokens, cost=cost, currency=price.currency)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Never, Self, TypeAlias, cast
 
@@ -62,7 +62,8 @@ class RerankSettings(BaseModel):
     the next call. No value that fails a check is shown in the message: it might be the key.
 
     A copy shares the caller's clients, key and cache, and opens connections of its own, which
-    *max_concurrency* limits apart from those of the first object. So do not copy for each question.
+    *max_concurrency* limits apart from those of the first object. So do not copy for each question:
+    ``with_options`` gives an object that shares them.
 
     Attributes:
         model (str): Name of the rerank model, ``"qwen3-rerank"`` by default. Any name is sent as it
@@ -187,7 +188,7 @@ class RerankSettings(BaseModel):
     _pickled: ClassVar[tuple[str, ...]] = ()
 
     # Options that others have: what to know instead of them.
-    _slips: ClassVar[Mapping[str, str]] = {}
+    _slips: ClassVar[Mapping[str, str]] = {"return_documents": "documents come back anyway"}
 
     def __init__(self, *positional: Never, **options: Any) -> None:
         if positional:
@@ -337,6 +338,18 @@ class RerankSettings(BaseModel):
         setattr(checked, name, value)
         return getattr(checked, name)
 
+    @classmethod
+    def _meant(cls, name: str, options: Iterable[str]) -> str:
+        """What to write of *options* instead of *name*, to be said after what is wrong with it."""
+        if name in cls._slips:
+            return f": {cls._slips[name]}"
+        options = list(options)
+        if (ours := _OF_PEERS.get(name)) not in options:
+            import difflib  # noqa: PLC0415  only mistakes need it
+
+            ours = next(iter(difflib.get_close_matches(name, options, n=1)), None)
+        return f"; did you mean {ours!r}?" if ours else ""
+
     @staticmethod
     def _sealed(options: dict[str, Any]) -> dict[str, Any]:
         """*options* with the key out of sight of whoever prints a frame that holds them."""
@@ -391,17 +404,26 @@ def _is_async(client: Any) -> bool:
     return inspect.iscoroutinefunction(getattr(http, "send", None))
 
 
+# What peers call ours; of these, a likeness of the letters would name a wrong one or none.
+_OF_PEERS = {
+    "api_base": "base_url",
+    "batch_size": "max_documents_per_request",
+    "dashscope_api_base": "base_url",
+    "endpoint": "base_url",
+    "k": "top_n",
+    "similarity_cutoff": "score_threshold",
+    "token": "api_key",
+    "url": "base_url",
+}
+
+
 def _explain(error: ValidationError, owner: type[RerankSettings]) -> str:
     """What is wrong, without any value that was given."""
     problems = []
     for problem in error.errors(include_input=False, include_context=False, include_url=False):
         name = ".".join(map(str, problem["loc"][:1]))
-        if problem["type"] == "extra_forbidden":
-            import difflib  # noqa: PLC0415  only mistakes need it
-
-            near = difflib.get_close_matches(name, owner.model_fields, n=1)
-            guess = f"; did you mean {near[0]!r}?" if near else ""
-            guess = f": {owner._slips[name]}" if name in owner._slips else guess
+        if problem["type"] in ("extra_forbidden", "no_such_attribute"):
+            guess = owner._meant(name, owner.model_fields)
             problems.append(f"{owner.__name__} has no option {name!r}{guess}")
         else:
             said = problem["msg"].removeprefix("Value error, ")

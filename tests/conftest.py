@@ -33,6 +33,7 @@ _ABSENT = [
     name
     for name, package in {
         "langchain": "langchain_core",
+        "langgraph": "langgraph",
         "llama_index": "llama_index",
         "nbformat": "nbformat",
     }.items()

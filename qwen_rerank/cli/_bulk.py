@@ -51,13 +51,13 @@ class Stop:
     """Why a run ended before its input did.
 
     Attributes:
-        why: ``tokens``: as many were spent as may be; ``asked``: by the user; ``refused``: key,
-            permission or balance; ``hopeless``: line after line failed; ``silent``: nothing got
-            through for too long.
+        why: ``tokens``: as many were spent as may be; ``uncounted``: the server does not say how
+            many were; ``asked``: by the user; ``refused``: key, permission or balance;
+            ``hopeless``: line after line failed; ``silent``: nothing got through for too long.
         said: The kind and the words of the failure behind it, if there is one.
     """
 
-    why: Literal["tokens", "asked", "refused", "hopeless", "silent"]
+    why: Literal["tokens", "uncounted", "asked", "refused", "hopeless", "silent"]
     said: str = ""
 
 
@@ -133,8 +133,8 @@ class Pump:
         self._told_again_at = 0.0
 
     @property
-    def tokens(self) -> int:
-        """Tokens billed in this run, those of failed lines included."""
+    def tokens(self) -> int | None:
+        """Tokens billed in this run, those of failed lines included; None if that is unknown."""
         return self._reranker.usage.tokens
 
     def stop(self, stop: Stop) -> None:
@@ -206,8 +206,10 @@ class Pump:
 
     def _may_start(self) -> bool:
         if self._stop is None and self._max_tokens is not None:
-            mean = self.tokens / self.tally.ranked if self.tally.ranked else 0.0
-            if self.tokens + self._running * mean >= self._max_tokens:
+            tokens, ranked = self.tokens, self.tally.ranked
+            if tokens is None:
+                self.stop(Stop("uncounted"))
+            elif tokens + self._running * (tokens / ranked if ranked else 0) >= self._max_tokens:
                 self.stop(Stop("tokens"))
         return self._stop is None
 

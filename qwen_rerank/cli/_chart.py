@@ -212,11 +212,14 @@ def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:,.{1 if seconds < 0.01 else 0}f} ms"
 
 
-def spent(*, requests: int, tokens: int, cost: str | None, problems: Sequence[str]) -> Padding:
+def spent(
+    *, requests: int, tokens: int | None, cost: str | None, problems: Sequence[str]
+) -> Padding:
     """What it came to."""
+    billed = "no tokens reported" if tokens is None else f"{tokens:,} tokens"
     price = "" if cost is None else f", {cost} by the list price"
     end = f" Not answered: {', '.join(problems)}." if problems else ""
-    return _said(f"Spent: {requests} requests, {tokens:,} tokens{price}.{end}", "dim")
+    return _said(f"Spent: {requests} requests, {billed}{price}.{end}", "dim")
 
 
 def _said(text: str, style: str = "") -> Padding:

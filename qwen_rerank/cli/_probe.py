@@ -19,7 +19,7 @@ from qwen_rerank._endpoint import REGIONS, Endpoint, Region
 from qwen_rerank._limits import UNKNOWN_MODEL, ModelLimits, limits_for, price_of
 from qwen_rerank._route import certificate_variables, certificates, proxy_for
 from qwen_rerank._tokens import tokenizer
-from qwen_rerank._values import Item, Place, Price, Reply, Request
+from qwen_rerank._values import Item, Place, Price, Reply, Request, Usage
 
 __all__ = [
     "Ask",
@@ -53,12 +53,12 @@ class Told(NamedTuple):
 
     Attributes:
         scores: One score for each document, in the order in which they were sent.
-        tokens: Tokens billed; 0 where the service reports none.
+        tokens: Tokens billed; None where the service reports none.
         seconds: How long it took, connecting included where there was no connection.
     """
 
     scores: tuple[float, ...]
-    tokens: int
+    tokens: int | None
     seconds: float
 
 
@@ -122,10 +122,8 @@ class Probe:
         self._line = reranker._line()
         limits = limits_for(reranker.model, reranker.server)
         self.terms = Terms(limits, reranker._width(limits), _takes_instruct(reranker))
-        self.requests = 0
-        """Requests that were answered with scores."""
-        self.tokens = 0
-        """Tokens that they were billed."""
+        self.usage = Usage()
+        """What the requests that were answered with scores have cost."""
 
     @property
     def endpoint(self) -> Endpoint:
@@ -193,8 +191,7 @@ class Probe:
         return Told(reply.scores, reply.tokens, seconds)
 
     def _pay(self, reply: Reply) -> None:
-        self.requests += 1
-        self.tokens += reply.tokens
+        self.usage += Usage(1, reply.tokens)
 
     def hang_up(self) -> None:
         """Lets the next request open a connection."""

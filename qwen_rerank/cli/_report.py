@@ -112,7 +112,8 @@ def summary(results: Sequence[Result], scored_by: str) -> Group:
     counts = (f"{result.rose} / {result.fell} / {result.stayed}" for result in results)
     row("questions that rose / fell / stayed", counts, end=True)
     row("requests", (f"{result.usage.requests:,}" for result in results))
-    row("tokens", (f"{result.usage.tokens:,}" for result in results))
+    bills = (result.usage.tokens for result in results)
+    row("tokens", ("unknown" if tokens is None else f"{tokens:,}" for tokens in bills))
     row("seconds of reranking", (f"{result.seconds:.1f}" for result in results))
     return Group(
         Rule(Text(f"Scored by {visible(scored_by)}", "bold cyan"), align="left", style="cyan"),

@@ -310,10 +310,11 @@ class _Visit:
         except RerankError as error:
             return self.refused("call", error)
         seconds = time.perf_counter() - started
+        tokens = ranking.usage.tokens
         best = CANDIDATES[ranking[0].index]
         self._report["call"] = {
             "seconds": seconds,
-            "tokens": ranking.usage.tokens,
+            "tokens": tokens,
             "request_id": next(iter(ranking.request_ids), None),
             "scores": _by_index(ranking),
             "best_first": best == CANDIDATES[1],
@@ -323,7 +324,7 @@ class _Visit:
                 (
                     ("query", QUERY, ""),
                     *((f"{hit.score:.4f}", str(hit.document), "") for hit in ranking),
-                    ("tokens", f"{ranking.usage.tokens:,}" if ranking.usage.tokens else "none", ""),
+                    ("tokens", "not reported" if tokens is None else f"{tokens:,}", ""),
                     ("request id", ", ".join(ranking.request_ids) or "none", ""),
                 )
             ),
@@ -353,8 +354,8 @@ class _Visit:
         return False
 
     def _total(self, reranker: Reranker, probe: Probe) -> None:
-        requests = reranker.usage.requests + probe.requests
-        tokens = reranker.usage.tokens + probe.tokens
+        usage = reranker.usage + probe.usage
+        requests, tokens = usage.requests, usage.tokens
         self._report["spent"] = {"requests": requests, "tokens": tokens, **_cost(probe, tokens)}
         open_questions = [
             title
@@ -375,15 +376,15 @@ def _by_index(ranking: Ranking) -> list[float | None]:
     return [hit.score for hit in sorted(ranking, key=lambda hit: hit.index)]
 
 
-def _cost(probe: Probe, tokens: int) -> dict[str, Any]:
+def _cost(probe: Probe, tokens: int | None) -> dict[str, Any]:
     price = probe.price
-    if price is None:
+    if price is None or tokens is None:
         return {"cost": None, "currency": None}
     return {"cost": round(price.per_million * tokens / 1e6, 6), "currency": price.currency}
 
 
-def _shown_cost(probe: Probe, tokens: int) -> str | None:
+def _shown_cost(probe: Probe, tokens: int | None) -> str | None:
     price = probe.price
-    if price is None:
+    if price is None or tokens is None:
         return None
     return f"{price.currency} {price.per_million * tokens / 1e6:.4f}"

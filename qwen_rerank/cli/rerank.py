@@ -379,6 +379,8 @@ class _View:
 def _reason(stop: Stop, *, passes_over: bool) -> str:
     said = {
         "tokens": "stopped: --max-tokens is reached; --resume goes on",
+        "uncounted": "stopped: --max-tokens cannot be kept, because the server does not report the "
+        "tokens; without it, --resume goes on",
         "asked": "stopped; --resume goes on",
         "refused": f"stopped, because every line would fail so: {stop.said}",
         "hopeless": f"stopped, because line after line failed, the last so: {stop.said}",
@@ -394,5 +396,7 @@ def _short(sentence: str) -> str:
     return shown if len(shown) <= _LONGEST_SAID else f"{shown[:_LONGEST_SAID]}…"
 
 
-def _counted(number: int, what: str) -> str:
+def _counted(number: int | None, what: str) -> str:
+    if number is None:
+        return f"{what}s unknown"
     return f"{number:,} {what}{'' if number == 1 else 's'}"

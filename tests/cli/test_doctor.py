@@ -435,6 +435,7 @@ class Billed:
         ((108, 100), "per request"),
         ((100, 100), "not counted"),
         ((0, 0), "unreported"),
+        ((None, None), "unreported"),
     ],
 )
 def test_the_word_for_a_bill(bills, answer):
@@ -480,6 +481,9 @@ def test_servers_of_your_own(visit, emulator, kind, billed, others, blank):
     assert report["over_long"]["documented"] == 32_768
     assert report["blanks"]["empty"] == blank
     assert report["setup"]["key"]["value"] is None
+    for part in ("call", "spent"):
+        assert (report[part]["tokens"] is None) == (kind != "vllm")
+    assert ("no tokens reported" in out) == ("not reported" in out) == (kind != "vllm")
 
 
 def test_a_limit_that_nobody_documents(visit, emulator):

@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -146,6 +147,12 @@ def test_the_figures_are_the_last_lines():
         "questions that rose / fell / stayed 1 / 1 / 1 1 / 1 / 1 "
         "requests 12 12 tokens 34,567 34,567 seconds of reranking 8.9 8.9"
     )
+
+
+def test_tokens_that_were_not_reported():
+    """They are unknown, not 0."""
+    unknown = replace(result(trial("q1", 0.1, 0.2)), usage=Usage(1, None))
+    assert re.search(r"tokens\W+unknown", shown(_report.summary([unknown], "somebody")))
 
 
 def test_the_explanation_says_what_the_scores_are():

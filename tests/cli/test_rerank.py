@@ -556,6 +556,22 @@ def test_max_tokens_stops_cleanly(tmp_path, capfd):
     assert set(read(out)) == set(range(1, 13))
 
 
+def test_tokens_that_no_server_reports(tmp_path, emulator, capfd):
+    """They are null and unknown, and --max-tokens, which they cannot be held against, stops."""
+    source, out = many(tmp_path / "in", 12), tmp_path / "out"
+    there = ["--server", "tei", "--base-url", emulator.server_url("tei"), "--concurrency", "1"]
+
+    assert rank(source, out, *there, "--max-tokens", "100") == 1
+
+    first = read(out)
+    assert len(first) < 6
+    assert {line["tokens"] for line in first.values()} == {None}
+    assert "does not report the tokens" in capfd.readouterr().err
+    assert rank(source, out, *there, "--resume") == 0
+    assert len(read(out)) == 12
+    assert "tokens unknown" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["429-rate", "503", "reset-before"])
 def test_what_passes_is_waited_for(tmp_path, emulator, name):
     """Throttling and outages fail no line."""

@@ -132,11 +132,11 @@ _REPLIES = {
         9,
         "rerank-1",
     ),
-    "sglang": (_LIST, 0, None),
-    "tei": ([{"index": 1, "score": 0.75}, {"index": 0, "text": "a", "score": 0.25}], 0, None),
+    "sglang": (_LIST, None, None),
+    "tei": ([{"index": 1, "score": 0.75}, {"index": 0, "text": "a", "score": 0.25}], None, None),
     "xinference": (
         {"id": "1", "results": _RESULTS, "meta": {"tokens": None, "billed_units": None}},
-        0,
+        None,
         "1",
     ),
     "infinity": (
@@ -630,6 +630,19 @@ def test_usage_and_price(emulator):
 
     assert ranking.usage.tokens > 0
     assert ranking.usage.cost is None
+
+
+def test_usage_that_no_server_reports(emulator):
+    """Where a server tells no tokens they are unknown, in every sum with its answers."""
+    reranker = _at(emulator, "tei")
+    assert reranker.usage.tokens == 0
+
+    ranking = reranker.rerank("fast red car", TEXTS)
+
+    assert (ranking.usage.requests, ranking.usage.tokens) == (1, None)
+    assert reranker.usage == ranking.usage
+    assert reranker.estimate("fast red car", TEXTS).tokens > 0
+    assert "tokens unknown" in ranking._repr_html_()
 
 
 def test_passthrough(emulator):

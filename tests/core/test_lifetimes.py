@@ -371,6 +371,57 @@ def test_an_assigned_limit(at):
     assert service.peak == 4
 
 
+# Others with other options
+
+
+def test_one_limit_with_other_options(at):
+    """What with_options gives shares the limit of requests in flight, over threads and loops."""
+    service = Service()
+    reranker = at(service, max_concurrency=3)
+    early = reranker.with_options(top_n=1)  # before any connection was open
+
+    def rank():
+        return reranker.with_options(top_n=2, timeout=_PATIENCE).rerank(_QUERY, _MANY)
+
+    def arank():
+        return asyncio.run(early.with_options(top_n=3).arerank(_QUERY, _MANY))
+
+    whole = lambda: reranker.rerank(_QUERY, _MANY)  # noqa: E731  one of four
+    rankings = _all_together(whole, rank, arank, lambda: early.rerank(_QUERY, _MANY))
+
+    assert [len(ranking) for ranking in rankings] == [len(_MANY), 2, 3, 1]
+    assert service.answered == 4 * len(_MANY)
+    assert 1 < service.peak <= 3
+
+
+def test_the_same_connection_with_other_options(at):
+    """It asks over the connection that is open, and whoever closes it closes it for all."""
+    service = Service()
+    reranker = at(service)
+    made = reranker.with_options(top_n=1)
+
+    for query, asks in (("1", reranker), ("2", made), ("3", made.with_options()), ("4", reranker)):
+        if query == "4":
+            made.close()
+        asks.rerank(query, ["a text"])
+
+    first, second, third, fourth = (service.ports[str(number)] for number in (1, 2, 3, 4))
+    assert first == second == third
+    assert len(first) == 1
+    assert fourth != first
+
+
+def test_a_limit_that_is_shared(at):
+    """One with other options cannot have another limit; a copy can."""
+    made = at(Service(), max_concurrency=3).with_options(top_n=1)
+
+    with pytest.raises(ValueError, match="max_concurrency: is a limit of the object"):
+        made.max_concurrency = 4
+    with pytest.raises(ValueError, match=r"model_copy\(update"):
+        made.with_options(max_concurrency=4)
+    assert made.model_copy(update={"max_concurrency": 4}).max_concurrency == 4
+
+
 # Cancellation
 
 

@@ -603,6 +603,7 @@ def test_what_is_ignored_is_said_once(rank, connection, caplog):
         for _ in range(2):
             assert rank("red", ["a", pair, "b", pair], using=using)[0].score > 0.5
         rank("red", [pair], using=using, model="gte-rerank-v2")
+        rank("red", [pair], using=using.with_options(top_n=1))  # made for a single call
 
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2

@@ -211,11 +211,22 @@ def test_bad_options_of_a_call(rank, emulator, options, documents):
     assert caught.value.__context__ is None  # which would hold what was given
 
 
-@pytest.mark.parametrize("name", ["top_k", "api_key", "timeout"])
-def test_unknown_options_of_a_call(rank, emulator, name):
-    """An option that a call does not have is a TypeError, as for any function."""
-    with pytest.raises(TypeError, match=f"'{name}'"):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("top_k", "; did you mean 'top_n'?"),
+        ("api_key", "; with_options(api_key=...) takes it"),
+        ("timeout", "; with_options(timeout=...) takes it"),
+        ("return_documents", ": a hit has its document anyway, as hit.document"),
+        ("verbose", ""),
+    ],
+)
+def test_unknown_options_of_a_call(rank, emulator, name, said):
+    """An option that a call does not have is a TypeError that says what to write instead."""
+    with pytest.raises(TypeError) as caught:
         rank(_QUERY, ["a"], **{name: 1})
+
+    assert str(caught.value) == f"unexpected option {name!r} for one call{said}"
 
     assert emulator.log == ()
 

@@ -107,6 +107,24 @@ def test_none_is_not_given(name):
 _BAD = {
     "unknown": ({"verbose": True}, "RerankSettings has no option 'verbose'"),
     "misspelt": ({"top_k": 3}, "has no option 'top_k'; did you mean 'top_n'"),
+    **{
+        f"{peer} of a peer": ({peer: 3}, f"has no option '{peer}'; did you mean '{ours}'")
+        for peer, ours in {
+            "api_base": "base_url",
+            "batch_size": "max_documents_per_request",
+            "dashscope_api_base": "base_url",
+            "endpoint": "base_url",
+            "instruction": "instruct",
+            "k": "top_n",
+            "max_retry": "max_retries",
+            "model_name": "model",
+            "similarity_cutoff": "score_threshold",
+            "threshold": "score_threshold",
+            "token": "api_key",
+            "url": "base_url",
+        }.items()
+    },
+    "return_documents": ({"return_documents": True}, ": documents come back anyway"),
     "model blank": ({"model": "  "}, "^model: string should have at least 1 character"),
     "model None": ({"model": None}, "^model: input should be a valid string"),
     "top_n 0": ({"top_n": 0}, "^top_n: input should be greater than or equal to 1"),
@@ -170,8 +188,14 @@ def test_options_by_position(shown):
 _ASSIGNABLE = {
     name: (options, said)
     for name, (options, said) in _BAD.items()
-    if len(options) == 1 and "has no option" not in said
+    if len(options) == 1 and options.keys() <= RerankSettings.model_fields.keys()
 }
+
+
+def test_an_unknown_assignment():
+    """An option that there is not is told as at construction."""
+    with pytest.raises(ValueError, match=r"^RerankSettings has no option 'api_base'; did you mean"):
+        _made().api_base = "https://gateway.example"
 
 
 @pytest.mark.parametrize(("options", "said"), _ASSIGNABLE.values(), ids=_ASSIGNABLE)

@@ -169,6 +169,20 @@ def test_copies_begin_at_nothing(reranker, emulator, monkeypatch, copied):
     assert (made.usage + reranker.usage) == billed(emulator)
 
 
+def test_one_sum_with_other_options(rank, reranker, emulator):
+    """What with_options gives counts together with what it was called on."""
+    early = reranker.with_options(top_n=1)
+    rank(_QUERY, _DOCUMENTS)
+    rank(_QUERY, _DOCUMENTS, using=early)
+    late = early.with_options(instruct="Find cars.")
+
+    rank(_QUERY, _DOCUMENTS, using=late)
+
+    assert reranker.usage == early.usage == late.usage == billed(emulator)
+    assert reranker.usage.requests == 3
+    assert copy.copy(late).usage == Usage()
+
+
 # Failures
 
 
@@ -375,14 +389,26 @@ def test_cost_of_what_the_cache_knew(there):
 
 
 def test_no_cost_of_what_was_not_reported(there, emulator):
-    """Where the service reported no tokens, what they cost is not known either."""
+    """Where the service reported no tokens, neither they nor what they cost are known."""
     scores = [{"index": at, "relevance_score": 0.5} for at in range(2)]
     emulator.script(Reply(body={"request_id": "1", "output": {"results": scores}}))
 
+    usage, total = there(_QUERY, _DOCUMENTS[:2])
+
+    assert (usage.requests, usage.tokens) == (1, None)
+    assert usage.cost is None
+    assert total == usage
+
+
+def test_what_was_reported_as_free(there, emulator):
+    """Where the service reports 0, it is 0, and so is the cost."""
+    scores = [{"index": at, "relevance_score": 0.5} for at in range(2)]
+    body = {"request_id": "1", "output": {"results": scores}, "usage": {"total_tokens": 0}}
+    emulator.script(Reply(body=body))
+
     usage, _ = there(_QUERY, _DOCUMENTS[:2])
 
-    assert (usage.requests, usage.tokens) == (1, 0)
-    assert usage.cost is None
+    assert (usage.tokens, usage.cost, usage.currency) == (0, 0.0, "CNY")
 
 
 # Sums
@@ -398,7 +424,8 @@ _PAID = st.builds(
 )
 _UNPRICED = st.builds(Usage, st.integers(1, 10**6), st.integers(1, 10**9), _COUNTS)
 _FREE = st.builds(Usage, cache_hits=_COUNTS)
-_USAGES = _PAID | _UNPRICED | _FREE
+_UNREPORTED = st.builds(Usage, st.integers(1, 10**6), st.none(), _COUNTS)
+_USAGES = _PAID | _UNPRICED | _FREE | _UNREPORTED
 
 
 def _alike(one, two):
@@ -432,12 +459,17 @@ def test_order_does_not_matter(one, two, three):
 
 @given(st.lists(_USAGES, max_size=6))
 def test_cost_of_a_sum(usages):
-    """A sum has a cost if all that was billed has one, in one currency; counts always add up."""
+    """A sum has a cost if all that was billed has one, in one currency; counts always add up.
+
+    Tokens are known of a sum if they are known of every part: none is left out silently.
+    """
     total = sum(usages, Usage())
 
-    for name in ("requests", "tokens", "cache_hits"):
+    for name in ("requests", "cache_hits"):
         assert getattr(total, name) == sum(getattr(usage, name) for usage in usages)
-    costs = [(usage.cost, usage.currency) for usage in usages if usage.tokens]
+    bills = [usage.tokens for usage in usages]
+    assert total.tokens == (None if None in bills else sum(bills))
+    costs = [(usage.cost, usage.currency) for usage in usages if usage.tokens != 0]
     if len({currency for _, currency in costs}) == 1 and None not in dict(costs):
         assert total.cost == pytest.approx(sum(cost for cost, _ in costs))
         assert total.currency == costs[0][1]

@@ -143,12 +143,13 @@ def test_unknown_fields_do_no_harm(extra):
 )  # fmt: skip
 def test_odd_usage_is_none(usage):
     """Usage that cannot be read counts as not reported, never as an error."""
-    assert _decode(_body(_results(0.1), usage=usage), 1).tokens == 0
+    assert _decode(_body(_results(0.1), usage=usage), 1).tokens is None
 
 
 def test_missing_usage():
-    """So does usage that is not there."""
-    assert _decode(_body(_results(0.1)), 1).tokens == 0
+    """So does usage that is not there, while 0 is what a service says of a free request."""
+    assert _decode(_body(_results(0.1)), 1).tokens is None
+    assert _decode(_body(_results(0.1), usage={"total_tokens": 0}), 1).tokens == 0
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,34 @@ def test_assignment_takes_effect(door, connection):
     assert len(door(reranker, QUERY, TEXTS)) == 1
 
 
+def test_options_for_one_call(door, connection, emulator):
+    """with_options gives one that differs for a call; the object itself stays as it is."""
+    reranker = door.kind(**connection)
+    whole = door(reranker.with_options(top_n=None), QUERY, TEXTS)
+
+    assert door(reranker.with_options(top_n=1, instruct="Match."), QUERY, TEXTS) == whole[:1]
+    assert (reranker.top_n, reranker.instruct) == (3, None)
+    assert door(reranker, QUERY, TEXTS) == whole[:3]
+    instructs = [seen.body["parameters"].get("instruct") for seen in emulator.log]
+    assert instructs == [None, "Match.", None]
+    with pytest.raises(
+        ValueError, match=r"QwenRerank has no option 'top_k'; did you mean 'top_n'\?"
+    ):
+        reranker.with_options(top_k=5)
+    with pytest.raises(ValueError, match="top_n"):
+        reranker.with_options(top_n=0)
+
+
+def test_another_key_for_one_call(door, connection):
+    """Such as a tenant's; its connection options are its own, and the object keeps its key."""
+    reranker = door.kind(**connection)
+
+    with pytest.raises(AuthenticationError):
+        door(reranker.with_options(api_key="sk-of-a-tenant-0123456789"), QUERY, TEXTS)
+
+    assert len(door(reranker, QUERY, TEXTS)) == 3
+
+
 @pytest.mark.parametrize("top_n", [0, -1, True, "3", 2.5])
 def test_wrong_top_n(door, connection, top_n, emulator):
     """A top_n that is no count is refused before anything is sent."""

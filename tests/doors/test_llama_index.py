@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from types import SimpleNamespace
 
 import pytest
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, LlamaDebugHandler
@@ -159,12 +160,59 @@ def test_estimate_takes_one_query(reranker):
         reranker.estimate(nodes, QueryBundle(QUERY), QUERY)
 
 
-def test_not_a_node(reranker, emulator: Emulator):
-    """A candidate that is no node is named by its position."""
-    with pytest.raises(RequestError, match="node 1 must be a NodeWithScore, not str"):
-        reranker.postprocess_nodes([*nodes_of("a"), "b"], query_str=QUERY)
+_ONE = "Put a single node into a list; a query goes into query_str=."
+_OF_LANGCHAIN = "A document of LangChain: write NodeWithScore(node=TextNode(text=it.page_content))."
 
+
+@both_ways
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("b", "str\nWrite NodeWithScore(node=TextNode(text=text))."),
+        (TextNode(text="b"), "TextNode\nWrite NodeWithScore(node=node)."),
+        (Document(text="b"), "Document\nWrite NodeWithScore(node=node)."),
+        ((TextNode(text="b"), 0.5), "tuple\nWrite NodeWithScore(node=node, score=score)."),
+        (SimpleNamespace(page_content="b"), f"SimpleNamespace\n{_OF_LANGCHAIN}"),
+        (None, "None"),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_not_a_node(reranker, emulator: Emulator, native, wrong, said):
+    """A candidate that is no node is named by its position, with what to write instead."""
+    with pytest.raises(RequestError) as caught:
+        run(reranker, [*nodes_of("a"), wrong], native=native)
+
+    assert str(caught.value) == f"node 1 must be a NodeWithScore, not {said}"
     assert emulator.log == ()
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (None, "None\nWhere nothing was found, pass an empty list."),
+        *(
+            (each, f"{type(each).__name__}\n{_ONE}")
+            for each in (QUERY, QueryBundle(QUERY), TextNode(text="b"), nodes_of("b")[0], {})
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_no_nodes(reranker, emulator: Emulator, native, wrong, said):
+    """What is no list of nodes is told so, whatever its parts would be."""
+    with pytest.raises(RequestError) as caught:
+        run(reranker, wrong, native=native)
+
+    assert str(caught.value) == f"nodes must be a list of NodeWithScore, not {said}"
+    assert emulator.log == ()
+
+
+def test_a_model_by_position(connection):
+    """What comes first is top_n, so a text there is told where it belongs, and not shown."""
+    with pytest.raises(ValueError, match=r"write QwenRerank\(model=\.\.\.\)") as caught:
+        QwenRerank("qwen3-rerank", **connection)
+
+    assert "qwen3" not in str(caught.value)
 
 
 def test_query_of_a_tool(reranker, emulator: Emulator):

@@ -28,8 +28,10 @@ from llama_index.core.query_engine import (
     RetrieverQueryEngine,
     SimpleMultiModalQueryEngine,
 )
+from llama_index.core.retrievers import QueryFusionRetriever
 from llama_index.core.schema import QueryBundle, TextNode
 from llama_index.core.tools import FunctionTool, QueryEngineTool, RetrieverTool
+from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, VectorStoreQueryResult
 from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
 from llama_index.core.workflow.resource import Resource
@@ -169,6 +171,77 @@ CHATS = pytest.mark.parametrize("way", ["chat", "achat", "stream_chat", "astream
 def test_first_stage_knows_nothing(retriever):
     """Without the reranker the facts come in the order of the index."""
     assert texts(retriever.retrieve(QUESTION)) == FACTS
+
+
+# Tenants
+
+
+@pytest.fixture(name="ours")
+def _ours(index):
+    """A retriever of one tenant's facts, in an index where another's would be ranked first."""
+    nodes = [*index.docstore.docs.values()]
+    nodes += [TextNode(text=f"{QUESTION} ({number})", id_=f"theirs {number}") for number in (1, 2)]
+    for at, node in enumerate(nodes):
+        node.metadata = {"tenant": "ours" if node.text in FACTS else "theirs", "page": {"at": at}}
+        node.excluded_embed_metadata_keys = ["tenant", "page"]
+    filters = MetadataFilters(filters=[MetadataFilter(key="tenant", value="ours")])
+    shared = VectorStoreIndex(nodes, embed_model=embedding)
+    return shared.as_retriever(similarity_top_k=9, filters=filters)
+
+
+def _fused(retriever):
+    # The first stage asks twice, and what both find is ranked once.
+    return QueryFusionRetriever(
+        [retriever, retriever], llm=Echo(), num_queries=1, similarity_top_k=9, use_async=False
+    )
+
+
+ENGINES = {
+    "query engine": RetrieverQueryEngine.from_args,
+    "index": lambda found, **options: found.__dict__["_index"].as_query_engine(
+        similarity_top_k=9, filters=found._filters, **options
+    ),
+    "fusion": lambda found, **options: RetrieverQueryEngine.from_args(_fused(found), **options),
+    "citation": lambda found, **options: CitationQueryEngine.from_args(
+        found.__dict__["_index"], retriever=found, **options
+    ),
+    "context": ContextChatEngine.from_defaults,
+    "condense": lambda found, **options: CondensePlusContextChatEngine.from_defaults(
+        found, chat_history=GREETING, **options
+    ),
+}
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("kind", ENGINES)
+def test_filters_hold(ours, reranker, emulator, kind, native):
+    """What a retriever filtered is all that is sent and comes back, with its own metadata."""
+    engine = ENGINES[kind](ours, llm=Condenser(), node_postprocessors=[reranker])
+    way = ("a" if native else "") + ("query" if hasattr(engine, "query") else "chat")
+
+    answer, words = asked(engine, way)
+
+    [request] = emulator.log
+    assert sorted(request.body["input"]["documents"]) == sorted(FACTS)
+    assert facts_in(words) == RANKED
+    assert "theirs" not in words
+    metadata = [each.metadata for each in answer.source_nodes]
+    assert metadata == [{"tenant": "ours", "page": {"at": FACTS.index(fact)}} for fact in RANKED]
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+def test_other_options_of_one_question(ours, reranker, emulator, native):
+    """An engine made for one question can have a reranker that differs in that question."""
+    options = {"top_n": 1, "instruct": "Given a question of a child, find the answer."}
+    engine = RetrieverQueryEngine.from_args(
+        ours, llm=Echo(), node_postprocessors=[reranker.with_options(**options)]
+    )
+
+    answer, _ = asked(engine, "aquery" if native else "query")
+
+    assert texts(answer.source_nodes) == RANKED[:1]
+    assert emulator.log[0].body["parameters"]["instruct"] == options["instruct"]
+    assert reranker.usage.requests == 1
 
 
 @QUERIES

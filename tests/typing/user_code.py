@@ -55,6 +55,9 @@ def core(key: str, cache: dict[Any, Any]) -> list[str]:
         reranker.api_key = "another"
         copy = reranker.model_copy(update={"model": "gte-rerank-v2"})
         assert_type(copy, Reranker)
+        assert_type(reranker.with_options(top_n=1), Reranker)
+        assert_type(reranker.usage.tokens, int | None)
+        assert_type(Hit(0, 0.5, "a").document, Candidate)
     return [f"{hit.index} {hit.score or 0.0:.2f} {hit.kind}" for hit in ranking]
 
 

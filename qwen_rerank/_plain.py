@@ -1,0 +1,158 @@
+"""The plain form of a value, as JSON has it: for pydantic, FastAPI and LangGraph's checkpoints.
+
+It is the same in Python and in JSON, and what is read from it equals what was written, but for lone
+surrogates, which JSON cannot hold. What values mean is not known here.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from functools import cache
+from typing import Any, Literal, NotRequired
+
+from pydantic import GetCoreSchemaHandler, TypeAdapter
+from pydantic_core import CoreSchema, core_schema
+from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
+
+__all__ = ["Text", "cleaned", "medium", "read_again", "schema", "without_surrogates", "written"]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+# Named as what they are the forms of, since JSON schemas show these names.
+class Image(TypedDict):
+    """An image, by its URL, its content or a file: exactly one of them.
+
+    With an encoding, ``data`` is the base64 text of bytes; without, it is what was given as text.
+    """
+
+    type: Literal["image"]
+    url: NotRequired[str]
+    data: NotRequired[str]
+    encoding: NotRequired[Literal["base64"]]
+    path: NotRequired[str]
+    within: NotRequired[str]
+
+
+class Video(TypedDict):
+    """A video, by its URL."""
+
+    type: Literal["video"]
+    url: str
+
+
+class Unsendable(TypedDict):
+    """A document that could not be sent."""
+
+    type: Literal["unsendable"]
+    reason: str
+
+
+class RerankError(TypedDict):
+    """Why there is no ranking; the type is the name of the error's class."""
+
+    type: str
+    message: str
+    code: NotRequired[str | None]
+    status: NotRequired[int | None]
+    request_id: NotRequired[str | None]
+    hint: NotRequired[str | None]
+    retry_after: NotRequired[float | None]
+    documents: NotRequired[tuple[int, ...]]
+
+
+def schema(
+    kind: type,
+    form: Any,
+    handler: GetCoreSchemaHandler,
+    *,
+    read: Callable[[dict[str, Any]], Any],
+    write: Callable[[Any], Any],
+) -> CoreSchema:
+    """How pydantic takes a *kind*: as itself, or in its plain *form*, which it always writes."""
+    plain = handler.generate_schema(form)
+    made = core_schema.no_info_after_validator_function(read, plain)
+    return core_schema.json_or_python_schema(
+        json_schema=made,
+        python_schema=core_schema.union_schema([core_schema.is_instance_schema(kind), made]),
+        serialization=core_schema.plain_serializer_function_ser_schema(write, return_schema=plain),
+    )
+
+
+def medium(kind: type, form: type, handler: GetCoreSchemaHandler) -> CoreSchema:
+    """`schema` of a frozen dataclass that stands for an image, a video or neither."""
+
+    def read(plain: dict[str, Any]) -> Any:
+        given = {name: value for name, value in plain.items() if name != "type"}
+        if given.pop("encoding", None) and "data" in given:
+            given["data"] = base64.b64decode(given["data"], validate=True)
+        return kind(**given)
+
+    def write(value: Any) -> dict[str, Any]:
+        plain = {"type": form.__name__.lower()}
+        for each in fields(kind):
+            content = getattr(value, each.name)
+            if isinstance(content, bytes):
+                plain[each.name] = base64.b64encode(content).decode()
+                plain["encoding"] = "base64"
+            elif content is not None:
+                plain[each.name] = cleaned(content)
+        return plain
+
+    return schema(kind, form, handler, read=read, write=write)
+
+
+class Text:
+    """Marks a field whose texts may hold what JSON cannot."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        made: Any = handler(source)
+        made["serialization"] = core_schema.wrap_serializer_function_ser_schema(
+            lambda value, write: write(cleaned(value))
+        )
+        marked: CoreSchema = made
+        return marked
+
+
+def without_surrogates(text: str) -> str:
+    """*text* as UTF-8 can hold it; each character keeps its place."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\ufffd", text)
+    return text
+
+
+def cleaned(value: Any) -> Any:
+    """*value*, a text or a tuple with texts in it, without surrogates; anything else as it is."""
+    if isinstance(value, tuple):
+        return tuple(map(cleaned, value))
+    return without_surrogates(value) if isinstance(value, str) else value
+
+
+@cache
+def _adapter_of(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _adapter(value: Any) -> TypeAdapter[Any]:
+    kind: Any = type(value)
+    return _adapter_of(kind)
+
+
+def written(value: Any) -> dict[str, Any]:
+    """The plain form of a frozen dataclass."""
+    form: dict[str, Any] = _adapter(value).dump_python(value)
+    return form
+
+
+def read_again(value: Any) -> None:
+    """Makes *value*, a frozen dataclass that was built from the parts of a plain form, whole."""
+    parts = {each.name: getattr(value, each.name) for each in fields(value)}
+    whole = _adapter(value).validate_python(parts)
+    for name in parts:
+        object.__setattr__(value, name, getattr(whole, name))

@@ -1,0 +1,256 @@
+"""Values as pydantic, FastAPI and JSON have them, and what is read from that again."""
+
+import json
+from dataclasses import fields, replace
+from inspect import getmembers
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from qwen_rerank import (
+    Candidate,
+    Estimate,
+    Hit,
+    Image,
+    Price,
+    Ranking,
+    Reranker,
+    RerankError,
+    ServiceError,
+    Unsendable,
+    Usage,
+    Video,
+    errors,
+)
+
+_RANKING = TypeAdapter(Ranking)
+_ERRORS = [kind for _, kind in getmembers(errors) if isinstance(kind, type)]
+_ERRORS = [kind for kind in _ERRORS if issubclass(kind, RerankError)]
+
+_COUNTS = st.integers(0, 10**9)
+_POSITIONS = st.lists(_COUNTS, max_size=3).map(tuple)
+_WORDS = st.none() | st.text(max_size=9)
+_URLS = st.sampled_from(["https://pictures.example/1.png", "http://x.example/y?z=\u00e9"])
+_IMAGES = st.one_of(
+    st.builds(Image, url=_URLS),
+    st.builds(Image, data=st.binary(min_size=1) | st.text(min_size=1)),
+    st.builds(Image, path=st.text(min_size=1), within=_WORDS),
+)
+_PARTS = st.text() | _IMAGES | st.builds(Video, _URLS) | st.builds(Unsendable, st.text())
+_DOCUMENTS = _PARTS | st.lists(_PARTS, max_size=3).map(tuple)
+_HITS = st.builds(
+    Hit,
+    _COUNTS,
+    st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    _DOCUMENTS,
+    st.none() | st.tuples(_COUNTS, _COUNTS),
+    st.sampled_from([None, "text", "image", "video"]),
+)
+_USAGES = st.builds(
+    Usage,
+    requests=_COUNTS,
+    tokens=st.none() | _COUNTS,
+    cost=st.none() | st.floats(0, 1e6),
+    currency=st.sampled_from([None, "CNY"]),
+)
+_FAILURES = st.sampled_from(_ERRORS).flatmap(
+    lambda kind: st.builds(
+        kind,
+        st.text(),
+        code=_WORDS,
+        status=st.none() | st.integers(100, 599),
+        request_id=_WORDS,
+        hint=_WORDS,
+        retry_after=st.none() | st.floats(0, 1e6),
+        documents=_POSITIONS,
+    )
+)
+_RANKINGS = st.builds(
+    Ranking,
+    st.lists(_HITS, max_size=4).map(tuple),
+    st.text(),
+    _USAGES,
+    st.lists(st.text(), max_size=2).map(tuple),
+    _POSITIONS,
+    st.booleans(),
+    st.lists(st.tuples(_COUNTS, st.text()), max_size=2).map(tuple),
+    st.none() | _FAILURES,
+)
+
+
+def _same(one, two):
+    """Whether two rankings are equal, though errors never are."""
+    facts = [
+        None if each is None else (type(each), vars(each)) for each in (one.degraded, two.degraded)
+    ]
+    return replace(one, degraded=None) == replace(two, degraded=None) and facts[0] == facts[1]
+
+
+@given(_RANKINGS)
+def test_what_comes_back_is_what_went(ranking):
+    """A ranking is the same after JSON, after its plain form, and after that form in JSON."""
+    written, plain = _RANKING.dump_json(ranking), _RANKING.dump_python(ranking)
+
+    assert _same(_RANKING.validate_json(written), ranking)
+    assert _same(_RANKING.validate_python(plain), ranking)
+    assert _same(_RANKING.validate_python(json.loads(json.dumps(plain))), ranking)
+    assert json.loads(written) == json.loads(json.dumps(plain))
+
+
+@given(_RANKINGS)
+def test_made_of_its_plain_form(ranking):
+    """The parts of the plain form make the ranking again, as a checkpoint hands them back."""
+    parts = json.loads(json.dumps(ranking._asdict()))
+
+    assert _same(Ranking(**parts), ranking)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Usage(1, None, 3, 0.5, "CNY"),
+        Hit(3, 0.5, ("a text", Image(data=b"\xff\x00")), (0, 5), "image"),
+        Estimate(1, 20, (3,), True, 2, 0.1, Price(0.5, "CNY", "a page", "2026-11-24")),
+        Price(0.5, "CNY", "a page", "2026-11-24"),
+        Image(path="a.png", within="pictures"),
+        Video("https://pictures.example/1.mp4"),
+        Unsendable("it is no URL"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_each_value(value):
+    """Every value is a field of a pydantic model, as itself and read from JSON."""
+    kind = type(value)
+    adapter = TypeAdapter(kind)
+
+    assert adapter.validate_json(adapter.dump_json(value)) == value
+    assert adapter.validate_python(value) is value
+
+
+def test_a_hit_with_lists_for_tuples():
+    """As MessagePack gives them back."""
+    document = ("a text", Video("https://pictures.example/1.mp4"))
+
+    assert Hit(3, 0.5, "a text", [0, 5]) == Hit(3, 0.5, "a text", (0, 5))
+    assert Hit(3, 0.5, list(document)) == Hit(3, 0.5, document)
+
+
+def test_a_field_of_a_model():
+    """A model has rankings and errors as fields, and takes the latter of the kind it names."""
+
+    class Answer(BaseModel):
+        ranking: Ranking
+        problem: ServiceError | None = None
+
+    ranking = Ranking((Hit(0, 0.5, "a"),), "m", Usage(1, 20))
+    answer = Answer(ranking=ranking, problem=ServiceError("down", status=503))
+
+    again = Answer.model_validate_json(answer.model_dump_json())
+
+    assert again.ranking == ranking
+    assert str(again.problem) == str(answer.problem)
+    wrong = {"type": "RequestError", "message": "no"}
+    with pytest.raises(ValidationError, match=r"'RequestError' is none of ServiceError, Deadline"):
+        Answer(ranking=ranking, problem=wrong)
+
+
+def test_lone_surrogates_are_replaced():
+    """JSON cannot hold them, and no document makes an answer fail."""
+    document = ("a \ud800 text", Image(path="\udcff.png"))
+    ranking = Ranking((Hit(0, 0.5, "\ud800"), Hit(1, 0.5, document)), "m")
+
+    again = _RANKING.validate_json(_RANKING.dump_json(ranking))
+
+    document = ("a \ufffd text", Image(path="\ufffd.png"))
+    assert [hit.document for hit in again] == ["\ufffd", document]
+
+
+@pytest.mark.parametrize(
+    ("plain", "said"),
+    [
+        ({"type": "image", "data": "!", "encoding": "base64"}, "base64"),
+        ({"type": "image"}, "exactly one of url, data and path"),
+        ({"type": "image", "encoding": "base64"}, "exactly one of url, data and path"),
+        ({"type": "video", "url": "file:///etc"}, "a Video takes an https"),
+        ({"url": "https://pictures.example/1.png"}, "type"),
+    ],
+)
+def test_what_is_no_document(plain, said):
+    """What cannot be a document is a validation error, as pydantic's own are."""
+    with pytest.raises(ValidationError, match=said):
+        TypeAdapter(list[Candidate]).validate_python([plain])
+
+
+def test_what_is_left_out():
+    """Pydantic's own means leave documents out of an answer."""
+    ranking = Ranking((Hit(0, 0.5, Image(data=b"x" * 1000)),), "m")
+
+    written = _RANKING.dump_json(ranking, exclude={"hits": {"__all__": {"document"}}})
+
+    assert json.loads(written)["hits"] == [{"index": 0, "score": 0.5, "window": None, "kind": None}]
+
+
+@pytest.fixture(name="app")
+def _app(connection):
+    app, reranker = FastAPI(), Reranker(**connection, on_error="passthrough", max_retries=0)
+
+    class Question(BaseModel):
+        query: str
+        documents: list[Candidate]
+
+    @app.post("/declared", response_model=Ranking)
+    async def declared(question: Question) -> object:
+        return await reranker.arerank(question.query, question.documents)
+
+    @app.post("/annotated")
+    async def annotated(question: Question) -> Ranking:
+        return await reranker.arerank(question.query, question.documents)
+
+    return app
+
+
+async def _asked(app, path, **sent):
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        return await (client.post(path, json=sent) if sent else client.get(path))
+
+
+@pytest.mark.parametrize("path", ["/declared", "/annotated"])
+async def test_an_answer_of_fastapi(app, emulator, path):
+    """A ranking is a response model, with an error in it as well, and its client reads it again."""
+    sent = {"query": "a fast red car", "documents": ["green tea", "a red sports car", ""]}
+
+    answer = await _asked(app, path, **sent)
+
+    assert answer.status_code == 200
+    ranking = _RANKING.validate_json(answer.content)
+    assert [hit.index for hit in ranking] == [1, 0, 2]
+    assert (ranking.usage.requests, ranking.degraded) == (1, None)
+
+    emulator.fault("503", first=1)
+    failed = _RANKING.validate_json((await _asked(app, path, **sent)).content)
+
+    assert (type(failed.degraded), failed.degraded.status) == (ServiceError, 503)
+    assert [hit.score for hit in failed] == [None] * 3
+
+
+async def test_what_fastapi_says_of_it(app):
+    """The OpenAPI page of such a service names each value and what it holds."""
+    said = (await _asked(app, "/openapi.json")).json()
+    schemas = said["components"]["schemas"]
+
+    answer = said["paths"]["/declared"]["post"]["responses"]["200"]["content"]["application/json"]
+    assert answer["schema"] == {"$ref": "#/components/schemas/Ranking"}
+    assert {"Ranking", "Hit", "Usage", "Image", "Video", "Unsendable", "RerankError"} < set(schemas)
+    for kind in (Ranking, Hit, Usage):
+        assert list(schemas[kind.__name__]["properties"]) == [each.name for each in fields(kind)]
+    assert schemas["Ranking"]["properties"]["degraded"]["anyOf"] == [
+        {"$ref": "#/components/schemas/RerankError"},
+        {"type": "null"},
+    ]
+    kinds = {name: schemas[name]["properties"]["type"].get("const") for name in ("Image", "Video")}
+    assert kinds == {"Image": "image", "Video": "video"}

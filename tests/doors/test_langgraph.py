@@ -1,0 +1,156 @@
+"""Rankings in the state of a LangGraph graph, through its own checkpoints."""
+
+import logging
+import os
+import subprocess
+import sys
+from typing import TypedDict
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.graph import END, START, StateGraph
+from pydantic import TypeAdapter
+
+from qwen_rerank import DeadlineError, Hit, Image, Ranking, Reranker, Usage, Video
+
+_HITS = (
+    Hit(1, 0.9, "a long text", (2, 6), "text"),
+    Hit(0, 0.5, ("words", Video("https://pictures.example/1.mp4")), kind="video"),
+    Hit(2, None, Image(data=b"\xff\x00")),
+)
+_RANKING = Ranking(_HITS, "m", Usage(2, 30), ("r1", "r2"), (1,), True, ((2, "why"),))
+
+
+class State(TypedDict, total=False):
+    """What the graphs below keep."""
+
+    query: str
+    ranking: Ranking
+    best: str
+
+
+def _through(serializer, value):
+    return serializer.loads_typed(serializer.dumps_typed(value))
+
+
+def test_as_itself(caplog):
+    """A serializer that is told of rankings gives the same one back, and has nothing to say."""
+    serializer = JsonPlusSerializer(allowed_msgpack_modules=[Ranking])
+
+    with caplog.at_level(logging.DEBUG):
+        again = _through(serializer, _RANKING)
+
+    assert (type(again), again) == (Ranking, _RANKING)
+    assert not caplog.records
+
+
+def test_unnamed(caplog):
+    """One that is told of nothing gives the same one back, and warns of this class at most."""
+    with caplog.at_level(logging.WARNING):
+        again = _through(JsonPlusSerializer(allowed_msgpack_modules=True), _RANKING)
+
+    assert again == _RANKING
+    assert {record.args[:2] for record in caplog.records} <= {("qwen_rerank._values", "Ranking")}
+
+
+def test_with_the_error_in_it(caplog):
+    """The error of a passed-through list is an error again, not its name."""
+    serializer = JsonPlusSerializer(allowed_msgpack_modules=[Ranking])
+    ranking = Ranking((), "m", degraded=DeadlineError("late", hint="Wait.", documents=(1,)))
+
+    with caplog.at_level(logging.DEBUG):
+        again = _through(serializer, ranking)
+
+    assert type(again.degraded) is DeadlineError
+    assert vars(again.degraded) == vars(ranking.degraded)
+    assert not caplog.records
+
+
+def test_as_its_plain_form():
+    """A strict serializer that is told of nothing gives the plain form, a ranking in waiting."""
+    again = _through(JsonPlusSerializer(allowed_msgpack_modules=None), _RANKING)
+
+    assert again["usage"] == {
+        "requests": 2, "tokens": 30, "cache_hits": 0, "cost": None, "currency": None
+    }  # fmt: skip
+    assert TypeAdapter(Ranking).validate_python(again) == _RANKING
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_the_plain_form_in_a_state(strict, caplog):
+    """What a node has written as a plain form needs no leave of any serializer."""
+    adapter = TypeAdapter(Ranking)
+    serializer = JsonPlusSerializer(allowed_msgpack_modules=None if strict else True)
+
+    with caplog.at_level(logging.DEBUG):
+        again = _through(serializer, adapter.dump_python(_RANKING))
+
+    assert adapter.validate_python(again) == _RANKING
+    assert not caplog.records
+
+
+def _graph(reranker, saver):
+    def rank(state):
+        return {"ranking": reranker.rerank(state["query"], ["green tea", "a red sports car"])}
+
+    def answer(state):
+        return {"best": state["ranking"][0].document}
+
+    graph = StateGraph(State)
+    graph.add_sequence([rank, answer])
+    graph.add_edge(START, "rank")
+    graph.add_edge("answer", END)
+    return graph.compile(checkpointer=saver, interrupt_before=["answer"])
+
+
+def test_a_graph_that_goes_on_later(connection, caplog):
+    """A graph that was interrupted goes on with the ranking out of its checkpoint."""
+    serializer = JsonPlusSerializer(allowed_msgpack_modules=[Ranking])
+    config = {"configurable": {"thread_id": "1"}}
+    with Reranker(**connection) as reranker, caplog.at_level(logging.WARNING):
+        graph = _graph(reranker, InMemorySaver(serde=serializer))
+        graph.invoke({"query": "a fast red car"}, config)
+        kept = graph.get_state(config).values["ranking"]
+        done = graph.invoke(None, config)
+
+    assert isinstance(kept, Ranking)
+    assert kept == done["ranking"]
+    assert done["best"] == "a red sports car"
+    assert not caplog.records
+
+
+_STRICT = """
+import logging
+from typing import TypedDict
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+from qwen_rerank import DeadlineError, Hit, Ranking, Video
+
+logging.basicConfig(level="WARNING", format="logged: %(message)s")
+ranking = Ranking(
+    (Hit(0, 0.5, ("a", Video("https://x.example/1.mp4"))),), "m", degraded=DeadlineError("late")
+)
+State = TypedDict("State", {"ranking": Ranking, "hits": list[Hit]})
+graph = StateGraph(State)
+graph.add_sequence([("rank", lambda state: {"ranking": ranking, "hits": list(ranking)})])
+graph.add_edge(START, "rank")
+config = {"configurable": {"thread_id": "1"}}
+compiled = graph.compile(checkpointer=InMemorySaver())
+compiled.invoke({}, config)
+kept = compiled.get_state(config).values
+print(kept["ranking"].hits == ranking.hits == tuple(kept["hits"]), repr(kept["ranking"].degraded))
+"""
+
+
+def test_strict_mode():
+    """LANGGRAPH_STRICT_MSGPACK takes rankings and hits that the graph's state names, silently."""
+    done = subprocess.run(  # noqa: S603  our own interpreter, our own script
+        [sys.executable, "-c", _STRICT],
+        env=os.environ | {"LANGGRAPH_STRICT_MSGPACK": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.stdout, done.stderr) == ("True DeadlineError('late')\n", "")

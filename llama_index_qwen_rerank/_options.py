@@ -36,6 +36,7 @@ class Options(TypedDict, total=False):
     long_documents: LongDocuments
     long_query: LongQuery
     on_error: Literal["raise", "passthrough"]
+    outage_pause: float
     mixed: Literal["max", "text", "media"]
     fps: float | None
     cache: Any

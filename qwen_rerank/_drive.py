@@ -236,6 +236,7 @@ def _send(
         if stop.is_set():
             raise _StoppedError
         body = _wire.encode(request, line.protocol, line.server)
+        stop.sent = True
         answer = line.transport.send(line.endpoint, body, deadline, line.client)
         return _read(answer, request, line)
 
@@ -255,6 +256,7 @@ async def _asend(request: Request, line: Line, deadline: float, stop: _Stop) -> 
                 body = _wire.encode(request, line.protocol, line.server)
             else:  # images take their time
                 body = await asyncio.to_thread(_wire.encode, request, line.protocol, line.server)
+            stop.sent = True
             answer = await line.transport.asend(line.endpoint, body, deadline, line.client)
             return _read(answer, request, line)
 
@@ -336,6 +338,8 @@ class _Stop(threading.Event):
     failure: BaseException | None = None
     begun = False
     """Whether a request had its turn."""
+    sent = False
+    """Whether one was sent."""
 
     def fail(self, error: BaseException) -> None:
         if not isinstance(error, _StoppedError):
@@ -346,7 +350,7 @@ class _Stop(threading.Event):
         """How the call ended; what is no failure of a rerank call is raised."""
         if self.failure is not None and not isinstance(self.failure, RerankError):
             raise self.failure
-        return Outcome(tuple(replies), self.failure)
+        return Outcome(tuple(replies), self.failure, self.sent)
 
 
 class _StoppedError(Exception):

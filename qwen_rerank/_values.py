@@ -354,7 +354,9 @@ class Outcome:
     Attributes:
         replies: One for each request, in their order; None for one that has no answer.
         failure: The first failure, after which nothing more was sent, or None.
+        sent: Whether any request was sent; a call's time may run out before.
     """
 
     replies: tuple[Reply | None, ...]
     failure: RerankError | None = None
+    sent: bool = True

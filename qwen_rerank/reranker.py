@@ -28,6 +28,7 @@ from qwen_rerank._gate import Gate
 from qwen_rerank._limits import ModelLimits, limits_for, price_of
 from qwen_rerank._load import check, load, texts_only
 from qwen_rerank._merge import merge, passed_through
+from qwen_rerank._outage import Outages, Watch
 from qwen_rerank._plan import fits, plan
 from qwen_rerank._prepare import is_blank, measure, prepare
 from qwen_rerank._recall import recall, remember
@@ -59,6 +60,9 @@ _log = logging.getLogger("qwen_rerank")
 # Few caches may be used by several threads at once, a TTLCache, for one, may not: one lock for each
 # cache that any object here has used, by process and address. A later cache may inherit a lock.
 _turns: dict[tuple[int, int], threading.Lock] = {}
+
+# Who waits little for an answer misses one sooner, and shall not do without for long.
+_PAUSED_TIMEOUTS = 10
 
 
 class CallOptions(TypedDict, total=False):
@@ -96,6 +100,7 @@ class BaseReranker(RerankSettings):
     _spent: Usage = PrivateAttr(default=Usage())
     _counting: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _told: set[str] = PrivateAttr(default_factory=set)
+    _outages: Outages = PrivateAttr(default_factory=Outages)
 
     def _rank(
         self,
@@ -121,7 +126,11 @@ class BaseReranker(RerankSettings):
         line = self._line()
         prepared = prepare(job, self._loaded(job, lenient))
         asked = self._asked(job, prepared, line, deadline, count=not self._fits(job, prepared))
-        outcome = _drive.drive(asked.requests, line, deadline, self._meter(job, line))
+        watch = self._watch(asked, line, deadline)
+        outcome = watch.spared or _drive.drive(
+            asked.requests, line, deadline, self._meter(job, line)
+        )
+        watch.ended(outcome)
         new = _scored(asked.requests, outcome)
         self._remember(job, asked, new, line, deadline)
         return self._concluded(job, asked, new, outcome, line)
@@ -160,7 +169,11 @@ class BaseReranker(RerankSettings):
                     asked = self._asked(job, prepared, line, deadline, count=False)
         except TimeoutError:
             return self._without_scores(job, line.endpoint.late(), Usage(), ())
-        outcome = await _drive.adrive(asked.requests, line, deadline, self._meter(job, line))
+        watch = self._watch(asked, line, deadline)
+        outcome = watch.spared or await _drive.adrive(
+            asked.requests, line, deadline, self._meter(job, line)
+        )
+        watch.ended(outcome)
         new = _scored(asked.requests, outcome)
         if slow_cache and new:
             # Not cancelled when its time is over, nor if none is left: the scores are paid for.
@@ -412,6 +425,17 @@ class BaseReranker(RerankSettings):
             return self._without_scores(job, outcome.failure, usage, ids, unsendable)
         return merge(job, asked.prepared, [*asked.known, *new], usage, ids)
 
+    def _watch(self, asked: _Asked, line: _drive.Line, deadline: float) -> Watch:
+        """Whether an outage is known, which matters to those alone who can do without a ranking."""
+        may_pass = self.on_error == "passthrough"
+        return self._outages.watch(
+            asked.requests,
+            route=(line.endpoint, id(line.client)),
+            host=line.endpoint.host,
+            pause=min(self.outage_pause, _PAUSED_TIMEOUTS * self.timeout) if may_pass else 0.0,
+            lease=_drive.left(deadline),
+        )
+
     def _meter(self, job: Job, line: _drive.Line) -> Callable[[Reply], None]:
         """Counts every answer when it comes, since it is billed whatever becomes of its call."""
         return lambda reply: self._count(_paid(job, line, reply))
@@ -488,6 +512,7 @@ class BaseReranker(RerankSettings):
             # After a fork the connections belong to the parent, and so may the lock.
             self._live = None
             self._counting = threading.Lock()
+            self._outages = Outages()
             self._process = os.getpid()
         live = self._live
         if live is not None and live.gate.width == self.max_concurrency:

@@ -113,6 +113,9 @@ class RerankSettings(BaseModel):
             balance is used up): ``"raise"``, the default, or ``"passthrough"`` to get the documents
             in their original order, cut to *top_n*, without scores and with ``Ranking.degraded``
             set. Wrong calls and refused keys always raise.
+        outage_pause (float): Under ``"passthrough"``, seconds for which calls pass through at once
+            after one has found the service gone or silent, 30 by default, but no more than ten
+            times *timeout*; then one call tries again. 0 asks with every call.
         mixed (str): What is scored of a document that has a text and an image or video, of which
             the service takes one: ``"max"``, the default, scores both and keeps the better,
             ``"text"`` or ``"media"`` prefers one. ``Hit.kind`` says what a score is of.
@@ -162,6 +165,7 @@ class RerankSettings(BaseModel):
     long_documents: LongDocuments = "truncate"
     long_query: LongQuery = "head"
     on_error: Literal["raise", "passthrough"] = "raise"
+    outage_pause: Annotated[FiniteFloat, Field(ge=0)] = 30.0
     mixed: Literal["max", "text", "media"] = "max"
     fps: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
     cache: SkipValidation[Any] = Field(default=None, exclude=True, repr=False)

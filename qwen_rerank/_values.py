@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias, overload
 
 from qwen_rerank.errors import RerankError
-from qwen_rerank.media import Candidate, Image, is_data_uri
+from qwen_rerank.media import Candidate, Image, Parts, is_data_uri
 
 __all__ = [
     "Answer",
@@ -36,6 +36,9 @@ Kind: TypeAlias = Literal["text", "image", "video"]
 def _short(document: Candidate, width: int = 60) -> str:
     if isinstance(document, tuple):
         return f"({', '.join(_short(part, width) for part in document)})"
+    if isinstance(document, Mapping):
+        shown = repr(document)
+        return shown if len(shown) <= width else f"{shown[: width - 2]}\u2026}}"
     if isinstance(document, str) and len(document) > width:
         document = document[: width - 1] + "\u2026"
     return repr(document)
@@ -94,8 +97,8 @@ class Hit:
             more relevant), or None if the document was never scored, as a blank one is not.
         document: The document as it was given.
         window: With ``long_documents="split"``, the part of an over-long document that scored best:
-            ``document[window[0]:window[1]]``, or of a tuple that part of its text. None for a
-            document that was scored in one piece.
+            ``document[window[0]:window[1]]``, or of a tuple or dict that part of its text. None for
+            a document that was scored in one piece.
         kind: What the score is of: ``"text"``, ``"image"`` or ``"video"``; of a document that has
             more than one, the better one with ``mixed="max"``. None without a score.
     """
@@ -212,16 +215,26 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One validated call: what is asked, of which model, and how much of the answer is wanted."""
+    """One validated call: what is asked, of which model, and how much of the answer is wanted.
+
+    Attributes:
+        documents: What is ranked; of a dict, its text.
+        dicts: By their positions, the documents that were given as dicts.
+    """
 
     model: str
     query: str | Image
-    documents: tuple[Candidate, ...]
+    documents: tuple[Parts, ...]
     top_n: int | None = None
     instruct: str | None = None
     score_threshold: float | None = None
     fps: float | None = None
     is_text: bool = True
+    dicts: Mapping[int, Mapping[str, object]] = field(default_factory=dict)
+
+    def given(self, position: int) -> Candidate:
+        """The document at *position* as it was given."""
+        return self.dicts.get(position, self.documents[position])
 
 
 class Place(NamedTuple):

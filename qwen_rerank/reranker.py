@@ -13,7 +13,7 @@ import contextvars
 import logging
 import os
 import threading
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict, Unpack
 
 from pydantic import PrivateAttr
 
-from qwen_rerank import _drive, _endpoint, _tokens
+from qwen_rerank import _drive, _endpoint, _fields, _tokens
 from qwen_rerank._dialects import spoken
 from qwen_rerank._fork import no_fork
 from qwen_rerank._gate import Gate
@@ -47,7 +47,7 @@ from qwen_rerank._values import (
     Usage,
 )
 from qwen_rerank.errors import QuotaError, RequestError, RerankError
-from qwen_rerank.media import Candidate, Image
+from qwen_rerank.media import Candidate, Image, Parts
 from qwen_rerank.settings import RerankSettings
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ class BaseReranker(RerankSettings):
         documents: Iterable[Candidate],
         *,
         lenient: Container[int] = (),
+        rank_fields: Sequence[str] | None = None,
         **options: Unpack[CallOptions],
     ) -> Ranking:
         """The ranking of *documents* for *query*. See `Reranker.rerank`.
@@ -117,10 +118,11 @@ class BaseReranker(RerankSettings):
             documents: Likewise.
             lenient: Positions of documents that the caller did not make: one that cannot be sent is
                 left unscored with a warning, where it would else be an error.
+            rank_fields: As for `Reranker.rerank`.
             **options: As for `Reranker.rerank`.
         """
         deadline = _drive.deadline_in(self.timeout)
-        job = self._job(query, documents, options)
+        job = self._job(query, documents, options, rank_fields)
         if not job.documents:
             return Ranking((), job.model)
         line = self._line()
@@ -141,11 +143,12 @@ class BaseReranker(RerankSettings):
         documents: Iterable[Candidate],
         *,
         lenient: Container[int] = (),
+        rank_fields: Sequence[str] | None = None,
         **options: Unpack[CallOptions],
     ) -> Ranking:
         """`_rank` for a running event loop; what would block it is done in a thread."""
         deadline = _drive.deadline_in(self.timeout)
-        job = self._job(query, documents, options)
+        job = self._job(query, documents, options, rank_fields)
         if not job.documents:
             return Ranking((), job.model)
         line = await self._aline()
@@ -197,11 +200,12 @@ class BaseReranker(RerankSettings):
         documents: Iterable[Candidate],
         *,
         lenient: Container[int] = (),
+        rank_fields: Sequence[str] | None = None,
         price_per_million: float | None = None,
         **options: Unpack[CallOptions],
     ) -> Estimate:
         """What `_rank` would take for the same arguments. See `Reranker.estimate`."""
-        job = self._job(query, documents, options)
+        job = self._job(query, documents, options, rank_fields)
         line = self._line()
         asked = self._asked(
             job,
@@ -280,7 +284,11 @@ class BaseReranker(RerankSettings):
         await self.aclose()
 
     def _job(
-        self, query: str | Image, documents: Iterable[Candidate], options: Mapping[str, Any]
+        self,
+        query: str | Image,
+        documents: Iterable[Candidate],
+        options: Mapping[str, Any],
+        rank_fields: Sequence[str] | None = None,
     ) -> Job:
         """The call as a frozen value, or the reason why it cannot be made."""
         if isinstance(query, str):
@@ -293,15 +301,24 @@ class BaseReranker(RerankSettings):
                 f"documents must be a list, not one {type(documents).__name__}; "
                 "are query and documents swapped?"
             )
-        documents = tuple(documents)
+        ranked: list[Parts] = []
+        dicts: dict[int, Mapping[str, object]] = {}
+        fields = _fields.checked(rank_fields)
         is_text = isinstance(query, str)
         for position, document in enumerate(documents):
+            if isinstance(document, Mapping):
+                dicts[position] = document
+                ranked.append(_fields.rendered(document, fields, position))
+                continue
             if not isinstance(document, str):
                 is_text = False
                 check(document, position)
+            ranked.append(document)
         wanted = self._wanted(options)
         fps = self.fps if self._takes_media(wanted["model"]) else None
-        return Job(query=query, documents=documents, **wanted, fps=fps, is_text=is_text)
+        return Job(
+            query=query, documents=tuple(ranked), **wanted, fps=fps, is_text=is_text, dicts=dicts
+        )
 
     def _wanted(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options of one call: the object's own, and *options*, checked."""
@@ -569,6 +586,8 @@ class Reranker(BaseReranker):
         self,
         query: str | Image,
         documents: Iterable[Candidate],
+        *,
+        rank_fields: Sequence[str] | None = None,
         **options: Unpack[CallOptions],
     ) -> Ranking:
         """Ranks *documents* by their relevance to *query*.
@@ -581,7 +600,10 @@ class Reranker(BaseReranker):
             query: What to look for; a text that is not blank, or an `Image`.
             documents: The candidates; may be empty. Each is a text, or, for a model that takes them
                 such as ``qwen3-vl-rerank``, an `Image`, a `Video` or a tuple of a text and one of
-                these, of which ``mixed`` says what is scored.
+                these, of which ``mixed`` says what is scored. A dict is ranked by its texts under
+                *rank_fields*, and comes back as it is.
+            rank_fields: Keys of dicts among *documents*: of one its value is ranked, several become
+                lines ``key: value`` in this order. ``["text"]`` by default.
             **options: ``model``, ``top_n``, ``instruct`` and ``score_threshold`` for this call
                 alone.
 
@@ -598,25 +620,28 @@ class Reranker(BaseReranker):
                 way by then are still billed, and end in the background. With a ``cache``, scores
                 that had come by then are kept.
         """
-        return self._rank(query, documents, **options)
+        return self._rank(query, documents, rank_fields=rank_fields, **options)
 
     async def arerank(
         self,
         query: str | Image,
         documents: Iterable[Candidate],
+        *,
+        rank_fields: Sequence[str] | None = None,
         **options: Unpack[CallOptions],
     ) -> Ranking:
         """`rerank` for a running event loop, over connections of that loop.
 
         A failure or a cancellation ends all requests of the call before it is raised.
         """
-        return await self._arank(query, documents, **options)
+        return await self._arank(query, documents, rank_fields=rank_fields, **options)
 
     def estimate(
         self,
         query: str | Image,
         documents: Iterable[Candidate],
         *,
+        rank_fields: Sequence[str] | None = None,
         price_per_million: float | None = None,
         **options: Unpack[CallOptions],
     ) -> Estimate:
@@ -625,10 +650,17 @@ class Reranker(BaseReranker):
         Args:
             query: The query.
             documents: The candidates.
+            rank_fields: As for `rerank`.
             price_per_million: Your price of a million input tokens, instead of the list price.
             **options: As for the call; only ``model`` and ``instruct`` matter here.
 
         Raises:
             RequestError: The call would be refused.
         """
-        return self._estimate(query, documents, price_per_million=price_per_million, **options)
+        return self._estimate(
+            query,
+            documents,
+            rank_fields=rank_fields,
+            price_per_million=price_per_million,
+            **options,
+        )

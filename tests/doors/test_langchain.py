@@ -1,5 +1,6 @@
 """What LangChain's users can rely on beyond the duties of every door."""
 
+import asyncio
 import threading
 
 import pytest
@@ -138,3 +139,24 @@ def test_any_iterable(reranker):
 
     assert [each.page_content for each in ranked] == ["a red sports car", "green tea"]
     assert len(reranker.rerank(iter(documents), "a fast red car")) == 2
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+def test_rerank_takes_dicts(connection, emulator: Emulator, native):
+    """Dicts are ranked by their rank_fields, beside documents, which are ranked as always."""
+    reranker = QwenRerank(**connection)
+    documents = [{"name": "tea", "text": "green"}, {"name": "cars", "text": "red"}, Document("car")]
+    fields = ["name", "text"]
+
+    if native:
+        scores = asyncio.run(reranker.arerank(documents, "a red car", rank_fields=fields))
+    else:
+        scores = reranker.rerank(documents, "a red car", rank_fields=fields)
+
+    assert emulator.log[-1].body["input"]["documents"] == [
+        "name: tea\ntext: green",
+        "name: cars\ntext: red",
+        "car",
+    ]
+    assert len(scores) == 3
+    assert reranker.estimate(documents, "a red car", rank_fields=fields).requests == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class Options(TypedDict, total=False):
     cache: Any
     client: Any
     async_client: Any
+    headers: Mapping[str, SecretStr | str] | None
+    extra_body: Mapping[str, Any] | None
     http_client: Any
     async_http_client: Any
     allow_http: bool

@@ -237,8 +237,8 @@ def _send(
             raise _StoppedError
         body = _wire.encode(request, line.protocol, line.server)
         stop.sent = True
-        answer = line.transport.send(line.endpoint, body, deadline, line.client)
-        return _read(answer, request, line)
+        # No frame holds the answer, which may quote what it was sent.
+        return _read(line.transport.send(line.endpoint, body, deadline, line.client), request, line)
 
 
 async def _asend(request: Request, line: Line, deadline: float, stop: _Stop) -> Reply:
@@ -257,8 +257,11 @@ async def _asend(request: Request, line: Line, deadline: float, stop: _Stop) -> 
             else:  # images take their time
                 body = await asyncio.to_thread(_wire.encode, request, line.protocol, line.server)
             stop.sent = True
-            answer = await line.transport.asend(line.endpoint, body, deadline, line.client)
-            return _read(answer, request, line)
+            return _read(
+                await line.transport.asend(line.endpoint, body, deadline, line.client),
+                request,
+                line,
+            )
 
 
 @contextmanager
@@ -311,6 +314,7 @@ def _read(answer: Answer, request: Request, line: Line) -> Reply:
     except RerankError as error:
         error.retry_after = retry_after(answer.headers, time.time())
         failure = _masked(error, line.endpoint)
+        del answer
     else:
         shown = line.endpoint.masked(reply.request_id)
         return reply if shown == reply.request_id else replace(reply, request_id=shown)

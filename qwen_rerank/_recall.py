@@ -7,6 +7,7 @@ Qwen rerankers are pointwise; the vendor does not promise it for the service.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
 from collections.abc import Iterable
@@ -88,7 +89,8 @@ def _score(kept: Any) -> float | None:
 
 
 def _common(job: Job, prepared: Prepared, place: str) -> str:
-    return _digest(place, job.model, prepared.instruct.text, *_named(prepared.query, job))
+    extra = [f"extra {json.dumps(job.extra, sort_keys=True)}"] if job.extra else []
+    return _digest(place, job.model, prepared.instruct.text, *_named(prepared.query, job), *extra)
 
 
 def _named(item: Item, job: Job) -> tuple[str, ...]:

@@ -334,12 +334,16 @@ def _timeouts(seconds: float | None) -> dict[str, Any]:
 
 
 def _dressed(request: httpx.Request, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
-    """*request* with the client's own headers, such as its key, where it has none itself."""
+    """*request* with the client's own headers, such as its key, its query and its cookies."""
     headers = httpx.Headers(http.headers)
     headers.update(request.headers)
+    request.headers = headers
     if request.method == "HEAD":  # a connection is opened without a key
         headers.pop("authorization", None)
-    request.headers = headers
+        return request
+    if http.params:
+        request.url = request.url.copy_merge_params(http.params)
+    http.cookies.set_cookie_header(request)
     return request
 
 
@@ -427,11 +431,13 @@ def _read_certificates(_file: str | None, _folder: str | None) -> ssl.SSLContext
 
 
 def _answer(status: int, raw: _RawHeaders, body: bytes, endpoint: Endpoint) -> Answer:
-    key = endpoint.secret.encode()
     head = list(raw)
-    if key and (key in body or any(key in part for pair in head for part in pair)):
-        body = body.replace(key, b"***")  # some servers quote the key they refuse
-        head = [(name.replace(key, b"***"), value.replace(key, b"***")) for name, value in head]
+    # Some servers quote what they refuse. A header's value may be any word of a good answer.
+    for secret in endpoint.secrets if status != 200 else filter(None, [endpoint.secret]):
+        key = secret.encode()
+        if key in body or any(key in part for pair in head for part in pair):
+            body = body.replace(key, b"***")
+            head = [(name.replace(key, b"***"), value.replace(key, b"***")) for name, value in head]
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in head}
     return Answer(status, headers, body)
 

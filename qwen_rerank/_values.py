@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias, overload
+from typing import Any, Literal, NamedTuple, TypeAlias, overload
 
 from qwen_rerank.errors import RerankError
 from qwen_rerank.media import Candidate, Image, Parts, is_data_uri
@@ -220,6 +220,7 @@ class Job:
     Attributes:
         documents: What is ranked; of a dict, its text.
         dicts: By their positions, the documents that were given as dicts.
+        extra: More fields for the bodies of its requests.
     """
 
     model: str
@@ -231,6 +232,7 @@ class Job:
     fps: float | None = None
     is_text: bool = True
     dicts: Mapping[int, Mapping[str, object]] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def given(self, position: int) -> Candidate:
         """The document at *position* as it was given."""
@@ -327,6 +329,7 @@ class Request:
     query_kind: Kind = "text"
     fps: float | None = None
     tokens: int = 0
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Request({self.model!r}, {_short(self.query)}, {len(self.items)} items)"

@@ -317,7 +317,13 @@ class BaseReranker(RerankSettings):
         wanted = self._wanted(options)
         fps = self.fps if self._takes_media(wanted["model"]) else None
         return Job(
-            query=query, documents=tuple(ranked), **wanted, fps=fps, is_text=is_text, dicts=dicts
+            query=query,
+            documents=tuple(ranked),
+            **wanted,
+            fps=fps,
+            is_text=is_text,
+            dicts=dicts,
+            extra=self.extra_body or {},
         )
 
     def _wanted(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -505,6 +511,7 @@ class BaseReranker(RerankSettings):
                 workspace=self.workspace,
                 protocol=self.protocol,
                 server=self.server,
+                headers=self._more_headers,
             )
         elif self.client is not None or self.async_client is not None:
             # A client was injected for the other kind of call, with a key that is not ours.

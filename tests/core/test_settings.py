@@ -48,6 +48,7 @@ def test_defaults():
         "outage_pause": 30.0,
         "mixed": "max",
         "fps": None,
+        "extra_body": None,
         "allow_http": False,
     }
 

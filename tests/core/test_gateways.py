@@ -356,7 +356,7 @@ def test_what_a_client_sends(serve, rank, clients):
     both["http_client"].event_hooks = {"request": [lambda each: hooked.append(each.method)]}
     both["async_http_client"].event_hooks = {"request": [ahook]}
     url = f"http://{server.address}/v1"
-    rank(Reranker(base_url=url, protocol="compatible", **both), _QUERY, ["a text"])
+    rank(Reranker(base_url=url, api_key="k" * 9, protocol="compatible", **both), _QUERY, ["a text"])
 
     [request] = server.requests
     assert b"/v1/reranks?api-version=7 HTTP/1.1\r\n" in request

@@ -54,7 +54,7 @@ class Outages:
 
         Args:
             requests: What it would send. Without any, nothing is learnt and nothing refused.
-            route: Where to, and through what.
+            route: Where to, through what, and to which model.
             host: The host, for messages.
             pause: Seconds for which a route that was found dead is left alone; 0 for never.
             lease: Seconds after which another may try if this call does and is never heard of.

@@ -57,15 +57,13 @@ def taken(extra: Mapping[str, Any], protocol: Protocol, server: Server | None = 
 
 def _merged(extra: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """*extra* and *own*, objects in both merged; what is in both otherwise is *own*'s."""
-    return {
-        **extra,
-        **{
-            name: _merged(extra[name], value)
-            if isinstance(value, dict) and isinstance(extra.get(name), Mapping)
-            else value
-            for name, value in own.items()
-        },
-    }
+    merged = dict(own)
+    for name, value in extra.items():
+        if name not in own:
+            merged[name] = value
+        elif isinstance(value, Mapping) and isinstance(own[name], dict):
+            merged[name] = _merged(value, own[name])
+    return merged
 
 
 # With everything that a body can have.

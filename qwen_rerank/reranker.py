@@ -128,7 +128,7 @@ class BaseReranker(RerankSettings):
         line = self._line()
         prepared = prepare(job, self._loaded(job, lenient))
         asked = self._asked(job, prepared, line, deadline, count=not self._fits(job, prepared))
-        watch = self._watch(asked, line, deadline)
+        watch = self._watch(job, asked, line, deadline)
         outcome = watch.spared or _drive.drive(
             asked.requests, line, deadline, self._meter(job, line)
         )
@@ -172,7 +172,7 @@ class BaseReranker(RerankSettings):
                     asked = self._asked(job, prepared, line, deadline, count=False)
         except TimeoutError:
             return self._without_scores(job, line.endpoint.late(), Usage(), ())
-        watch = self._watch(asked, line, deadline)
+        watch = self._watch(job, asked, line, deadline)
         outcome = watch.spared or await _drive.adrive(
             asked.requests, line, deadline, self._meter(job, line)
         )
@@ -448,12 +448,12 @@ class BaseReranker(RerankSettings):
             return self._without_scores(job, outcome.failure, usage, ids, unsendable)
         return merge(job, asked.prepared, [*asked.known, *new], usage, ids)
 
-    def _watch(self, asked: _Asked, line: _drive.Line, deadline: float) -> Watch:
+    def _watch(self, job: Job, asked: _Asked, line: _drive.Line, deadline: float) -> Watch:
         """Whether an outage is known, which matters to those alone who can do without a ranking."""
         may_pass = self.on_error == "passthrough"
         return self._outages.watch(
             asked.requests,
-            route=(line.endpoint, id(line.client)),
+            route=(line.endpoint, id(line.client), job.model),
             host=line.endpoint.host,
             pause=min(self.outage_pause, _PAUSED_TIMEOUTS * self.timeout) if may_pass else 0.0,
             lease=_drive.left(deadline),

@@ -220,6 +220,14 @@ def test_copies_know_of_no_outage(reranker, rank, emulator: Emulator, twin):
     assert rank(other, _QUERY, _TEXTS).degraded is None
 
 
+def test_another_model(reranker, rank, emulator: Emulator):
+    """One model may be down while the next is not."""
+    emulator.script(Reply.error(503, "ModelUnavailable"))
+    rank(reranker, _QUERY, _TEXTS)
+
+    assert rank(reranker, _QUERY, _TEXTS, model="gte-rerank-v2").degraded is None
+
+
 def test_another_connection(reranker, rank, emulator: Emulator):
     """Another host, key or client was not found gone."""
     home = reranker.base_url

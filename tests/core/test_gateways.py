@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 from langchain_core.load import dumps
-from pydantic import SecretStr
+from pydantic import SecretStr, field_validator
 
 import langchain_qwen_rerank
 import llama_index_qwen_rerank
@@ -162,6 +162,21 @@ def test_values_are_never_shown(kind):
     assert _pickled(reranker).headers is None
     for twin in (copy.copy(reranker), copy.deepcopy(reranker), reranker.model_copy()):
         assert twin.headers["x-api-key"].get_secret_value() == _SECRET
+
+
+def test_frames_hold_no_value(shown):
+    """Whatever else goes wrong while an object is made, no frame of ours shows a header's value."""
+
+    class Broken(RerankSettings):
+        @field_validator("instruct")
+        @classmethod
+        def _fails(cls, value):
+            raise RuntimeError(value)
+
+    with pytest.raises(RuntimeError) as caught:
+        Broken(headers={"x-api-key": _SECRET}, instruct="x", **_NOWHERE)
+
+    assert _SECRET not in shown(caught.value)
 
 
 def test_headers_cannot_be_changed_in_place():

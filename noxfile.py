@@ -103,7 +103,7 @@ def types(session: nox.Session) -> None:
 def _test(session: nox.Session, frameworks: list[str], *options: str | Path) -> None:
     """Run the tests of the sdist; the packages beside them are removed, so the wheel's are used."""
     tools = [each for each in EXTRAS["all"] if not each.startswith(PROJECT["project"]["name"])]
-    extras = ["images", "emulator", *frameworks]
+    extras = ["images", "emulator", "socks", *frameworks]
     groups = ["dev"] if len(frameworks) == 2 else ["test", *(f"test-{each}" for each in frameworks)]
     _install(session, extras, groups, *tools, *options)
 

@@ -1,34 +1,34 @@
 """Room 4: queues, sends, repeats and waits for the requests of one plan; it reads no answer.
 
-Sync and async stand side by side. Both hold one limit of requests in flight, one deadline, one
-retry policy, and stop sending as soon as one request has failed for good.
+All of it runs on the engine's loop, whoever waits for it: one limit of requests in flight, one
+deadline, one retry policy, and no more is sent as soon as one request has failed for good.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from qwen_rerank import _dialects, _wire
+from qwen_rerank import _dialects, _loop, _wire
 from qwen_rerank._gate import Gate
 from qwen_rerank._retry import Policy, retry_after, transient
 from qwen_rerank._values import Answer, Outcome, Reply, Request
 from qwen_rerank.errors import DeadlineError, RateLimitError, RerankError
 
 if TYPE_CHECKING:
+    from qwen_rerank._clients import Client
     from qwen_rerank._endpoint import Endpoint
+    from qwen_rerank._loop import Caller
     from qwen_rerank._transport import Transport
 
-__all__ = ["Line", "Pace", "adrive", "deadline_in", "drive", "left"]
+__all__ = ["Line", "Pace", "adrive", "awarm", "deadline_in", "drive", "left", "warm"]
 
 _log = logging.getLogger("qwen_rerank")
 
@@ -56,8 +56,8 @@ class Line:
     Attributes:
         endpoint: Where requests go and what they carry.
         protocol: The protocol spoken there.
-        transport: Our own http clients.
-        client: An httpx client of the caller's to be used instead, sync or async as the call is.
+        transport: Our own connections.
+        client: A client of the caller's to be used instead, sync or async as the call is.
         gate: Shared by all calls of one reranker.
         max_retries: How often one request is sent again.
         pace: The caller's rate limiter, or None.
@@ -67,7 +67,7 @@ class Line:
     endpoint: Endpoint
     protocol: _dialects.Protocol
     transport: Transport
-    client: Any
+    client: Client | None
     gate: Gate
     max_retries: int
     pace: Pace | None = None
@@ -96,58 +96,51 @@ def deadline_in(seconds: float) -> float:
 def drive(
     requests: tuple[Request, ...], line: Line, deadline: float, meter: Callable[[Reply], None]
 ) -> Outcome:
-    """The replies to *requests*, each told to *meter* when it comes. A single one needs no thread.
+    """The replies to *requests*, each told to *meter* when it comes; holds up the caller's thread.
 
-    After the first failure nothing more is sent, and what has been answered by then is kept;
-    requests that are on their way end in the background, because a thread cannot be stopped.
+    After the first failure nothing more is sent, and what has been answered by then is kept. Once
+    it returns, or raises, nothing is running any more.
     """
-    stop, policy = _Stop(), _policy(line, deadline)
-    replies: list[Reply | None] = [None] * len(requests)
-    queue = not line.gate.held_by_this_loop()
-
-    def doze(seconds: float) -> None:
-        if stop.wait(seconds):
-            raise _StoppedError
-
-    def one(place: int, request: Request) -> None:
-        try:
-            replies[place] = reply = _patiently(
-                lambda: _send(request, line, deadline, stop, doze, queue=queue), policy, doze
-            )
-            meter(reply)
-        except BaseException as error:
-            stop.fail(error)  # not in the main thread, which would let one more request go out
-            raise
-
-    if len(requests) <= 1:
-        with suppress(RerankError):  # it is kept, as those of several requests are
-            for request in requests:
-                one(0, request)
-        return stop.outcome(replies)
-    pool = ThreadPoolExecutor(min(line.gate.width, len(requests)), "qwen-rerank")
-    try:
-        jobs = [
-            pool.submit(contextvars.copy_context().run, one, place, request)
-            for place, request in enumerate(requests)
-        ]
-        wait(jobs, return_when=FIRST_EXCEPTION)
-        return stop.outcome(replies)
-    finally:
-        stop.set()
-        pool.shutdown(wait=False, cancel_futures=True)
+    if not requests:
+        return Outcome(())
+    return _loop.run(partial(_driven, requests, line, deadline, meter))
 
 
 async def adrive(
     requests: tuple[Request, ...], line: Line, deadline: float, meter: Callable[[Reply], None]
 ) -> Outcome:
-    """`drive` for a running event loop; a failure or a cancellation leaves nothing running."""
+    """`drive` for a running event loop."""
+    if not requests:
+        return Outcome(())
+    return await _loop.wait(partial(_driven, requests, line, deadline, meter))
+
+
+def warm(line: Line, deadline: float) -> None:
+    """Opens a connection that the next call finds."""
+    _loop.run(partial(line.transport.touch, line.endpoint, deadline, client=line.client))
+
+
+async def awarm(line: Line, deadline: float) -> None:
+    """`warm` for a running event loop."""
+    await _loop.wait(partial(line.transport.touch, line.endpoint, deadline, client=line.client))
+
+
+async def _driven(
+    requests: tuple[Request, ...],
+    line: Line,
+    deadline: float,
+    meter: Callable[[Reply], None],
+    caller: Caller,
+) -> Outcome:
     stop, policy = _Stop(), _policy(line, deadline)
     replies: list[Reply | None] = [None] * len(requests)
+    queue = caller.awaits or not line.gate.is_held_by(caller.loop)
+    needed = caller.loop if caller.awaits and (line.pace or line.client) else None
 
     async def one(place: int, request: Request) -> None:
         try:
-            replies[place] = reply = await _apatiently(
-                lambda: _asend(request, line, deadline, stop), policy
+            replies[place] = reply = await _patiently(
+                lambda: _send(request, line, deadline, stop, caller, queue=queue), policy
             )
             meter(reply)
         except Exception as error:
@@ -155,14 +148,14 @@ async def adrive(
             raise
 
     try:
-        async with asyncio.timeout(left(deadline)):
-            if len(requests) <= 1:
-                for request in requests:
-                    await one(0, request)
-            else:
-                async with asyncio.TaskGroup() as group:
-                    for place, request in enumerate(requests):
-                        group.create_task(one(place, request))
+        with line.gate.needing(needed):
+            async with asyncio.timeout(left(deadline)):
+                if len(requests) == 1:
+                    await one(0, requests[0])
+                else:
+                    async with asyncio.TaskGroup() as group:
+                        for place, request in enumerate(requests):
+                            group.create_task(one(place, request))
     except RerankError:
         pass  # it is kept, as those of several requests are
     except TimeoutError:
@@ -176,6 +169,8 @@ async def adrive(
         stop.fail(line.endpoint.late(positions) if stop.begun else line.crowded(positions))
     except BaseExceptionGroup:
         pass  # the first of them is kept
+    finally:
+        stop.set()
     if stop.failure is None and None in replies:
         raise asyncio.CancelledError  # of one request, though nobody cancelled the call
     return stop.outcome(replies)
@@ -183,23 +178,7 @@ async def adrive(
 
 # The first attempt is made outside tenacity, which is slower than all else here; a failure that may
 # pass is then told to it as that of its own first attempt.
-def _patiently(send: Callable[[], Reply], policy: Policy, sleep: Callable[[float], None]) -> Reply:
-    try:
-        return send()
-    except RerankError as error:
-        if not transient(error):
-            raise
-        failed = [error]
-
-    def attempt() -> Reply:
-        if failed:
-            raise failed.pop()
-        return send()
-
-    return policy.sync(sleep)(attempt)
-
-
-async def _apatiently(send: Callable[[], Awaitable[Reply]], policy: Policy) -> Reply:
+async def _patiently(send: Callable[[], Awaitable[Reply]], policy: Policy) -> Reply:
     try:
         return await send()
     except RerankError as error:
@@ -212,75 +191,57 @@ async def _apatiently(send: Callable[[], Awaitable[Reply]], policy: Policy) -> R
             raise failed.pop()
         return await send()
 
-    return await policy.aio(asyncio.sleep)(attempt)
+    return await policy.retrying(asyncio.sleep)(attempt)
 
 
-def _send(
-    request: Request,
-    line: Line,
-    deadline: float,
-    stop: _Stop,
-    doze: Callable[[float], None],
-    *,
-    queue: bool,
+async def _send(
+    request: Request, line: Line, deadline: float, stop: _Stop, caller: Caller, *, queue: bool
 ) -> Reply:
+    await line.gate.enter(queue=queue)
     try:
-        line.gate.enter(left(deadline), queue=queue)
-    except TimeoutError:
-        raise line.crowded(request.positions) from None
-    with _turn(line.gate, stop, request):
+        stop.begun = True
         if quiet := _quiet(line, deadline):
-            doze(quiet)
-        if line.pace is not None and not line.pace.take(request.tokens, deadline, doze):
-            raise line.endpoint.late(request.positions)
+            await asyncio.sleep(quiet)
+        if line.pace is not None:
+            await _permission(line.pace, request, line, deadline, stop, caller)
         if stop.is_set():
             raise _StoppedError
-        body = _wire.encode(request, line.protocol, line.server)
+        if request.is_text:
+            body = _wire.encode(request, line.protocol, line.server)
+        else:  # images take their time
+            body = await asyncio.to_thread(_wire.encode, request, line.protocol, line.server)
         stop.sent = True
         # No frame holds the answer, which may quote what it was sent.
-        return _read(line.transport.send(line.endpoint, body, deadline, line.client), request, line)
-
-
-async def _asend(request: Request, line: Line, deadline: float, stop: _Stop) -> Reply:
-    with line.gate.from_loop() as loop:
-        await line.gate.aenter()
-        stop.begun = True
-        with _turn(line.gate, stop, request, loop):
-            if quiet := _quiet(line, deadline):
-                await asyncio.sleep(quiet)
-            if line.pace is not None:
-                await line.pace.atake(request.tokens)
-            if stop.is_set():
-                raise _StoppedError
-            if request.is_text:
-                body = _wire.encode(request, line.protocol, line.server)
-            else:  # images take their time
-                body = await asyncio.to_thread(_wire.encode, request, line.protocol, line.server)
-            stop.sent = True
-            return _read(
-                await line.transport.asend(line.endpoint, body, deadline, line.client),
-                request,
-                line,
-            )
-
-
-@contextmanager
-def _turn(
-    gate: Gate, stop: _Stop, request: Request, loop: asyncio.AbstractEventLoop | None = None
-) -> Iterator[None]:
-    """A turn that has been taken. A failure for good is known before the next one gets it."""
-    try:
-        yield
+        return _read(
+            await line.transport.send(line.endpoint, body, deadline, caller, line.client),
+            request,
+            line,
+        )
     except BaseException as error:
         if isinstance(error, RerankError) and not error.documents:
             error.documents = request.positions
         if isinstance(error, asyncio.CancelledError):
             stop.set()  # whoever cancelled says why
         elif not transient(error):
-            stop.fail(error)
+            stop.fail(error)  # known before the next one gets the turn
         raise
     finally:
-        gate.leave(loop)
+        line.gate.leave()
+
+
+async def _permission(
+    pace: Pace, request: Request, line: Line, deadline: float, stop: _Stop, caller: Caller
+) -> None:
+    """Waits until the caller's rate limiter, asked where the caller is, lets *request* go."""
+
+    def doze(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise _StoppedError
+
+    if caller.awaits:
+        await caller.do(lambda: pace.atake(request.tokens))
+    elif not await caller.do(lambda: pace.take(request.tokens, deadline, doze)):
+        raise line.endpoint.late(request.positions)
 
 
 def _policy(line: Line, deadline: float) -> Policy:

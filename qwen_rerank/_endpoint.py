@@ -6,7 +6,6 @@ live here and nowhere else.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import sys
@@ -20,20 +19,46 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import SecretStr
 
 from qwen_rerank._dialects import SERVERS, Protocol, Server
+from qwen_rerank._route import is_loopback, names_host, split_url
 from qwen_rerank._wire import PATHS
 from qwen_rerank.errors import DeadlineError
 
-__all__ = ["KEY", "REGIONS", "Endpoint", "borrowed", "checked_headers", "resolve", "url_below"]
+__all__ = [
+    "KEY",
+    "REGIONS",
+    "Endpoint",
+    "Region",
+    "borrowed",
+    "checked_headers",
+    "resolve",
+    "url_below",
+]
 
-# The shared host of each region, or None where only a workspace host serves it (dashscope 2.0.2
-# quietly sends those to Singapore, whose keys are others).
-REGIONS: dict[str, str | None] = {
-    "cn-beijing": "https://dashscope.aliyuncs.com",
-    "ap-southeast-1": "https://dashscope-intl.aliyuncs.com",
-    "cn-hongkong": "https://cn-hongkong.dashscope.aliyuncs.com",
-    "us-east-1": None,
-    "eu-central-1": None,
-    "ap-northeast-1": None,
+
+class Region(NamedTuple):
+    """An Alibaba Cloud region.
+
+    Attributes:
+        city: Where it is, in the vendor's words.
+        host: Its shared host; None where only workspace hosts serve it (dashscope 2.0.2 quietly
+            sends those to Singapore, and us-east-1 too, whose keys are others).
+        listed: The rerank models that the vendor lists for it; None for none that was found.
+    """
+
+    city: str
+    host: str | None
+    listed: str | None
+
+
+# Hosts: https://www.alibabacloud.com/help/model-studio/base-url of 2026-10-11. Models:
+# https://www.alibabacloud.com/help/en/model-studio/text-rerank-api of 2026-10-12.
+REGIONS = {
+    "cn-beijing": Region("Beijing", "https://dashscope.aliyuncs.com", "all"),
+    "ap-southeast-1": Region("Singapore", "https://dashscope-intl.aliyuncs.com", "qwen3-rerank"),
+    "cn-hongkong": Region("Hong Kong", "https://cn-hongkong.dashscope.aliyuncs.com", None),
+    "us-east-1": Region("Virginia", "https://dashscope-us.aliyuncs.com", None),
+    "eu-central-1": Region("Frankfurt", None, None),
+    "ap-northeast-1": Region("Tokyo", None, None),
 }
 _DEFAULT_REGION = "cn-beijing"
 
@@ -43,9 +68,6 @@ _ALIBABA = re.compile(
     r"|[a-z0-9-]+\.dashscope\.aliyuncs\.com"
     r"|([a-z0-9_-]+\.)+maas\.aliyuncs\.com"
 )
-_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
-_BRACKETS = re.compile(r"\[[0-9a-fA-F:.]+\](:\d*)?")
 # Characters; a shorter key opens nothing, and masking it would spoil ordinary text.
 _LEAST_SECRET = 8
 # What DashScope's keys look like; one that stands in the wrong place is better refused than shown.
@@ -62,8 +84,11 @@ _HEADERS_OF_REQUESTS = frozenset(
         *("proxy-connection", "transfer-encoding", "upgrade"),
     )
 )
-# It becomes part of a host name.
-_WORKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+# What the SDK takes. A part of a host name, which it may become, is a character shorter.
+_WORKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+# Straight ones and those that word processors make of them.
+_QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +117,10 @@ class Endpoint:
     @property
     def region(self) -> str | None:
         """The Alibaba Cloud region that serves this host, or None for any other host."""
-        for region, shared in REGIONS.items():
-            if f"https://{self.host}" == shared or self.host.endswith(
-                f".{region}.maas.aliyuncs.com"
-            ):
-                return region
+        for name, region in REGIONS.items():
+            of_workspace = self.host.endswith(f".{name}.maas.aliyuncs.com")
+            if f"https://{self.host}" == region.host or of_workspace:
+                return name
         return None
 
     @property
@@ -166,14 +190,17 @@ def resolve(
     server: Server | None = None,
     headers: Mapping[str, SecretStr] | None = None,
 ) -> Endpoint:
-    """The endpoint for these options, completed from the environment and the SDK's files.
+    """The endpoint for these options, completed from what the dashscope SDK would find.
 
-    An option always wins over what is found, and a region that was asked for over a base URL that
-    was found. A key that was found, rather than passed, goes only to Alibaba Cloud and loopback.
+    Of two sources the first wins: an option, ``dashscope.settings``, the module ``dashscope``, the
+    environment, the SDK's ``config.toml``, its key file. The first two of the SDK's count where
+    somebody has loaded it and set them in code; what it read from the environment when it was
+    imported is read here from the environment, so that importing it changes nothing. A region that
+    was asked for wins over a base URL that was found. What is blank is none. A key that was found,
+    rather than passed, goes only to Alibaba Cloud and loopback.
 
     Args:
-        api_key: The key passed by the caller, or None to look for one: ``DASHSCOPE_API_KEY``, the
-            SDK's key file, its ``config.toml``, ``dashscope.api_key`` if that module is loaded.
+        api_key: The key passed by the caller, or None to look for one.
         base_url: Base URL, such as ``https://host/api/v1``, or None for the region's.
         region: One of `REGIONS`, or None for the one found, else ``cn-beijing``.
         workspace: Workspace id, or None for the one found, else none.
@@ -198,38 +225,43 @@ def resolve(
     named = workspace
     workspace, workspace_place = _first(
         (workspace, "workspace"),
+        (_in_settings("workspace"), "dashscope.settings.workspace"),
         _variable("DASHSCOPE_WORKSPACE"),
         _variable("DASHSCOPE_WORKSPACE_ID"),
         (config.get("workspace"), "workspace in the dashscope config file"),
     )
     if workspace is not None and not _WORKSPACE.fullmatch(workspace):
-        raise ValueError("workspace must be an id of letters, digits, '-' and '_'")
+        raise ValueError(
+            f"{workspace_place} must be an id of letters, digits, '-' and '_', 64 at most"
+        )
     base = _Found(base_url, "base_url")
     if base.value is None and region is None:
         base = _found_base_url(config, workspace)
     if base.value is None:
-        base = _region_base_url(region, workspace, config)
+        base = _region_base_url(region, _Found(workspace, workspace_place), config)
     parts = _checked(base, allow_http)
-    host, local = parts.hostname or "", _is_loopback(parts.hostname or "")
-    key = api_key if api_key is not None and api_key.get_secret_value().strip() else None
+    host, local = parts.hostname or "", is_loopback(parts.hostname or "")
+    key = _clean(api_key)
     key_place = "api_key" if key is not None else ""
     trusted = server is None and (local or _ALIBABA.fullmatch(host))
     if key is None and trusted:
         key, key_place = _found_api_key(config)
+        key = _clean(key, f" in {key_place}")
     if key is None and key_required and _ALIBABA.fullmatch(host):
+        blank = f" ({key_place} is blank)" if key_place else ""
         raise ValueError(
-            "no API key: pass api_key=..., set DASHSCOPE_API_KEY, or try it without a key on the "
-            "emulator (from qwen_rerank.emulator import Emulator)"
+            f"no API key{blank}: pass api_key=..., set DASHSCOPE_API_KEY, or try it without a key "
+            "on the emulator (from qwen_rerank.emulator import Emulator)"
         )
     return Endpoint(
         url=url_below(base.value or "", protocol, server),
         host=parts.netloc,
         local=local,
-        api_key=_clean(key),
+        api_key=key,
         workspace=workspace if trusted else named,
         extra=tuple((headers or {}).items()),
         found_in={
-            "key": key_place,
+            "key": key_place if key is not None else "",
             "host": base.place,
             "workspace": workspace_place if trusted or named else "",
         },
@@ -264,7 +296,7 @@ def borrowed(
     return Endpoint(
         url=url_below(base_url, protocol, server),
         host=urlsplit(base_url).netloc.rpartition("@")[2],
-        local=_is_loopback(host),
+        local=is_loopback(host),
         api_key=_clean(api_key),
         workspace=workspace,
         extra=tuple((headers or {}).items()),
@@ -325,7 +357,7 @@ def url_below(base: str, protocol: Protocol, server: Server | None = None) -> st
 
 def _config() -> Mapping[str, Any]:
     """The SDK's ``config.toml``, or an empty mapping."""
-    path = Path(os.environ.get("DASHSCOPE_CONFIG") or "~/.dashscope/config.toml")
+    path = Path(_variable("DASHSCOPE_CONFIG").value or "~/.dashscope/config.toml")
     try:
         text = path.expanduser().read_bytes()
     except (OSError, RuntimeError):  # RuntimeError: there is no home directory
@@ -336,30 +368,28 @@ def _config() -> Mapping[str, Any]:
         read = tomllib.loads(text.decode())
     except ValueError:  # bad TOML or bad UTF-8; the text may hold the key, so it is not shown
         raise ValueError(f"{path} is not valid TOML") from None
-    return {name: value for name, value in read.items() if isinstance(value, str) and value}
+    return {name: value for name, value in read.items() if isinstance(value, str)}
 
 
 def _found_base_url(config: Mapping[str, Any], workspace: str | None) -> _Found:
-    found = _first(_variable("DASHSCOPE_BASE_URL"), _variable("DASHSCOPE_HTTP_BASE_URL"))
-    if found.value:
-        return found
-    if value := config.get("base_url"):
-        return _Found(value, "base_url in the dashscope config file")
-    value = _from_loaded_sdk("base_http_api_url")
-    if value is None or value.startswith("https://dashscope.aliyuncs.com/"):
-        return _Found(None, "")  # the module's default, which says nothing about what is wanted
-    if "{workspace_id}" in value:
+    value, place = _first(
+        (_in_settings("base_url"), "dashscope.settings.base_url"),
+        (_set_in_module("base_http_api_url"), "dashscope.base_http_api_url"),
+        _variable("DASHSCOPE_BASE_URL"),
+        _variable("DASHSCOPE_HTTP_BASE_URL"),
+        (config.get("base_url"), "base_url in the dashscope config file"),
+    )
+    if value is not None and "{workspace_id}" in value:  # how the SDK leaves it open
         if workspace is None:
-            raise ValueError("dashscope.base_http_api_url needs a workspace: pass workspace=...")
+            raise ValueError(f"{place} needs a workspace: pass workspace=...")
         value = value.replace("{workspace_id}", workspace)
-    return _Found(value, "dashscope.base_http_api_url")
+    return _Found(value, place)
 
 
-def _region_base_url(
-    region: str | None, workspace: str | None, config: Mapping[str, Any]
-) -> _Found:
+def _region_base_url(region: str | None, workspace: _Found, config: Mapping[str, Any]) -> _Found:
     region, place = _first(
         (region, "region"),
+        (_in_settings("region"), "dashscope.settings.region"),
         _variable("DASHSCOPE_REGION"),
         _variable("DASHSCOPE_API_REGION"),
         (config.get("region"), "region in the dashscope config file"),
@@ -367,57 +397,90 @@ def _region_base_url(
     )
     if region not in REGIONS:
         raise _no_region(place)
-    if workspace is not None:
-        return _Found(f"https://{workspace}.{region}.maas.aliyuncs.com/api/v1", place)
-    if (shared := REGIONS[region]) is None:
+    if workspace.value is not None:
+        if not _LABEL.fullmatch(workspace.value):
+            raise ValueError(
+                f"{workspace.place} does not fit into a host name, which takes 63 characters and "
+                "no '-' at the end: pass base_url=... too"
+            )
+        return _Found(f"https://{workspace.value}.{region}.maas.aliyuncs.com/api/v1", place)
+    city, shared, _ = REGIONS[region]
+    if shared is None:
         raise ValueError(
-            f"region {region!r} has no shared host: pass workspace=... or base_url=..., otherwise "
-            "the call would be served from another region, where this key is not valid"
+            f"region {region!r} ({city}) has no shared host: pass workspace=... or base_url=..., "
+            "otherwise the call would be served from another region, where this key is not valid"
         )
     return _Found(f"{shared}/api/v1", place)
 
 
 def _no_region(place: str) -> ValueError:
     # Its value is not repeated: it might be a misplaced key.
-    return ValueError(f"{place} must be one of {', '.join(REGIONS)}")
+    known = ", ".join(f"{name} ({region.city})" for name, region in REGIONS.items())
+    return ValueError(f"{place} must be one of {known}")
 
 
 def _found_api_key(config: Mapping[str, Any]) -> tuple[SecretStr | None, str]:
-    path = os.environ.get("DASHSCOPE_API_KEY_FILE_PATH") or "~/.dashscope/api_key"
-    try:
-        in_file = Path(path).expanduser().read_text("utf-8").strip()
-    except (OSError, RuntimeError, UnicodeDecodeError):
-        in_file = ""
-    key, place = _first(
-        _variable("DASHSCOPE_API_KEY"),
-        (in_file, f"the key file {path}"),
-        (config.get("api_key"), "api_key in the dashscope config file"),
-        (_from_loaded_sdk("api_key"), "dashscope.api_key"),
+    """The key that was found and its place; without one, the place of one that is blank."""
+    path, _ = _first(
+        (_set_in_module("api_key_file_path"), ""),
+        _variable("DASHSCOPE_API_KEY_FILE_PATH"),
+        ("~/.dashscope/api_key", ""),
     )
-    return (SecretStr(key) if key else None), place
+    path = path or ""
+    try:
+        in_file = Path(path).expanduser().read_text("utf-8")
+    except (OSError, RuntimeError, UnicodeDecodeError):
+        in_file = None
+    found = (
+        (_in_settings("api_key"), "dashscope.settings.api_key"),
+        (_set_in_module("api_key"), "dashscope.api_key"),
+        (os.environ.get("DASHSCOPE_API_KEY"), "the environment variable DASHSCOPE_API_KEY"),
+        (config.get("api_key"), "api_key in the dashscope config file"),
+        (in_file, f"the key file {path}"),
+    )
+    key, place = _first(*found)
+    if key is None:
+        return None, next((place for blank, place in found if blank is not None), "")
+    return SecretStr(key), place
 
 
 def _variable(name: str) -> _Found:
-    return _Found(os.environ.get(name), f"the environment variable {name}")
+    return _first((os.environ.get(name), f"the environment variable {name}"))
 
 
 def _first(*found: tuple[str | None, str]) -> _Found:
-    """The first of *found* that has a value."""
-    return next((_Found(*each) for each in found if each[0]), _Found(None, ""))
+    """The first of *found* that has a value; blanks are none."""
+    return next((_Found(*each) for each in found if each[0] and each[0].strip()), _Found(None, ""))
 
 
-def _from_loaded_sdk(name: str) -> str | None:
-    """A module-level setting of dashscope, if somebody else has imported it already."""
+def _in_settings(name: str) -> str | None:
+    """What somebody has set in ``dashscope.settings`` (2.x), if that is loaded."""
+    settings = vars(sys.modules.get("dashscope", object)).get("settings")
+    explicit = getattr(settings, "get_explicit", None)
+    value = explicit(name) if callable(explicit) else None
+    return value if isinstance(value, str) else None
+
+
+def _set_in_module(name: str) -> str | None:
+    """A setting of the module dashscope that somebody has changed since it was imported."""
     value = vars(sys.modules.get("dashscope", object)).get(name)
-    return value if isinstance(value, str) and value else None
+    imported = vars(sys.modules.get("dashscope.common.env", object)).get(name)
+    return value if isinstance(value, str) and value != imported else None
 
 
-def _clean(key: SecretStr | None) -> SecretStr | None:
-    if key is None:
+def _clean(key: SecretStr | None, place: str = "") -> SecretStr | None:
+    """*key* as it is sent, or None for a blank one; *place* is for messages."""
+    # A key read from a file often ends in a newline.
+    text = key.get_secret_value().strip() if key is not None else ""
+    if not text:
         return None
-    text = key.get_secret_value().strip()  # a key read from a file often ends in a newline
+    if text[0] in _QUOTES or text[-1] in _QUOTES:
+        raise ValueError(f"the API key{place} has quotes around it: leave them off")
+    if re.match(r"bearer\s", text, re.IGNORECASE):
+        raise ValueError(f"the API key{place} has 'Bearer ' before it: leave that off, it is added")
     if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("the API key holds a character that no HTTP header can carry")
+        what = "blank" if any(map(str.isspace, text)) else "character"
+        raise ValueError(f"the API key{place} holds a {what} that no HTTP header can carry")
     return SecretStr(text)
 
 
@@ -425,13 +488,10 @@ def _checked(base: _Found, allow_http: bool) -> SplitResult:
     """*base* split, if it is a URL that a key may be sent to. Messages do not repeat the value."""
     value, place = base.value or "", base.place
     try:
-        parts = urlsplit(value)
-        host, _ = parts.hostname or "", parts.port  # .port raises on a bad one
+        parts = split_url(value)
     except ValueError:
         raise ValueError(f"{place} is not a URL") from None
-    # What stands behind a bracket would otherwise be ignored.
-    odd = "[" in parts.netloc and not _BRACKETS.fullmatch(parts.netloc.rpartition("@")[2])
-    if parts.scheme not in ("http", "https") or not _HOST.fullmatch(host) or odd:
+    if parts.scheme not in ("http", "https") or not names_host(parts):
         raise ValueError(f"{place} must look like https://host/api/v1")
     if "@" in parts.netloc:
         raise ValueError(f"{place} must not hold a user name or password; pass api_key=...")
@@ -445,18 +505,9 @@ def _checked(base: _Found, allow_http: bool) -> SplitResult:
             f"{place} ends in /compatible-mode/v1, which serves chat models but not rerank: "
             f"use {root}/api/v1, or {root}/compatible-api/v1 with protocol='compatible'"
         )
-    if parts.scheme == "http" and not allow_http and not _is_loopback(host):
+    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname or ""):
         raise ValueError(
             f"{place} is plain http, which would show the key and the documents on the way: use "
             "https, or allow_http=True on a network you trust"
         )
     return parts
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

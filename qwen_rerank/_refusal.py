@@ -148,8 +148,8 @@ _CATALOGUE = (
         ("modelnotfound", "model_not_found", "model.notexist"),
         ("model not exist",),
         "Check the name: {model} may not be offered on {host} or by this protocol. On Alibaba "
-        "Cloud qwen3-vl-rerank and gte-rerank-v2 need protocol='dashscope', and Singapore lists "
-        "only qwen3-rerank.",
+        "Cloud qwen3-vl-rerank and gte-rerank-v2 need protocol='dashscope', Singapore lists only "
+        "qwen3-rerank, and whether regions other than it and Beijing serve any is not known.",
     ),
     _Known(
         RateLimitError,

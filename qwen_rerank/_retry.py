@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from qwen_rerank.errors import DeadlineError, RerankError
 
 if TYPE_CHECKING:
-    from tenacity import AsyncRetrying, RetryCallState, Retrying
+    from tenacity import AsyncRetrying, RetryCallState
 
 __all__ = ["Policy", "backoff", "retry_after", "transient"]
 
@@ -81,15 +81,9 @@ class Policy:
     chance: Callable[[], float]
     before_sleep: Callable[[RerankError, float], None]
 
-    def sync(self, sleep: Callable[[float], None]) -> Retrying:
-        """A tenacity object that calls a function until it succeeds, or it is no use."""
-        from tenacity import Retrying  # noqa: PLC0415  only failures need it
-
-        return Retrying(sleep=sleep, **self._options())
-
-    def aio(self, sleep: Callable[[float], Awaitable[None]]) -> AsyncRetrying:
-        """The same for a coroutine function."""
-        from tenacity import AsyncRetrying  # noqa: PLC0415  as above
+    def retrying(self, sleep: Callable[[float], Awaitable[None]]) -> AsyncRetrying:
+        """A tenacity object that calls a coroutine function until it succeeds, or it is no use."""
+        from tenacity import AsyncRetrying  # noqa: PLC0415  only failures need it
 
         return AsyncRetrying(sleep=sleep, **self._options())
 

@@ -9,19 +9,18 @@ requests are, what an answer has cost and whether a failure is raised.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import os
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict, Unpack
+from typing import Any, NamedTuple, Self, TypedDict, Unpack
 
 from pydantic import PrivateAttr
 
-from qwen_rerank import _drive, _endpoint, _fields, _tokens
+from qwen_rerank import _drive, _endpoint, _fields, _loop, _tokens
 from qwen_rerank._dialects import spoken
 from qwen_rerank._fork import no_fork
 from qwen_rerank._gate import Gate
@@ -30,9 +29,10 @@ from qwen_rerank._load import check, load, texts_only
 from qwen_rerank._merge import merge, passed_through
 from qwen_rerank._outage import Outages, Watch
 from qwen_rerank._plan import fits, plan
-from qwen_rerank._prepare import is_blank, measure, prepare
+from qwen_rerank._prepare import Counter, is_blank, measure, prepare
 from qwen_rerank._recall import recall, remember
 from qwen_rerank._refusal import listed
+from qwen_rerank._transport import Transport
 from qwen_rerank._values import (
     Estimate,
     Job,
@@ -50,16 +50,15 @@ from qwen_rerank.errors import QuotaError, RequestError, RerankError
 from qwen_rerank.media import Candidate, Image, Parts
 from qwen_rerank.settings import RerankSettings
 
-if TYPE_CHECKING:
-    from qwen_rerank._transport import Transport
-
 __all__ = ["BaseReranker", "CallOptions", "Reranker"]
 
 _log = logging.getLogger("qwen_rerank")
 
 # Few caches may be used by several threads at once, a TTLCache, for one, may not: one lock for each
 # cache that any object here has used, by process and address. A later cache may inherit a lock.
-_turns: dict[tuple[int, int], threading.Lock] = {}
+# They are RLocks because such a lock knows whose it is, and so whether there is anything to give
+# back when an interrupt came between taking it and being told that it was taken.
+_turns: dict[tuple[int, int], threading.RLock] = {}
 
 # Who waits little for an answer misses one sooner, and shall not do without for long.
 _PAUSED_TIMEOUTS = 10
@@ -127,7 +126,11 @@ class BaseReranker(RerankSettings):
             return Ranking((), job.model)
         line = self._line()
         prepared = prepare(job, self._loaded(job, lenient))
-        asked = self._asked(job, prepared, line, deadline, count=not self._fits(job, prepared))
+        try:
+            count = self._counting_for(job, prepared, deadline)
+            asked = self._asked(job, prepared, line, deadline, count)
+        except TimeoutError:
+            return self._without_scores(job, line.endpoint.late(), Usage(), ())
         watch = self._watch(job, asked, line, deadline)
         outcome = watch.spared or _drive.drive(
             asked.requests, line, deadline, self._meter(job, line)
@@ -161,15 +164,13 @@ class BaseReranker(RerankSettings):
                 if job.is_text:
                     prepared = prepare(job)
                 else:
-                    loaded = await asyncio.to_thread(self._loaded, job, lenient)
+                    loaded = await _loop.aside(self._loaded, job, lenient)
                     prepared = prepare(job, loaded)
-                count = not self._fits(job, prepared)
-                if count or slow_cache:
-                    asked = await asyncio.to_thread(
-                        self._asked, job, prepared, line, deadline, count=count
-                    )
+                count = self._counting_for(job, prepared, deadline)
+                if count is not None or slow_cache:
+                    asked = await _loop.aside(self._asked, job, prepared, line, deadline, count)
                 else:
-                    asked = self._asked(job, prepared, line, deadline, count=False)
+                    asked = self._asked(job, prepared, line, deadline, None)
         except TimeoutError:
             return self._without_scores(job, line.endpoint.late(), Usage(), ())
         watch = self._watch(job, asked, line, deadline)
@@ -180,11 +181,8 @@ class BaseReranker(RerankSettings):
         new = _scored(asked.requests, outcome)
         if slow_cache and new:
             # Not cancelled when its time is over, nor if none is left: the scores are paid for.
-            left, write = _drive.left(deadline), contextvars.copy_context().run
-            loop = asyncio.get_running_loop()
-            kept = loop.run_in_executor(
-                None, write, self._remember, job, asked, new, line, deadline
-            )
+            left = _drive.left(deadline)
+            kept = _loop.aside(self._remember, job, asked, new, line, deadline)
             await asyncio.wait({kept}, timeout=left)
             if kept.done():
                 kept.result()
@@ -212,7 +210,7 @@ class BaseReranker(RerankSettings):
             prepare(job, self._loaded(job, lenient)),
             line,
             _drive.deadline_in(self.timeout),
-            count=True,
+            _tokens.tokenizer,
         )
         tokens = sum(request.tokens for request in asked.requests)
         listed = _price(job, line)
@@ -242,24 +240,32 @@ class BaseReranker(RerankSettings):
             ServiceError: The host cannot be reached.
         """
         _tokens.tokenizer()
-        line = self._line()
-        line.transport.touch(line.endpoint, _drive.deadline_in(self.timeout), line.client)
+        _drive.warm(self._line(), _drive.deadline_in(self.timeout))
 
     async def awarm_up(self) -> None:
-        """`warm_up` for the running event loop's own connections."""
+        """`warm_up` for a running event loop."""
         line = await self._aline()
-        await asyncio.to_thread(_tokens.tokenizer)
-        await line.transport.atouch(line.endpoint, _drive.deadline_in(self.timeout), line.client)
+        await _loop.aside(_tokens.tokenizer)
+        await _drive.awarm(line, _drive.deadline_in(self.timeout))
 
     def close(self) -> None:
-        """Closes the sync connections. The object stays usable: the next call opens new ones."""
-        if self._live is not None:
-            self._live.transport.close()
+        """Closes the connections; those of calls under way when these have ended.
+
+        The object stays usable: the next call opens new ones.
+        """
+        if (transport := self._open_transport()) is not None:
+            _loop.run(lambda _: transport.close())
 
     async def aclose(self) -> None:
-        """Closes the sync connections and those of the running event loop; stays usable."""
-        if self._live is not None:
-            await self._live.transport.aclose()
+        """`close` for a running event loop."""
+        if (transport := self._open_transport()) is not None:
+            await _loop.wait(lambda _: transport.close())
+
+    def _open_transport(self) -> Transport | None:
+        """What there is to close; after a fork that is the parent's business."""
+        if self._live is None or self._process != os.getpid():
+            return None
+        return self._live.transport if self._live.transport.is_open else None
 
     def __enter__(self) -> Self:
         return self
@@ -380,22 +386,31 @@ class BaseReranker(RerankSettings):
         # A server of one's own may have been started with any limit; DashScope's are what they are.
         return given if self.server is not None else min(given, most)
 
-    def _fits(self, job: Job, prepared: Prepared) -> bool:
-        """Whether no length has to be counted."""
-        if self._pace is not None and self._pace.counts_tokens:
-            return False
-        limits = limits_for(job.model, self.server)
-        return fits(prepared, limits, self._width(limits))
+    def _counting_for(
+        self, job: Job, prepared: Prepared, deadline: float
+    ) -> Callable[[], Counter] | None:
+        """What counts lengths, which stops at *deadline*; None if none has to be counted."""
+        if self._pace is None or not self._pace.counts_tokens:
+            limits = limits_for(job.model, self.server)
+            if fits(prepared, limits, self._width(limits)):
+                return None
+        return lambda: _Timed(_tokens.tokenizer(), deadline)
 
     def _asked(
-        self, job: Job, prepared: Prepared, line: _drive.Line, deadline: float, *, count: bool
+        self,
+        job: Job,
+        prepared: Prepared,
+        line: _drive.Line,
+        deadline: float,
+        count: Callable[[], Counter] | None,
     ) -> _Asked:
-        """*job* up to the point where it is sent; may load the tokenizer and read the cache."""
+        """*job* up to the point where it is sent.
+
+        May load the tokenizer, which *count* does if lengths have to be counted, and read the cache.
+        """
         limits = limits_for(job.model, self.server)
-        if count:
-            prepared = measure(
-                prepared, limits, _tokens.tokenizer(), self.long_documents, self.long_query
-            )
+        if count is not None:
+            prepared = measure(prepared, limits, count(), self.long_documents, self.long_query)
         known: tuple[Scored, ...] = ()
         unknown = prepared
         if self.cache is not None:
@@ -418,12 +433,11 @@ class BaseReranker(RerankSettings):
     @contextmanager
     def _turn_at_cache(self, deadline: float) -> Iterator[bool]:
         """Whether it is this call's turn at the cache; not if another holds it for too long."""
-        turn = _turns.setdefault((os.getpid(), id(self.cache)), threading.Lock())
-        mine = turn.acquire(timeout=_drive.left(deadline))
+        turn = _turns.setdefault((os.getpid(), id(self.cache)), threading.RLock())
         try:
-            yield mine
+            yield turn.acquire(timeout=_drive.left(deadline))
         finally:
-            if mine:
+            with suppress(RuntimeError):  # it is not ours
                 turn.release()
 
     def _concluded(
@@ -498,7 +512,7 @@ class BaseReranker(RerankSettings):
     async def _aline(self) -> _drive.Line:
         key_to_find = self.client is not None and self.async_client is None
         if self._live is None or self._resolved is None or key_to_find:  # imports, reads files
-            return await asyncio.to_thread(self._open, self.async_client, self.async_http_client)
+            return await _loop.aside(self._open, self.async_client, self.async_http_client)
         return self._open(self.async_client, self.async_http_client)
 
     def _open(self, sdk_client: Any, http_client: Any) -> _drive.Line:
@@ -520,11 +534,16 @@ class BaseReranker(RerankSettings):
             endpoint = self._resolved or self._resolve()
             if self._resolved is None:
                 self._resolved = endpoint  # assigning goes through pydantic, so not at every call
+        client = None
+        if http_client is not None:
+            from qwen_rerank._clients import Client  # noqa: PLC0415  imports httpx
+
+            client = Client(http_client)
         return _drive.Line(
             endpoint,
             self.protocol,
             live.transport,
-            http_client,
+            client,
             live.gate,
             self.max_retries,
             self._pace,
@@ -543,12 +562,34 @@ class BaseReranker(RerankSettings):
             return live
         with no_fork:
             if self._live is None:
-                from qwen_rerank._transport import Transport  # noqa: PLC0415  httpx is slow to import
-
                 self._live = _Live(Transport(), Gate(self.max_concurrency))
             elif self._live.gate.width != self.max_concurrency:
                 self._live = self._live._replace(gate=Gate(self.max_concurrency))
             return self._live
+
+
+class _Timed(NamedTuple):
+    """A tokenizer that counts no further text once the deadline has passed."""
+
+    tokenizer: _tokens.Tokenizer
+    deadline: float
+
+    def count(self, text: str) -> int:
+        return self._in_time().count(text)
+
+    def head(self, text: str, most: int) -> int:
+        return self._in_time().head(text, most)
+
+    def tail(self, text: str, most: int) -> int:
+        return self._in_time().tail(text, most)
+
+    def windows(self, text: str, most: int, characters: int) -> list[tuple[int, int]]:
+        return self._in_time().windows(text, most, characters)
+
+    def _in_time(self) -> _tokens.Tokenizer:
+        if not _drive.left(self.deadline):
+            raise TimeoutError
+        return self.tokenizer
 
 
 def _price(job: Job, line: _drive.Line) -> Price | None:

@@ -88,14 +88,17 @@ class RerankSettings(BaseModel):
             is; one without a row in the table of limits is planned for conservatively.
         top_n (int | None): How many documents to keep, at least 1; None, the default here, keeps
             all.
-        api_key (SecretStr | str | None): The DashScope API key. None looks for one in
-            ``DASHSCOPE_API_KEY``, in the dashscope SDK's key file and config file, and in
-            ``dashscope.api_key``; a key found there is sent to Alibaba Cloud and loopback hosts
-            only. ``dashscope_api_key`` is an alias.
+        api_key (SecretStr | str | None): The DashScope API key. None looks for one where the
+            dashscope SDK does: in ``dashscope.settings.api_key`` and ``dashscope.api_key`` if they
+            were set in code, in ``DASHSCOPE_API_KEY``, in its config file and its key file; a key
+            found there is sent to Alibaba Cloud and loopback hosts only. One in quotes or behind
+            ``Bearer`` is refused. ``dashscope_api_key`` is an alias.
         base_url (str | None): Base URL of the service, such as ``https://host/api/v1``; None uses
             the region's.
-        region (str | None): ``cn-beijing`` (the default), ``ap-southeast-1``, ``cn-hongkong``, and
-            with *workspace* also ``us-east-1``, ``eu-central-1``, ``ap-northeast-1``.
+        region (str | None): ``cn-beijing`` (Beijing, the default), ``ap-southeast-1`` (Singapore),
+            ``cn-hongkong`` (Hong Kong), ``us-east-1`` (Virginia; whether rerank is served there is
+            not known), and with *workspace* also ``eu-central-1`` (Frankfurt) and
+            ``ap-northeast-1`` (Tokyo).
         workspace (str | None): Model Studio workspace id; calls then go to the workspace's own
             host.
         protocol (str): ``"dashscope"``, the default, for the native protocol, which serves every

@@ -1,4 +1,4 @@
-"""A certificate and its key, for servers of the tests; they open nothing."""
+"""Certificates and their keys, for servers of the tests; they open nothing."""
 
 # Of nobody: a server for "localhost" that vouches for itself, from 2020 to 2120.
 PAIR = """\
@@ -18,5 +18,26 @@ Rg==
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgUupWAuPNadDLnpp8
 YpGhKVF4n/FNscKxmNufnM59h3+hRANCAATPDW6E2O663oH/QWd2mXI9Fyxxf4rJ
 LCPVrLaifrmdgP37xyrpGBSuHbiOZbqMXFFdbTi5Mat1NyDFiBHoGQU+
+-----END PRIVATE KEY-----
+"""
+
+# Likewise, for a name that is not this machine's.
+SERVICE = """\
+-----BEGIN CERTIFICATE-----
+MIIBuzCCAWGgAwIBAgIBATAKBggqhkjOPQQDAjAaMRgwFgYDVQQDDA9zZXJ2aWNl
+LmV4YW1wbGUwIBcNMjAwMTAxMDAwMDAwWhgPMjEyMDAxMDEwMDAwMDBaMBoxGDAW
+BgNVBAMMD3NlcnZpY2UuZXhhbXBsZTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IA
+BGBC407m41099XKJljo1Q+VGM2ACahK78mkh7nQ1N8aftF4YTmOtGshmbLQU3oeG
+Pi3IsGElmX5jdj7gOFBl5cajgZUwgZIwGgYDVR0RBBMwEYIPc2VydmljZS5leGFt
+cGxlMA8GA1UdEwEB/wQFMAMBAf8wDgYDVR0PAQH/BAQDAgKEMBMGA1UdJQQMMAoG
+CCsGAQUFBwMBMB0GA1UdDgQWBBTkp8I7S0o1HhPWa//IDaWsG+TBsTAfBgNVHSME
+GDAWgBTkp8I7S0o1HhPWa//IDaWsG+TBsTAKBggqhkjOPQQDAgNIADBFAiEA736I
+2olMP8++pMKzsdJlAW+/R8Fq3BjTrHCdLlA0bkoCIBfHoLKQOpg/DrwGdVZSBei3
+MilPYw+MNAWSyUsea+Qr
+-----END CERTIFICATE-----
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgUfY0BiH4An6EPrL7
+wDlKC23vHZtblQo/zurNgXVZn9uhRANCAARgQuNO5uNdPfVyiZY6NUPlRjNgAmoS
+u/JpIe50NTfGn7ReGE5jrRrIZmy0FN6Hhj4tyLBhJZl+Y3Y+4DhQZeXG
 -----END PRIVATE KEY-----
 """

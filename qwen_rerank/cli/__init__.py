@@ -122,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--live", action="store_true", help="ask DashScope itself, with your key")
     demo.add_argument("--yes", action="store_true", help="with --live: send without asking")
     demo.add_argument("--model", default="qwen3-rerank", help="default: %(default)s")
-    demo.add_argument("--region", help="with --live: such as cn-beijing or ap-southeast-1")
+    demo.add_argument("--region", help="with --live: such as cn-beijing (Beijing)")
     demo.add_argument(
         "--questions",
         type=_positive,
@@ -182,7 +182,7 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _add_connection(command: argparse.ArgumentParser) -> None:
     """What is asked, where, and with which key: never the key itself, which others would see."""
     command.add_argument("--model", help="default: qwen3-rerank")
-    command.add_argument("--region", help="such as cn-beijing or ap-southeast-1")
+    command.add_argument("--region", help="such as ap-southeast-1 (Singapore)")
     command.add_argument("--workspace", metavar="ID", help="Model Studio workspace")
     command.add_argument("--base-url", metavar="URL", help="such as https://host/api/v1")
     command.add_argument(

@@ -74,6 +74,14 @@ def rows(rows: Iterable[tuple[str, str, str]]) -> Table:
     return table
 
 
+def unlisted(region: str) -> Padding:
+    """What nobody knows of a region."""
+    return _said(
+        f"The vendor lists no rerank model for {region}: whether one is served there is not known, "
+        "and the call below tells you."
+    )
+
+
 def intention(*, requests: int, tokens: int, cost: str | None, where: str) -> Padding:
     """What is about to be sent."""
     price = "no list price is known there" if cost is None else f"{cost} by the list price"

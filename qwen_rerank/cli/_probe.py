@@ -7,17 +7,17 @@ the service does with them. This is the one module of the command line that ente
 import contextlib
 import socket
 import time
-import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from qwen_rerank import RequestError, Reranker
-from qwen_rerank._drive import deadline_in, drive
-from qwen_rerank._endpoint import Endpoint
+from qwen_rerank._drive import deadline_in, drive, warm
+from qwen_rerank._endpoint import REGIONS, Endpoint, Region
 from qwen_rerank._limits import UNKNOWN_MODEL, ModelLimits, limits_for, price_of
+from qwen_rerank._route import Proxy, certificate_variables, certificates, proxy_for
 from qwen_rerank._tokens import tokenizer
 from qwen_rerank._values import Item, Place, Price, Reply, Request
 
@@ -32,8 +32,9 @@ __all__ = [
     "count",
     "filled",
     "key_end",
-    "proxy_for",
 ]
+
+_PORTS = {"http": 80, "https": 443}
 
 
 class Ask(NamedTuple):
@@ -65,7 +66,7 @@ class Reach(NamedTuple):
         look_up: Its name; with a proxy that is the proxy's business.
         connect: A TCP connection, to the proxy if there is one.
         tls: Encryption.
-        answer: The first answer, to a request that asks nothing.
+        answer: An answer, over an open connection, to a request that asks nothing.
     """
 
     look_up: float | None
@@ -133,6 +134,36 @@ class Probe:
         """The list price there, or None where none is known."""
         return price_of(self._reranker.model, self.endpoint.region)
 
+    @property
+    def region(self) -> Region | None:
+        """The region that it asks, or None for a host of no region."""
+        return None if (name := self.endpoint.region) is None else REGIONS[name]
+
+    @property
+    def proxy(self) -> Proxy | None:
+        """The proxy that the environment names for it.
+
+        Raises:
+            RequestError: The setting cannot be followed.
+        """
+        return proxy_for(self.endpoint.url)
+
+    @property
+    def certificates(self) -> tuple[str | None, str]:
+        """Whose certificates are trusted and what says so; None if none are looked at.
+
+        Raises:
+            RequestError: The setting cannot be followed.
+        """
+        way = (self.endpoint.url, "" if self.proxy is None else self.proxy.url)
+        if not any(url.startswith("https:") for url in way):
+            return None, ""
+        certificates()
+        named = certificate_variables()
+        if not named:
+            return "those of certifi", "default"
+        return ", ".join(named.values()), f"the environment variable {' and '.join(named)}"
+
     def reach(self) -> Reach:
         """Opens a connection and measures each step; no key is shown and nothing is billed.
 
@@ -141,35 +172,31 @@ class Probe:
         """
         parts = urlsplit(self.endpoint.url)
         look_up = None
-        if not self.endpoint.local and proxy_for(self.endpoint) is None:
+        if not self.endpoint.local and self.proxy is None:
             started = time.perf_counter()
             with contextlib.suppress(OSError):  # the connection below says it better
                 socket.getaddrinfo(parts.hostname, parts.port or 443)
                 look_up = time.perf_counter() - started
         self.hang_up()
-        begun: dict[str, float] = {}
-        ended: dict[str, float] = {}
-
-        def trace(name: str, _: Any) -> None:
-            step, _, what = name.rpartition(".")
-            step = step.rpartition(".")[2]
-            if what == "started":
-                begun.setdefault(step, time.perf_counter())
-            else:
-                ended[step] = time.perf_counter()
-
-        deadline = deadline_in(self._reranker.timeout)
-        self._line.transport.touch(self.endpoint, deadline, self._line.client, trace)
-
-        def took(first: str, last: str) -> float | None:
-            return ended[last] - begun[first] if first in begun and last in ended else None
-
-        return Reach(
-            look_up,
-            took("connect_tcp", "connect_tcp"),
-            took("start_tls", "start_tls"),
-            took("send_request_headers", "receive_response_headers"),
-        )
+        timeout = self._reranker.timeout
+        warm(self._line, deadline_in(timeout))
+        started = time.perf_counter()
+        warm(self._line, deadline_in(timeout))  # over the connection that is open by now
+        answer = time.perf_counter() - started
+        proxy = self.proxy
+        host, port = (parts.hostname, parts.port) if proxy is None else (proxy.host, proxy.port)
+        connect = tls = None
+        started = time.perf_counter()
+        with (
+            contextlib.suppress(OSError),  # through a client of the caller's, it may not be needed
+            socket.create_connection((host, port or _PORTS[parts.scheme]), timeout) as plain,
+        ):
+            connect = time.perf_counter() - started
+            if parts.scheme == "https" and proxy is None:
+                started = time.perf_counter()
+                with certificates().wrap_socket(plain, server_hostname=host):
+                    tls = time.perf_counter() - started
+        return Reach(look_up, connect, tls, answer)
 
     def ask(self, ask: Ask, *, patient: bool = True) -> Told:
         """Sends *ask* as it is.
@@ -254,13 +281,3 @@ def key_end(endpoint: Endpoint) -> str | None:
         return None
     key = endpoint.api_key.get_secret_value()
     return key[-min(4, len(key) // 4) :] if len(key) >= 4 else ""
-
-
-def proxy_for(endpoint: Endpoint) -> str | None:
-    """Host and port of the proxy that the environment names for *endpoint*, or None."""
-    parts = urlsplit(endpoint.url)
-    named = {} if endpoint.local else urllib.request.getproxies()
-    proxy = named.get(parts.scheme) or named.get("all")
-    if proxy is None or urllib.request.proxy_bypass(parts.hostname or ""):
-        return None
-    return urlsplit(proxy if "//" in proxy else f"//{proxy}").netloc.rpartition("@")[2]

@@ -17,6 +17,7 @@ from qwen_rerank import (
     AuthenticationError,
     QuotaError,
     Ranking,
+    RequestError,
     Reranker,
     RerankError,
     __version__,
@@ -24,7 +25,7 @@ from qwen_rerank import (
 from qwen_rerank.cli import _chart
 from qwen_rerank.cli._exams import CANDIDATES, EXAMS, QUERY
 from qwen_rerank.cli._key import headers_in, key_in
-from qwen_rerank.cli._probe import Probe, Rehearsal, key_end, proxy_for
+from qwen_rerank.cli._probe import Probe, Rehearsal, key_end
 from qwen_rerank.cli._terminal import agreed, open_console, waiting
 
 __all__ = ["doctor"]
@@ -112,7 +113,11 @@ def doctor(
             "model": "default" if model is None else "--model",
             "protocol": "--protocol" if protocol else "--server" if server else "default",
         }
-        visit.show_setup(reranker, probe, sources)
+        try:
+            visit.show_setup(reranker, probe, sources)
+        except RequestError as error:  # a proxy or certificates that cannot be followed
+            visit.refused("set-up", error)
+            return visit.end()
         visit.announce(reranker, probe)
         if not confirmed and not agreed(visit.console):
             print("Nothing was sent.", file=sys.stderr)
@@ -149,7 +154,7 @@ class _Visit:
     def show_setup(self, reranker: Reranker, probe: Probe, sources: dict[str, str]) -> None:
         """Shows which key, region, host, protocol and model are used, and where each came from."""
         endpoint, found = probe.endpoint, probe.endpoint.found_in
-        end, proxy = key_end(endpoint), proxy_for(endpoint)
+        end, proxy, region = key_end(endpoint), probe.proxy, probe.region
         places = _PLACES | sources
         host = places.get(found["host"], found["host"])
         setup = {
@@ -157,7 +162,8 @@ class _Visit:
             "region": (endpoint.region, host if endpoint.region else ""),
             "host": (endpoint.host, host),
             "url": (endpoint.url, ""),
-            "proxy": (proxy, "the environment" if proxy else ""),
+            "proxy": (None, "") if proxy is None else (proxy.url, proxy.named_by),
+            "certificates": probe.certificates,
             "workspace": (endpoint.workspace, found["workspace"]),
             "headers": (", ".join(reranker.headers or ()) or None, "--header-env"),
             "protocol": (reranker.protocol, sources["protocol"]),
@@ -172,14 +178,19 @@ class _Visit:
             for name, (value, place) in setup.items()
         }
         self._report["setup"] = kept
+        shown = dict(kept)
+        if region is not None:
+            shown["region"] = kept["region"] | {"value": f"{endpoint.region} ({region.city})"}
         self.console.print(
             _chart.heading("Set-up"),
             _chart.rows(
                 (name, each["value"] or "none", each["found_in"] or "")
-                for name, each in kept.items()
+                for name, each in shown.items()
             ),
             "",
         )
+        if region is not None and region.listed is None:
+            self.console.print(_chart.unlisted(f"{endpoint.region} ({region.city})"), "")
 
     def announce(self, reranker: Reranker, probe: Probe) -> None:
         """Says what the rest will cost at most."""
@@ -225,7 +236,7 @@ class _Visit:
                 with waiting(self.console, f"Measuring: {_TITLES[name]}"):
                     self._findings[name] = finding = exam(probe)
             except RerankError as error:
-                self._refused(_TITLES[name], error)
+                self.refused(_TITLES[name], error)
                 if isinstance(error, AuthenticationError | QuotaError):
                     break
             else:
@@ -288,7 +299,7 @@ class _Visit:
             with waiting(self.console, f"Connecting to {probe.endpoint.host}"):
                 reach = probe.reach()
         except RerankError as error:
-            return self._refused("reachability", error)
+            return self.refused("reachability", error)
         self._report["reach"] = reach._asdict()
         self.console.print(_chart.reached(reach), "")
         return True
@@ -300,7 +311,7 @@ class _Visit:
                 started = time.perf_counter()
                 ranking = reranker.rerank(QUERY, CANDIDATES)
         except RerankError as error:
-            return self._refused("call", error)
+            return self.refused("call", error)
         seconds = time.perf_counter() - started
         best = CANDIDATES[ranking[0].index]
         self._report["call"] = {
@@ -331,7 +342,7 @@ class _Visit:
             )
         return True
 
-    def _refused(self, during: str, error: RerankError) -> Literal[False]:
+    def refused(self, during: str, error: RerankError) -> Literal[False]:
         facts = str(error).removesuffix(f"\n{error.hint}")
         self.failed(
             during,

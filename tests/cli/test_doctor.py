@@ -32,7 +32,7 @@ from qwen_rerank.cli._exams import (
     over_long,
     passage,
 )
-from qwen_rerank.cli._probe import Rehearsal, Terms, Told, key_end, proxy_for
+from qwen_rerank.cli._probe import Rehearsal, Terms, Told, key_end
 from qwen_rerank.emulator import Emulator, Reply
 
 PAGE = Path(__file__).parents[2] / "docs" / "doctor.md"
@@ -199,6 +199,7 @@ def test_defaults_and_the_environment(capsys, monkeypatch, tmp_path):
             None,
         ),
         "proxy": (None, None),
+        "certificates": ("those of certifi", "default"),
         "workspace": (None, None),
         "headers": (None, None),
         "protocol": ("dashscope", "default"),
@@ -226,31 +227,62 @@ def test_options(capsys, monkeypatch, tmp_path):
     assert setup["model"] == ("qwen3-vl-rerank", "--model")
 
 
-def test_files_and_a_proxy(capsys, monkeypatch, tmp_path):
-    """The SDK's files are named; of a proxy only its host is shown."""
+def test_files(capsys, monkeypatch, tmp_path):
+    """The SDK's files are named."""
     folder = tmp_path / ".dashscope"
     folder.mkdir()
     (folder / "api_key").write_text("sk-0123456789abcdef\n")
     (folder / "config.toml").write_text('region = "cn-hongkong"\nworkspace = "ws-2"\n')
-    monkeypatch.setenv("HTTPS_PROXY", "http://me:hunter2@proxy.example:3128")
     setup = setup_of(capsys, monkeypatch, tmp_path)
     assert setup["key"] == ("...cdef", "the key file ~/.dashscope/api_key")
     assert setup["region"] == ("cn-hongkong", "region in the dashscope config file")
     assert setup["workspace"] == ("ws-2", "workspace in the dashscope config file")
-    assert setup["proxy"] == ("proxy.example:3128", "the environment")
+
+
+def test_proxies_and_certificates(capsys, monkeypatch, tmp_path):
+    """Each is shown with the variable that names it; of a proxy no password."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-0123456789abcdef")
+    monkeypatch.setenv("all_proxy", "socks5h://me:hunter2@proxy.example")
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text(PAIR)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    setup = setup_of(capsys, monkeypatch, tmp_path)
+    assert setup["proxy"] == (
+        "socks5h://proxy.example:1080",
+        "the environment variable all_proxy",
+    )
+    assert setup["certificates"] == (
+        str(bundle),
+        "the environment variable REQUESTS_CA_BUNDLE",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where", "known"),
+    [
+        ([], "cn-beijing (Beijing)", True),
+        (["--region", "us-east-1"], "us-east-1 (Virginia)", False),
+    ],
+)
+def test_regions(capsys, monkeypatch, arguments, where, known):
+    """A region is shown with its city, and that nobody knows whether one serves rerank."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-0123456789abcdef")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    assert main(["doctor", *arguments]) == 1
+    out = flat(capsys.readouterr().out)
+    assert f"region {where}" in out
+    assert (f"lists no rerank model for {where}: whether one is served" in out) != known
 
 
 @pytest.mark.parametrize(
     ("key", "end"),
     [(None, None), ("abc", ""), ("abcdefgh", "gh"), ("sk-0123456789abcdef", "cdef")],
 )
-def test_no_more_than_a_quarter_of_a_key(monkeypatch, key, end):
+def test_no_more_than_a_quarter_of_a_key(key, end):
     """Of a short key less is shown; never more than four characters."""
     secret = None if key is None else SecretStr(key)
     shown = Endpoint("http://x/", "x", local=False, api_key=secret, workspace=None)
     assert key_end(shown) == end
-    monkeypatch.setenv("NO_PROXY", "*")
-    assert proxy_for(shown) is None
 
 
 def test_a_key_for_any_host(visit, emulator, monkeypatch):
@@ -606,7 +638,37 @@ def test_a_wrong_setup_ends_in_what_to_do(live, visit, case):
             "the environment variable DASHSCOPE_BASE_URL ends in /compatible-mode/v1",
         ),
         ({}, ["--region", "mars"], "region must be one of cn-beijing"),
-        ({}, ["--region", "us-east-1"], "pass workspace=... or base_url=..."),
+        ({}, ["--region", "ap-northeast-1"], "(Tokyo) has no shared host: pass workspace=..."),
+        (
+            {"DASHSCOPE_API_KEY": '"sk-0123456789abcdef"'},
+            [],
+            "the API key in the environment variable DASHSCOPE_API_KEY has quotes around it",
+        ),
+        (
+            {"DASHSCOPE_API_KEY": "Bearer sk-0123456789abcdef"},
+            [],
+            "the API key in the environment variable DASHSCOPE_API_KEY has 'Bearer ' before it",
+        ),
+        (
+            {"DASHSCOPE_API_KEY": "sk-01234567 89abcdef"},
+            [],
+            "the environment variable DASHSCOPE_API_KEY holds a blank that no HTTP header can",
+        ),
+        (
+            {"DASHSCOPE_API_KEY": " "},
+            [],
+            "no API key (the environment variable DASHSCOPE_API_KEY is blank)",
+        ),
+        (
+            {"DASHSCOPE_API_KEY": "sk-0123456789abcdef", "https_proxy": "ftp://proxy.example"},
+            [],
+            "https_proxy has a scheme that is not known",
+        ),
+        (
+            {"DASHSCOPE_API_KEY": "sk-0123456789abcdef", "SSL_CERT_FILE": "/none.pem"},
+            [],
+            "SSL_CERT_FILE names /none.pem, which cannot be read",
+        ),
         ({}, ["--base-url", "http://gpu.example/v1"], "allow_http=True on a network you trust"),
     ],
 )

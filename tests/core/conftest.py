@@ -32,6 +32,7 @@ class Server:
         self._behaviour = behaviour
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
+        self._connections: list[socket.socket] = []
         self.port: int = self._listener.getsockname()[1]
         self.requests: list[bytes] = []
         self.over = threading.Event()
@@ -61,6 +62,9 @@ class Server:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
         self._listener.close()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):  # it is closed
+                connection.shutdown(socket.SHUT_RDWR)  # wakes recv()
         for thread in self._threads:
             thread.join(10)
 
@@ -75,6 +79,7 @@ class Server:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
+            self._connections.append(connection)
             self._start(self._serve, connection)
 
     def _serve(self, connection: socket.socket) -> None:

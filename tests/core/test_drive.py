@@ -24,12 +24,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._seconds = seconds
 
-    def send(self, endpoint, body, deadline, client=None):
-        outcome = self._enter(endpoint, body, deadline, client)
-        time.sleep(self._seconds)
-        return self._leave(outcome, body)
-
-    async def asend(self, endpoint, body, deadline, client=None):
+    async def send(self, endpoint, body, deadline, caller, client=None):
         outcome = self._enter(endpoint, body, deadline, client)
         try:
             await asyncio.sleep(self._seconds)
@@ -225,7 +220,7 @@ async def test_quiet_beyond_the_deadline(drive):
 async def test_queueing_counts(drive):
     """A call that never gets its turn ends at its deadline, and says that it had none."""
     gate = Gate(1)
-    gate.enter(0)
+    await gate.enter()
 
     with pytest.raises(errors.DeadlineError, match="before it was its turn") as caught:
         await drive(_requests(1), Recorder(), gate=gate, seconds=0.1)
@@ -275,20 +270,6 @@ async def test_nothing_to_send(drive):
     assert transport.calls == []
 
 
-async def test_a_single_request_needs_no_thread():
-    """One request is sent by the thread that asked."""
-    seen = []
-    line = _drive.Line(_ENDPOINT, "dashscope", Recorder(), None, Gate(8), 0)
-    line.transport.send = lambda *call: (
-        seen.append(threading.current_thread()),
-        Recorder().send(*call),
-    )[1]
-
-    _drive.drive(_requests(1), line, _drive.deadline_in(5), _unmetered)
-
-    assert seen == [threading.current_thread()]
-
-
 async def test_cancelling_frees_the_gate():
     """A cancelled call gives back its turn and its place in the queue."""
     gate, transport = Gate(2), Recorder(seconds=5)
@@ -302,10 +283,10 @@ async def test_cancelling_frees_the_gate():
         await call
 
     assert transport.inside == 0
-    for _ in range(2):
-        gate.enter(0)
-    with pytest.raises(TimeoutError):
-        gate.enter(0)
+    tasks = [asyncio.create_task(gate.enter()) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert [task.done() for task in tasks] == [True, True, False]
+    tasks[2].cancel()
 
 
 @pytest.mark.parametrize("turn", [1, 2, 3])
@@ -313,8 +294,8 @@ async def test_a_request_that_is_cancelled_alone(turn):
     """A transport that is cancelled by itself ends the call; no document is left out silently."""
 
     class Cancelled(Recorder):
-        async def asend(self, *call):
-            reply = await super().asend(*call)
+        async def send(self, *call):
+            reply = await super().send(*call)
             if len(self.calls) == turn:
                 raise asyncio.CancelledError
             return reply

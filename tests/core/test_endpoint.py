@@ -1,3 +1,4 @@
+import json
 import pwd
 import sys
 import types
@@ -46,12 +47,22 @@ def _found(monkeypatch):
 
 @pytest.fixture(name="loaded")
 def _loaded(monkeypatch):
-    """Stands for a dashscope that somebody else has imported."""
-    module = types.ModuleType("dashscope")
-    module.api_key = None
-    module.base_http_api_url = "https://dashscope.aliyuncs.com/api/v1"
-    monkeypatch.setitem(sys.modules, "dashscope", module)
-    return module
+    """Stands for a dashscope that somebody has imported; `test_the_sdk_agrees` has real ones."""
+
+    class Settings:
+        def get_explicit(self, name):
+            return vars(self).get(name)
+
+    def module(name, **more):
+        made = types.ModuleType(name)
+        made.api_key = made.api_key_file_path = None
+        made.base_http_api_url = "https://dashscope.aliyuncs.com/api/v1"
+        vars(made).update(more)
+        monkeypatch.setitem(sys.modules, name, made)
+        return made
+
+    module("dashscope.common.env")
+    return module("dashscope", settings=Settings())
 
 
 # Hosts and regions
@@ -64,6 +75,7 @@ def _loaded(monkeypatch):
         ({"region": "cn-beijing"}, "dashscope.aliyuncs.com"),
         ({"region": "ap-southeast-1"}, "dashscope-intl.aliyuncs.com"),
         ({"region": "cn-hongkong"}, "cn-hongkong.dashscope.aliyuncs.com"),
+        ({"region": "us-east-1"}, "dashscope-us.aliyuncs.com"),
         ({"workspace": "ws-1"}, "ws-1.cn-beijing.maas.aliyuncs.com"),
         *(
             ({"region": region, "workspace": "llm_X1"}, f"llm_X1.{region}.maas.aliyuncs.com")
@@ -82,26 +94,29 @@ def test_regions(options, host, protocol, path):
     assert endpoint.workspace == options.get("workspace")
 
 
-@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "ap-northeast-1"])
+@pytest.mark.parametrize(
+    ("region", "city"), [("eu-central-1", "Frankfurt"), ("ap-northeast-1", "Tokyo")]
+)
 @pytest.mark.parametrize("by", ["option", "environment"])
-def test_regions_without_a_shared_host(monkeypatch, region, by):
+def test_regions_without_a_shared_host(monkeypatch, region, city, by):
     """A region that would silently be served from another is refused."""
     if by == "environment":
         monkeypatch.setenv("DASHSCOPE_REGION", region)
 
-    with pytest.raises(ValueError, match=f"'{region}' has no shared host: pass workspace="):
+    said = rf"'{region}' \({city}\) has no shared host: pass workspace="
+    with pytest.raises(ValueError, match=said):
         _resolve(region=region if by == "option" else None)
 
 
 @pytest.mark.parametrize("by", ["option", "DASHSCOPE_REGION", "DASHSCOPE_API_REGION", "file"])
 def test_unknown_regions(monkeypatch, by):
-    """An unknown region is refused, wherever it comes from, and the known ones are listed."""
+    """An unknown region is refused, wherever it comes from; the known ones are listed by city."""
     if by == "file":
         _write("~/.dashscope/config.toml", 'region = "mars-1"')
     elif by != "option":
         monkeypatch.setenv(by, "mars-1")
 
-    with pytest.raises(ValueError, match=r"must be one of cn-beijing, ap-southeast-1, "):
+    with pytest.raises(ValueError, match=r"one of cn-beijing \(Beijing\), ap-south"):
         _resolve(region="mars-1" if by == "option" else None)
 
 
@@ -122,7 +137,7 @@ def test_region_and_base_url_exclude_each_other():
         "-a",
         "_a",
         "",
-        "a" * 64,
+        "a" * 65,
         "a\n",
         "\u00e9",
         "a?b",
@@ -130,16 +145,24 @@ def test_region_and_base_url_exclude_each_other():
     ],
 )
 def test_bad_workspaces(monkeypatch, workspace):
-    """A workspace cannot turn into another host."""
+    """A workspace cannot turn into another host; the message says where it comes from."""
     monkeypatch.setenv("DASHSCOPE_WORKSPACE", workspace)
 
     if workspace:
-        with pytest.raises(ValueError, match="workspace must be an id of letters"):
+        with pytest.raises(ValueError, match=r"^workspace must be an id of letters"):
             _resolve(workspace=workspace)
-        with pytest.raises(ValueError, match="workspace must be an id of letters"):
+        with pytest.raises(ValueError, match=r"^the environment variable DASHSCOPE_WORKSPACE must"):
             _resolve()
     else:
         assert _resolve().workspace is None  # an empty setting is none
+
+
+@pytest.mark.parametrize("workspace", ["a" * 64, "a-"])
+def test_workspaces_that_fit_into_no_host_name(workspace):
+    """A workspace that the SDK takes and DNS does not can be named, but has no host of its own."""
+    assert _resolve(workspace=workspace, base_url="https://h").workspace == workspace
+    with pytest.raises(ValueError, match=r"^workspace does not fit .* pass base_url=\.\.\. too"):
+        _resolve(workspace=workspace)
 
 
 @pytest.mark.parametrize("name", ["DASHSCOPE_REGION", "DASHSCOPE_API_REGION"])
@@ -169,18 +192,20 @@ def test_region_and_workspace_from_the_config_file():
 
 
 def test_precedence_of_base_urls(monkeypatch, loaded):
-    """Option, then DASHSCOPE_BASE_URL, the 1.x name, the config file, the loaded module."""
-    loaded.base_http_api_url = "https://gateway-e.example/api/v1"
+    """Option, dashscope's settings, its module, DASHSCOPE_BASE_URL, the 1.x name, the file."""
+    _write("~/.dashscope/config.toml", 'base_url = "https://gateway-f.example/api/v1"')
     seen = [_resolve().host]
-    _write("~/.dashscope/config.toml", 'base_url = "https://gateway-d.example/api/v1"')
+    monkeypatch.setenv("DASHSCOPE_HTTP_BASE_URL", "https://gateway-e.example/api/v1")
     seen.append(_resolve().host)
-    monkeypatch.setenv("DASHSCOPE_HTTP_BASE_URL", "https://gateway-c.example/api/v1")
+    monkeypatch.setenv("DASHSCOPE_BASE_URL", "https://gateway-d.example/api/v1")
     seen.append(_resolve().host)
-    monkeypatch.setenv("DASHSCOPE_BASE_URL", "https://gateway-b.example/api/v1")
+    loaded.base_http_api_url = "https://gateway-c.example/api/v1"
+    seen.append(_resolve().host)
+    loaded.settings.base_url = "https://gateway-b.example/api/v1"
     seen.append(_resolve().host)
     seen.append(_resolve(base_url="https://gateway-a.example/api/v1").host)
 
-    assert seen == [f"gateway-{letter}.example" for letter in "edcba"]
+    assert seen == [f"gateway-{letter}.example" for letter in "fedcba"]
 
 
 def test_an_asked_for_region_wins_over_a_found_base_url(monkeypatch):
@@ -190,11 +215,27 @@ def test_an_asked_for_region_wins_over_a_found_base_url(monkeypatch):
     assert _resolve(region="ap-southeast-1").host == "dashscope-intl.aliyuncs.com"
 
 
-def test_the_modules_default_says_nothing(monkeypatch, loaded):  # noqa: ARG001  is loaded
-    """Dashscope's built-in base URL does not override a region from the environment."""
-    monkeypatch.setenv("DASHSCOPE_REGION", "ap-southeast-1")
+def test_importing_dashscope_changes_nothing(monkeypatch, loaded):
+    """What the module read from the environment when it was imported says nothing by itself."""
+    at_import = sys.modules["dashscope.common.env"]
+    monkeypatch.setenv("DASHSCOPE_API_REGION", "ap-southeast-1")
+    url = "https://{workspace_id}.ap-southeast-1.maas.aliyuncs.com/api/v1"  # what 2.x makes of it
+    at_import.base_http_api_url = loaded.base_http_api_url = url
+    at_import.api_key = loaded.api_key = "sk-of-the-time-of-import"
+    monkeypatch.setenv("DASHSCOPE_API_KEY", _FOUND)
 
     assert _resolve().host == "dashscope-intl.aliyuncs.com"
+    assert _key(_resolve(None)) == _FOUND
+
+
+def test_regions_and_workspaces_set_in_code(monkeypatch, loaded):
+    """dashscope.settings names both, before the environment does."""
+    monkeypatch.setenv("DASHSCOPE_REGION", "cn-hongkong")
+    monkeypatch.setenv("DASHSCOPE_WORKSPACE", "ws-1")
+    loaded.settings.region, loaded.settings.workspace = "eu-central-1", "ws-2"
+
+    assert _resolve().host == "ws-2.eu-central-1.maas.aliyuncs.com"
+    assert _resolve(region="us-east-1", workspace="ws-3").host.startswith("ws-3.us-east-1.")
 
 
 def test_the_modules_base_url_may_name_a_workspace(loaded):
@@ -358,26 +399,55 @@ def test_url_below(base, native, flat):
 
 
 def test_precedence_of_keys(monkeypatch, loaded):
-    """Option, then environment, key file, config file, the loaded module."""
-    loaded.api_key = "sk-module"
+    """Option, then dashscope's settings, its module, environment, config file, key file."""
+    _write("~/.dashscope/api_key", "sk-file\n")
     seen = [_key(_resolve(None))]
     _write("~/.dashscope/config.toml", 'api_key = "sk-config"')
     seen.append(_key(_resolve(None)))
-    _write("~/.dashscope/api_key", "sk-file\n")
-    seen.append(_key(_resolve(None)))
     monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-environment")
+    seen.append(_key(_resolve(None)))
+    loaded.api_key = "sk-module"
+    seen.append(_key(_resolve(None)))
+    loaded.settings.api_key = "sk-settings"
     seen.append(_key(_resolve(None)))
     seen.append(_key(_resolve("sk-option")))
 
-    assert seen == ["sk-module", "sk-config", "sk-file", "sk-environment", "sk-option"]
+    assert seen == [
+        *("sk-file", "sk-config", "sk-environment", "sk-module", "sk-settings", "sk-option")
+    ]
 
 
-def test_other_places_for_the_files(monkeypatch, tmp_path):
+@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+def test_what_is_blank_is_none(monkeypatch, loaded, blank):
+    """A variable, a file or a setting that holds only blanks is as good as not there."""
+    places = "API_KEY BASE_URL HTTP_BASE_URL REGION API_REGION WORKSPACE WORKSPACE_ID"
+    for place in [*places.split(), "CONFIG", "API_KEY_FILE_PATH"]:
+        monkeypatch.setenv(f"DASHSCOPE_{place}", blank)
+    for setting in ("api_key", "base_url", "region", "workspace"):
+        setattr(loaded.settings, setting, blank)
+    loaded.api_key = loaded.base_http_api_url = loaded.api_key_file_path = blank
+    config = "".join(f"{name} = {json.dumps(blank)}\n" for name in ("api_key", "region"))
+    _write("~/.dashscope/config.toml", config)
+    _write("~/.dashscope/api_key", blank)
+
+    with pytest.raises(ValueError, match="no API key"):
+        _resolve(None)
+    endpoint = _resolve()
+    assert (endpoint.host, endpoint.workspace) == ("dashscope.aliyuncs.com", None)
+    _write("~/.dashscope/api_key", "sk-file")
+    assert _key(_resolve(None)) == "sk-file"
+
+
+def test_other_places_for_the_files(monkeypatch, tmp_path, loaded):
     """Both files can be elsewhere, and a missing one is none."""
     _write(tmp_path / "my key", " sk-elsewhere \n")
     monkeypatch.setenv("DASHSCOPE_API_KEY_FILE_PATH", str(tmp_path / "my key"))
     assert _key(_resolve(None)) == "sk-elsewhere"
+    _write(tmp_path / "of the module", "sk-of-the-module")
+    loaded.api_key_file_path = str(tmp_path / "of the module")
+    assert _key(_resolve(None)) == "sk-of-the-module"
 
+    loaded.api_key_file_path = None
     monkeypatch.setenv("DASHSCOPE_API_KEY_FILE_PATH", str(tmp_path / "none"))
     _write(tmp_path / "my.toml", 'api_key = "sk-toml"')
     monkeypatch.setenv("DASHSCOPE_CONFIG", str(tmp_path / "my.toml"))
@@ -452,7 +522,7 @@ def test_key_not_required():
 
 @pytest.mark.parametrize("where", ["option", "environment", "file"])
 @pytest.mark.parametrize(
-    "key", ["sk-a b", "sk-a\nb", "sk-\u00e9", "sk-a\x00", "sk-\u201cquoted\u201d", "sk-a\x7f"]
+    "key", ["sk-a b", "sk-a\nb", "sk-\u00e9", "sk-a\x00", "sk-\u201cquoted\u201d.", "sk-a\x7f"]
 )
 def test_keys_that_no_header_can_carry(monkeypatch, where, key):
     """A key with a stray character is refused without being shown, wherever it came from."""
@@ -466,6 +536,35 @@ def test_keys_that_no_header_can_carry(monkeypatch, where, key):
         _resolve(key if where == "option" else None)
 
     assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["option", "environment", "file"])
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (f'"{_KEY}"', "has quotes around it"),
+        (f"'{_KEY}'\n", "has quotes around it"),
+        (f"\u201c{_KEY}\u201d", "has quotes around it"),
+        (f'{_KEY}"', "has quotes around it"),
+        (f"Bearer {_KEY}", "has 'Bearer ' before it"),
+        (f"bearer\t{_KEY}", "has 'Bearer ' before it"),
+        (f'"Bearer {_KEY}"', "has quotes around it"),
+    ],
+)
+def test_keys_that_were_pasted_with_more(monkeypatch, where, key, said):
+    """Quotes or 'Bearer ' around a key are named, and where they are, but not the key."""
+    place = ""
+    if where == "environment":
+        monkeypatch.setenv("DASHSCOPE_API_KEY", key)
+        place = " in the environment variable DASHSCOPE_API_KEY"
+    if where == "file":
+        _write("~/.dashscope/api_key", key)
+        place = " in the key file ~/.dashscope/api_key"
+
+    with pytest.raises(ValueError, match=f"^the API key{place} {said}: leave") as caught:
+        _resolve(key if where == "option" else None)
+
+    assert _KEY not in str(caught.value)
 
 
 def test_a_keys_ends_are_cleaned():

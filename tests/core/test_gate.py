@@ -1,87 +1,99 @@
 import asyncio
-import threading
-import time
 
 import pytest
 
 from qwen_rerank._gate import Gate
 
 
-def test_first_come_first_served():
+async def _enters(gate, **how):
+    """Whether a turn is to be had at once; else nobody waits for it."""
+    entering = asyncio.create_task(gate.enter(**how))
+    await asyncio.sleep(0)
+    entering.cancel()
+    await asyncio.wait([entering])
+    return not entering.cancelled()
+
+
+async def _has_turns(gate, count):
+    """Whether exactly *count* turns are to be had at once; they are given back."""
+    had = [await _enters(gate) for _ in range(count + 1)]
+    for _ in range(sum(had)):
+        gate.leave()
+    return had == [True] * count + [False]
+
+
+async def test_first_come_first_served():
     """Turns are given in the order in which they were asked for."""
     gate, order = Gate(1), []
-    gate.enter(0)
+    await gate.enter()
 
-    def wait(number):
-        gate.enter(5)
+    async def wait(number):
+        await gate.enter()
         order.append(number)
         gate.leave()
 
-    threads = [threading.Thread(target=wait, args=(number,)) for number in range(5)]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.02)
-    gate.leave()
-    for thread in threads:
-        thread.join()
+    async with asyncio.TaskGroup() as group:
+        for number in range(5):
+            group.create_task(wait(number))
+        await asyncio.sleep(0)
+        gate.leave()
 
     assert order == [0, 1, 2, 3, 4]
 
 
-def test_a_turn_is_had_once():
+async def test_a_turn_is_had_once():
     """No more than the width are in, however turns are taken and given back."""
     gate = Gate(2)
-    for _ in range(2):
-        gate.enter(0)
 
-    with pytest.raises(TimeoutError):
-        gate.enter(0.01)
+    assert await _has_turns(gate, 2)
+    await gate.enter()
+    assert await _has_turns(gate, 1)
     gate.leave()
-    gate.enter(0)
-    with pytest.raises(TimeoutError):
-        gate.enter(0.01)
+    assert await _has_turns(gate, 2)
 
 
-def _closed_loop(gate, *, holding, waiting):
-    """An event loop that was closed with calls inside and in the queue; and its calls."""
-    loop = asyncio.new_event_loop()
-    calls = [gate.aenter() for _ in range(holding + waiting)]
-    tasks = [loop.create_task(call) for call in calls]
-    loop.run_until_complete(asyncio.sleep(0))
-    loop.close()
-    return loop, tasks
-
-
-@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
-def test_what_a_closed_loop_held_is_taken_back():
-    """Ctrl-C in the middle of calls takes no turn away from those that come later."""
-    gate = Gate(2)
-    loop, tasks = _closed_loop(gate, holding=2, waiting=0)
-
-    for _ in range(2):
-        gate.enter(0)
-    with pytest.raises(TimeoutError):
-        gate.enter(0.01)
-    gate.leave(loop)  # the calls of the closed loop are collected late, and give back nothing
-    with pytest.raises(TimeoutError):
-        gate.enter(0.01)
-    gate.leave()
-    gate.enter(0)
-    del tasks
-
-
-def test_no_turn_goes_to_a_closed_loop():
-    """Who waits in a closed loop is passed over."""
+@pytest.mark.parametrize("steps", range(5))
+async def test_who_gives_up_takes_no_turn_away(steps):
+    """Whoever is cancelled while waiting, at the moment of the handing over too, loses none."""
     gate = Gate(1)
-    gate.enter(0)
-    loop, tasks = _closed_loop(gate, holding=0, waiting=3)
-    later = threading.Thread(target=gate.enter, args=(5,))
-    later.start()
-    time.sleep(0.05)
+    await gate.enter()
+    tasks = [asyncio.create_task(gate.enter()) for _ in range(2)]
+    await asyncio.sleep(0)
 
     gate.leave()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    had = await asyncio.gather(*tasks, return_exceptions=True)
+    for each in had:
+        if each is None:
+            gate.leave()
 
-    later.join(5)
-    assert not later.is_alive()
-    assert loop.is_closed()
-    del tasks
+    assert await _has_turns(gate, 1)
+
+
+async def test_without_queueing():
+    """A turn that cannot be waited for is had over the limit, and is owed."""
+    gate = Gate(1)
+    await gate.enter()
+
+    assert await _enters(gate, queue=False)
+    gate.leave()
+
+    assert not await _enters(gate)
+    gate.leave()
+    assert await _has_turns(gate, 1)
+
+
+def test_loops_that_are_needed():
+    """A loop is known to be needed for as long as any of its calls is; no loop never is."""
+    gate, loop = Gate(1), object()
+
+    with gate.needing(loop), gate.needing(None):
+        with gate.needing(loop):
+            assert gate.is_held_by(loop)
+        assert gate.is_held_by(loop)
+        assert not gate.is_held_by(object())
+        assert not gate.is_held_by(None)
+    assert not gate.is_held_by(loop)

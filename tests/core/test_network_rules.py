@@ -320,7 +320,7 @@ def test_nothing_is_smuggled_in_behind_a_workspace(monkeypatch, tail, where):
     if where != "option":
         monkeypatch.setenv(where, workspace)
 
-    with pytest.raises(ValueError, match="workspace must be an id of letters") as caught:
+    with pytest.raises(ValueError, match=r"(?i)workspace(_id)? must be an id of") as caught:
         Reranker(api_key=_KEY, workspace=workspace if where == "option" else None)
 
     assert "evil" not in str(caught.value)
@@ -337,7 +337,7 @@ def test_a_region_is_no_host(monkeypatch, region, where, workspace):
     if where != "option":
         monkeypatch.setenv(where, region)
 
-    with pytest.raises(ValueError, match="cn-beijing, ap-southeast-1") as caught:
+    with pytest.raises(ValueError, match=r"cn-beijing \(Beijing\), ap-southeast-1") as caught:
         _resolve(
             region=region if where == "option" else None,
             workspace=workspace,
@@ -347,10 +347,12 @@ def test_a_region_is_no_host(monkeypatch, region, where, workspace):
     assert "evil" not in str(caught.value)
 
 
-@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "ap-northeast-1"])
+@pytest.mark.parametrize("region", ["eu-central-1", "ap-northeast-1"])
 def test_a_region_without_a_host_is_asked_nothing(found, region):  # noqa: ARG001  is set
     """A region that another one would silently serve is refused before anything is sent."""
-    with pytest.raises(ValueError, match=f"'{region}' has no shared host: pass workspace="):
+    with pytest.raises(
+        ValueError, match=rf"'{region}' \(\w+\) has no shared host: pass workspace="
+    ):
         Reranker(region=region)
 
 

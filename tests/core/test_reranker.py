@@ -964,11 +964,11 @@ base_url, key, colour = sys.argv[1:]
 with qwen_rerank.Reranker(base_url=base_url, api_key=key) as reranker:
     if colour == "sync":
         ranking = reranker.rerank("a red car", ["green tea", "the red car", ""])
-        assert "aiohttp" not in sys.modules, "aiohttp in a sync call"
     else:
         import asyncio
         ranking = asyncio.run(reranker.arerank("a red car", ["green tea", "the red car", ""]))
 assert [hit.index for hit in ranking] == [1, 0, 2]
+assert "httpx" not in sys.modules, "httpx, which is for callers' own clients"
 assert not qwen_rerank.reranker._tokens.tokenizer.cache_info().currsize, "the vocabulary"
 foreign = {"dashscope", "langchain_core", "llama_index", "fastapi", "uvicorn"}
 print(sorted(foreign & {name.partition(".")[0] for name in sys.modules}))

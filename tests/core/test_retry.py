@@ -95,29 +95,23 @@ class Clock:
     def __call__(self):
         return self.now
 
-    def sleep(self, seconds):
+    async def sleep(self, seconds):
         self.slept.append(seconds)
         self.now += seconds
 
-    async def asleep(self, seconds):
-        self.sleep(seconds)
 
-
-@pytest.fixture(name="attempt", params=["sync", "async"])
-def _attempt(request):
+@pytest.fixture(name="attempt")
+def _attempt():
     """Runs a list of outcomes through the policy; what came out, and the waits."""
 
     def run(*outcomes, max_retries=2, seconds=30.0, chance=1.0):
         clock, told, left = Clock(), [], list(outcomes)
 
-        def once():
+        async def once():
             outcome = left.pop(0)
             if isinstance(outcome, Exception):
                 raise outcome
             return outcome
-
-        async def aonce():
-            return once()
 
         policy = Policy(
             max_retries,
@@ -127,10 +121,7 @@ def _attempt(request):
             lambda error, wait: told.append((error, wait)),
         )
         try:
-            if request.param == "sync":
-                result = policy.sync(clock.sleep)(once)
-            else:
-                result = asyncio.run(_await(policy.aio(clock.asleep), aonce))
+            result = asyncio.run(_await(policy.retrying(clock.sleep), once))
         except errors.RerankError as error:
             result = error
         assert [wait for _, wait in told] == clock.slept

@@ -1,6 +1,8 @@
 import asyncio
+import contextlib
 import gc
 import gzip
+import itertools
 import json
 import socket
 import struct
@@ -8,13 +10,15 @@ import threading
 import time
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
-from qwen_rerank import _endpoint, errors
+from qwen_rerank import _endpoint, _loop, errors
+from qwen_rerank._clients import Client
 from qwen_rerank._transport import Transport
 from qwen_rerank.emulator import Reply
 
@@ -35,22 +39,41 @@ def _endpoint_at(address, *, local=True, scheme="http", key=_KEY):
 def _transport():
     transport = Transport()
     yield transport
-    transport.close()
+    _loop.run(lambda _: transport.close())
 
 
-@pytest.fixture(name="send", params=["sync", "async"])
-def _send(request, transport):
-    """Both colours of sending, as one plain function; the async one has a loop of its own."""
+@pytest.fixture(name="send")
+def _send(transport):
+    """Sends one request, as a call with that timeout does, from this thread."""
 
-    def send(endpoint, body=_BODY, *, seconds=10.0, client=None):
-        deadline = time.monotonic() + seconds
-        if request.param == "sync":
-            return transport.send(endpoint, body, deadline, client)
-        return runner.run(transport.asend(endpoint, body, deadline, client))
+    def send(endpoint, body=_BODY, *, seconds=10.0, client=None, through=None):
+        return _loop.run(partial(_sent, through or transport, endpoint, body, seconds, client))
 
-    send.colour = request.param
-    with asyncio.Runner() as runner:
-        yield send
+    return send
+
+
+@pytest.fixture(name="together")
+def _together():
+    """Serves several at the same time; what each returned."""
+
+    def together(*serves):
+        async def served(caller):
+            return await asyncio.gather(*(serve(caller) for serve in serves))
+
+        return _loop.run(served)
+
+    return together
+
+
+async def _sent(transport, endpoint, body, seconds, client, caller):
+    try:
+        async with asyncio.timeout(max(seconds, 0.0)):
+            deadline = time.monotonic() + seconds
+            return await transport.send(endpoint, body, deadline, caller, client)
+    except TimeoutError as error:
+        if isinstance(error, errors.RerankError):
+            raise
+    raise endpoint.late()
 
 
 @pytest.fixture(name="fails")
@@ -316,7 +339,7 @@ def test_names_that_nobody_can_look_up(fails, host):
 
 
 def test_a_flood(fails, serve):
-    """An endless body is given up on after 8 MiB."""
+    """An endless body is given up on after 8 MiB and twice what was asked."""
 
     def flood(server, connection):
         server.read(connection)
@@ -327,7 +350,7 @@ def test_a_flood(fails, serve):
     error = fails(_endpoint_at(serve(flood).address))
 
     assert type(error) is errors.ReplyError
-    assert "more than 8388608 bytes" in str(error)
+    assert f"more than {8 * 2**20 + 2 * len(_BODY)} bytes" in str(error)
 
 
 def test_a_large_answer(send, serve):
@@ -412,16 +435,6 @@ def test_a_deadline_that_has_passed(fails, endpoint, emulator, seconds):
     assert emulator.log == ()
 
 
-async def test_a_timer_that_is_early(monkeypatch, transport, serve):
-    """An event loop whose timer is a little early by the clock, as uvloop's is, changes nothing."""
-    early = asyncio.timeout
-    monkeypatch.setattr(asyncio, "timeout", lambda seconds: early(seconds and seconds - 0.05))
-    endpoint = _endpoint_at(serve(_silent).address)
-
-    with pytest.raises(errors.DeadlineError):
-        await transport.asend(endpoint, _BODY, time.monotonic() + 0.3)
-
-
 def test_a_deadline_leaves_the_client_usable(send, endpoint, emulator):
     """The call after a late one works."""
     emulator.script(Reply(delay=5))
@@ -429,14 +442,6 @@ def test_a_deadline_leaves_the_client_usable(send, endpoint, emulator):
         send(endpoint, seconds=0.3)
 
     assert send(endpoint).status == 200
-
-
-def test_the_deadline_with_the_callers_client(serve, transport):
-    """With a client of the caller's, a dragged-out body ends the call as well."""
-    server = serve(_slow_body)
-
-    with httpx.Client() as client, pytest.raises(errors.DeadlineError):
-        transport.send(_endpoint_at(server.address), _BODY, time.monotonic() + 0.5, client)
 
 
 # Proxies
@@ -518,115 +523,87 @@ def test_netrc_does_not_replace_the_key(monkeypatch, send, serve, tmp_path):
     assert b"Basic" not in proxy.requests[0]
 
 
-async def test_socks_in_async(monkeypatch, transport):
-    """A SOCKS proxy, which aiohttp cannot speak, is not passed by: it is used or complained of."""
-    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
-
-    with pytest.raises((errors.ServiceError, ImportError), match=r"No answer|socks"):
-        await transport.asend(
-            _endpoint_at("example.invalid", local=False), _BODY, time.monotonic() + 5
-        )
-    await transport.aclose()
+# Connections
 
 
-# Lifetimes
+def _keep_alive(server, connection):
+    while server.read(connection) != b"\r\n\r\n":
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
 
 
-@pytest.mark.skipif(not _FDS.is_dir(), reason="counts file descriptors under /proc")
-def test_many_event_loops(transport, endpoint, emulator):
-    """One object over twenty asyncio.run leaves nothing open behind."""
-
-    async def call():
-        return await transport.asend(endpoint, _BODY, time.monotonic() + 10)
-
-    asyncio.run(call())
-    before = len(list(_FDS.iterdir()))
-    for _ in range(20):
-        assert asyncio.run(call()).status == 200
-
-    assert len(list(_FDS.iterdir())) <= before
-    assert len(emulator.log) == 21
-
-
-async def test_one_client_per_loop(transport, serve):
-    """Calls of one loop share their connections."""
+def test_connections_are_kept(send, serve):
+    """One call after another goes over the same connection."""
     connections = []
 
-    def keep_alive(server, connection):
+    def behave(server, connection):
         connections.append(connection)
-        while server.read(connection) != b"\r\n\r\n":
-            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        _keep_alive(server, connection)
 
-    endpoint = _endpoint_at(serve(keep_alive).address)
+    endpoint = _endpoint_at(serve(behave).address)
     for _ in range(5):
-        await transport.asend(endpoint, _BODY, time.monotonic() + 10)
-    await transport.aclose()
+        send(endpoint)
 
     assert len(connections) == 1
 
 
-async def test_concurrent_first_calls(transport, endpoint):
+def test_concurrent_first_calls(transport, endpoint, together):
     """Calls that start together on a fresh object all succeed."""
-    answers = await asyncio.gather(
-        *(transport.asend(endpoint, _BODY, time.monotonic() + 10) for _ in range(20))
-    )
-    await transport.aclose()
+    answers = together(*[partial(_sent, transport, endpoint, _BODY, 10.0, None)] * 20)
 
     assert [answer.status for answer in answers] == [200] * 20
 
 
-async def test_a_cancelled_call(transport, endpoint, emulator):
+def test_a_cancelled_call(send, transport, endpoint, emulator):
     """Cancelling a call ends it at once, and the next one works."""
     emulator.script(Reply(delay=5))
-    task = asyncio.create_task(transport.asend(endpoint, _BODY, time.monotonic() + 10))
-    while not emulator.log:  # noqa: ASYNC110  another thread writes it
-        await asyncio.sleep(0.01)
 
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    async def cancelled(caller):
+        task = asyncio.create_task(_sent(transport, endpoint, _BODY, 10.0, None, caller))
+        while not emulator.log:  # noqa: ASYNC110  another thread writes it
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
-    assert (await transport.asend(endpoint, _BODY, time.monotonic() + 10)).status == 200
-    await transport.aclose()
+    _loop.run(cancelled)
+
+    assert send(endpoint).status == 200
 
 
-async def test_cancelled_while_the_client_is_made(transport, endpoint):
+@pytest.mark.parametrize("steps", range(4))
+def test_cancelled_while_the_connection_is_opened(send, transport, endpoint, steps):
     """A call that is cancelled at its very start spoils nothing for the next."""
-    task = asyncio.create_task(transport.asend(endpoint, _BODY, time.monotonic() + 10))
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
 
-    assert (await transport.asend(endpoint, _BODY, time.monotonic() + 10)).status == 200
-    await transport.aclose()
+    async def cancelled(caller):
+        task = asyncio.create_task(_sent(transport, endpoint, _BODY, 10.0, None, caller))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    _loop.run(cancelled)
+
+    assert send(endpoint).status == 200
 
 
-def test_a_client_that_cannot_be_made(monkeypatch, transport):
+def test_certificates_that_cannot_be_read(monkeypatch, send):
     """Bad certificate settings are complained of at every call, not only at the first."""
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
-    endpoint = _endpoint_at("example.invalid", local=False)
 
-    async def twice():
-        for _ in range(2):
-            with pytest.raises((OSError, errors.RerankError)):
-                await transport.asend(endpoint, _BODY, time.monotonic() + 5)
-
-    asyncio.run(twice())
-    with pytest.raises((OSError, errors.RerankError)):
-        transport.send(endpoint, _BODY, time.monotonic() + 5)
+    for _ in range(2):
+        with pytest.raises(errors.RequestError, match="SSL_CERT_FILE"):
+            send(_endpoint_at("example.invalid", local=False, scheme="https"))
 
 
-def test_eight_threads(transport, endpoint, emulator):
+def test_eight_threads(send, endpoint, emulator):
     """One object serves many threads, each with its own deadline."""
     statuses, failures = [], []
 
     def work(number):
         for _ in range(5):
             try:
-                seconds = 10 if number else 0.0
-                answer = transport.send(endpoint, _BODY, time.monotonic() + seconds)
-                statuses.append(answer.status)
+                statuses.append(send(endpoint, seconds=10 if number else 0.0).status)
             except errors.DeadlineError as error:
                 failures.append(error)
 
@@ -641,143 +618,279 @@ def test_eight_threads(transport, endpoint, emulator):
     assert len(emulator.log) == 35
 
 
-def test_eight_threads_with_a_loop_each(transport, endpoint):
-    """And many event loops at once."""
-    statuses = []
-
-    async def call():
-        answer = await transport.asend(endpoint, _BODY, time.monotonic() + 20)
-        statuses.append(answer.status)
-
-    threads = [threading.Thread(target=lambda: asyncio.run(call())) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-
-    assert statuses == [200] * 8
-
-
-def test_loops_may_come_and_go_while_another_starts(transport, endpoint):
-    """A loop of another thread that ends at the wrong moment does not break a first call."""
-
-    class Ended:
-        """A closed loop; asking it lets another thread's loop appear, as a switch could."""
-
-        def is_closed(self):
-            transport._async[Ended(), True] = None
-            return True
-
-    transport._async[Ended(), True] = None
-
-    assert asyncio.run(transport.asend(endpoint, _BODY, time.monotonic() + 10)).status == 200
-
-
 def test_close_and_use_again(send, transport, endpoint):
     """Closing is not the end: the next call opens new connections."""
-    assert send(endpoint).status == 200
-    transport.close()
-    transport.close()
-    assert send(endpoint).status == 200
-
-
-async def test_aclose_and_use_again(transport, endpoint):
-    """Likewise in async, where both colours are closed."""
     for _ in range(2):
-        assert transport.send(endpoint, _BODY, time.monotonic() + 10).status == 200
-        assert (await transport.asend(endpoint, _BODY, time.monotonic() + 10)).status == 200
-        await transport.aclose()
-        await transport.aclose()
+        assert send(endpoint).status == 200
+        assert transport.is_open
+        for _ in range(2):
+            _loop.run(lambda _: transport.close())
+        assert not transport.is_open
 
 
-def test_an_object_may_go_before_its_loop(endpoint):
-    """A loop closes the connections of an object that is gone by then."""
+def test_closing_waits_for_who_is_at_it(send, transport, serve):
+    """A call under way goes on when the object is closed, and its connection is closed with it."""
+    asked, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 
-    async def call():
-        return await Transport().asend(endpoint, _BODY, time.monotonic() + 10)
+    def behave(server, connection):
+        server.read(connection)
+        asked.set()
+        go_on.wait(10)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        if not connection.recv(1):
+            ended.set()
 
-    assert asyncio.run(call()).status == 200
+    endpoint = _endpoint_at(serve(behave).address)
+    answers = []
+    caller = threading.Thread(target=lambda: answers.append(send(endpoint)))
+    caller.start()
+    asked.wait(10)
+    _loop.run(lambda _: transport.close())
+    go_on.set()
+    caller.join(10)
+
+    assert [answer.body for answer in answers] == [b"{}"]
+    assert ended.wait(10)
 
 
-async def test_an_object_that_is_collected_while_its_loop_runs(endpoint, caplog):
-    """A forgotten object in a reference cycle leaves neither warnings nor log lines behind."""
+@pytest.mark.skipif(not _FDS.is_dir(), reason="counts file descriptors under /proc")
+def test_a_forgotten_one_closes_its_connections(send, endpoint, caplog):
+    """One that is dropped, in a reference cycle too, leaves no socket and no word behind."""
+    send(endpoint)
     gc.collect()
+    before = len(list(_FDS.iterdir()))
 
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         for _ in range(3):
             cycle = [Transport()]
             cycle.append(cycle)
-            await cycle[0].asend(endpoint, _BODY, time.monotonic() + 10)
+            send(endpoint, through=cycle[0])
             del cycle
             gc.collect()
-            await asyncio.sleep(0.01)
+        deadline = time.monotonic() + 10
+        while len(list(_FDS.iterdir())) > before and time.monotonic() < deadline:
+            time.sleep(0.01)
 
+    assert len(list(_FDS.iterdir())) <= before
     assert [str(warning.message) for warning in seen] == []
     assert caplog.records == []
 
 
-async def test_sync_inside_a_running_loop(transport, endpoint):
-    """The sync call works where a loop is running, as notebooks and LlamaIndex have it."""
-    assert transport.send(endpoint, _BODY, time.monotonic() + 10).status == 200
+# What comes before it is asked for
+
+_JSON = b"content-type: application/json\r\n"
+
+
+def _with_length(body):
+    return b"HTTP/1.1 200 OK\r\n%scontent-length: %d\r\n\r\n%s" % (_JSON, len(body), body)
+
+
+def _in_chunks(body):
+    half = len(body) // 2
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:half], body[half:]))
+    return b"HTTP/1.1 200 OK\r\n%stransfer-encoding: chunked\r\n\r\n%s0\r\n\r\n" % (_JSON, chunks)
+
+
+def _with_trailer(body):
+    return _in_chunks(body)[:-2] + b"x-checksum: 1\r\n\r\n"
+
+
+def _without_body(_):
+    return b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+def _interim(code):
+    return lambda _: b"HTTP/1.1 %d Wait\r\n\r\n" % code
+
+
+_FRAMINGS = {
+    "length": _with_length,
+    "chunks": _in_chunks,
+    "trailer": _with_trailer,
+    "no body": _without_body,
+}
+_MORE = _FRAMINGS | {
+    "interim": _interim(100),
+    "a line end": lambda _: b"\r\n",
+    "noise": lambda _: b"noise",
+    "half an answer": lambda body: _with_length(body)[:-2],
+}
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["in one go", "afterwards"])
+@pytest.mark.parametrize("second", _MORE.values(), ids=_MORE)
+@pytest.mark.parametrize("first", _FRAMINGS.values(), ids=_FRAMINGS)
+def test_more_than_one_answer(send, serve, first, second, later):
+    """What a server sends behind an answer is never taken for the answer to the next request."""
+    numbers, answered, sent = itertools.count(), threading.Event(), threading.Event()
+
+    def behave(server, connection):
+        while server.read(connection).strip():
+            answer, more = first(b"[%d]" % next(numbers)), second(b"[99]")
+            if later:
+                connection.sendall(answer)
+                answered.wait(10)
+                answered.clear()
+                with contextlib.suppress(OSError):
+                    connection.sendall(more)
+                sent.set()
+            else:
+                connection.sendall(answer + more)
+
+    endpoint = _endpoint_at(serve(behave).address)
+    bodies = []
+    for number in range(3):
+        with contextlib.suppress(errors.ServiceError):
+            bodies.append((number, send(endpoint).body))
+        answered.set()
+        if later:
+            assert sent.wait(10)
+            sent.clear()
+
+    empty = first is _without_body
+    assert all(body == (b"" if empty else b"[%d]" % number) for number, body in bodies)
+    assert len(bodies) == 3 or not later
+
+
+@pytest.mark.parametrize("framing", [_with_length, _in_chunks], ids=["length", "chunks"])
+@pytest.mark.parametrize("code", [100, 102, 103])
+def test_interim_answers(send, serve, code, framing):
+    """What comes before the answer, such as early hints, is passed over and costs nothing."""
+    connections = []
+
+    def behave(server, connection):
+        connections.append(connection)
+        while server.read(connection).strip():
+            connection.sendall(_interim(code)(b"") * 2 + framing(_OK))
+
+    endpoint = _endpoint_at(serve(behave).address)
+
+    assert [send(endpoint).body for _ in range(3)] == [_OK] * 3
+    assert len(connections) == 1
+
+
+def test_a_stale_connection(send, serve):
+    """A connection that the server has closed since is not used again."""
+    closed = threading.Event()
+
+    def behave(server, connection):
+        server.read(connection)
+        connection.sendall(_with_length(_OK))
+        connection.close()
+        closed.set()
+
+    endpoint = _endpoint_at(serve(behave).address)
+    for _ in range(5):
+        assert send(endpoint).body == _OK
+        assert closed.wait(10)
+        closed.clear()
+
+
+def test_what_the_loop_has_not_seen_yet(send, transport, serve):
+    """Nor one whose end or whose bytes nobody has read yet, because the loop was busy meanwhile."""
+    behaviours = iter([b"", _with_length(b"[99]")] * 3)
+    sent = threading.Event()
+
+    def behave(server, connection):
+        server.read(connection)
+        connection.sendall(_with_length(_OK))
+        assert idle.wait(10)
+        connection.sendall(next(behaviours))
+        connection.shutdown(socket.SHUT_WR)
+        sent.set()
+        connection.recv(1)
+
+    endpoint = _endpoint_at(serve(behave).address)
+    idle = threading.Event()
+
+    async def busy_between(caller):
+        said = [(await _sent(transport, endpoint, _BODY, 10.0, None, caller)).body]
+        for _ in range(3):
+            idle.set()
+            sent.wait(10)  # which holds up the loop
+            sent.clear()
+            idle.clear()
+            said.append((await _sent(transport, endpoint, _BODY, 10.0, None, caller)).body)
+        idle.set()
+        return said
+
+    assert _loop.run(busy_between) == [_OK] * 4
 
 
 # A client of the caller's
 
 
-def test_the_callers_client(transport, endpoint, emulator):
+@pytest.fixture(name="lent", params=["sync", "async"])
+def _lent(request, transport):
+    """Sends through an httpx client that is made with the given options, and left open."""
+
+    def lent(endpoint, *, seconds=10.0, **options):
+        sent = partial(_sent, transport, endpoint, _BODY, seconds)
+        if request.param == "sync":
+            with httpx.Client(**options) as client:
+                answer = _loop.run(partial(sent, Client(client)))
+                assert not client.is_closed
+            return answer
+
+        async def awaited():
+            async with httpx.AsyncClient(**options) as client:
+                answer = await _loop.wait(partial(sent, Client(client)))
+                assert not client.is_closed
+                assert asyncio.all_tasks() == {asyncio.current_task()}
+            return answer
+
+        return asyncio.run(awaited())
+
+    return lent
+
+
+def test_the_callers_client(lent, endpoint, emulator):
     """A given client is sent through with its own settings, and left open."""
-    with httpx.Client(headers={"x-mine": "1"}) as client:
-        transport.send(endpoint, _BODY, time.monotonic() + 10, client)
-        transport.close()
+    assert lent(endpoint, headers={"x-mine": "1"}).status == 200
 
-        assert not client.is_closed
     assert emulator.log[0].headers["x-mine"] == "1"
 
 
-async def test_the_callers_async_client(transport, endpoint, emulator):
-    """Likewise an async one."""
-    async with httpx.AsyncClient(headers={"x-mine": "1"}) as client:
-        await transport.asend(endpoint, _BODY, time.monotonic() + 10, client)
-        await transport.aclose()
-
-        assert not client.is_closed
-    assert emulator.log[0].headers["x-mine"] == "1"
-
-
-def test_a_caller_who_follows_redirects(transport, serve):
+def test_a_caller_who_follows_redirects(lent, serve):
     """Not even a given client takes the key along a redirect."""
     server = serve(_answering(_raw(b"", "307 Elsewhere", "location: http://127.0.0.1:9/")))
 
-    with httpx.Client(follow_redirects=True) as client:
-        answer = transport.send(_endpoint_at(server.address), _BODY, time.monotonic() + 10, client)
-
-    assert answer.status == 307
+    assert lent(_endpoint_at(server.address), follow_redirects=True).status == 307
 
 
-def test_the_callers_transport(send, endpoint):
+def test_the_callers_transport(lent, endpoint):
     """A client over any httpx transport will do, one for tests included."""
     fake = httpx.MockTransport(lambda request: httpx.Response(200, content=request.content))
-    kind = httpx.Client if send.colour == "sync" else httpx.AsyncClient
 
-    answer = send(endpoint, client=kind(transport=fake))
-
-    assert answer.body == _BODY
+    assert lent(endpoint, transport=fake).body == _BODY
 
 
-def test_foreign_mistakes_are_not_swallowed(transport, endpoint):
-    """An error in the caller's own code comes out as it is, in both colours."""
+def test_a_flood_through_the_callers_client(lent, endpoint):
+    """What a given client reads is capped too."""
+    flood = httpx.MockTransport(lambda _: httpx.Response(200, content=b" " * 9 * 2**20))
+
+    with pytest.raises(errors.ReplyError, match="more than"):
+        lent(endpoint, transport=flood)
+
+
+@pytest.mark.parametrize("behaviour", [_silent, _slow_head, _slow_body, _slow_chunks])
+def test_the_deadline_with_the_callers_client(lent, serve, behaviour):
+    """However an answer is dragged out, its head too, a given client does not outlast the call."""
+    server = serve(behaviour)
+    start = time.monotonic()
+
+    with pytest.raises(errors.DeadlineError):
+        lent(_endpoint_at(server.address), seconds=0.5)
+
+    assert time.monotonic() - start < 3
+
+
+def test_foreign_mistakes_are_not_swallowed(lent, endpoint):
+    """An error in the caller's own code comes out as it is."""
 
     def broken(_):
         raise LookupError("mine")
 
-    fake = httpx.MockTransport(broken)
-    with httpx.Client(transport=fake) as client, pytest.raises(LookupError, match="mine"):
-        transport.send(endpoint, _BODY, time.monotonic() + 10, client)
-
-    async def call():
-        async with httpx.AsyncClient(transport=fake) as client:
-            await transport.asend(endpoint, _BODY, time.monotonic() + 10, client)
-
     with pytest.raises(LookupError, match="mine"):
-        asyncio.run(call())
+        lent(endpoint, transport=httpx.MockTransport(broken))

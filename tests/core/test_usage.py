@@ -232,19 +232,6 @@ async def test_what_a_cancelled_call_had_paid_for(reranker, emulator):
     assert reranker.usage.requests == 1
 
 
-def test_what_was_on_its_way(reranker, emulator):
-    """An answer that comes after another request has failed was billed as well."""
-    reranker.max_documents_per_request = 1
-    emulator.script(Reply.error(400, "DataInspectionFailed", delay=0.2), Reply(delay=0.5))
-
-    with pytest.raises(errors.ContentError):
-        reranker.rerank(_QUERY, _DOCUMENTS[:2])
-
-    time.sleep(1)
-    assert [seen.status for seen in emulator.log if seen.status == 200] == [200]
-    assert reranker.usage == billed(emulator)
-
-
 # Cost
 
 

@@ -259,8 +259,6 @@ class Bench:
                 start = time.monotonic()
                 came, error = verdict()
                 seconds = time.monotonic() - start
-                if row.options.get("max_documents_per_request"):
-                    _wait_for_the_rest()
                 requests = len(self.emulator.log)
             untouched = given == before and [id(each) for each in given] == identities
             limit = reranker.timeout
@@ -394,13 +392,6 @@ class _Listening(logging.Handler):
 def _quick() -> Any:
     """No wait between attempts but the one that was asked for."""
     return mock.patch("qwen_rerank._drive.random.random", return_value=0.0)
-
-
-def _wait_for_the_rest() -> None:
-    """A sync call leaves requests that are on their way to end in the background."""
-    for thread in threading.enumerate():
-        if thread.name.startswith("qwen-rerank_"):
-            thread.join(PATIENCE)
 
 
 _true_time = time.time

@@ -33,8 +33,6 @@ class Row:
         name: The fault's name, in the emulator where it has one there.
         kind: The group it is shown in.
         gives: The exact error, or None for the right ranking.
-        in_async: The exact error of async calls, without a status, where the libraries below do not
-            let it be the same.
         status: The error's HTTP status.
         code: The error's code.
         compatible: Its code on the compatible protocol, where that is another one.
@@ -53,7 +51,6 @@ class Row:
     name: str
     kind: str = ""
     gives: type[RerankError] | None = None
-    in_async: type[RerankError] | None = None
     status: int | None = None
     code: str | None = None
     compatible: str | None = None
@@ -66,10 +63,6 @@ class Row:
     used: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     wire: str | None = None
-
-    def error(self, way: str) -> type[RerankError] | None:
-        """The exact error of a sync or async call."""
-        return self.in_async if way == "async" and self.in_async else self.gives
 
     @property
     def passes(self) -> bool:
@@ -144,8 +137,7 @@ _BROKEN_CONNECTIONS = (
     ),
 )
 _BROKEN_FRAMES = (
-    # One library reads the announced part of such a body, the other refuses all of it.
-    _again("length-short", ReplyError, 200, in_async=ServiceError),
+    _again("length-short", ServiceError),
     _again("length-long", ServiceError),
     _again("length-garbage", ServiceError),
     _again("garbage", ServiceError),

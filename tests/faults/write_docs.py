@@ -45,8 +45,7 @@ or, in a test of your own, `emulator.fault("reset-mid")` and `emulator.clear()`.
 
 ## How to read it
 
-- **all six** stands for the core, LangChain and LlamaIndex, each sync and async. Where they differ,
-  each is named.
+- What is said holds for the core, LangChain and LlamaIndex alike, each sync and async.
 - **right ranking**: the fault does no harm.
 - **original order**: the candidates as they were given, cut to `top_n`, without an invented score.
   In the core `Ranking.degraded` is the error; a LangChain document has no `relevance_score`; a
@@ -54,8 +53,8 @@ or, in a test of your own, `emulator.fault("reset-mid")` and `emulator.clear()`.
 - **sent again**: whether the client repeats the request by itself, up to {SENT_AGAIN} more times by
   default; what has passed by then is never seen. Where it says no, a request is sent once.
 - In messages, `HOST` stands for host and port, and `ID` for the service's request id. What follows
-  `No answer from HOST:` are the words of the operating system or of an HTTP library, and change
-  with them; sync and async calls use different libraries.
+  `No answer from HOST:` are the words of the operating system or of the HTTP library, and change
+  with them.
 - Codes are those of the native protocol; `protocol="compatible"` gives the same errors, with its
   own spelling of some codes.
 """
@@ -85,7 +84,7 @@ def comparable(text: str) -> str:
 
 def _line(row: Row) -> str:
     wire = row.wire or FAULTS[row.name]
-    raised, passed = (_verdicts(row, mode) for mode in MODES)
+    raised, passed = (_verdict(row, mode) for mode in MODES)
     cells = (f"`{row.name}`", _sentence(wire), raised, passed, _sent_again(row))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
@@ -100,15 +99,10 @@ def _sent_again(row: Row) -> str:
     return "yes" if row.repeated else "no"
 
 
-def _verdicts(row: Row, mode: str) -> str:
-    verdicts = {way: _verdict(row, way, mode) for way in WAYS}
-    return "; ".join(f"{who}: {what}" for who, what in _told_apart(verdicts))
-
-
-def _verdict(row: Row, way: str, mode: str) -> str:
-    if (error := row.error(way)) is None:
+def _verdict(row: Row, mode: str) -> str:
+    if row.gives is None:
         return "right ranking"
-    return "original order" if row.passes and mode == "passthrough" else f"`{error.__name__}`"
+    return "original order" if row.passes and mode == "passthrough" else f"`{row.gives.__name__}`"
 
 
 def _messages(bench: Bench, rows: Iterable[Row]) -> dict[str, list[str]]:
@@ -117,18 +111,9 @@ def _messages(bench: Bench, rows: Iterable[Row]) -> dict[str, list[str]]:
     for row in rows:
         if row.gives is None:
             continue
-        said = {way: bench.message(Case(row, "core", way, "raise")) for way in WAYS}
-        for who, text in _told_apart(said):
-            name = f"`{row.name}`" if who == "all six" else f"`{row.name}` ({who})"
-            messages.setdefault(text, []).append(name)
+        text = bench.message(Case(row, "core", "sync", "raise"))
+        messages.setdefault(text, []).append(f"`{row.name}`")
     return messages
-
-
-def _told_apart(values: dict[str, str]) -> list[tuple[str, str]]:
-    """Each value with those who have it: all six, or all sync and all async calls."""
-    if len(set(values.values())) == 1:
-        return [("all six", next(iter(values.values())))]
-    return [(f"all {way} calls", value) for way, value in values.items()]
 
 
 def main() -> None:

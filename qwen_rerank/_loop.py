@@ -1,0 +1,365 @@
+"""The event loop that serves all calls, in a thread of its own; it knows no request.
+
+One a process, made at the first call and anew after a fork. Async calls go there as sync ones do:
+so connections, limits and deadlines do not depend on what loop a caller has, whether that stands
+still, and what becomes of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import contextvars
+import os
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, Protocol, TypeVar
+
+from qwen_rerank._fork import no_fork
+
+__all__ = ["Caller", "Engine", "aside", "engine", "run", "wait"]
+
+T = TypeVar("T")
+
+_NAME = "qwen-rerank"
+_LOOK = 1.0  # seconds between two looks at whether the thread still runs
+_FAREWELL = 2.0  # seconds that the end of the process waits for connections to close
+
+
+class Caller(Protocol):
+    """Who waits for a call, and where code of theirs has to run, such as a rate limiter."""
+
+    awaits: bool
+    """Whether the call is awaited in a loop; else it holds up its thread."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that runs in the caller's thread, or None."""
+
+    async def do(self, errand: Callable[[], Any]) -> Any:
+        """What *errand* returns in the caller's thread or, awaited, in the caller's loop."""
+
+
+def run(serve: Callable[[Caller], Coroutine[Any, Any, T]]) -> T:
+    """What *serve* returns on the loop, in the caller's context; the caller's thread waits.
+
+    Whatever is raised meanwhile in that thread, by a signal say, cancels it.
+    """
+    running = engine()
+    if running.thread is threading.current_thread():
+        raise RuntimeError(
+            "A sync call cannot be made in the thread that serves all calls, where code such as "
+            "a tracing hook or a log handler runs: hand it to another thread."
+        )
+    caller = _Thread(running)
+    call = _Call(running, serve, caller, partial(caller.inbox.put, None))
+    try:
+        call.begin()
+        while (errand := caller.next()) is not None:
+            errand()
+    except BaseException:
+        call.cancel()
+        raise
+    return call.result()
+
+
+async def wait(serve: Callable[[Caller], Coroutine[Any, Any, T]]) -> T:
+    """`run` for a running event loop; a call that is cancelled has ended when that is raised."""
+    running, here = engine(), asyncio.get_running_loop()
+    caller = _Task(running, here)
+    if running.loop is here:
+        return await serve(caller)
+    ended: asyncio.Future[None] = here.create_future()
+    call = _Call(running, serve, caller, partial(_settle, here, ended))
+    try:
+        call.begin()
+        await asyncio.shield(ended)
+    except BaseException as error:
+        call.cancel()
+        if isinstance(error, asyncio.CancelledError):
+            await ended
+        raise
+    finally:
+        if caller.errands:
+            await asyncio.wait(caller.errands)
+    return call.result()
+
+
+def aside(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+    """What *function* will return in a thread of ours, in the caller's context.
+
+    Not in one of the running loop's own, which the caller may have filled for a long time.
+    """
+    job = partial(contextvars.copy_context().run, function, *arguments)
+    return asyncio.get_running_loop().run_in_executor(engine().aside, job)
+
+
+class Engine:
+    """The loop, its thread, and what is open there."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.over = False
+        self.open: set[Any] = set()
+        """What is to be closed at the end of the process; each has an async ``close``."""
+        self._spawned: set[asyncio.Task[None]] = set()
+        self.aside = ThreadPoolExecutor(thread_name_prefix=f"{_NAME}-aside")
+        self.loop = asyncio.new_event_loop()
+        self.loop.set_default_executor(_Daemons())
+        self.thread = threading.Thread(target=self._serve, name=_NAME, daemon=True)
+        self.thread.start()
+
+    def post(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Calls *function* on the loop, from any thread; no more once that has ended."""
+        if self.process == os.getpid():  # else the loop is a parent's
+            with contextlib.suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(function, *arguments)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Lets *coroutine* run on the loop, which this is called on."""
+        task = self.loop.create_task(coroutine)
+        self._spawned.add(task)  # the loop itself holds none
+        task.add_done_callback(self._spawned.discard)
+
+    def end(self) -> None:
+        """Closes all that is open; whoever still waits for a call is told nothing any more."""
+        self.over = True
+        self.post(lambda: self.spawn(self._close()))
+        self.thread.join(_FAREWELL)
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.close()
+
+    async def _close(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others)
+        for each in list(self.open):
+            await each.close()
+        self.loop.stop()
+
+
+_current: Engine | None = None
+_inherited: list[Engine] = []  # a parent's, whose selector is shared: to close it here breaks both
+_over = False
+
+
+def engine() -> Engine:
+    """The running engine of this process."""
+    running = _current
+    if running is None or not running.thread.is_alive() or running.process != os.getpid():
+        return _begun()
+    return running
+
+
+def _begun() -> Engine:
+    global _current  # noqa: PLW0603  one a process
+    if _over:
+        raise RuntimeError("The process is ending, and no call can be made any more.")
+    with no_fork:
+        if _current is None or not _current.thread.is_alive() or _current.process != os.getpid():
+            if _current is not None:
+                _inherited.append(_current)
+            _current = Engine()
+        return _current
+
+
+@atexit.register
+def _end() -> None:
+    global _over  # noqa: PLW0603  as above
+    _over = True
+    if _current is not None and _current.process == os.getpid():
+        _current.end()
+
+
+class _Call(Generic[T]):
+    """One call that is served on the loop; *tell* is called there when it has ended."""
+
+    def __init__(
+        self,
+        running: Engine,
+        serve: Callable[[Caller], Coroutine[Any, Any, T]],
+        caller: Caller,
+        tell: Callable[[], None],
+    ) -> None:
+        self._engine = running
+        self._serve = serve
+        self._caller = caller
+        self._tell = tell
+        self._task: asyncio.Task[T] | None = None
+
+    def begin(self) -> None:
+        # The task's context is a copy of that in which this is called.
+        self._engine.loop.call_soon_threadsafe(self._start)
+
+    def cancel(self) -> None:
+        self._engine.post(self._cancel)
+
+    def result(self) -> T:
+        assert self._task is not None  # noqa: S101  it has ended
+        try:
+            return self._task.result()
+        except _Quit as quit_:
+            error = quit_.error
+        raise error
+
+    def _start(self) -> None:
+        self._task = self._engine.loop.create_task(self._serve(self._caller))
+        self._task.add_done_callback(self._ended)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _ended(self, task: asyncio.Task[T]) -> None:
+        if not task.cancelled():
+            task.exception()  # seen, even if nobody waits for it any more
+        if not self._engine.over:
+            self._tell()
+
+
+class _Thread:
+    """A caller whose thread waits, and runs errands meanwhile."""
+
+    awaits = False
+
+    def __init__(self, running: Engine) -> None:
+        self.inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._engine = running
+        self.loop = asyncio._get_running_loop()
+
+    def next(self) -> Callable[[], None] | None:
+        """Waits for the next errand; None when the call has ended."""
+        while True:
+            # No wait without a bound, which Ctrl-C does not end everywhere.
+            with contextlib.suppress(Empty):
+                return self.inbox.get(timeout=_LOOK)
+            if not self._engine.thread.is_alive() and not self._engine.over:
+                raise RuntimeError("The thread that serves all calls has ended.")
+
+    async def do(self, errand: Callable[[], Any]) -> Any:
+        loop = self._engine.loop
+        done: asyncio.Future[Any] = loop.create_future()
+
+        def here() -> None:
+            try:
+                result = errand()
+            except Exception as error:  # noqa: BLE001  it is raised where it is waited for
+                _settle(loop, done, error=error)
+            else:
+                _settle(loop, done, result)
+
+        self.inbox.put(here)
+        return await done
+
+
+class _Task:
+    """A caller in an event loop, where errands are tasks of their own."""
+
+    awaits = True
+
+    def __init__(self, running: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        self._engine = running
+        self.loop = loop
+        self.errands: set[asyncio.Task[Any]] = set()
+
+    async def do(self, errand: Callable[[], Awaitable[Any]]) -> Any:
+        loop = self._engine.loop
+        if loop is self.loop:
+            return await errand()
+        done: asyncio.Future[Any] = loop.create_future()
+        task: asyncio.Task[Any] | None = None
+
+        async def there() -> None:
+            try:
+                result = await errand()
+            except (asyncio.CancelledError, GeneratorExit):
+                self._engine.post(done.cancel)
+                raise
+            except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
+                _settle(loop, done, error=error if isinstance(error, Exception) else _Quit(error))
+            else:
+                _settle(loop, done, result)
+
+        def start() -> None:
+            nonlocal task
+            task = self.loop.create_task(there())
+            self.errands.add(task)
+            task.add_done_callback(self.errands.discard)
+
+        def stop() -> None:
+            if task is not None:
+                task.cancel()
+
+        self.loop.call_soon_threadsafe(start)
+        try:
+            return await done
+        except asyncio.CancelledError:
+            with contextlib.suppress(RuntimeError):  # it is closed
+                self.loop.call_soon_threadsafe(stop)
+            raise
+
+
+def _settle(
+    loop: asyncio.AbstractEventLoop,
+    future: asyncio.Future[Any],
+    result: Any = None,
+    error: Exception | None = None,
+) -> None:
+    """Ends *future*, which belongs to *loop*, from another thread."""
+
+    def settle() -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+        loop.call_soon_threadsafe(settle)
+
+
+class _Quit(Exception):
+    """Carries what would end the loop if it were raised there."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+        self.__cause__ = error  # so that whoever cleans its frames finds it
+
+
+class _Daemons(ThreadPoolExecutor):
+    """Gives each job a thread: none waits for another's, and none holds up the end of the process.
+
+    It does what may take long whatever the deadline says: looking up names, reading certificates,
+    sending through a caller's blocking client. How many there are is limited by their callers.
+    """
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        job: Future[T] = Future()
+
+        def work() -> None:
+            if not job.set_running_or_notify_cancel():
+                return
+            try:
+                result = fn(*args, **kwargs)
+            except (KeyboardInterrupt, SystemExit) as error:
+                job.set_exception(_Quit(error))
+            except BaseException as error:  # noqa: BLE001  as every executor does
+                job.set_exception(error)
+            else:
+                job.set_result(result)
+
+        threading.Thread(target=work, name=f"{_NAME}-job", daemon=True).start()
+        return job

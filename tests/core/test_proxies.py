@@ -1,0 +1,287 @@
+"""Calls through proxies that answer: HTTP and SOCKS, with a login and without, sync and async.
+
+`test_route.py` has which proxy is taken. The proxies of `proxies.py` lead the name
+``service.example``, which nobody else knows, to a server of the test.
+"""
+
+import socket
+import ssl
+from contextlib import ExitStack
+from urllib.parse import quote
+
+import pytest
+from proxies import HttpProxy, SocksProxy, relay
+from self_signed import PAIR, SERVICE
+
+from qwen_rerank import Reranker, _route, errors
+
+_KEY = "sk-given-to-us-9b2e47a0c6d15f38"
+_LOGIN = ("me", "p@ss:word")
+_HOST = "service.example"
+_SCORES = b'{"output":{"results":[{"index":0,"relevance_score":0.5}]},"request_id":"r"}'
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(_SCORES)
+_KINDS = {
+    "http": HttpProxy,
+    "socks5": SocksProxy,
+    "socks5h": SocksProxy,
+    "socks4": SocksProxy,
+    "socks4a": SocksProxy,
+}
+# What each of them is asked for: those whose scheme ends in a letter look up names themselves.
+_ASKED = {"socks5": "127.0.0.1:443", "socks4": "127.0.0.1:443", "http": f"CONNECT {_HOST}:443"}
+
+
+@pytest.fixture(name="service")
+def _service(monkeypatch, serve, tmp_path):
+    """A server that speaks TLS as service.example, and keeps its connections open."""
+    (tmp_path / "service.pem").write_text(SERVICE)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "service.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "service.pem")
+
+    def behave(server, connection):
+        with context.wrap_socket(connection, server_side=True) as encrypted:
+            while (request := server.read(encrypted)).strip():
+                encrypted.sendall(_HEAD if request.startswith(b"HEAD") else _HEAD + _SCORES)
+
+    return serve(behave)
+
+
+@pytest.fixture(name="through")
+def _through(monkeypatch, service):
+    """Starts a proxy and names it in the environment; *told* is the login that the client has."""
+    with ExitStack() as stack:
+
+        def start(scheme, login=None, told=None, variable="HTTPS_PROXY", port=service.port):
+            hosts = {_HOST: port, "127.0.0.1": port}
+            proxy = stack.enter_context(_KINDS[scheme](hosts, login))
+            user = f"{':'.join(map(quote, told))}@" if told else ""
+            monkeypatch.setenv(variable, f"{scheme}://{user}{proxy.address}")
+            return proxy
+
+        yield start
+
+
+@pytest.fixture(name="known_here")
+def _known_here(monkeypatch):
+    """This machine knows the name as well."""
+    look_up = socket.getaddrinfo
+
+    def look_up_here(host, *arguments, **options):
+        return look_up("127.0.0.1" if host == _HOST else host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up_here)
+
+
+def _reranker(base_url=f"https://{_HOST}", **options):
+    return Reranker(base_url=base_url, api_key=_KEY, max_retries=0, **options)
+
+
+# Answers
+
+
+@pytest.mark.parametrize("login", [None, _LOGIN], ids=["open", "login"])
+@pytest.mark.parametrize("scheme", _KINDS)
+@pytest.mark.usefixtures("known_here")
+def test_a_ranking_through_a_proxy(rank, through, service, scheme, login):
+    """Each kind of proxy is gone through, with its login, and keeps one line for many calls."""
+    proxy = through(scheme, login, told=login)
+
+    with _reranker() as reranker:
+        scores = [hit.score for _ in range(3) for hit in rank(reranker, "a query", ["a text"])]
+
+    assert scores == [0.5] * 3
+    assert proxy.asked == [_ASKED.get(scheme, f"{_HOST}:443")]
+    posts = [request for request in service.requests if request.strip()]
+    assert [request.split(b" ")[0] for request in posts] == [b"POST"] * 3
+    assert all(b"proxy-" not in request.lower() for request in posts)
+    assert not any(_KEY in head for head in proxy.heads)
+
+
+@pytest.mark.parametrize("login", [None, _LOGIN], ids=["open", "login"])
+def test_plain_http_through_a_proxy(rank, through, emulator, login):
+    """What goes over plain http is handed to the proxy, which alone sees its own login."""
+    port = int(emulator.base_url.rpartition(":")[2].partition("/")[0])
+    proxy = through("http", login, told=login, variable="HTTP_PROXY", port=port)
+    reranker = Reranker(base_url=f"http://{_HOST}", api_key=emulator.api_key, allow_http=True)
+
+    assert len(rank(reranker, "a query", ["a text", "another"])) == 2
+    [asked] = proxy.asked
+    assert asked.startswith(f"POST http://{_HOST}/api/v1/")
+    assert "proxy-authorization" not in emulator.log[-1].headers
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5h", "socks4a"])
+def test_a_name_that_only_the_proxy_knows(rank, through, scheme):
+    """These proxies look up the host's name, which this machine need not know."""
+    through(scheme)
+
+    assert len(rank(_reranker(), "a query", ["a text"])) == 1
+
+
+def test_a_warm_up_goes_through_it_too(through):
+    """The first call finds the line that a warm-up has opened."""
+    proxy = through("socks5h")
+
+    with _reranker() as reranker:
+        reranker.warm_up()
+        reranker.rerank("a query", ["a text"])
+
+    assert proxy.asked == [f"{_HOST}:443"]
+
+
+# Wrong settings, which are no outage
+
+
+@pytest.mark.parametrize("on_error", ["raise", "passthrough"])
+@pytest.mark.parametrize("told", [None, ("me", "hunter2")], ids=["no login", "wrong login"])
+@pytest.mark.parametrize("scheme", ["http", "socks5h"])
+def test_a_login_that_the_proxy_does_not_take(rank, through, shown, scheme, told, on_error):
+    """The variable is named, nothing is passed through, and no password is shown."""
+    proxy = through(scheme, _LOGIN, told=told, variable="all_proxy")
+
+    with pytest.raises(errors.RequestError) as caught:
+        rank(_reranker(on_error=on_error), "a query", ["a text"])
+
+    assert f"The proxy {scheme}://{proxy.address} refuses" in str(caught.value)
+    assert "variable all_proxy: check user, password" in caught.value.hint
+    assert "hunter2" not in shown(caught.value)
+
+
+def test_a_login_over_plain_http(rank, through):
+    """A proxy that wants a login is no refusal of the service's."""
+    through("http", _LOGIN, variable="HTTP_PROXY")
+    reranker = _reranker(f"http://{_HOST}", allow_http=True, on_error="passthrough")
+
+    with pytest.raises(errors.RequestError, match=r"The proxy .* refuses .*login") as caught:
+        rank(reranker, "a query", ["a text"])
+
+    assert "variable HTTP_PROXY" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("HTTPS_PROXY", "me:hunter2@:1", "is not the URL of a proxy"),
+        ("all_proxy", "ftp://me:hunter2@proxy.example", "has a scheme that is not known"),
+        ("SSL_CERT_FILE", "/hunter2-is-not-there.pem", "cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("on_error", ["raise", "passthrough"])
+def test_settings_that_cannot_be_followed(
+    rank, monkeypatch, service, variable, value, said, on_error
+):
+    """A wrong variable is named before anything is sent, also under passthrough."""
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(errors.RequestError, match=f"^{variable} .*{said}"):
+        rank(_reranker(on_error=on_error), "a query", ["a text"])
+
+    assert service.requests == []
+
+
+@pytest.mark.parametrize("on_error", ["raise", "passthrough"])
+def test_socks_without_the_extra(rank, monkeypatch, on_error):
+    """A SOCKS proxy without the extra ends in what to install, and in no ImportError."""
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    monkeypatch.setattr(_route, "find_spec", lambda _: None)
+
+    with pytest.raises(errors.RequestError, match=r"(?s)^ALL_PROXY .*qwen-rerank\[socks\]"):
+        rank(_reranker(on_error=on_error), "a query", ["a text"])
+
+
+# Outages, which are the proxy's
+
+
+def _closed_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5", "socks4a"])
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "proxy.invalid:{}"])
+def test_a_proxy_that_is_not_there(rank, monkeypatch, scheme, address):
+    """A proxy that is down or not known is named with its variable, and the host is not."""
+    address = address.format(_closed_port())
+    monkeypatch.setenv("https_proxy", f"{scheme}://me:hunter2@{address}")
+
+    with pytest.raises(errors.ServiceError) as caught:
+        rank(_reranker(), "a query", ["a text"])
+
+    assert f"The proxy {scheme}://{address} cannot be reached: " in str(caught.value)
+    assert caught.value.hint.startswith("It is named by the environment variable https_proxy")
+    assert _HOST not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    degraded = rank(_reranker(on_error="passthrough"), "a query", ["a text"]).degraded
+    assert str(degraded) == str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5h", "socks4a"])
+def test_a_host_that_the_proxy_cannot_reach(rank, through, scheme):
+    """Where the proxy gets no further, both are named."""
+    proxy = through(scheme)
+
+    with pytest.raises(errors.ServiceError) as caught:
+        rank(_reranker("https://elsewhere.example"), "a query", ["a text"])
+
+    assert f"The proxy {scheme}://{proxy.address} cannot reach the host: " in str(caught.value)
+    assert "variable HTTPS_PROXY" in caught.value.hint
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5h"])
+def test_a_proxy_that_hangs_up(rank, serve, monkeypatch, scheme):
+    """A proxy that breaks off is an outage."""
+    monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://{serve(lambda *_: None).address}")
+
+    with pytest.raises(errors.ServiceError) as caught:
+        rank(_reranker(), "a query", ["a text"])
+
+    assert "HTTPS_PROXY" in caught.value.hint
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5h"])
+def test_a_silent_proxy(rank, serve, monkeypatch, scheme):
+    """The call's timeout covers the way through a proxy."""
+    silent = serve(lambda server, _: server.over.wait(10))
+    monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://{silent.address}")
+
+    with pytest.raises(errors.DeadlineError):
+        rank(_reranker(timeout=0.3), "a query", ["a text"])
+
+
+def test_a_proxy_that_is_called_over_https(rank, through, monkeypatch, tmp_path, serve):
+    """A proxy's own certificate is looked at as a server's is."""
+    (tmp_path / "pair.pem").write_text(PAIR)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "pair.pem")
+    behind = through("http")
+
+    def behave(_, connection):
+        with (
+            context.wrap_socket(connection, server_side=True) as encrypted,
+            socket.create_connection(behind.server_address, 10) as inner,
+        ):
+            relay(encrypted, inner)
+
+    port = serve(behave).port
+    monkeypatch.setenv("HTTPS_PROXY", f"https://localhost:{port}")
+
+    with pytest.raises(errors.ServiceError, match="cannot be reached: ") as caught:
+        rank(_reranker(), "a query", ["a text"])
+
+    assert caught.value.hint == "Its certificate is not trusted here: set SSL_CERT_FILE."
+    assert behind.asked == []
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "both.pem"))
+    (tmp_path / "both.pem").write_text(SERVICE + PAIR)
+    assert len(rank(_reranker(), "a query", ["a text"])) == 1
+    assert behind.asked == [f"CONNECT {_HOST}:443"]
+
+
+def test_a_host_that_this_machine_does_not_know(rank, through):
+    """With socks5, whose client looks names up, an unknown name is not the proxy's fault."""
+    through("socks5")
+
+    with pytest.raises(errors.ServiceError, match=f"No answer from {_HOST}") as caught:
+        rank(_reranker(), "a query", ["a text"])
+
+    assert f"The name {_HOST} is not known here" in caught.value.hint

@@ -465,9 +465,10 @@ class BaseReranker(RerankSettings):
     def _watch(self, job: Job, asked: _Asked, line: _drive.Line, deadline: float) -> Watch:
         """Whether an outage is known, which matters to those alone who can do without a ranking."""
         may_pass = self.on_error == "passthrough"
+        through = id(self.http_client), id(self.async_http_client)
         return self._outages.watch(
             asked.requests,
-            route=(line.endpoint, id(line.client), job.model),
+            route=(line.endpoint, through, job.model),
             host=line.endpoint.host,
             pause=min(self.outage_pause, _PAUSED_TIMEOUTS * self.timeout) if may_pass else 0.0,
             lease=_drive.left(deadline),

@@ -6,6 +6,7 @@ import os
 import pickle
 import threading
 
+import httpx
 import pytest
 
 from qwen_rerank import Reranker, ServiceError, errors
@@ -218,6 +219,20 @@ def test_copies_know_of_no_outage(reranker, rank, emulator: Emulator, twin):
     other.api_key = emulator.api_key
 
     assert rank(other, _QUERY, _TEXTS).degraded is None
+
+
+def test_a_callers_client(reranker, rank, emulator: Emulator):
+    """An outage is known through a client of the caller's too; another client begins anew."""
+    emulator.script(_DOWN["down"])
+    keeping_none = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
+    with httpx.Client() as client:
+        reranker.http_client = client
+        reranker.async_http_client = httpx.AsyncClient(transport=keeping_none)
+        rankings = [rank(reranker, _QUERY, _TEXTS) for _ in range(2)]
+        assert [ranking.degraded.status for ranking in rankings] == [503, None]
+
+        reranker.http_client = reranker.async_http_client = None
+        assert rank(reranker, _QUERY, _TEXTS).degraded.status == 503
 
 
 def test_another_model(reranker, rank, emulator: Emulator):

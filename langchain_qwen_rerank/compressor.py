@@ -121,13 +121,17 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
         self,
         documents: Sequence[Candidate | Document],
         query: str | Image,
+        *,
+        rank_fields: Sequence[str] | None = None,
         **options: Unpack[CallOptions],
     ) -> list[Score]:
         """Scores *documents* without touching them.
 
         Args:
-            documents: Texts, documents, and for a model that takes them `Image` and `Video`.
+            documents: Texts, documents, dicts, and for a model that takes them `Image` and `Video`.
             query: What to look for; a text that is not blank, or an `Image`.
+            rank_fields: Keys of the dicts: of one its value is ranked, several become lines
+                ``key: value`` in this order. ``["text"]`` by default.
             **options: ``model``, ``top_n``, ``instruct`` and ``score_threshold`` for this call
                 alone.
 
@@ -139,23 +143,30 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
             RerankError: There is no ranking; see `qwen_rerank.errors`.
         """
         candidates, found = self._explicit(documents)
-        return _scores(self._rank(query, candidates, lenient=found, **options))
+        return _scores(
+            self._rank(query, candidates, lenient=found, rank_fields=rank_fields, **options)
+        )
 
     async def arerank(
         self,
         documents: Sequence[Candidate | Document],
         query: str | Image,
+        *,
+        rank_fields: Sequence[str] | None = None,
         **options: Unpack[CallOptions],
     ) -> list[Score]:
         """`rerank` for a running event loop."""
         candidates, found = self._explicit(documents)
-        return _scores(await self._arank(query, candidates, lenient=found, **options))
+        return _scores(
+            await self._arank(query, candidates, lenient=found, rank_fields=rank_fields, **options)
+        )
 
     def estimate(
         self,
         documents: Sequence[Candidate | Document],
         query: str | Image,
         *,
+        rank_fields: Sequence[str] | None = None,
         price_per_million: float | None = None,
         **options: Unpack[CallOptions],
     ) -> Estimate:
@@ -164,6 +175,7 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
         Args:
             documents: As for `rerank`.
             query: Likewise.
+            rank_fields: Likewise.
             price_per_million: Your price of a million input tokens, instead of the list price.
             **options: As for `rerank`; only ``model`` and ``instruct`` matter here.
 
@@ -172,7 +184,12 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
         """
         candidates, found = self._explicit(documents)
         return self._estimate(
-            query, candidates, lenient=found, price_per_million=price_per_million, **options
+            query,
+            candidates,
+            lenient=found,
+            rank_fields=rank_fields,
+            price_per_million=price_per_million,
+            **options,
         )
 
     def as_runnable(self, config_prefix: str = "") -> Runnable[Mapping[str, Any], list[Document]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
@@ -36,11 +36,14 @@ class Options(TypedDict, total=False):
     long_documents: LongDocuments
     long_query: LongQuery
     on_error: Literal["raise", "passthrough"]
+    outage_pause: float
     mixed: Literal["max", "text", "media"]
     fps: float | None
     cache: Any
     client: Any
     async_client: Any
+    headers: Mapping[str, SecretStr | str] | None
+    extra_body: Mapping[str, Any] | None
     http_client: Any
     async_http_client: Any
     allow_http: bool

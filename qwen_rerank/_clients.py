@@ -101,10 +101,14 @@ class Client:
         return self._dressed(request)
 
     def _dressed(self, request: httpx.Request) -> httpx.Request:
-        """*request* with the client's own headers, such as its key, where it has none itself."""
+        """*request* with the client's own headers, such as its key, its query and its cookies."""
         headers = httpx.Headers(self._http.headers)
         headers.update(request.headers)
+        request.headers = headers
         if request.method == "HEAD":  # a connection is opened without a key
             headers.pop("authorization", None)
-        request.headers = headers
+            return request
+        if self._http.params:
+            request.url = request.url.copy_merge_params(self._http.params)
+        self._http.cookies.set_cookie_header(request)
         return request

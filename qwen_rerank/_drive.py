@@ -231,8 +231,11 @@ async def _sent(
         body = _wire.encode(request, line.protocol, line.server)
     else:  # images take their time
         body = await asyncio.to_thread(_wire.encode, request, line.protocol, line.server)
-    answer = await line.transport.send(line.endpoint, body, deadline, caller, line.client)
-    return _read(answer, request, line)
+    stop.sent = True
+    # No frame holds the answer, which may quote what it was sent.
+    return _read(
+        await line.transport.send(line.endpoint, body, deadline, caller, line.client), request, line
+    )
 
 
 def _policy(line: Line, deadline: float) -> Policy:
@@ -266,6 +269,7 @@ def _read(answer: Answer, request: Request, line: Line) -> Reply:
     except RerankError as error:
         error.retry_after = retry_after(answer.headers, time.time())
         failure = _masked(error, line.endpoint)
+        del answer
     else:
         shown = line.endpoint.masked(reply.request_id)
         return reply if shown == reply.request_id else replace(reply, request_id=shown)
@@ -294,6 +298,8 @@ class _Stop:
     begun = False
     """Whether a request had its turn."""
     over = False
+    sent = False
+    """Whether one was sent."""
 
     def fail(self, error: BaseException) -> None:
         if not isinstance(error, _StoppedError):
@@ -317,7 +323,7 @@ class _Stop:
         """How the call ended; what is no failure of a rerank call is raised."""
         if self.failure is not None and not isinstance(self.failure, RerankError):
             raise self.failure
-        return Outcome(tuple(replies), self.failure)
+        return Outcome(tuple(replies), self.failure, self.sent)
 
 
 class _StoppedError(Exception):

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
@@ -22,7 +23,16 @@ from qwen_rerank._route import is_loopback, names_host, split_url
 from qwen_rerank._wire import PATHS
 from qwen_rerank.errors import DeadlineError
 
-__all__ = ["KEY", "REGIONS", "Endpoint", "Region", "borrowed", "resolve", "url_below"]
+__all__ = [
+    "KEY",
+    "REGIONS",
+    "Endpoint",
+    "Region",
+    "borrowed",
+    "checked_headers",
+    "resolve",
+    "url_below",
+]
 
 
 class Region(NamedTuple):
@@ -62,6 +72,18 @@ _ALIBABA = re.compile(
 _LEAST_SECRET = 8
 # What DashScope's keys look like; one that stands in the wrong place is better refused than shown.
 KEY = re.compile(r"\bsk-[\w-]{16,}")
+# A token of RFC 9110.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# Other characters are sent in one way by httpx and in another by aiohttp.
+_HEADER_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
+_HEADERS_OF_OPTIONS = {"authorization": "api_key=", "x-dashscope-workspace": "workspace="}
+_HEADERS_OF_REQUESTS = frozenset(
+    (
+        *("accept", "accept-encoding", "content-encoding", "content-length", "content-type"),
+        *("connection", "expect", "host", "keep-alive", "proxy-authorization", "te", "trailer"),
+        *("proxy-connection", "transfer-encoding", "upgrade"),
+    )
+)
 # What the SDK takes. A part of a host name, which it may become, is a character shorter.
 _WORKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
@@ -79,6 +101,7 @@ class Endpoint:
         local: Whether that is this machine; such calls never go through a proxy.
         api_key: The key to send, or None to send none.
         workspace: The workspace to name in a header, or None.
+        extra: Headers of the caller's, by lower-case names that are none of ours.
         found_in: Which option, variable or file gave the ``key``, the ``host`` and the
             ``workspace``; "" for a default and for what there is none of.
     """
@@ -88,6 +111,7 @@ class Endpoint:
     local: bool
     api_key: SecretStr | None
     workspace: str | None
+    extra: tuple[tuple[str, SecretStr], ...] = ()
     found_in: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -118,9 +142,18 @@ class Endpoint:
         key = self.api_key.get_secret_value() if self.api_key is not None else ""
         return key if len(key) >= _LEAST_SECRET else ""
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The key and the values of the caller's headers, likewise, the longest first."""
+        values = (value.get_secret_value() for _, value in self.extra)
+        long = {value for value in values if len(value) >= _LEAST_SECRET}
+        return tuple(sorted({self.secret, *long} - {""}, key=len, reverse=True))
+
     def masked(self, text: str | None) -> str | None:
         """*text* as it may be shown: some servers quote the key they were given."""
-        return text.replace(self.secret, "***") if text and self.secret else text
+        for secret in self.secrets if text else ():
+            text = (text or "").replace(secret, "***")
+        return text
 
     def headers(self) -> dict[str, str]:
         """The headers of every request; holds the key in the clear, so make it late."""
@@ -129,6 +162,7 @@ class Endpoint:
             "accept": "application/json",
             "accept-encoding": "identity",
             "user-agent": "qwen-rerank",
+            **{name: value.get_secret_value() for name, value in self.extra},
         }
         if self.api_key is not None:
             headers["authorization"] = f"Bearer {self.api_key.get_secret_value()}"
@@ -154,6 +188,7 @@ def resolve(
     allow_http: bool,
     key_required: bool = True,
     server: Server | None = None,
+    headers: Mapping[str, SecretStr] | None = None,
 ) -> Endpoint:
     """The endpoint for these options, completed from what the dashscope SDK would find.
 
@@ -173,6 +208,7 @@ def resolve(
         allow_http: Whether plain http may leave this machine.
         key_required: False if another client carries a key of its own.
         server: What kind of server it is, if not DashScope; it gets no key that was only found.
+        headers: More headers, checked.
 
     Raises:
         ValueError: The options name no host that we would send this key to.
@@ -223,6 +259,7 @@ def resolve(
         local=local,
         api_key=key,
         workspace=workspace if trusted else named,
+        extra=tuple((headers or {}).items()),
         found_in={
             "key": key_place if key is not None else "",
             "host": base.place,
@@ -238,6 +275,7 @@ def borrowed(
     workspace: str | None,
     protocol: Protocol,
     server: Server | None = None,
+    headers: Mapping[str, SecretStr] | None = None,
 ) -> Endpoint:
     """The endpoint behind a client of the caller's, which carries its own key and host.
 
@@ -247,6 +285,7 @@ def borrowed(
         workspace: Likewise.
         protocol: The protocol to be spoken; decides the path.
         server: What kind of server it is, if not DashScope; likewise.
+        headers: More headers, checked.
 
     Raises:
         ValueError: The client has no base URL.
@@ -260,7 +299,34 @@ def borrowed(
         local=is_loopback(host),
         api_key=_clean(api_key),
         workspace=workspace,
+        extra=tuple((headers or {}).items()),
     )
+
+
+def checked_headers(headers: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
+    """*headers* by lower-case name, frozen. Values may be secrets, so messages hold none.
+
+    Raises:
+        ValueError: A name or value cannot be sent, or belongs to the request itself.
+    """
+    kept: dict[str, SecretStr] = {}
+    for given, value in headers.items():
+        if not _HEADER_NAME.fullmatch(given) or KEY.search(given):
+            raise ValueError("a header's name must be of letters, digits and '-', and is no key")
+        name = given.lower()
+        if name in _HEADERS_OF_OPTIONS:
+            raise ValueError(f"{name!r} is what {_HEADERS_OF_OPTIONS[name]} is for")
+        if name in _HEADERS_OF_REQUESTS:
+            raise ValueError(f"{name!r} is set by every request itself")
+        if name in kept:
+            raise ValueError(f"{name!r} is given twice")
+        if not _HEADER_VALUE.fullmatch(value.get_secret_value()):
+            raise ValueError(
+                f"the value of {name!r} must be of printable ASCII characters, without line breaks "
+                "and without blanks at its ends"
+            )
+        kept[name] = value
+    return MappingProxyType(kept)
 
 
 def url_below(base: str, protocol: Protocol, server: Server | None = None) -> str:

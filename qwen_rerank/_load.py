@@ -21,7 +21,7 @@ from qwen_rerank._limits import limits_for
 from qwen_rerank._prepare import is_blank
 from qwen_rerank._values import Item, Job, Loaded
 from qwen_rerank.errors import RequestError
-from qwen_rerank.media import Candidate, Image, Unsendable, Video, is_data_uri, shortened
+from qwen_rerank.media import Image, Parts, Unsendable, Video, is_data_uri, shortened
 
 __all__ = ["check", "load", "texts_only"]
 
@@ -70,8 +70,8 @@ def check(document: object, position: int) -> None:
     for part in parts:
         if not isinstance(part, str | Image | Video | Unsendable):
             raise RequestError(
-                f"document {position} must be a str, an Image, a Video or a tuple of these, not "
-                f"{type(part).__name__}",
+                f"document {position} must be a str, an Image, a Video, a tuple of these or a "
+                f"dict, not {type(part).__name__}",
                 documents=(position,),
             )
 
@@ -160,7 +160,7 @@ def _takes_texts(job: Job) -> str:
     return f"{job.model} takes texts only here"
 
 
-def _split(document: Candidate) -> tuple[list[str], list[Image | Video | Unsendable]]:
+def _split(document: Parts) -> tuple[list[str], list[Image | Video | Unsendable]]:
     """The texts and the other parts of *document*."""
     parts = document if isinstance(document, tuple) else (document,)
     texts = [part for part in parts if isinstance(part, str) and not is_blank(part)]

@@ -45,7 +45,7 @@ def merge(
         order = [position for position in order if best[position][0] >= job.score_threshold]
     return Ranking(
         hits=tuple(
-            Hit(position, score, job.documents[position], window, kind)
+            Hit(position, score, job.given(position), window, kind)
             for position in order[: job.top_n]
             for score, window, kind in [best.get(position, _UNSCORED)]
         ),
@@ -71,8 +71,8 @@ def passed_through(
     """
     return Ranking(
         hits=tuple(
-            Hit(position, None, document)
-            for position, document in enumerate(job.documents[: job.top_n])
+            Hit(position, None, job.given(position))
+            for position in range(len(job.documents[: job.top_n]))
         ),
         model=job.model,
         usage=usage,

@@ -66,6 +66,7 @@ def plan(job: Job, prepared: Prepared, limits: ModelLimits, width: int) -> tuple
             prepared.query.kind,
             job.fps,
             tokens=ruler.tokens(start, end),
+            extra=job.extra,
         )
         for start, end in pairwise([0, *best])
     )

@@ -7,6 +7,7 @@ Qwen rerankers are pointwise; the vendor does not promise it for the service.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
 from collections.abc import Iterable, Sequence
@@ -123,7 +124,9 @@ def _score(kept: Any) -> float | None:
 
 
 def _keys(job: Job, prepared: Prepared, items: Iterable[Item], place: str) -> list[str]:
-    common = _digest(place, job.model, prepared.instruct.text, *_named(prepared.query, job))
+    extra = [f"extra {json.dumps(job.extra, sort_keys=True)}"] if job.extra else []
+    query = _named(prepared.query, job)
+    common = _digest(place, job.model, prepared.instruct.text, *query, *extra)
     return [_digest(common, *_named(item, job)) for item in items]
 
 

@@ -274,11 +274,13 @@ async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:
 def _answer(status: int, raw: _Headers, body: bytes, endpoint: Endpoint, most: int) -> Answer:
     if len(body) > most:
         raise ReplyError(f"{endpoint.host} sent more than {most} bytes: that is no ranking.")
-    key = endpoint.secret.encode()
     head = list(raw)
-    if key and (key in body or any(key in part for pair in head for part in pair)):
-        body = body.replace(key, b"***")  # some servers quote the key they refuse
-        head = [(name.replace(key, b"***"), value.replace(key, b"***")) for name, value in head]
+    # Some servers quote what they refuse. A header's value may be any word of a good answer.
+    for secret in endpoint.secrets if status != 200 else filter(None, [endpoint.secret]):
+        key = secret.encode()
+        if key in body or any(key in part for pair in head for part in pair):
+            body = body.replace(key, b"***")
+            head = [(name.replace(key, b"***"), value.replace(key, b"***")) for name, value in head]
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in head}
     return Answer(status, headers, body)
 

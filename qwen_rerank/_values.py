@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, overload
 
 from qwen_rerank import _plain
 from qwen_rerank.errors import RerankError
-from qwen_rerank.media import Candidate, Image, is_data_uri
+from qwen_rerank.media import Candidate, Image, Parts, is_data_uri
 
 __all__ = [
     "Answer",
@@ -37,6 +37,9 @@ Kind: TypeAlias = Literal["text", "image", "video"]
 def _short(document: Candidate, width: int = 60) -> str:
     if isinstance(document, tuple):
         return f"({', '.join(_short(part, width) for part in document)})"
+    if isinstance(document, Mapping):
+        shown = repr(document)
+        return shown if len(shown) <= width else f"{shown[: width - 2]}\u2026}}"
     if isinstance(document, str) and len(document) > width:
         document = document[: width - 1] + "\u2026"
     return repr(document)
@@ -95,8 +98,8 @@ class Hit:
             more relevant), or None if the document was never scored, as a blank one is not.
         document: The document as it was given.
         window: With ``long_documents="split"``, the part of an over-long document that scored best:
-            ``document[window[0]:window[1]]``, or of a tuple that part of its text. None for a
-            document that was scored in one piece.
+            ``document[window[0]:window[1]]``, or of a tuple or dict that part of its text. None for
+            a document that was scored in one piece.
         kind: What the score is of: ``"text"``, ``"image"`` or ``"video"``; of a document that has
             more than one, the better one with ``mixed="max"``. None without a score.
     """
@@ -226,16 +229,28 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One validated call: what is asked, of which model, and how much of the answer is wanted."""
+    """One validated call: what is asked, of which model, and how much of the answer is wanted.
+
+    Attributes:
+        documents: What is ranked; of a dict, its text.
+        dicts: By their positions, the documents that were given as dicts.
+        extra: More fields for the bodies of its requests.
+    """
 
     model: str
     query: str | Image
-    documents: tuple[Candidate, ...]
+    documents: tuple[Parts, ...]
     top_n: int | None = None
     instruct: str | None = None
     score_threshold: float | None = None
     fps: float | None = None
     is_text: bool = True
+    dicts: Mapping[int, Mapping[str, object]] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def given(self, position: int) -> Candidate:
+        """The document at *position* as it was given."""
+        return self.dicts.get(position, self.documents[position])
 
 
 class Place(NamedTuple):
@@ -328,6 +343,7 @@ class Request:
     query_kind: Kind = "text"
     fps: float | None = None
     tokens: int = 0
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Request({self.model!r}, {_short(self.query)}, {len(self.items)} items)"
@@ -374,7 +390,9 @@ class Outcome:
     Attributes:
         replies: One for each request, in their order; None for one that has no answer.
         failure: The first failure, after which nothing more was sent, or None.
+        sent: Whether any request was sent; a call's time may run out before.
     """
 
     replies: tuple[Reply | None, ...]
     failure: RerankError | None = None
+    sent: bool = True

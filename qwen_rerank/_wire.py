@@ -9,6 +9,7 @@ import contextlib
 import json
 import re
 import sys
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 from pydantic_core import from_json, to_json
@@ -18,7 +19,7 @@ from qwen_rerank._refusal import Refusal, explain, own_server
 from qwen_rerank._values import Answer, Kind, Reply, Request
 from qwen_rerank.errors import ReplyError
 
-__all__ = ["PATHS", "Protocol", "decode", "encode"]
+__all__ = ["PATHS", "Protocol", "decode", "encode", "taken"]
 
 _LARGEST = sys.float_info.max
 
@@ -33,6 +34,43 @@ def encode(request: Request, protocol: Protocol, server: Server | None = None) -
 
     An instruct for a server that takes none is left out: it is refused before it comes here.
     """
+    body = _body(request, protocol, server)
+    if request.extra:
+        body = _merged(request.extra, body)
+    return to_json(body)  # a fifth of the time that json takes
+
+
+def taken(extra: Mapping[str, Any], protocol: Protocol, server: Server | None = None) -> str | None:
+    """The first field of *extra*, as a path, that bodies have themselves or must not have."""
+
+    def first(extra: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[str]:
+        for name, value in extra.items():
+            if name == "top_n":
+                yield name
+            elif isinstance(inner := own.get(name), dict) and isinstance(value, Mapping):
+                yield from (f"{name}.{each}" for each in first(value, inner))
+            elif name in own:
+                yield name
+
+    return next(first(extra, _body(_SPECIMEN, protocol, server)), None)
+
+
+def _merged(extra: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """*extra* and *own*, objects in both merged; what is in both otherwise is *own*'s."""
+    merged = dict(own)
+    for name, value in extra.items():
+        if name not in own:
+            merged[name] = value
+        elif isinstance(value, Mapping) and isinstance(own[name], dict):
+            merged[name] = _merged(value, own[name])
+    return merged
+
+
+# With everything that a body can have.
+_SPECIMEN = Request("model", "query", "instruct", (), fps=1.0)
+
+
+def _body(request: Request, protocol: Protocol, server: Server | None) -> dict[str, Any]:
     dialect = spoken(protocol, server)
     asked = {
         "query": _one(request.query, request.query_kind),
@@ -48,7 +86,7 @@ def encode(request: Request, protocol: Protocol, server: Server | None = None) -
         body |= {"input": asked, "parameters": options}
     else:
         body |= {**asked, **options}
-    return to_json(body)  # a fifth of the time that json takes
+    return body
 
 
 def _one(text: str, kind: Kind) -> str | dict[str, str]:

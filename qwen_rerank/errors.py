@@ -47,7 +47,8 @@ class RerankError(Exception):
         status: HTTP status of the answer; None if there was no answer.
         request_id: The service's id for the request; quote it to Alibaba Cloud's support.
         hint: What to do next, in one sentence; None if there is nothing to add.
-        retry_after: Seconds the service asked us to wait; None if it did not say.
+        retry_after: Seconds the service asked us to wait, or for which it is not asked because it
+            was found gone; None if neither is so.
         documents: Positions, in the list that was given, of the one document that the service
             named, or else of all documents of the request that failed; empty if it was none.
         retryable: Whether the same call may succeed later without any change.

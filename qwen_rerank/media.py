@@ -17,6 +17,7 @@ from qwen_rerank import _plain
 __all__ = [
     "Candidate",
     "Image",
+    "Parts",
     "Unsendable",
     "Video",
     "found_image",
@@ -253,5 +254,7 @@ def _digest(content: bytes) -> str:
 
 
 Part: TypeAlias = str | Image | Video | Unsendable
-# What is ranked: one thing, or a text together with the image or video that it belongs to.
-Candidate: TypeAlias = Part | tuple[Part, ...]
+Parts: TypeAlias = Part | tuple[Part, ...]
+# What is ranked: one thing, a text together with the image or video that it belongs to, or a dict
+# that holds texts.
+Candidate: TypeAlias = Parts | Mapping[str, object]

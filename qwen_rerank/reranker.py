@@ -13,7 +13,7 @@ import copy
 import logging
 import os
 import threading
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import TracebackType
@@ -22,13 +22,14 @@ from typing import Any, ClassVar, NamedTuple, Self, TypedDict, Unpack
 from pydantic import PrivateAttr
 from typing_extensions import override
 
-from qwen_rerank import _drive, _endpoint, _loop, _tokens
+from qwen_rerank import _drive, _endpoint, _fields, _loop, _tokens
 from qwen_rerank._dialects import spoken
 from qwen_rerank._fork import no_fork
 from qwen_rerank._gate import Gate
 from qwen_rerank._limits import ModelLimits, limits_for, price_of
 from qwen_rerank._load import check, load, texts_only
 from qwen_rerank._merge import merge, passed_through
+from qwen_rerank._outage import Outages, Watch
 from qwen_rerank._plan import fits, plan
 from qwen_rerank._prepare import Counter, is_blank, measure, prepare
 from qwen_rerank._recall import recall, remember
@@ -48,7 +49,7 @@ from qwen_rerank._values import (
     Usage,
 )
 from qwen_rerank.errors import QuotaError, RequestError, RerankError
-from qwen_rerank.media import Candidate, Image
+from qwen_rerank.media import Candidate, Image, Parts
 from qwen_rerank.settings import RerankSettings
 
 __all__ = ["BaseReranker", "CallOptions", "Reranker"]
@@ -62,6 +63,9 @@ _ORDER = "The query comes first, and then the documents: rerank(query, documents
 # They are RLocks because such a lock knows whose it is, and so whether there is anything to give
 # back when an interrupt came between taking it and being told that it was taken.
 _turns: dict[tuple[int, int], threading.RLock] = {}
+
+# Who waits little for an answer misses one sooner, and shall not do without for long.
+_PAUSED_TIMEOUTS = 10
 
 
 class CallOptions(TypedDict, total=False):
@@ -99,6 +103,7 @@ class BaseReranker(RerankSettings):
     _spent: Usage = PrivateAttr(default=Usage())
     _counting: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _told: set[str] = PrivateAttr(default_factory=set)
+    _outages: Outages = PrivateAttr(default_factory=Outages)
     _whose: BaseReranker | None = PrivateAttr(default=None)  # that it shares, see with_options
 
     def with_options(self, **options: Any) -> Self:
@@ -117,7 +122,8 @@ class BaseReranker(RerankSettings):
         """
         made = copy.copy(self)
         made._whose, made._live, made._resolved = self._whose or self, self._live, self._resolved
-        made._told = self._told  # or the one for each question would warn at each
+        # Or the one for each question would warn at each, and wait for a dead service at each.
+        made._told, made._outages = self._told, self._outages
         made._assign(options)
         return made
 
@@ -137,6 +143,7 @@ class BaseReranker(RerankSettings):
         documents: Iterable[Candidate],
         *,
         lenient: Container[int] = (),
+        rank_fields: Sequence[str] | None = None,
         **options: Unpack[CallOptions],
     ) -> Ranking:
         """The ranking of *documents* for *query*. See `Reranker.rerank`.
@@ -146,10 +153,11 @@ class BaseReranker(RerankSettings):
             documents: Likewise.
             lenient: Positions of documents that the caller did not make: one that cannot be sent is
                 left unscored with a warning, where it would else be an error.
+            rank_fields: As for `Reranker.rerank`.
             **options: As for `Reranker.rerank`.
         """
         deadline = _drive.deadline_in(self.timeout)
-        job = self._job(query, documents, options)
+        job = self._job(query, documents, options, rank_fields)
         if not job.documents:
             return Ranking((), job.model)
         line = self._line()
@@ -159,7 +167,11 @@ class BaseReranker(RerankSettings):
             asked = self._asked(job, prepared, line, deadline, count)
         except TimeoutError:
             return self._without_scores(job, line.endpoint.late(), Usage(), ())
-        outcome = _drive.drive(asked.requests, line, deadline, self._meter(job, line))
+        watch = self._watch(job, asked, line, deadline)
+        outcome = watch.spared or _drive.drive(
+            asked.requests, line, deadline, self._meter(job, line)
+        )
+        watch.ended(outcome)
         new = _scored(asked.requests, outcome)
         self._remember(job, asked, new, line, deadline)
         return self._concluded(job, asked, new, outcome, line)
@@ -170,11 +182,12 @@ class BaseReranker(RerankSettings):
         documents: Iterable[Candidate],
         *,
         lenient: Container[int] = (),
+        rank_fields: Sequence[str] | None = None,
         **options: Unpack[CallOptions],
     ) -> Ranking:
         """`_rank` for a running event loop; what would block it is done in a thread."""
         deadline = _drive.deadline_in(self.timeout)
-        job = self._job(query, documents, options)
+        job = self._job(query, documents, options, rank_fields)
         if not job.documents:
             return Ranking((), job.model)
         line = await self._aline()
@@ -196,7 +209,11 @@ class BaseReranker(RerankSettings):
                     asked = self._asked(job, prepared, line, deadline, None)
         except TimeoutError:
             return self._without_scores(job, line.endpoint.late(), Usage(), ())
-        outcome = await _drive.adrive(asked.requests, line, deadline, self._meter(job, line))
+        watch = self._watch(job, asked, line, deadline)
+        outcome = watch.spared or await _drive.adrive(
+            asked.requests, line, deadline, self._meter(job, line)
+        )
+        watch.ended(outcome)
         new = _scored(asked.requests, outcome)
         if slow_cache and new:
             # Not cancelled when its time is over, nor if none is left: the scores are paid for.
@@ -217,11 +234,12 @@ class BaseReranker(RerankSettings):
         documents: Iterable[Candidate],
         *,
         lenient: Container[int] = (),
+        rank_fields: Sequence[str] | None = None,
         price_per_million: float | None = None,
         **options: Unpack[CallOptions],
     ) -> Estimate:
         """What `_rank` would take for the same arguments. See `Reranker.estimate`."""
-        job = self._job(query, documents, options)
+        job = self._job(query, documents, options, rank_fields)
         line = self._line()
         asked = self._asked(
             job,
@@ -310,7 +328,11 @@ class BaseReranker(RerankSettings):
         await self.aclose()
 
     def _job(
-        self, query: str | Image, documents: Iterable[Candidate], options: Mapping[str, Any]
+        self,
+        query: str | Image,
+        documents: Iterable[Candidate],
+        options: Mapping[str, Any],
+        rank_fields: Sequence[str] | None = None,
     ) -> Job:
         """The call as a frozen value, or the reason why it cannot be made."""
         if isinstance(query, str):
@@ -324,15 +346,30 @@ class BaseReranker(RerankSettings):
         if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
             kind = type(documents).__name__
             raise RequestError(f"documents must be a list, not one {kind}", hint=_ORDER)
-        documents = tuple(documents)
+        ranked: list[Parts] = []
+        dicts: dict[int, Mapping[str, object]] = {}
+        fields = _fields.checked(rank_fields)
         is_text = isinstance(query, str)
         for position, document in enumerate(documents):
+            if isinstance(document, Mapping):
+                dicts[position] = document
+                ranked.append(_fields.rendered(document, fields, position))
+                continue
             if not isinstance(document, str):
                 is_text = False
                 check(document, position)
+            ranked.append(document)
         wanted = self._wanted(options)
         fps = self.fps if self._takes_media(wanted["model"]) else None
-        return Job(query=query, documents=documents, **wanted, fps=fps, is_text=is_text)
+        return Job(
+            query=query,
+            documents=tuple(ranked),
+            **wanted,
+            fps=fps,
+            is_text=is_text,
+            dicts=dicts,
+            extra=self.extra_body or {},
+        )
 
     def _wanted(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options of one call: the object's own, and *options*, checked."""
@@ -473,6 +510,18 @@ class BaseReranker(RerankSettings):
             return self._without_scores(job, outcome.failure, usage, ids, unsendable)
         return merge(job, asked.prepared, [*asked.known, *new], usage, ids)
 
+    def _watch(self, job: Job, asked: _Asked, line: _drive.Line, deadline: float) -> Watch:
+        """Whether an outage is known, which matters to those alone who can do without a ranking."""
+        may_pass = self.on_error == "passthrough"
+        through = id(self.http_client), id(self.async_http_client)
+        return self._outages.watch(
+            asked.requests,
+            route=(line.endpoint, through, job.model),
+            host=line.endpoint.host,
+            pause=min(self.outage_pause, _PAUSED_TIMEOUTS * self.timeout) if may_pass else 0.0,
+            lease=_drive.left(deadline),
+        )
+
     def _meter(self, job: Job, line: _drive.Line) -> Callable[[Reply], None]:
         """Counts every answer when it comes, since it is billed whatever becomes of its call."""
         return lambda reply: self._count(_paid(job, line, reply))
@@ -526,6 +575,7 @@ class BaseReranker(RerankSettings):
                 workspace=self.workspace,
                 protocol=self.protocol,
                 server=self.server,
+                headers=self._more_headers,
             )
         elif self.client is not None or self.async_client is not None:
             # A client was injected for the other kind of call, with a key that is not ours.
@@ -558,6 +608,7 @@ class BaseReranker(RerankSettings):
             # After a fork the connections belong to the parent, and so may the lock.
             self._live = None
             self._counting = threading.Lock()
+            self._outages = Outages()
             self._process = os.getpid()
         live = self._live
         if live is not None and live.gate.width == self.max_concurrency:
@@ -616,6 +667,8 @@ class Reranker(BaseReranker):
         self,
         query: str | Image,
         documents: Iterable[Candidate],
+        *,
+        rank_fields: Sequence[str] | None = None,
         **options: Unpack[CallOptions],
     ) -> Ranking:
         """Ranks *documents* by their relevance to *query*.
@@ -628,7 +681,10 @@ class Reranker(BaseReranker):
             query: What to look for; a text that is not blank, or an `Image`.
             documents: The candidates; may be empty. Each is a text, or, for a model that takes them
                 such as ``qwen3-vl-rerank``, an `Image`, a `Video` or a tuple of a text and one of
-                these, of which ``mixed`` says what is scored.
+                these, of which ``mixed`` says what is scored. A dict is ranked by its texts under
+                *rank_fields*, and comes back as it is.
+            rank_fields: Keys of dicts among *documents*: of one its value is ranked, several become
+                lines ``key: value`` in this order. ``["text"]`` by default.
             **options: ``model``, ``top_n``, ``instruct`` and ``score_threshold`` for this call
                 alone.
 
@@ -645,25 +701,28 @@ class Reranker(BaseReranker):
                 way by then are still billed, and end in the background. With a ``cache``, scores
                 that had come by then are kept.
         """
-        return self._rank(query, documents, **options)
+        return self._rank(query, documents, rank_fields=rank_fields, **options)
 
     async def arerank(
         self,
         query: str | Image,
         documents: Iterable[Candidate],
+        *,
+        rank_fields: Sequence[str] | None = None,
         **options: Unpack[CallOptions],
     ) -> Ranking:
         """`rerank` for a running event loop, over connections of that loop.
 
         A failure or a cancellation ends all requests of the call before it is raised.
         """
-        return await self._arank(query, documents, **options)
+        return await self._arank(query, documents, rank_fields=rank_fields, **options)
 
     def estimate(
         self,
         query: str | Image,
         documents: Iterable[Candidate],
         *,
+        rank_fields: Sequence[str] | None = None,
         price_per_million: float | None = None,
         **options: Unpack[CallOptions],
     ) -> Estimate:
@@ -672,10 +731,17 @@ class Reranker(BaseReranker):
         Args:
             query: The query.
             documents: The candidates.
+            rank_fields: As for `rerank`.
             price_per_million: Your price of a million input tokens, instead of the list price.
             **options: As for the call; only ``model`` and ``instruct`` matter here.
 
         Raises:
             RequestError: The call would be refused.
         """
-        return self._estimate(query, documents, price_per_million=price_per_million, **options)
+        return self._estimate(
+            query,
+            documents,
+            rank_fields=rank_fields,
+            price_per_million=price_per_million,
+            **options,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,7 +29,7 @@ from pydantic import (
 from pydantic_core import from_json
 from typing_extensions import override
 
-from qwen_rerank import _endpoint
+from qwen_rerank import _endpoint, _wire
 from qwen_rerank._dialects import Protocol, Server
 from qwen_rerank._prepare import LongDocuments, LongQuery
 
@@ -43,15 +44,33 @@ def _is_no_key(text: str) -> str:
     return text
 
 
+def _plain(body: dict[str, Any]) -> Any:
+    """*body* as JSON has it; a copy."""
+    try:
+        text = json.dumps(body, allow_nan=False)
+        plain = from_json(text)
+    except (TypeError, ValueError, RecursionError):
+        problem = "must be JSON: texts, finite numbers, true, false, null, lists and objects"
+    else:
+        if _endpoint.KEY.search(text):
+            raise ValueError("holds what looks like an API key: use api_key= or headers=")
+        return plain
+    raise ValueError(problem)  # outside the handler, whose error may hold a value
+
+
 # Plain text options; blanks at the ends are a slip.
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 if TYPE_CHECKING:  # what may be given; type checkers know nothing of what becomes of it
     Folder: TypeAlias = str | os.PathLike[str]
     _Key: TypeAlias = SecretStr | str
+    _Headers: TypeAlias = Mapping[str, SecretStr | str]
+    _Body: TypeAlias = Mapping[str, Any]
 else:
     # As text in every dump, so that all of them can be JSON.
     Folder = Annotated[Path, PlainSerializer(str)]
     _Key = SecretStr
+    _Headers = Annotated[dict[str, SecretStr], AfterValidator(_endpoint.checked_headers)]
+    _Body = Annotated[dict[str, Any], AfterValidator(_plain)]
 _Name = Annotated[_Text, AfterValidator(_is_no_key)]
 
 
@@ -117,6 +136,9 @@ class RerankSettings(BaseModel):
             balance is used up): ``"raise"``, the default, or ``"passthrough"`` to get the documents
             in their original order, cut to *top_n*, without scores and with ``Ranking.degraded``
             set. Wrong calls and refused keys always raise.
+        outage_pause (float): Under ``"passthrough"``, seconds for which calls pass through at once
+            after one has found the service gone or silent, 30 by default, but no more than ten
+            times *timeout*; then one call tries again. 0 asks with every call.
         mixed (str): What is scored of a document that has a text and an image or video, of which
             the service takes one: ``"max"``, the default, scores both and keeps the better,
             ``"text"`` or ``"media"`` prefers one. ``Hit.kind`` says what a score is of.
@@ -130,6 +152,12 @@ class RerankSettings(BaseModel):
         client: A ``dashscope.Client`` (dashscope 2.x) whose connections, key and host are used for
             sync calls.
         async_client: A ``dashscope.AsyncClient``, likewise for async calls.
+        headers (Mapping | None): More headers for every request, such as a gateway asks for. Like
+            the key, their values are in no repr, dump, pickle, log or error. They win over those of
+            *http_client*; the key's and the request's own cannot be given.
+        extra_body (Mapping | None): More fields for every request's body, for gateways and for what
+            this version does not know. They are merged at its top level, and into the objects that
+            stand there, such as ``parameters``; a field that the request has itself is refused.
         http_client: An ``httpx.Client`` to send sync calls through: proxies, certificates.
         async_http_client: An ``httpx.AsyncClient``, likewise for async calls.
         allow_http: Whether the key and the documents may leave this machine over plain http; not by
@@ -167,11 +195,14 @@ class RerankSettings(BaseModel):
     long_documents: LongDocuments = "truncate"
     long_query: LongQuery = "head"
     on_error: Literal["raise", "passthrough"] = "raise"
+    outage_pause: Annotated[FiniteFloat, Field(ge=0)] = 30.0
     mixed: Literal["max", "text", "media"] = "max"
     fps: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
     cache: SkipValidation[Any] = Field(default=None, exclude=True, repr=False)
     client: Any = Field(default=None, exclude=True, repr=False)
     async_client: Any = Field(default=None, exclude=True, repr=False)
+    headers: _Headers | None = Field(default=None, exclude=True, repr=False)
+    extra_body: _Body | None = None
     http_client: Any = Field(default=None, exclude=True, repr=False)
     async_http_client: Any = Field(default=None, exclude=True, repr=False)
     allow_http: bool = False
@@ -181,7 +212,7 @@ class RerankSettings(BaseModel):
     # What the endpoint is made of; assigning one of these makes it anew.
     _connection: ClassVar[tuple[str, ...]] = (
         *("api_key", "base_url", "region", "workspace", "protocol", "server", "allow_http"),
-        *("client", "async_client"),
+        *("client", "async_client", "headers", "extra_body"),
     )
 
     # What no dump shows, and a pickle keeps all the same.
@@ -308,11 +339,19 @@ class RerankSettings(BaseModel):
         if "protocol" not in self.model_fields_set:
             usual = type(self).model_fields["protocol"].default
             self.__dict__["protocol"] = usual if self.server is None else "compatible"
+        if taken := _wire.taken(self.extra_body or {}, self.protocol, self.server):
+            raise ValueError(
+                f"extra_body must not hold {taken!r}, which is set by the options of this object"
+            )
         self._resolved = self._resolve()
 
     @property
     def _key(self) -> SecretStr | None:
         return cast("SecretStr | None", self.api_key)  # sealed on its way in
+
+    @property
+    def _more_headers(self) -> Mapping[str, SecretStr] | None:
+        return cast("Mapping[str, SecretStr] | None", self.headers)  # likewise
 
     def _resolve(self, *, key_required: bool | None = None) -> _endpoint.Endpoint:
         if key_required is None:
@@ -327,6 +366,7 @@ class RerankSettings(BaseModel):
                 allow_http=self.allow_http,
                 key_required=key_required,
                 server=self.server,
+                headers=self._more_headers,
             )
         except ValueError as error:
             problem = str(error)
@@ -352,11 +392,17 @@ class RerankSettings(BaseModel):
 
     @staticmethod
     def _sealed(options: dict[str, Any]) -> dict[str, Any]:
-        """*options* with the key out of sight of whoever prints a frame that holds them."""
-        return {
-            name: SecretStr(value) if name in _KEY_NAMES and isinstance(value, str) else value
-            for name, value in options.items()
-        }
+        """*options* with all secrets out of sight of whoever prints a frame that holds them."""
+        sealed = dict(options)
+        for name in _KEY_NAMES:
+            if isinstance(options.get(name), str):
+                sealed[name] = SecretStr(options[name])
+        if isinstance(headers := options.get("headers"), Mapping):
+            sealed["headers"] = {
+                name: SecretStr(headers[name]) if isinstance(headers[name], str) else headers[name]
+                for name in headers
+            }
+        return sealed
 
     # Pickles hold no key and no client; copies share both, because a copy is made to change an
     # option.

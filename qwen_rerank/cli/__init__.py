@@ -60,6 +60,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
                     protocol=arguments.protocol,
                     server=arguments.server,
                     key_variable=arguments.api_key_env,
+                    header_variables=arguments.header_env,
                     allow_http=arguments.allow_http,
                     report=arguments.json,
                     confirmed=arguments.yes,
@@ -201,6 +202,14 @@ def _add_connection(command: argparse.ArgumentParser) -> None:
         "that is found is sent to Alibaba Cloud and this machine only",
     )
     command.add_argument(
+        "--header-env",
+        action="append",
+        default=[],
+        metavar="NAME=VARIABLE",
+        help="one more header for every request, such as a gateway asks for, and the environment "
+        "variable with its value; may be repeated",
+    )
+    command.add_argument(
         "--allow-http", action="store_true", help="send over plain http to another machine"
     )
 
@@ -301,6 +310,7 @@ def _rerank(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
             "timeout": arguments.timeout,
         },
         key_variable=arguments.api_key_env,
+        header_variables=arguments.header_env,
         fmt=arguments.format,
         errors=arguments.errors,
         resume=arguments.resume,

@@ -4,6 +4,7 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from qwen_rerank import (
 )
 from qwen_rerank.cli import _chart
 from qwen_rerank.cli._exams import CANDIDATES, EXAMS, QUERY
-from qwen_rerank.cli._key import key_in
+from qwen_rerank.cli._key import headers_in, key_in
 from qwen_rerank.cli._probe import Probe, Rehearsal, certificates_for, key_end, proxy_for
 from qwen_rerank.cli._terminal import agreed, open_console, waiting
 
@@ -57,6 +58,7 @@ def doctor(
     protocol: str | None = None,
     server: str | None = None,
     key_variable: str | None = None,
+    header_variables: Sequence[str] = (),
     allow_http: bool = False,
     report: Path | None = None,
     confirmed: bool = False,
@@ -72,6 +74,7 @@ def doctor(
         server: What kind of server answers at *base_url*, or None for DashScope.
         key_variable: Environment variable with a key that may be sent to any host; None for the
             key that the library finds, which goes to Alibaba Cloud and this machine only.
+        header_variables: More headers, each as ``NAME=VARIABLE``.
         allow_http: Whether the key may leave this machine over plain http.
         report: A file for the report as JSON.
         confirmed: Send without asking.
@@ -81,7 +84,7 @@ def doctor(
 
     Raises:
         ImportError: Something of the extra ``all`` is not installed.
-        ValueError: *report* cannot be written, or *key_variable* is no name or holds no key.
+        ValueError: *report* cannot be written, or a variable that is named holds nothing.
     """
     options: dict[str, Any] = {
         "model": model or _DEFAULT_MODEL,
@@ -95,6 +98,7 @@ def doctor(
     }
     if key_variable is not None:
         options["api_key"] = key_in(key_variable)
+    options["headers"] = headers_in(header_variables)
     visit = _Visit(open_console(), report)
     visit.try_file()
     try:
@@ -161,6 +165,7 @@ class _Visit:
             "proxy": (None, "") if proxy is None else (proxy.url, proxy.named_by),
             "certificates": certificates_for(endpoint),
             "workspace": (endpoint.workspace, found["workspace"]),
+            "headers": (", ".join(reranker.headers or ()) or None, "--header-env"),
             "protocol": (reranker.protocol, sources["protocol"]),
             "server": (reranker.server, "--server"),
             "model": (reranker.model, sources["model"]),

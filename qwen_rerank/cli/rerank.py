@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -24,7 +24,7 @@ from typing_extensions import override
 from qwen_rerank import Candidate, Reranker
 from qwen_rerank.cli._bulk import LINE, Pump, Stop
 from qwen_rerank.cli._journal import Format, Journal
-from qwen_rerank.cli._key import key_in
+from qwen_rerank.cli._key import headers_in, key_in
 from qwen_rerank.cli._probe import check_surroundings
 from qwen_rerank.cli._records import BadLine, Record, crc, fit_for_trec, lines, parse
 from qwen_rerank.cli._runs import Collection, Ranked, opened, ranked_lists
@@ -60,6 +60,7 @@ def rerank(
     *,
     options: dict[str, Any],
     key_variable: str | None = None,
+    header_variables: Sequence[str] = (),
     fmt: Format = "jsonl",
     errors: str | None = None,
     resume: bool = False,
@@ -74,6 +75,7 @@ def rerank(
         options: Of the `Reranker`; what is None is left to it.
         key_variable: The environment variable with the key to send, whatever the host; None looks
             in the usual places.
+        header_variables: More headers, each as ``NAME=VARIABLE``.
         fmt: What is written: JSON lines, or a TREC run.
         errors: The file for lines that failed, or None to tell the terminal.
         resume: Go on where an earlier run with the same input and options was stopped or killed.
@@ -97,6 +99,7 @@ def rerank(
     options = {name: value for name, value in options.items() if value is not None}
     if key_variable is not None:
         options["api_key"] = key_in(key_variable)
+    options["headers"] = headers_in(header_variables)
     reranker = Reranker(**options)
     options.clear()
     check_surroundings(reranker)

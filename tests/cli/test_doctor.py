@@ -201,6 +201,7 @@ def test_defaults_and_the_environment(capsys, monkeypatch, tmp_path):
         "proxy": (None, None),
         "certificates": ("those of certifi", "default"),
         "workspace": (None, None),
+        "headers": (None, None),
         "protocol": ("dashscope", "default"),
         "server": (None, None),
         "model": ("qwen3-rerank", "default"),
@@ -291,6 +292,22 @@ def test_a_key_for_any_host(visit, emulator, monkeypatch):
     assert code == 0
     assert report["setup"]["key"]["found_in"] == "the environment variable MY_KEY"
     assert report["setup"]["host"]["found_in"] == "--base-url"
+
+
+def test_headers_of_a_gateway(visit, emulator, monkeypatch):
+    """--header-env names a header and the variable with its value, which is not shown."""
+    monkeypatch.setenv("MY_KEY", emulator.api_key)
+    monkeypatch.setenv("GATEWAY", "token-of-the-gateway")
+    named = ["--header-env", "X-Gateway=GATEWAY", "--header-env", "x-team=MY_KEY"]
+    code, report, out = visit("--base-url", emulator.base_url, "--api-key-env", "MY_KEY", *named)
+    assert code == 0
+    assert report["setup"]["headers"] == {
+        "value": "x-gateway, x-team",
+        "found_in": "--header-env",
+    }
+    assert "x-gateway, x-team" in out
+    assert "token-of-the-gateway" not in f"{out}{report}"
+    assert emulator.log[-1].headers["x-gateway"] == "token-of-the-gateway"
 
 
 # Both answers of each question

@@ -820,6 +820,15 @@ def test_wrong_arguments(capsys, arguments, said):
         (["bad\x1b[31m", "--output", "o"], "bad\\x1b[31m: No such file"),
         (["in", "--output", "o", "--api-key-env", "NOWHERE"], "variable that holds a key"),
         (["in", "--output", "o", "--api-key-env", "sk-1"], "variable that holds a key"),
+        (
+            ["in", "--output", "o", "--header-env", "X-A=NOWHERE"],
+            "--header-env takes NAME=VARIABLE",
+        ),
+        (
+            ["in", "--output", "o", "--header-env", "X-A: secret"],
+            "--header-env takes NAME=VARIABLE",
+        ),
+        (["in", "--output", "o", "--header-env", "Host=HOME"], "headers: 'host' is set by"),
         (["in", "--output", "o", "--server", "vlm"], "server: "),
         (["in", "--output", "o", "--base-url", "http://10.0.0.1/api/v1"], "plain http"),
     ],
@@ -834,6 +843,7 @@ def test_wrong_settings(tmp_path, monkeypatch, capfd, arguments, said):
 
     err = capfd.readouterr().err
     assert said in err
+    assert "secret" not in err
     assert err.count("\n") == 1
 
 
@@ -855,6 +865,14 @@ def test_a_key_by_the_name_of_its_variable(tmp_path, monkeypatch, emulator):
     out = tmp_path / "out"
 
     assert rank(write(tmp_path / "in", RED), out, "--api-key-env", "OTHER_KEY") == 0
+
+
+def test_a_header_by_the_name_of_its_variable(tmp_path, monkeypatch, emulator):
+    """--header-env adds a header to every request."""
+    monkeypatch.setenv("TENANT", "seven")
+
+    assert rank(write(tmp_path / "in", RED), tmp_path / "out", "--header-env", "X-T=TENANT") == 0
+    assert {seen.headers["x-t"] for seen in emulator.log} == {"seven"}
 
 
 @pytest.mark.parametrize(("interrupts", "kept"), [(1, 2), (2, 0)])

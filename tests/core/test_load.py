@@ -439,7 +439,8 @@ def test_documents_are_counted_not_their_parts(caplog):
 
 
 @pytest.mark.parametrize(
-    "document", [7, None, b"a", bytearray(b"a"), ["a"], {"image": "a"}, ("a", 7), ("a", ("b",))]
+    "document",
+    [7, None, b"a", bytearray(b"a"), ["a"], {"a"}, ("a", {"text": "b"}), ("a", 7), ("a", ("b",))],
 )
 @pytest.mark.parametrize("lenient", [(), range(100)])
 def test_what_is_no_document_at_all(rank, emulator, document, lenient):

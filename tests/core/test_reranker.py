@@ -172,7 +172,7 @@ def test_input_untouched(rank):
         (("q", 7), "not one int"),
         (("q", ["a", None]), "document 1 must be a str, .*, not NoneType"),
         (("q", ["a", "b", 7]), "document 2 must be a str, .*, not int"),
-        (("q", [{"text": "a"}]), "document 0 must be a str, .*, not dict"),
+        (("q", [{"body": "a"}]), "document 0 has no 'text'"),
         (("q", [["a"]]), "document 0 must be a str, .*, not list"),
         (("q", bytearray(b"ab")), "document 0 must be a str, .*, not int"),
     ],

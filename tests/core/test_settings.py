@@ -45,8 +45,10 @@ def test_defaults():
         "long_documents": "truncate",
         "long_query": "head",
         "on_error": "raise",
+        "outage_pause": 30.0,
         "mixed": "max",
         "fps": None,
+        "extra_body": None,
         "allow_http": False,
     }
 

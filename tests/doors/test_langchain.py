@@ -195,3 +195,24 @@ def test_return_documents(reranker, connection):
         QwenRerank(return_documents=True, **connection)
     with pytest.raises(TypeError, match=r"'return_documents' for one call: .* their positions"):
         reranker.rerank(["text"], QUERY, return_documents=True)
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+def test_rerank_takes_dicts(connection, emulator: Emulator, native):
+    """Dicts are ranked by their rank_fields, beside documents, which are ranked as always."""
+    reranker = QwenRerank(**connection)
+    documents = [{"name": "tea", "text": "green"}, {"name": "cars", "text": "red"}, Document("car")]
+    fields = ["name", "text"]
+
+    if native:
+        scores = asyncio.run(reranker.arerank(documents, "a red car", rank_fields=fields))
+    else:
+        scores = reranker.rerank(documents, "a red car", rank_fields=fields)
+
+    assert emulator.log[-1].body["input"]["documents"] == [
+        "name: tea\ntext: green",
+        "name: cars\ntext: red",
+        "car",
+    ]
+    assert len(scores) == 3
+    assert reranker.estimate(documents, "a red car", rank_fields=fields).requests == 1

@@ -551,7 +551,7 @@ def test_unsendable_item(compress, options, caplog, item, reason):
 
 @pytest.mark.parametrize(
     "item",
-    [None, 7, b"bytes", [Image(url=URL)], Document("x"), {"image": URL}, ("a", 7), ("a", ())],
+    [None, 7, b"bytes", [Image(url=URL)], Document("x"), {URL}, ("a", 7), ("a", ())],
 )
 @pytest.mark.parametrize("on_error", ["raise", "passthrough"])
 def test_item_of_a_wrong_type(compress, options, emulator, item, on_error):

@@ -101,6 +101,17 @@ def test_logged_once(door, options, emulator: Emulator, caplog):
     assert "3 documents are passed through" in record.getMessage()
 
 
+def test_an_outage_is_met_once(door, options, emulator: Emulator):
+    """While the service is known to be gone, every door gives back what it was given at once."""
+    emulator.script(_DOWN)
+    reranker = door.kind(**options)
+
+    first, then = (door(reranker, _QUERY, ["green tea", "a red car", "cold"]) for _ in range(2))
+
+    assert first == then
+    assert len(emulator.log) == 1
+
+
 @pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
 def test_instrumentation_sees_it(options, emulator: Emulator, events, native):
     """LlamaIndex's events hold the reason: an exception event, and a tag on the end event."""
@@ -115,6 +126,22 @@ def test_instrumentation_sees_it(options, emulator: Emulator, events, native):
     assert "ModelUnavailable" in ended.degraded
     assert ended.nodes == kept
     assert failed.span_id == ended.span_id
+
+
+def test_traces_see_that_nothing_was_asked(options, emulator: Emulator, events):
+    """A call that an outage spared is a failed step too, and says that it asked nothing."""
+    emulator.script(_DOWN)
+    documents, nodes = [Document("a red car")], [NodeWithScore(node=TextNode(text="a red car"))]
+    for_documents = langchain_qwen_rerank.QwenRerank(**options)
+    for_nodes = llama_index_qwen_rerank.QwenRerank(**options)
+    handler = _Handler()
+    for _ in range(2):
+        _compressed(for_documents, documents, native=False, callbacks=[handler])
+        _postprocessed(for_nodes, nodes, native=False)
+
+    ended = [event for event in events if isinstance(event, ReRankEndEvent)]
+    assert "was not asked" in str(handler.seen[-1])
+    assert "was not asked" in ended[-1].degraded
 
 
 def test_older_callbacks_see_it(options, emulator: Emulator):

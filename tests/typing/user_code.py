@@ -73,8 +73,12 @@ def media(folder: Path) -> Ranking:
         Image(path=folder / "cat.png"),
         ("a caption", Image(data=b"...")),
         Video("https://example.com/a.mp4"),
+        {"text": "a text", "shelf": 3},
     ]
     reranker = Reranker(model="qwen3-vl-rerank", mixed="text", fps=0.5)
+    Reranker(headers={"x-tenant": "seven"}, extra_body={"user": "u"}, outage_pause=5)
+    books = [{"title": "a", "text": "b"}]
+    reranker.rerank("q", books, rank_fields=["title", "text"], top_n=1)
     return reranker.rerank(Image(url="https://example.com/a.png"), candidates)
 
 

@@ -1,0 +1,380 @@
+"""What gateways ask for: more headers, more fields in the body, a client of the caller's."""
+
+import asyncio
+import contextlib
+import copy
+import json
+import pickle
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from langchain_core.load import dumps
+from pydantic import SecretStr, field_validator
+
+import langchain_qwen_rerank
+import llama_index_qwen_rerank
+from qwen_rerank import AuthenticationError, Reranker, RerankSettings, ServiceError
+from qwen_rerank.emulator import Emulator, Reply
+
+_SECRET = "tok/en+of=a&gateway-51c0"
+_QUERY = "a fast red sports car"
+_TEXTS = ["green tea", "a red sports car"]
+_NOWHERE = {"base_url": "https://gateway.example/v1", "api_key": "the-key-of-ours"}
+_KINDS = [Reranker, langchain_qwen_rerank.QwenRerank, llama_index_qwen_rerank.QwenRerank]
+
+
+def _pickled(value):
+    return pickle.loads(pickle.dumps(value))  # noqa: S301  our own pickle
+
+
+@pytest.fixture(name="clients")
+def _clients():
+    """Both kinds of a caller's client; the async one keeps nothing open that had to be closed."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**own):
+            closing = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
+            return {
+                "http_client": stack.enter_context(httpx.Client(**own)),
+                "async_http_client": httpx.AsyncClient(transport=closing, **own),
+            }
+
+        yield make
+
+
+def _flat(server, connection):
+    """Answers a request of the flat protocol with one score."""
+    server.read(connection)
+    body = json.dumps({"results": [{"index": 0, "relevance_score": 0.5}]}).encode()
+    head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    connection.sendall(head.encode() + body)
+
+
+# Headers
+
+
+def test_headers_are_sent(connection, rank, emulator: Emulator):
+    """Every request carries them, beside the key; theirs is the word on who asks."""
+    headers = {"X-Tenant": "seven", "x-api-key": SecretStr(_SECRET), "User-Agent": "our-app/1"}
+    reranker = Reranker(headers=headers, max_documents_per_request=1, **connection)
+
+    rank(reranker, _QUERY, _TEXTS)
+
+    assert len(emulator.log) == 2
+    for seen in emulator.log:
+        assert seen.headers["x-tenant"] == "seven"
+        assert seen.headers["user-agent"] == "our-app/1"
+        assert seen.headers["content-type"] == "application/json"
+    assert headers.keys() == {"X-Tenant", "x-api-key", "User-Agent"}
+
+
+def test_a_gateways_own_key(serve, rank):
+    """A gateway that knows another header than Authorization gets that, and no key of ours."""
+    server = serve(_flat)
+    url = f"http://{server.address}/v1"
+    reranker = Reranker(base_url=url, protocol="compatible", headers={"x-api-key": _SECRET})
+    assert rank(reranker, _QUERY, ["a text"])[0].score == 0.5
+
+    [request] = server.requests
+    assert f"\r\nx-api-key: {_SECRET}\r\n".encode() in request
+    assert b"\r\nauthorization:" not in request.lower()
+
+
+def test_over_a_callers_client(connection, rank, clients, emulator: Emulator):
+    """headers= wins over the client's own, and the key over both."""
+    own = {"x-tenant": "three", "x-team": "search", "authorization": "Bearer none"}
+    options = {"headers": {"X-Tenant": "seven"}, **connection}
+    rank(Reranker(**clients(headers=own), **options), _QUERY, _TEXTS)
+
+    [seen] = emulator.log
+    assert (seen.headers["x-tenant"], seen.headers["x-team"]) == ("seven", "search")
+    assert seen.status == 200
+
+
+def test_over_a_client_of_the_sdk(emulator: Emulator):
+    """A client of dashscope's carries them too."""
+    login = {"authorization": f"Bearer {emulator.api_key}"}
+    with httpx.Client(base_url=emulator.base_url, headers=login) as http:
+        sdk = SimpleNamespace(transport=SimpleNamespace(http_client=http))
+        Reranker(client=sdk, headers={"x-tenant": "seven"}).rerank(_QUERY, _TEXTS)
+
+    assert emulator.log[-1].headers["x-tenant"] == "seven"
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({"x-tenant": "a\r\nx-admin: 1"}, "the value of 'x-tenant' must be of printable ASCII"),
+        ({"x-tenant": "a\n"}, "the value of 'x-tenant' must be"),
+        ({"x-tenant": "a\x00b"}, "the value of 'x-tenant' must be"),
+        ({"x-tenant": " a"}, "the value of 'x-tenant' must be"),
+        ({"x-tenant": ""}, "the value of 'x-tenant' must be"),
+        ({"x-tenant": "caf\u00e9"}, "the value of 'x-tenant' must be"),
+        ({"x tenant": "a"}, "a header's name must be of letters"),
+        ({"x-tenant\r\n": "a"}, "a header's name must be"),
+        ({"": "a"}, "a header's name must be"),
+        ({"\u212aey": "a"}, "a header's name must be"),
+        ({"sk-0123456789abcdef0123": "x-api-key"}, "a header's name must be"),
+        ({"Authorization": "Basic x"}, "'authorization' is what api_key= is for"),
+        ({"X-DashScope-WorkSpace": "ws"}, "'x-dashscope-workspace' is what workspace= is for"),
+        ({"Host": "elsewhere"}, "'host' is set by every request itself"),
+        ({"Content-Length": "3"}, "'content-length' is set by every request itself"),
+        ({"Accept-Encoding": "gzip"}, "'accept-encoding' is set by every request itself"),
+        ({"X-A": "1", "x-a": "2"}, "'x-a' is given twice"),
+        ({"x-a": 7}, "headers: "),
+        ({"x-a": None}, "headers: "),
+        ({7: "a"}, "headers: "),
+        ([("x-a", "a")], "headers: "),
+        ("x-a: a", "headers: "),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("when", ["made", "assigned"])
+def test_wrong_headers(shown, headers, said, when):
+    """What cannot be sent, or is not the caller's to say, is refused without showing a value."""
+    kept = RerankSettings(headers={"x-kept": "yes"}, **_NOWHERE)
+    change = {
+        "made": lambda: RerankSettings(headers=headers, **_NOWHERE),
+        "assigned": lambda: setattr(kept, "headers", headers),
+    }
+    with pytest.raises(ValueError, match=said) as caught:
+        change[when]()
+
+    assert "x-admin" not in shown(caught.value)
+    assert "sk-01" not in shown(caught.value)
+    assert list(kept.headers) == ["x-kept"]
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_values_are_never_shown(kind):
+    """Headers stand in no repr and no dump, nor do pickles keep them; copies do."""
+    reranker = kind(headers={"x-api-key": _SECRET}, **_NOWHERE)
+    views = [repr, str, vars, lambda each: each.model_dump(), lambda each: each.model_dump_json()]
+    views += [pickle.dumps, lambda each: repr(each._resolved), lambda each: each.__getstate__()]
+    if kind is langchain_qwen_rerank.QwenRerank:
+        views.append(dumps)
+    if kind is llama_index_qwen_rerank.QwenRerank:
+        views += [lambda each: each.to_dict(), lambda each: each.to_json()]
+
+    for view in views:
+        assert _SECRET not in str(view(reranker))
+    assert _pickled(reranker).headers is None
+    for twin in (copy.copy(reranker), copy.deepcopy(reranker), reranker.model_copy()):
+        assert twin.headers["x-api-key"].get_secret_value() == _SECRET
+
+
+def test_frames_hold_no_value(shown):
+    """Whatever else goes wrong while an object is made, no frame of ours shows a header's value."""
+
+    class Broken(RerankSettings):
+        @field_validator("instruct")
+        @classmethod
+        def _fails(cls, value):
+            raise RuntimeError(value)
+
+    with pytest.raises(RuntimeError) as caught:
+        Broken(headers={"x-api-key": _SECRET}, instruct="x", **_NOWHERE)
+
+    assert _SECRET not in shown(caught.value)
+
+
+def test_headers_cannot_be_changed_in_place():
+    """They are checked when they are assigned, so that is the way to change them."""
+    settings = RerankSettings(headers={"x-a": "1"}, **_NOWHERE)
+
+    with pytest.raises(TypeError):
+        settings.headers["authorization"] = "another"
+
+
+def test_an_assigned_header(connection, rank, emulator: Emulator):
+    """Assigning takes effect with the next call."""
+    reranker = Reranker(headers={"x-tenant": "one"}, **connection)
+    rank(reranker, _QUERY, _TEXTS)
+    reranker.headers = {"x-tenant": "two"}
+    rank(reranker, _QUERY, _TEXTS)
+    reranker.headers = None
+    rank(reranker, _QUERY, _TEXTS)
+
+    assert [seen.headers.get("x-tenant") for seen in emulator.log] == ["one", "two", None]
+
+
+@pytest.mark.parametrize("status", [401, 503, 200])
+def test_a_server_that_quotes_them(connection, rank, emulator: Emulator, shown, status):
+    """A gateway that quotes a header it refuses does not get its value into our errors."""
+    emulator.script(
+        Reply(status, {"code": "InvalidApiKey", "message": f"no {_SECRET}", "request_id": _SECRET})
+    )
+    reranker = Reranker(headers={"x-api-key": _SECRET}, max_retries=0, **connection)
+
+    with pytest.raises((AuthenticationError, ServiceError)) as caught:
+        rank(reranker, _QUERY, _TEXTS)
+
+    assert "no ***" in str(caught.value)
+    assert _SECRET not in shown(caught.value)
+
+
+def test_a_value_that_stands_in_an_answer(connection, rank):
+    """A header's value may be an ordinary word: no good answer is spoiled by it."""
+    reranker = Reranker(headers={"x-kind": "relevance_score"}, **connection)
+
+    assert len(rank(reranker, _QUERY, _TEXTS)) == 2
+
+
+def test_warm_up_shows_none(serve):
+    """A connection is opened without them, as without the key."""
+
+    def end(server, connection):
+        server.read(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    server = serve(end)
+    url = f"http://{server.address}"
+    reranker = Reranker(base_url=url, api_key="k" * 9, headers={"x-api-key": _SECRET})
+    reranker.warm_up()
+    asyncio.run(reranker.awarm_up())
+
+    assert len(server.requests) == 2
+    assert all(_SECRET.encode() not in request for request in server.requests)
+
+
+# Fields of the body
+
+
+def test_fields_are_merged(connection, rank, emulator: Emulator):
+    """They stand at the top level of the body; objects that stand there already are merged."""
+    extra = {"metadata": {"team": [1, None]}, "parameters": {"new_option": True}, "input": {"x": 1}}
+    reranker = Reranker(extra_body=extra, instruct="rules", **connection)
+
+    rank(reranker, _QUERY, _TEXTS)
+
+    assert emulator.log[-1].body == {
+        "model": "qwen3-rerank",
+        "metadata": {"team": [1, None]},
+        "parameters": {"instruct": "rules", "new_option": True},
+        "input": {"query": _QUERY, "documents": _TEXTS, "x": 1},
+    }
+
+
+def test_fields_of_the_flat_protocol(connection, rank, emulator: Emulator):
+    """There every field stands at the top, also one that the native protocol nests."""
+    extra = {"parameters": {"a": 1}, "user": "u"}
+    reranker = Reranker(protocol="compatible", extra_body=extra, **connection)
+
+    rank(reranker, _QUERY, _TEXTS)
+
+    sent = emulator.log[-1].body
+    assert {name: sent[name] for name in extra} == extra
+
+
+def test_the_callers_body_is_copied():
+    """What is changed later in the caller's own object is not sent."""
+    extra = {"metadata": {"team": "a"}}
+    settings = RerankSettings(extra_body=extra, **_NOWHERE)
+    extra["metadata"]["team"] = "b"
+
+    assert settings.extra_body == {"metadata": {"team": "a"}}
+    assert json.loads(settings.model_dump_json())["extra_body"] == settings.extra_body
+    assert _pickled(settings).extra_body == settings.extra_body
+
+
+@pytest.mark.parametrize(
+    ("options", "extra", "said"),
+    [
+        ({}, {"model": "other"}, "'model'"),
+        ({}, {"input": "x"}, "'input'"),
+        ({}, {"input": {"query": "x"}}, r"'input\.query'"),
+        ({}, {"input": {"documents": []}}, r"'input\.documents'"),
+        ({}, {"parameters": None}, "'parameters'"),
+        ({}, {"parameters": {"instruct": "x"}}, r"'parameters\.instruct'"),
+        ({}, {"parameters": {"fps": 0.1}}, r"'parameters\.fps'"),
+        ({}, {"parameters": {"top_n": 1}}, r"'parameters\.top_n'"),
+        ({}, {"top_n": 1}, "'top_n'"),
+        ({"protocol": "compatible"}, {"query": "x"}, "'query'"),
+        ({"protocol": "compatible"}, {"documents": []}, "'documents'"),
+        ({"protocol": "compatible"}, {"instruct": ""}, "'instruct'"),
+        ({"server": "vllm"}, {"instruction": ""}, "'instruction'"),
+        ({"server": "sglang"}, {"return_documents": True}, "'return_documents'"),
+        ({"server": "tei"}, {"texts": []}, "'texts'"),
+        ({"server": "tei"}, {"truncate": False}, "'truncate'"),
+    ],
+    ids=repr,
+)
+def test_fields_of_ours(options, extra, said):
+    """A field that requests have themselves is refused by name, and so is top_n."""
+    with pytest.raises(ValueError, match=f"extra_body must not hold {said}, which"):
+        RerankSettings(extra_body=extra, **options, **_NOWHERE)
+
+
+def test_another_protocol_has_other_fields():
+    """What is taken is looked at again when the protocol changes; a refusal changes nothing."""
+    settings = RerankSettings(extra_body={"query": "x"}, **_NOWHERE)
+
+    with pytest.raises(ValueError, match="'query'"):
+        settings.protocol = "compatible"
+    assert settings.protocol == "dashscope"
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ({"a": {1, 2}}, "extra_body: must be JSON"),
+        ({"a": float("nan")}, "extra_body: must be JSON"),
+        ({"a": "\ud800"}, "extra_body: must be JSON"),
+        ({"a": b"x"}, "extra_body: must be JSON"),
+        ([1], "extra_body: "),
+        ("a", "extra_body: "),
+        ({"a": {"api_key": "sk-0123456789abcdef0123"}}, "looks like an API key"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_body(shown, extra, said):
+    """It has to be JSON, and no key, because dumps and reprs show it."""
+    with pytest.raises(ValueError, match=said) as caught:
+        RerankSettings(extra_body=extra, **_NOWHERE)
+
+    assert "sk-01" not in shown(caught.value)
+
+
+def test_scores_belong_to_the_fields(connection, rank, emulator: Emulator):
+    """Other fields may lead to other scores, so the cache keeps them apart."""
+    cache: dict[str, float] = {}
+    for extra in (None, {"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 2}, {}):
+        rank(Reranker(cache=cache, extra_body=extra, **connection), _QUERY, _TEXTS)
+
+    assert [seen.body.get("a") for seen in emulator.log] == [None, 1, 2]
+
+
+# A client of the caller's
+
+
+def test_query_and_cookies_of_a_client(connection, rank, clients, emulator: Emulator):
+    """Its params and cookies are sent as its headers are."""
+    own = {"params": {"api-version": "7"}, "cookies": {"session": "s-1"}}
+    rank(Reranker(**clients(**own), **connection), _QUERY, _TEXTS)
+
+    [seen] = emulator.log
+    assert seen.headers["cookie"] == "session=s-1"
+    assert seen.status == 200
+
+
+def test_what_a_client_sends(serve, rank, clients):
+    """Query, cookies, headers, hooks and login of a client are its own business."""
+    server = serve(_flat)
+    own = {"params": {"api-version": "7"}, "cookies": {"s": "s-1"}, "auth": ("user", "word")}
+    both = clients(**own)
+    hooked = []
+
+    async def ahook(request):
+        hooked.append(request.method)
+
+    both["http_client"].event_hooks = {"request": [lambda each: hooked.append(each.method)]}
+    both["async_http_client"].event_hooks = {"request": [ahook]}
+    url = f"http://{server.address}/v1"
+    rank(Reranker(base_url=url, api_key="k" * 9, protocol="compatible", **both), _QUERY, ["a text"])
+
+    [request] = server.requests
+    assert b"/v1/reranks?api-version=7 HTTP/1.1\r\n" in request
+    assert b"\r\ncookie: s=s-1\r\n" in request.lower()
+    assert b"\r\nauthorization: basic " in request.lower()
+    assert hooked == ["POST"]

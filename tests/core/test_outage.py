@@ -1,0 +1,341 @@
+"""An outage costs one call its timeout: who is let through, who asks again, what counts as one."""
+
+import asyncio
+import copy
+import os
+import pickle
+import threading
+
+import httpx
+import pytest
+
+from qwen_rerank import Reranker, ServiceError, errors
+from qwen_rerank._outage import Outages
+from qwen_rerank._values import Item, Outcome, Place, Request
+from qwen_rerank.emulator import Emulator, Reply
+
+_QUERY = "a fast red sports car"
+_TEXTS = ["green tea", "a red sports car"]
+_NOWHERE = "http://127.0.0.1:1/api/v1"  # where nobody listens
+_DOWN = {
+    "silent": Reply(delay=5.0, repeat=None),
+    "down": Reply.error(503, "ModelUnavailable", repeat=None),
+    "cut off": Reply(drop="before", repeat=None),
+}
+_ALIVE = {
+    "moderation": Reply.error(400, "DataInspectionFailed"),
+    "balance": Reply.error(400, "Arrearage"),
+    "rate limit": Reply.error(429, "Throttling.RateQuota"),
+    "no ranking": Reply(200, {"output": {"results": []}}),
+}
+
+
+class _Clock:
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(name="clock")
+def _clock():
+    return _Clock()
+
+
+@pytest.fixture(name="reranker")
+def _reranker(connection, clock):
+    reranker = Reranker(on_error="passthrough", max_retries=0, timeout=0.5, **connection)
+    reranker._outages = Outages(clock)
+    return reranker
+
+
+# A call
+
+
+@pytest.mark.parametrize("reply", _DOWN.values(), ids=_DOWN)
+def test_the_next_call_asks_nothing(reranker, rank, emulator: Emulator, reply):
+    """After one call has found the service gone or silent, the next passes through at once."""
+    emulator.script(reply)
+    first = rank(reranker, _QUERY, _TEXTS)
+    asked = len(emulator.log)
+
+    then = rank(reranker, "another question", _TEXTS)
+
+    assert first.degraded.retry_after is None
+    assert len(emulator.log) == asked
+    assert [(hit.index, hit.score) for hit in then] == [(0, None), (1, None)]
+    assert type(then.degraded) is ServiceError
+    assert then.degraded.retry_after == 5.0
+    assert "was not asked" in str(then.degraded)
+    assert "for 5 s more" in str(then.degraded)
+    assert str(first.degraded).partition("\n")[0] in str(then.degraded)
+    assert "outage_pause=0" in then.degraded.hint
+
+
+def test_nobody_listens(reranker, rank):
+    """A refused connection is an outage too."""
+    reranker.base_url = _NOWHERE
+    rank(reranker, _QUERY, _TEXTS)
+
+    assert "was not asked" in str(rank(reranker, _QUERY, _TEXTS).degraded)
+
+
+def test_it_tries_again(reranker, rank, emulator: Emulator, clock):
+    """After the pause one call asks; when it is answered, all do."""
+    emulator.script(Reply.error(503, "ModelUnavailable"))
+    rank(reranker, _QUERY, _TEXTS)
+
+    clock.now += 4.9
+    assert rank(reranker, _QUERY, _TEXTS).degraded is not None
+    clock.now += 0.1
+    assert rank(reranker, _QUERY, _TEXTS).degraded is None
+    assert rank(reranker, _QUERY, _TEXTS).degraded is None
+
+
+def test_it_tries_again_in_vain(reranker, rank, emulator: Emulator, clock):
+    """A try that fails begins another pause."""
+    emulator.script(_DOWN["down"])
+    for _ in range(3):
+        rank(reranker, _QUERY, _TEXTS)
+        rank(reranker, _QUERY, _TEXTS)
+        clock.now += 5.0
+
+    assert len(emulator.log) == 3
+
+
+def test_one_of_many_tries(reranker, emulator: Emulator, clock):
+    """While one call finds out whether the service is back, the others do not wait for it."""
+    emulator.script(_DOWN["down"])
+    reranker.rerank(_QUERY, _TEXTS)
+    clock.now += 5.0
+    emulator.clear()
+    emulator.script(Reply(delay=0.2, repeat=None))
+
+    async def many():
+        return await asyncio.gather(*[reranker.arerank(_QUERY, _TEXTS) for _ in range(5)])
+
+    rankings = asyncio.run(many())
+
+    assert len(emulator.log) == 1
+    said = [str(ranking.degraded) for ranking in rankings if ranking.degraded is not None]
+    assert len(said) == 4
+    assert all("another call is asking now" in each for each in said)
+
+
+@pytest.mark.parametrize("reply", _ALIVE.values(), ids=_ALIVE)
+def test_an_answer_is_no_outage(reranker, rank, emulator: Emulator, reply):
+    """A service that refuses, throttles or answers with nonsense is there: the next call asks."""
+    emulator.script(reply)
+    assert rank(reranker, _QUERY, _TEXTS).degraded is not None
+
+    assert rank(reranker, _QUERY, _TEXTS).degraded is None
+
+
+def test_a_mistake_ends_an_outage(reranker, rank, emulator: Emulator, clock):
+    """Whoever is told that the key is wrong has been answered."""
+    emulator.script(Reply.error(503, "ModelUnavailable"), Reply.error(401, "InvalidApiKey"))
+    rank(reranker, _QUERY, _TEXTS)
+    clock.now += 5.0
+    with pytest.raises(errors.AuthenticationError):
+        rank(reranker, _QUERY, _TEXTS)
+
+    assert rank(reranker, _QUERY, _TEXTS).degraded is None
+
+
+def test_what_was_never_sent_is_no_outage(connection, rank):
+    """A rate limiter that gives no permission in time says nothing of the service."""
+
+    class Refusing:
+        counts_tokens = False
+
+        def take(self, _tokens, _deadline, _doze):
+            return False
+
+        async def atake(self, _tokens):
+            await asyncio.sleep(60)
+
+    class Paced(Reranker):
+        @property
+        def _pace(self):
+            return Refusing()
+
+    reranker = Paced(on_error="passthrough", timeout=0.1, **connection)
+
+    for _ in range(2):
+        assert type(rank(reranker, _QUERY, _TEXTS).degraded) is errors.DeadlineError
+
+
+@pytest.mark.parametrize(
+    "options", [{"on_error": "raise"}, {"outage_pause": 0}], ids=["raise", "off"]
+)
+def test_every_call_asks(reranker, rank, emulator: Emulator, options):
+    """Under on_error="raise", and with outage_pause=0, no call is spared."""
+    emulator.script(_DOWN["down"])
+    for name, value in options.items():
+        setattr(reranker, name, value)
+    for _ in range(3):
+        if reranker.on_error == "raise":
+            with pytest.raises(ServiceError, match="ModelUnavailable"):
+                rank(reranker, _QUERY, _TEXTS)
+        else:
+            assert rank(reranker, _QUERY, _TEXTS).degraded.status == 503
+
+    assert len(emulator.log) == 3
+
+
+def test_the_pause(reranker, rank, emulator: Emulator):
+    """It is outage_pause, and no more than ten timeouts: who waits little misses little."""
+    emulator.script(_DOWN["down"])
+    reranker.timeout, reranker.outage_pause = 30.0, 7.0
+    rank(reranker, _QUERY, _TEXTS)
+
+    assert rank(reranker, _QUERY, _TEXTS).degraded.retry_after == 7.0
+
+
+def test_known_scores_need_nobody(reranker, rank, emulator: Emulator):
+    """What the cache knows is ranked during an outage, and is no try."""
+    reranker.cache = {}
+    honest = rank(reranker, _QUERY, _TEXTS)
+    emulator.script(_DOWN["down"])
+    rank(reranker, "another question", _TEXTS)
+
+    ranking = rank(reranker, _QUERY, _TEXTS)
+
+    assert ranking.degraded is None
+    assert list(ranking) == list(honest)
+
+
+def _pickled(value):
+    return pickle.loads(pickle.dumps(value))  # noqa: S301  our own pickle
+
+
+@pytest.mark.parametrize("twin", [copy.copy, _pickled], ids=["copy", "pickle"])
+def test_copies_know_of_no_outage(reranker, rank, emulator: Emulator, twin):
+    """A copy asks for itself, and so does what comes out of a pickle."""
+    emulator.script(Reply.error(503, "ModelUnavailable"))
+    rank(reranker, _QUERY, _TEXTS)
+
+    other = twin(reranker)
+    other.api_key = emulator.api_key
+
+    assert rank(other, _QUERY, _TEXTS).degraded is None
+
+
+def test_a_callers_client(reranker, rank, emulator: Emulator):
+    """An outage is known through a client of the caller's too; another client begins anew."""
+    emulator.script(_DOWN["down"])
+    keeping_none = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
+    with httpx.Client() as client:
+        reranker.http_client = client
+        reranker.async_http_client = httpx.AsyncClient(transport=keeping_none)
+        rankings = [rank(reranker, _QUERY, _TEXTS) for _ in range(2)]
+        assert [ranking.degraded.status for ranking in rankings] == [503, None]
+
+        reranker.http_client = reranker.async_http_client = None
+        assert rank(reranker, _QUERY, _TEXTS).degraded.status == 503
+
+
+def test_another_model(reranker, rank, emulator: Emulator):
+    """One model may be down while the next is not."""
+    emulator.script(Reply.error(503, "ModelUnavailable"))
+    rank(reranker, _QUERY, _TEXTS)
+
+    assert rank(reranker, _QUERY, _TEXTS, model="gte-rerank-v2").degraded is None
+
+
+def test_another_connection(reranker, rank, emulator: Emulator):
+    """Another host, key or client was not found gone."""
+    home = reranker.base_url
+    reranker.base_url = _NOWHERE
+    rank(reranker, _QUERY, _TEXTS)
+
+    reranker.base_url = home
+    assert rank(reranker, _QUERY, _TEXTS).degraded is None
+    reranker.base_url = _NOWHERE
+    reranker.api_key = "another-key-of-ours"
+    assert rank(reranker, _QUERY, _TEXTS).degraded.retry_after is None
+    assert len(emulator.log) == 1
+
+
+_FORK = """
+import os
+from qwen_rerank import Reranker
+
+reranker = Reranker(
+    base_url="http://127.0.0.1:1/api/v1", api_key="none", on_error="passthrough", max_retries=0
+)
+reranker.rerank("a query", ["a text"])
+if not (child := os.fork()):
+    print(reranker.rerank("a query", ["a text"]).degraded.retry_after, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_knows_of_no_outage(fresh):
+    """A worker asks for itself, whatever the process that it was forked from has found."""
+    assert fresh(_FORK, strict=False).strip() == "None"
+
+
+# The state
+
+
+_REQUESTS = (Request("m", "q", None, (Item("t", 1, (Place(0),)),)),)
+_GONE = Outcome((None,), ServiceError("gone"))
+_FINE = Outcome((None,), errors.RateLimitError("slow down"))
+
+
+def _watch(outages: Outages, route: str = "here", *, lease: float = 5.0):
+    return outages.watch(_REQUESTS, route=route, host="h", pause=10.0, lease=lease)
+
+
+def test_a_slow_call_among_others_is_no_outage(clock):
+    """Of a call that ran out of time while others were answered only its own list is to blame."""
+    outages = Outages(clock)
+    slow = _watch(outages)
+    _watch(outages).ended(_FINE)
+    slow.ended(_GONE)
+
+    assert _watch(outages).spared is None
+
+
+def test_routes_are_apart(clock):
+    """What is gone on one way is not gone on another."""
+    outages = Outages(clock)
+    _watch(outages).ended(_GONE)
+
+    assert _watch(outages).spared is not None
+    assert _watch(outages, "there").spared is None
+
+
+def test_a_try_that_is_never_heard_of(clock):
+    """A try that was cancelled holds up the others no longer than it could have taken."""
+    outages = Outages(clock)
+    _watch(outages).ended(_GONE)
+    clock.now += 10.0
+    assert _watch(outages, lease=3.0).spared is None
+
+    assert _watch(outages).spared is not None
+    clock.now += 3.0
+    assert _watch(outages).spared is None
+
+
+def test_threads_agree_on_who_tries(clock):
+    """However many threads come at once, one of them tries."""
+    outages, barrier = Outages(clock), threading.Barrier(8)
+    _watch(outages).ended(_GONE)
+    clock.now += 10.0
+    tried: list[bool] = []
+
+    def come() -> None:
+        barrier.wait(10)
+        tried.append(_watch(outages).spared is None)
+
+    threads = [threading.Thread(target=come) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    assert sorted(tried) == [False] * 7 + [True]

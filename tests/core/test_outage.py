@@ -44,7 +44,7 @@ def _clock():
 
 @pytest.fixture(name="reranker")
 def _reranker(connection, clock):
-    reranker = Reranker(on_error="passthrough", max_retries=0, timeout=0.5, **connection)
+    reranker = Reranker(on_error="passthrough", max_retries=0, outage_pause=5, **connection)
     reranker._outages = Outages(clock)
     return reranker
 
@@ -56,6 +56,8 @@ def _reranker(connection, clock):
 def test_the_next_call_asks_nothing(reranker, rank, emulator: Emulator, reply):
     """After one call has found the service gone or silent, the next passes through at once."""
     emulator.script(reply)
+    if reply.delay:
+        reranker.timeout = 0.5
     first = rank(reranker, _QUERY, _TEXTS)
     asked = len(emulator.log)
 
@@ -186,10 +188,10 @@ def test_every_call_asks(reranker, rank, emulator: Emulator, options):
 def test_the_pause(reranker, rank, emulator: Emulator):
     """It is outage_pause, and no more than ten timeouts: who waits little misses little."""
     emulator.script(_DOWN["down"])
-    reranker.timeout, reranker.outage_pause = 30.0, 7.0
+    reranker.timeout, reranker.outage_pause = 2.0, 30.0
     rank(reranker, _QUERY, _TEXTS)
 
-    assert rank(reranker, _QUERY, _TEXTS).degraded.retry_after == 7.0
+    assert rank(reranker, _QUERY, _TEXTS).degraded.retry_after == 20.0
 
 
 def test_known_scores_need_nobody(reranker, rank, emulator: Emulator):

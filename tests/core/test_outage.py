@@ -223,6 +223,18 @@ def test_copies_know_of_no_outage(reranker, rank, emulator: Emulator, twin):
     assert rank(other, _QUERY, _TEXTS).degraded is None
 
 
+def test_with_options_shares_what_is_known(reranker, rank, emulator: Emulator):
+    """An object made for one question does not wait for a service that another found dead."""
+    emulator.fault("503")
+    rank(reranker, _QUERY, _TEXTS)
+    asked = len(emulator.log)
+
+    ranking = rank(reranker.with_options(top_n=1), _QUERY, _TEXTS)
+
+    assert ranking.degraded is not None
+    assert len(emulator.log) == asked
+
+
 def test_a_callers_client(reranker, rank, emulator: Emulator):
     """An outage is known through a client of the caller's too; another client begins anew."""
     emulator.script(_DOWN["down"])

@@ -144,7 +144,7 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
         """
         candidates, found = self._explicit(documents)
         return _scores(
-            self._rank(query, candidates, lenient=found, rank_fields=rank_fields, **options)
+            self._rank(query, candidates, options, lenient=found, rank_fields=rank_fields)
         )
 
     async def arerank(
@@ -158,7 +158,7 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
         """`rerank` for a running event loop."""
         candidates, found = self._explicit(documents)
         return _scores(
-            await self._arank(query, candidates, lenient=found, rank_fields=rank_fields, **options)
+            await self._arank(query, candidates, options, lenient=found, rank_fields=rank_fields)
         )
 
     def estimate(
@@ -186,10 +186,10 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
         return self._estimate(
             query,
             candidates,
+            options,
             lenient=found,
             rank_fields=rank_fields,
             price_per_million=price_per_million,
-            **options,
         )
 
     def as_runnable(self, config_prefix: str = "") -> Runnable[Mapping[str, Any], list[Document]]:
@@ -245,10 +245,10 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
     ) -> list[Document]:
         documents = listed(documents)
         if not documents:
-            self._rank(query, [], **options)  # a wrong call is wrong whatever was found
+            self._rank(query, [], options)  # a wrong call is wrong whatever was found
             return []
         with _tracing.run(callbacks, query, options.get("model", self.model)) as outcome:
-            outcome.ranking = self._rank_found(query, documents, **options)
+            outcome.ranking = self._rank_found(query, documents, options)
             outcome.documents = _reranked(documents, outcome.ranking)
         return outcome.documents
 
@@ -261,10 +261,10 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
     ) -> list[Document]:
         documents = listed(documents)
         if not documents:
-            await self._arank(query, [], **options)  # likewise
+            await self._arank(query, [], options)  # likewise
             return []
         async with _tracing.arun(callbacks, query, options.get("model", self.model)) as outcome:
-            outcome.ranking = await self._arank_found(query, documents, **options)
+            outcome.ranking = await self._arank_found(query, documents, options)
             outcome.documents = _reranked(documents, outcome.ranking)
         return outcome.documents
 

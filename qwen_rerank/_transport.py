@@ -82,7 +82,7 @@ class Transport:
                 status, headers, said = await self._post(endpoint, body, most)
             else:
                 status, headers, said = await client.send(
-                    caller, deadline, most, "POST", endpoint.url, endpoint.headers(), body
+                    caller, deadline, most, "POST", endpoint.url, endpoint.headers, body
                 )
             return _answer(status, headers, said, endpoint, most)
         except BaseException as error:  # noqa: BLE001  a cancellation too is shown with its frames
@@ -112,9 +112,9 @@ class Transport:
         try:
             async with limit:
                 if client is None:
-                    async with self._asked("HEAD", endpoint, endpoint.origin, {}):
+                    async with self._asked(endpoint):
                         return
-                await client.send(caller, deadline, _PIECE, "HEAD", endpoint.origin, {}, b"")
+                await client.send(caller, deadline, _PIECE, "HEAD", endpoint.origin, dict, b"")
                 return
         except BaseException as error:  # noqa: BLE001  as in `send`
             proxy = self._proxy(endpoint)
@@ -136,10 +136,7 @@ class Transport:
     async def _post(
         self, endpoint: Endpoint, body: bytes, most: int
     ) -> tuple[int, _Headers, bytes]:
-        headers = endpoint.headers() | {"content-length": str(len(body))}
-        # aiohttp wants large ones in pieces, which would otherwise hold up the loop.
-        data = _in_pieces(body) if len(body) > _PIECE else body
-        async with self._asked("POST", endpoint, endpoint.url, headers, data) as answer:
+        async with self._asked(endpoint, body) as answer:
             pieces = bytearray()
             with _watched(answer):
                 async for piece in answer.content.iter_any():
@@ -151,16 +148,19 @@ class Transport:
 
     @contextlib.asynccontextmanager
     async def _asked(
-        self, method: str, endpoint: Endpoint, url: str, headers: dict[str, str], data: Any = None
+        self, endpoint: Endpoint, body: bytes = b""
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer to *body*; without one, a mere HEAD that shows no key."""
         way = self._ways.get(endpoint.origin) or await self._opened(endpoint)
         way.busy += 1
         try:
+            # No name for the headers, or whoever prints this frame while it waits sees the key.
             async with way.session.request(
-                method,
-                url,
-                data=data,
-                headers=headers | way.headers,
+                "POST" if body else "HEAD",
+                endpoint.url if body else endpoint.origin,
+                # aiohttp wants large ones in pieces, which would otherwise hold up the loop.
+                data=_in_pieces(body) if len(body) > _PIECE else body or None,
+                headers=(_headers(endpoint, body) if body else {}) | way.headers,
                 allow_redirects=False,
                 **way.options,
             ) as answer:
@@ -181,6 +181,10 @@ class Transport:
                 proxy, session = await asyncio.to_thread(_found, endpoint)
                 self._ways[endpoint.origin] = _Way(session(), proxy, endpoint.origin)
             return self._ways[endpoint.origin]
+
+
+def _headers(endpoint: Endpoint, body: bytes) -> dict[str, str]:
+    return endpoint.headers() | {"content-length": str(len(body))}
 
 
 def _found(endpoint: Endpoint) -> tuple[Proxy | None, Callable[[], aiohttp.ClientSession]]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, ClassVar, NamedTuple, Self, TypedDict, Unpack
+from typing import Any, ClassVar, NamedTuple, Self, TypedDict, Unpack, cast
 
 from pydantic import PrivateAttr
 from typing_extensions import override
@@ -141,20 +141,20 @@ class BaseReranker(RerankSettings):
         self,
         query: str | Image,
         documents: Iterable[Candidate],
+        options: CallOptions,
         *,
         lenient: Container[int] = (),
         rank_fields: Sequence[str] | None = None,
-        **options: Unpack[CallOptions],
     ) -> Ranking:
         """The ranking of *documents* for *query*. See `Reranker.rerank`.
 
         Args:
             query: As for `Reranker.rerank`.
             documents: Likewise.
+            options: Likewise; emptied if one is refused, since it may be the key in a wrong place.
             lenient: Positions of documents that the caller did not make: one that cannot be sent is
                 left unscored with a warning, where it would else be an error.
             rank_fields: As for `Reranker.rerank`.
-            **options: As for `Reranker.rerank`.
         """
         deadline = _drive.deadline_in(self.timeout)
         job = self._job(query, documents, options, rank_fields)
@@ -180,10 +180,10 @@ class BaseReranker(RerankSettings):
         self,
         query: str | Image,
         documents: Iterable[Candidate],
+        options: CallOptions,
         *,
         lenient: Container[int] = (),
         rank_fields: Sequence[str] | None = None,
-        **options: Unpack[CallOptions],
     ) -> Ranking:
         """`_rank` for a running event loop; what would block it is done in a thread."""
         deadline = _drive.deadline_in(self.timeout)
@@ -232,11 +232,11 @@ class BaseReranker(RerankSettings):
         self,
         query: str | Image,
         documents: Iterable[Candidate],
+        options: CallOptions,
         *,
         lenient: Container[int] = (),
         rank_fields: Sequence[str] | None = None,
         price_per_million: float | None = None,
-        **options: Unpack[CallOptions],
     ) -> Estimate:
         """What `_rank` would take for the same arguments. See `Reranker.estimate`."""
         job = self._job(query, documents, options, rank_fields)
@@ -331,7 +331,7 @@ class BaseReranker(RerankSettings):
         self,
         query: str | Image,
         documents: Iterable[Candidate],
-        options: Mapping[str, Any],
+        options: CallOptions,
         rank_fields: Sequence[str] | None = None,
     ) -> Job:
         """The call as a frozen value, or the reason why it cannot be made."""
@@ -371,23 +371,27 @@ class BaseReranker(RerankSettings):
             extra=self.extra_body or {},
         )
 
-    def _wanted(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def _wanted(self, options: CallOptions) -> dict[str, Any]:
         """The options of one call: the object's own, and *options*, checked."""
+        given = cast("dict[str, Any]", options)
         wanted = {name: getattr(self, name) for name in CallOptions.__annotations__}
-        for name, value in options.items():
+        problem: Exception | None = None
+        for name in given:
             if name not in wanted:
                 if name in type(self).model_fields:
                     why = f"; with_options({name}=...) takes it"
                 else:
                     why = self._meant(name, wanted)
-                raise TypeError(f"unexpected option {name!r} for one call{why}")
+                problem = TypeError(f"unexpected option {name!r} for one call{why}")
+                break
             try:
-                wanted[name] = self._for_this_call(name, value)
+                wanted[name] = self._for_this_call(name, given[name])
             except ValueError as error:
-                problem = str(error)
-            else:
-                continue
-            raise RequestError(problem)  # outside the handler, so that it holds no other error
+                problem = RequestError(str(error))
+                break
+        if problem is not None:
+            given.clear()  # for the sake of who prints the frames that hold it
+            raise problem  # outside the handler, so that it holds no other error
         if wanted["instruct"] is not None and spoken(self.protocol, self.server).instruct is None:
             raise RequestError(
                 f"instruct is given, and a server of the kind {self.server!r} takes none",
@@ -701,7 +705,7 @@ class Reranker(BaseReranker):
                 way by then are still billed, and end in the background. With a ``cache``, scores
                 that had come by then are kept.
         """
-        return self._rank(query, documents, rank_fields=rank_fields, **options)
+        return self._rank(query, documents, options, rank_fields=rank_fields)
 
     async def arerank(
         self,
@@ -715,7 +719,7 @@ class Reranker(BaseReranker):
 
         A failure or a cancellation ends all requests of the call before it is raised.
         """
-        return await self._arank(query, documents, rank_fields=rank_fields, **options)
+        return await self._arank(query, documents, options, rank_fields=rank_fields)
 
     def estimate(
         self,
@@ -741,7 +745,7 @@ class Reranker(BaseReranker):
         return self._estimate(
             query,
             documents,
+            options,
             rank_fields=rank_fields,
             price_per_million=price_per_million,
-            **options,
         )

@@ -102,8 +102,8 @@ def _rank(request, reranker):
 
     def rank(*arguments, using=reranker, **options):
         if request.param == "sync":
-            return using._rank(*arguments, **options)
-        return runner.run(using._arank(*arguments, **options))
+            return using._rank(*arguments, {}, **options)
+        return runner.run(using._arank(*arguments, {}, **options))
 
     with asyncio.Runner() as runner:
         yield rank

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from qwen_rerank._values import Price
 
 __all__ = [
+    "ANY",
     "LIMITS",
     "OPEN_QWEN3",
     "OWN_MODEL",
@@ -23,6 +24,7 @@ __all__ = [
     "UNKNOWN_VL_MODEL",
     "Limit",
     "ModelLimits",
+    "Range",
     "limits_for",
     "price_of",
 ]
@@ -35,6 +37,10 @@ class Limit:
     value: int
     source: str
     date: str
+
+
+Range: TypeAlias = tuple[float, float]
+ANY: Range = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ class ModelLimits:
             and the template around each pair is not documented, so nothing is planned to the brim.
         images: Images per request, which count as documents too; None if it takes none.
         videos: Videos per request, likewise.
+        scores: The least and the most that a score can be.
     """
 
     documents: Limit
@@ -62,6 +69,7 @@ class ModelLimits:
     share: float = 0.95
     images: Limit | None = None
     videos: Limit | None = None
+    scores: Range = ANY
 
     @property
     def planned_item_tokens(self) -> int:
@@ -98,6 +106,9 @@ _BODY = Limit(16 * 2**20, "help.aliyun.com/zh/model-studio/rate-limit", "2026")
 # 500", also seen in github.com/Tencent/WeKnora/issues/3458 on 2026-09-20.
 _FIVE_HUNDRED = Limit(500, _API, _API_READ)
 
+# "relevance_score": 0.0 to 1.0, on the same page of the API.
+_SCORES: Range = (0.0, 1.0)
+
 LIMITS: dict[str, ModelLimits] = {
     "qwen3-rerank": ModelLimits(
         documents=_FIVE_HUNDRED,
@@ -105,6 +116,7 @@ LIMITS: dict[str, ModelLimits] = {
         request_tokens=Limit(120_000, _GUIDE, _GUIDE_READ),  # its model card still says 30,000
         item_characters=_CHARACTERS,
         body_bytes=_BODY,
+        scores=_SCORES,
     ),
     "qwen3.7-text-rerank": ModelLimits(
         documents=Limit(500, _GUIDE, _GUIDE_READ),
@@ -112,6 +124,7 @@ LIMITS: dict[str, ModelLimits] = {
         request_tokens=Limit(120_000, _GUIDE, _GUIDE_READ),  # "recommended"
         item_characters=_CHARACTERS,
         body_bytes=_BODY,
+        scores=_SCORES,
     ),
     # For mixed requests the page says only that the limit differs by type: each is held, and their
     # sum stays within the one for texts.
@@ -125,6 +138,7 @@ LIMITS: dict[str, ModelLimits] = {
         ),
         item_characters=_CHARACTERS,
         body_bytes=_BODY,
+        scores=_SCORES,
     ),
     "gte-rerank-v2": ModelLimits(
         documents=_FIVE_HUNDRED,
@@ -132,6 +146,7 @@ LIMITS: dict[str, ModelLimits] = {
         request_tokens=Limit(30_000, _API, _API_READ),
         item_characters=_CHARACTERS,
         body_bytes=_BODY,
+        scores=_SCORES,
         share=0.75,  # another tokenizer than the one we count with
     ),
 }

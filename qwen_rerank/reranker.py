@@ -13,8 +13,7 @@ import copy
 import logging
 import os
 import threading
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, Self, TypedDict, Unpack, cast
@@ -35,6 +34,7 @@ from qwen_rerank._prepare import Counter, is_blank, measure, prepare
 from qwen_rerank._recall import recall, remember
 from qwen_rerank._refusal import listed
 from qwen_rerank._transport import Transport
+from qwen_rerank._turns import turn_at
 from qwen_rerank._values import (
     Estimate,
     Job,
@@ -57,12 +57,6 @@ __all__ = ["BaseReranker", "CallOptions", "Reranker"]
 _log = logging.getLogger("qwen_rerank")
 
 _ORDER = "The query comes first, and then the documents: rerank(query, documents)."
-
-# Few caches may be used by several threads at once, a TTLCache, for one, may not: one lock for each
-# cache that any object here has used, by process and address. A later cache may inherit a lock.
-# They are RLocks because such a lock knows whose it is, and so whether there is anything to give
-# back when an interrupt came between taking it and being told that it was taken.
-_turns: dict[tuple[int, int], threading.RLock] = {}
 
 # Who waits little for an answer misses one sooner, and shall not do without for long.
 _PAUSED_TIMEOUTS = 10
@@ -466,9 +460,9 @@ class BaseReranker(RerankSettings):
         known: tuple[Scored, ...] = ()
         unknown = prepared
         if self.cache is not None:
-            with self._turn_at_cache(deadline) as is_mine:
+            with turn_at(self.cache, _drive.left(deadline)) as is_mine:
                 if is_mine:
-                    known, unknown = recall(job, prepared, line.place, self.cache)
+                    known, unknown = recall(job, prepared, line.place, self.cache, limits.scores)
         return _Asked(prepared, known, plan(job, unknown, limits, self._width(limits)))
 
     def _remember(
@@ -476,21 +470,12 @@ class BaseReranker(RerankSettings):
     ) -> None:
         """Keeps what was paid for, whether the call succeeded or not."""
         if self.cache is not None and new:
-            with self._turn_at_cache(deadline) as is_mine:
+            with turn_at(self.cache, _drive.left(deadline)) as is_mine:
                 if is_mine:
-                    remember(job, asked.prepared, new, line.place, self.cache)
+                    scores = limits_for(job.model, self.server).scores
+                    remember(job, asked.prepared, new, line.place, self.cache, scores)
                 else:
                     _log.warning("The cache was in use too long, so these scores are not kept.")
-
-    @contextmanager
-    def _turn_at_cache(self, deadline: float) -> Iterator[bool]:
-        """Whether it is this call's turn at the cache; not if another holds it for too long."""
-        turn = _turns.setdefault((os.getpid(), id(self.cache)), threading.RLock())
-        try:
-            yield turn.acquire(timeout=_drive.left(deadline))
-        finally:
-            with suppress(RuntimeError):  # it is not ours
-                turn.release()
 
     def _concluded(
         self,

@@ -26,6 +26,7 @@ from pydantic import (
     StringConstraints,
     field_validator,
 )
+from pydantic_core import from_json
 from typing_extensions import deprecated, override
 
 from qwen_rerank import _endpoint, _wire

@@ -115,6 +115,7 @@ class Sealed(BaseModel):
 
         @classmethod
         def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Any:
+            """Makes one without any check, as pydantic's does; a key among *values* is sealed."""
             return super().model_construct(_fields_set, **cls._sealed(values))
 
     @override

@@ -1401,7 +1401,7 @@ def test_a_key_that_nobody_checked_is_sealed(kind):
 # In the models, settings and functions of others
 
 
-def _told(error: ValidationError) -> str:
+def _said_by(error: ValidationError) -> str:
     """All that pydantic's error says of what it was given, in any way."""
     again = pickle.loads(pickle.dumps(error))  # noqa: S301  our own
     assert str(again) == str(error)
@@ -1485,7 +1485,7 @@ def test_in_models_of_others_no_key_is_shown(kind, theirs):
         error = _raised(partial(validate, given))
 
         assert type(error) is ValidationError
-        assert _KEY not in _told(error)
+        assert _KEY not in _said_by(error)
         assert _KEY[:12] not in str(error)
         assert {each["input"] for each in error.errors()} == {"**********"}
 

@@ -35,6 +35,7 @@ def _quiet(name: str) -> Any:
         given, options = (), {}
         raise ValueError(problem)
 
+    quiet.__doc__ = quiet.__doc__ or f"Pydantic's ``{name}``, which says nothing of its input."
     return quiet if name == "__replace__" else classmethod(quiet)
 
 

@@ -100,10 +100,10 @@ def _reranker(connection):
 def _rank(request, reranker):
     """Both colours of the call, as one plain function, with the switch that doors have."""
 
-    def rank(*arguments, using=reranker, **options):
+    def rank(*arguments, using=reranker, lenient=(), **options):
         if request.param == "sync":
-            return using._rank(*arguments, {}, **options)
-        return runner.run(using._arank(*arguments, {}, **options))
+            return using._rank(*arguments, options, lenient=lenient)
+        return runner.run(using._arank(*arguments, options, lenient=lenient))
 
     with asyncio.Runner() as runner:
         yield rank

@@ -388,7 +388,8 @@ def test_the_former_copy_is_deprecated_and_whole():
     made = _made()
 
     with pytest.warns(PydanticDeprecatedSince20):
-        assert made.copy() == made
+        again = made.copy()
+    assert vars(again) == vars(made)
     with pytest.raises(ValueError, match="model_copy"):
         made.copy(exclude={"api_key"})
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 __all__ = ["turn_at"]
@@ -18,7 +18,9 @@ __all__ = ["turn_at"]
 
 @dataclass(slots=True)
 class _Turn:
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    # An RLock knows whose it is, and so whether there is anything to give back when an interrupt
+    # came between taking it and being told that it was taken.
+    lock: threading.RLock = field(default_factory=threading.RLock)
     users: int = 0
 
 
@@ -47,12 +49,10 @@ def turn_at(thing: object, seconds: float) -> Iterator[bool]:
     with _register.lock:
         turn = _register.turns.setdefault(id(thing), _Turn())
         turn.users += 1
-    mine = False
     try:
-        mine = turn.lock.acquire(timeout=seconds)
-        yield mine
+        yield turn.lock.acquire(timeout=seconds)
     finally:
-        if mine:
+        with suppress(RuntimeError):  # it is not ours
             turn.lock.release()
         with _register.lock:
             turn.users -= 1

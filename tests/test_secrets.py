@@ -1012,9 +1012,8 @@ def _holding() -> set[str]:
     return {name for name, held in ours.items() if _KEY in held}
 
 
-@_every_face
-def test_frames_of_a_call_in_flight_show_no_key(face):
-    """Who prints all that runs while a call waits, as monitors do, sees no key in our frames."""
+def _holding_in_flight(face: Face, **options: Any) -> set[str]:
+    """Those that hold the key while a call waits for its answer."""
     asked, seen = threading.Event(), threading.Event()
 
     def behave(_: socket.socket) -> None:
@@ -1022,7 +1021,7 @@ def test_frames_of_a_call_in_flight_show_no_key(face):
         seen.wait(10)
 
     with _served(behave) as base_url:
-        reranker = face.kind(base_url=base_url, api_key=_KEY, max_retries=0)
+        reranker = face.kind(base_url=base_url, api_key=_KEY, max_retries=0, **options)
         waiting = threading.Thread(target=_raised, args=[partial(face, reranker)])
         waiting.start()
         assert asked.wait(10)
@@ -1034,8 +1033,24 @@ def test_frames_of_a_call_in_flight_show_no_key(face):
             holding &= _holding()
         seen.set()
         waiting.join(10)
+    return holding
 
-    assert holding == set()
+
+@_every_face
+def test_frames_of_a_call_in_flight_show_no_key(face):
+    """Who prints all that runs while a call waits, as monitors do, sees no key in our frames."""
+    assert _holding_in_flight(face) == set()
+
+
+@_both_colours
+def test_frames_of_a_call_through_a_callers_client_show_no_key(face):
+    """Nor where it is a client of the caller's that waits."""
+    if face.native:
+        options: dict[str, Any] = {"async_http_client": httpx.AsyncClient()}
+    else:
+        options = {"http_client": httpx.Client()}
+
+    assert _holding_in_flight(face, **options) == set()
 
 
 def test_cancelled_while_queueing(made, service):

@@ -75,6 +75,8 @@ class QwenRerankRetriever(Sealed, BaseRetriever):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # which Serializable would undo
 
+    _example: ClassVar[str] = "base_retriever=..., reranker=..."
+
     base_retriever: SkipValidation[Runnable[str, list[Document]]]
     reranker: QwenRerank
     k: Annotated[int, Strict(), Field(ge=1)] | None = None

@@ -70,6 +70,9 @@ class Sealed(BaseModel):
     # Fields that `_settle` may change beside those that were assigned.
     _implied: ClassVar[tuple[str, ...]] = ()
 
+    # How options are given.
+    _example: ClassVar[str] = "model=..., api_key=..."
+
     # Options that others have: what to know instead of them.
     _slips: ClassVar[Mapping[str, str]] = {}
 
@@ -80,7 +83,7 @@ class Sealed(BaseModel):
         if positional:
             del positional, options  # perhaps the key, which no frame shows
             name = type(self).__name__
-            raise TypeError(f"{name} takes its options by name: {name}(option=value)")
+            raise TypeError(f"{name} takes its options by name: {name}({self._example})")
         options = self._sealed(options)
         try:
             super().__init__(**options)

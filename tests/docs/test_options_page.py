@@ -73,7 +73,7 @@ def test_options_of_one_call():
 def test_options_of_the_retriever():
     """The retriever's own options are named."""
     own = vars(langchain_qwen_rerank.QwenRerankRetriever)["__annotations__"]
-    own = own.keys() - {"model_config"}
+    own = {name for name in own if not name.startswith("_")} - {"model_config"}
 
     assert own == {"base_retriever", "reranker", "k"}
     assert all(f"`{name}`" in PAGE for name in own)

@@ -166,14 +166,7 @@ class RerankSettings(Sealed):
         ValueError: An option is unknown or wrong, or there is no key for an Alibaba Cloud host.
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid",
-        arbitrary_types_allowed=True,
-        validate_assignment=True,
-        populate_by_name=True,
-        hide_input_in_errors=True,
-        protected_namespaces=(),
-    )
+    model_config: ClassVar[ConfigDict] = ConfigDict(populate_by_name=True, protected_namespaces=())
 
     model: _Name = "qwen3-rerank"
     top_n: Annotated[int, Strict(), Field(ge=1)] | None = None

@@ -1,6 +1,7 @@
 """Answers that something in between mixes up: what is found, and what cannot be."""
 
 import asyncio
+import contextlib
 import http.server
 import json
 import threading
@@ -32,7 +33,8 @@ class _Swapping(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("content-length", str(len(others)))
         self.end_headers()
-        self.wfile.write(others)
+        with contextlib.suppress(OSError):  # the call has failed, and left
+            self.wfile.write(others)
 
     def log_message(self, *_: object) -> None:
         """Says nothing."""

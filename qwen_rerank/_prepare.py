@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 
-from qwen_rerank import _tokens
+from qwen_rerank._bound import far, near
 from qwen_rerank._limits import ModelLimits
 from qwen_rerank._plain import without_surrogates
 from qwen_rerank._refusal import listed
@@ -68,7 +68,7 @@ def prepare(job: Job, loaded: Loaded = _NOTHING) -> Prepared:
         for item in parts
         if isinstance(item, Item)
     )
-    items = [Item(text, _tokens.bound(text), places) for text, places in _distinct(texts)]
+    items = [Item(text, far(text), places) for text, places in _distinct(texts)]
     if encoded := positions(item for item in items if is_mostly_base64(item.text)):
         _log.warning(
             "%s: the text is mostly base64, which is ranked and billed as any other text. Leave it "
@@ -99,7 +99,7 @@ def _texts(job: Job, loaded: Loaded) -> Iterable[tuple[int, str]]:
 
 
 def _text(text: str) -> Item:
-    return Item(text, _tokens.bound(text))
+    return Item(text, far(text))
 
 
 def measure(

@@ -40,6 +40,7 @@ _LETTERS = b"abcdefghiklmnoprstuvwy"  # without j, q, x and z
 _NO_TOKENS = (b"gk", b"wv", b"yf", b"yv", b"'Ll")
 _NO_LETTERS = bytes(set(range(256)) - set(_LETTERS))
 _ASCII = bytes(range(128))
+_BEFORE_FOREIGN = re.compile(rb" [\x80-\xff]").findall
 _NO_LEAD_OF_FOUR = bytes(set(range(256)) - set(range(0xF0, 0xF8)))
 PIECE = 20_000
 """Characters that are encoded by themselves: tiktoken recurses in proportion to a text's length."""
@@ -75,7 +76,7 @@ def _of_piece(text: str) -> int:
         foreign = raw.translate(None, _ASCII)
         most += sum(len(part.encode()) - len(part) for part in _parts()(foreign.decode()))
         most += 3 * len(foreign.translate(None, _NO_LEAD_OF_FOUR))
-        most += min(raw.count(b" "), characters - (len(raw) - len(foreign)))
+        most += len(_BEFORE_FOREIGN(raw))
     letters = len(raw.translate(None, _NO_LETTERS))
     others = characters - letters - raw.count(b" ")
     spared = -((2 * others + 2 - letters) // 3) - sum(map(raw.count, _NO_TOKENS))

@@ -6,29 +6,50 @@ import json
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import accumulate, islice, pairwise
 
 from qwen_rerank._limits import ModelLimits
 from qwen_rerank._values import Item, Job, Prepared, Request
 
-__all__ = ["fits", "plan"]
+__all__ = ["Budget", "plan"]
 
 _WORK = 20_000  # tries times requests: some milliseconds; most lists take a few for each request
 
 
-def fits(prepared: Prepared, limits: ModelLimits, width: int) -> bool:
-    """Whether the lengths in *prepared*, mere bounds perhaps, prove that counting changes nothing.
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What fits into the fewest requests that the number of documents asks for.
 
-    They do if no item is too long and no more requests are needed than the document count asks for.
+    Attributes:
+        limits: The model's limits.
+        width: Documents per request, at most the model's limit.
     """
-    most, characters = limits.planned_item_tokens, limits.item_characters.value
-    if prepared.query.tokens > most:
-        return False
-    if any(item.tokens > most or len(item.text) > characters for item in prepared.items):
-        return False
-    ends = _Ruler(prepared, limits, width).ends()
-    return len(ends) == -(-len(prepared.items) // width)
+
+    limits: ModelLimits
+    width: int
+
+    def holds(self, prepared: Prepared) -> bool:
+        """Whether the lengths in *prepared*, bounds perhaps, prove that counting changes nothing.
+
+        They do if no item is too long and no more requests are needed.
+        """
+        most, characters = self.limits.planned_item_tokens, self.limits.item_characters.value
+        if prepared.query.tokens > most:
+            return False
+        if any(item.tokens > most or len(item.text) > characters for item in prepared.items):
+            return False
+        ends = _Ruler(prepared, self.limits, self.width).ends()
+        return len(ends) == self._fewest(prepared)
+
+    def surplus(self, prepared: Prepared) -> float:
+        """Tokens that *prepared* has over what those requests hold together."""
+        pair = prepared.query.tokens + prepared.instruct.tokens
+        tokens = sum(item.tokens + pair for item in prepared.items)
+        return tokens - self._fewest(prepared) * self.limits.planned_request_tokens
+
+    def _fewest(self, prepared: Prepared) -> int:
+        return -(-len(prepared.items) // self.width)
 
 
 def plan(job: Job, prepared: Prepared, limits: ModelLimits, width: int) -> tuple[Request, ...]:

@@ -35,7 +35,7 @@ _DEEP = 6  # how far containers are looked into
 _ENCODED = re.compile(r"[A-Za-z0-9+/=_\r\n-]+")  # in any alphabet, whole or not
 # One place of a long text, with one line end at most: lines of base64 are longer, words shorter.
 _PLACES, _PLACE = 8, 48
-_PLACE_ENCODED = re.compile(r"[A-Za-z0-9+/=_-]*(?:\r?\n[ \t]*[A-Za-z0-9+/=_-]*)?")
+_PLACE_ENCODED = re.compile(r"[A-Za-z0-9+/=_-]*(?:\r?\n[ \t]*[A-Za-z0-9+/=_-]*|\r)?")
 # Without lone surrogates, which no request can carry.
 _URL = re.compile(r"https?://[^\s/\ud800-\udfff][^\s\ud800-\udfff]*", re.IGNORECASE)
 _SHOWN = 80  # characters of a path or URL
@@ -129,19 +129,21 @@ def is_mostly_base64(text: str) -> bool:
     A look at eight places tells, and nearly always two of them in the middle, so a text of any
     length costs the same. One of less than 400 characters costs too little to be looked at.
     """
-    if _DATA_URI.match(text):
+    if is_data_uri(text) and _DATA_URI.match(text):
         return True
     step = len(text) // _PLACES
     if step <= _PLACE:
         return False
+    places = range((step - _PLACE) // 2, _PLACES * step, step)
 
-    def is_encoded(number: int) -> bool:
-        at = number * step + (step - _PLACE) // 2
-        return _looks_encoded(text[at : at + _PLACE])
+    def is_encoded(at: int) -> bool:
+        place = text[at : at + _PLACE]
+        if " " in place and "\n" not in place:  # words, as nearly everywhere
+            return False
+        return _looks_encoded(place)
 
-    if not (is_encoded(_PLACES // 2 - 1) or is_encoded(_PLACES // 2)):
-        return False
-    return sum(map(is_encoded, range(_PLACES))) >= _PLACES // 2
+    middle = places[_PLACES // 2 - 1 : _PLACES // 2 + 1]
+    return any(map(is_encoded, middle)) and sum(map(is_encoded, places)) >= _PLACES // 2
 
 
 def _looks_encoded(place: str) -> bool:

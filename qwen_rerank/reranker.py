@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import math
 import os
 import threading
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -29,8 +30,8 @@ from qwen_rerank._limits import ModelLimits, limits_for, price_of
 from qwen_rerank._load import check, load, texts_only
 from qwen_rerank._merge import merge, passed_through
 from qwen_rerank._outage import Outages, Watch
-from qwen_rerank._plan import fits, plan
-from qwen_rerank._prepare import Counter, is_blank, measure, prepare
+from qwen_rerank._plan import Budget, plan
+from qwen_rerank._prepare import bounded, is_blank, measure, prepare
 from qwen_rerank._recall import recall, remember
 from qwen_rerank._refusal import listed
 from qwen_rerank._transport import Transport
@@ -157,10 +158,10 @@ class BaseReranker(RerankSettings):
         line = self._line()
         prepared = prepare(job, self._loaded(job, lenient))
         try:
-            count = self._counting_for(job, prepared, deadline)
-            asked = self._asked(job, prepared, line, deadline, count)
+            prepared = self._measured(job, prepared, deadline, self._budget(job))
         except TimeoutError:
             return self._without_scores(job, line.endpoint.late(), Usage(), ())
+        asked = self._asked(job, prepared, line, deadline)
         watch = self._watch(job, asked, line, deadline)
         outcome = watch.spared or _drive.drive(
             asked.requests, line, deadline, self._meter(job, line)
@@ -196,11 +197,16 @@ class BaseReranker(RerankSettings):
                 else:
                     loaded = await _loop.aside(self._loaded, job, lenient)
                     prepared = prepare(job, loaded)
-                count = self._counting_for(job, prepared, deadline)
-                if count is not None or slow_cache:
-                    asked = await _loop.aside(self._asked, job, prepared, line, deadline, count)
+                budget = self._budget(job)
+                if slow_cache or budget is None or not budget.holds(prepared):
+
+                    def asking(prepared: Prepared = prepared) -> _Asked:
+                        measured = self._measured(job, prepared, deadline, budget)
+                        return self._asked(job, measured, line, deadline)
+
+                    asked = await _loop.aside(asking)
                 else:
-                    asked = self._asked(job, prepared, line, deadline, None)
+                    asked = self._asked(job, prepared, line, deadline)
         except TimeoutError:
             return self._without_scores(job, line.endpoint.late(), Usage(), ())
         watch = self._watch(job, asked, line, deadline)
@@ -235,13 +241,9 @@ class BaseReranker(RerankSettings):
         """What `_rank` would take for the same arguments. See `Reranker.estimate`."""
         job = self._job(query, documents, options, rank_fields)
         line = self._line()
-        asked = self._asked(
-            job,
-            prepare(job, self._loaded(job, lenient)),
-            line,
-            _drive.deadline_in(self.timeout),
-            _tokens.tokenizer,
-        )
+        prepared = prepare(job, self._loaded(job, lenient))
+        prepared = self._measured(job, prepared, deadline=math.inf, budget=None)
+        asked = self._asked(job, prepared, line, _drive.deadline_in(self.timeout))
         tokens = sum(request.tokens for request in asked.requests)
         listed = _price(job, line)
         price = listed.per_million if listed and price_per_million is None else price_per_million
@@ -427,20 +429,42 @@ class BaseReranker(RerankSettings):
         # A server of one's own may have been started with any limit; DashScope's are what they are.
         return given if self.server is not None else min(given, most)
 
-    def _counting_for(
-        self, job: Job, prepared: Prepared, deadline: float
-    ) -> Callable[[], Counter] | None:
-        """What counts lengths, which stops at *deadline*; None if none has to be counted."""
-        if self._pace is None or not self._pace.counts_tokens:
-            limits = limits_for(job.model, self.server)
-            if fits(prepared, limits, self._width(limits)):
-                return None
+    def _budget(self, job: Job) -> Budget | None:
+        """What is to be proven before anything is sent; None if all lengths have to be counted."""
+        if self._pace is not None and self._pace.counts_tokens:
+            return None
+        limits = limits_for(job.model, self.server)
+        return Budget(limits, self._width(limits))
+
+    def _measured(
+        self, job: Job, prepared: Prepared, deadline: float, budget: Budget | None
+    ) -> Prepared:
+        """*prepared* with its lengths known by the cheapest way that proves enough.
+
+        That is by bytes, by a closer bound, or by counting, the longest first. May load the
+        tokenizer, so not on an event loop.
+
+        Raises:
+            TimeoutError: The deadline passed meanwhile.
+        """
+        if budget is not None and budget.holds(prepared):
+            return prepared
+        prepared = bounded(prepared)
+        if budget is not None and budget.holds(prepared):
+            return prepared
 
         def check() -> None:
             if not _drive.left(deadline):
                 raise TimeoutError
 
-        return lambda: _tokens.tokenizer().watched(check)
+        return measure(
+            prepared,
+            limits_for(job.model, self.server),
+            _tokens.tokenizer().watched(check),
+            self.long_documents,
+            long_query=self.long_query,
+            budget=budget,
+        )
 
     def _asked(
         self,
@@ -448,15 +472,9 @@ class BaseReranker(RerankSettings):
         prepared: Prepared,
         line: _drive.Line,
         deadline: float,
-        count: Callable[[], Counter] | None,
     ) -> _Asked:
-        """*job* up to the point where it is sent.
-
-        May load the tokenizer, as *count* does where lengths have to be counted; reads the cache.
-        """
+        """*job*, whose lengths are known, up to the point where it is sent; reads the cache."""
         limits = limits_for(job.model, self.server)
-        if count is not None:
-            prepared = measure(prepared, limits, count(), self.long_documents, self.long_query)
         known: tuple[Scored, ...] = ()
         unknown = prepared
         if self.cache is not None:

@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from qwen_rerank._limits import LIMITS, Limit
-from qwen_rerank._plan import fits, plan
+from qwen_rerank._plan import Budget, plan
 from qwen_rerank._values import Item, Job, Prepared, Request
 from qwen_rerank._wire import encode
 
@@ -39,7 +39,7 @@ def _requests(prepared, limits, job=_JOB):
 
 
 def _fits(prepared, limits):
-    return fits(prepared, limits, limits.documents.value)
+    return Budget(limits, limits.documents.value).holds(prepared)
 
 
 def _cost(request, prepared):

@@ -61,7 +61,9 @@ def _limits(tokens=10, characters=300_000):
 
 def _measured(*documents, query="q", long_documents="truncate", long_query="head", **limits):
     prepared = prepare(_job(*documents, query=query))
-    return measure(prepared, _limits(**limits), OneTokenPerCharacter(), long_documents, long_query)
+    return measure(
+        prepared, _limits(**limits), OneTokenPerCharacter(), long_documents, long_query=long_query
+    )
 
 
 @given(_DOCUMENTS)

@@ -34,11 +34,13 @@ class Budget:
 
         They do if no item is too long and no more requests are needed.
         """
-        most, characters = self.limits.planned_item_tokens, self.limits.item_characters.value
-        if prepared.query.tokens > most:
+        items, most = prepared.items, self.limits.planned_item_tokens
+        if max([prepared.query.tokens, *[item.tokens for item in items]]) > most:
             return False
-        if any(item.tokens > most or len(item.text) > characters for item in prepared.items):
+        if max([0, *[len(item.text) for item in items]]) > self.limits.item_characters.value:
             return False
+        if _as_one(prepared, self.limits, self.width) is not None:
+            return True
         ends = _Ruler(prepared, self.limits, self.width).ends()
         return len(ends) == self._fewest(prepared)
 
@@ -67,6 +69,8 @@ def plan(job: Job, prepared: Prepared, limits: ModelLimits, width: int) -> tuple
         limits: The model's limits.
         width: Documents per request, at most the model's limit.
     """
+    if (tokens := _as_one(prepared, limits, width)) is not None:
+        return (_request(job, prepared, prepared.items, tokens),)
     if any(item.kind != "text" for item in prepared.items):
         prepared = replace(prepared, items=_mingled(prepared.items))
     ruler = _Ruler(prepared, limits, width)
@@ -84,18 +88,35 @@ def plan(job: Job, prepared: Prepared, limits: ModelLimits, width: int) -> tuple
                 low = middle
         best = _differing(ruler, best)
     return tuple(
-        Request(
-            job.model,
-            prepared.query.text,
-            prepared.instruct.text or None,
-            prepared.items[start:end],
-            prepared.query.kind,
-            job.fps,
-            tokens=ruler.tokens(start, end),
-            extra=job.extra,
-        )
+        _request(job, prepared, prepared.items[start:end], ruler.tokens(start, end))
         for start, end in pairwise([0, *best])
     )
+
+
+def _request(job: Job, prepared: Prepared, items: tuple[Item, ...], tokens: int) -> Request:
+    return Request(
+        job.model,
+        prepared.query.text,
+        prepared.instruct.text or None,
+        items,
+        prepared.query.kind,
+        job.fps,
+        tokens=tokens,
+        extra=job.extra,
+    )
+
+
+def _as_one(prepared: Prepared, limits: ModelLimits, width: int) -> int | None:
+    """The tokens of a request of texts that surely holds all of *prepared*, as most lists do."""
+    items = prepared.items
+    if not 0 < len(items) <= width or {item.kind for item in items} != {"text"}:
+        return None
+    around = prepared.query, prepared.instruct
+    tokens = sum([item.tokens for item in items]) + len(items) * sum(it.tokens for it in around)
+    size = sum(it.size or _bound(it.text) for it in around)
+    size += sum([_bound(item.text) + 2 for item in items])
+    fits = tokens <= limits.planned_request_tokens and size <= limits.planned_body_bytes
+    return tokens if fits else None
 
 
 def _differing(ruler: _Ruler, even: list[int]) -> list[int]:

@@ -248,9 +248,12 @@ class Job:
     dicts: Mapping[int, Mapping[str, object]] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-    def given(self, position: int) -> Candidate:
-        """The document at *position* as it was given."""
-        return self.dicts.get(position, self.documents[position])
+    @property
+    def given(self) -> tuple[Candidate, ...]:
+        """The documents as they were given."""
+        if not self.dicts:
+            return self.documents
+        return tuple(self.dicts.get(at, document) for at, document in enumerate(self.documents))
 
 
 class Place(NamedTuple):

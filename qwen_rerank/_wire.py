@@ -164,7 +164,8 @@ def _scores(
     name = dialect.score
     for entry in results:
         result: dict[str, Any] = entry if isinstance(entry, dict) else {}
-        index, score = result.get("index"), result.get(name)
+        index: Any = result.get("index")
+        score: Any = result.get(name)
         if type(index) is not int or not 0 <= index < expected:
             raise ValueError(f"index {_text(repr(index))} is not one of 0 to {expected - 1}")
         if index in scores:

@@ -42,7 +42,7 @@ def first_call(server: Server, *, quick: bool = False) -> Comparison:
             Measure("core, alone", _seconds(ours)),
             Measure("dashscope Client, alone", _seconds(theirs)),
         ],
-        would_take="Nearly all of it is importing httpx and pydantic, which a call needs.",
+        would_take="Nearly all of it is importing aiohttp and pydantic, which a call needs.",
     )
 
 

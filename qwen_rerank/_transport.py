@@ -17,7 +17,7 @@ import ssl
 import time
 import traceback
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -160,7 +160,8 @@ class Transport:
                 endpoint.url if body else endpoint.origin,
                 # aiohttp wants large ones in pieces, which would otherwise hold up the loop.
                 data=_in_pieces(body) if len(body) > _PIECE else body or None,
-                headers=(_headers(endpoint, body) if body else {}) | way.headers,
+                headers={"content-length": str(len(body))} if body else None,
+                middlewares=(partial(_dressed, endpoint, way, bool(body)),),
                 allow_redirects=False,
                 **way.options,
             ) as answer:
@@ -181,10 +182,6 @@ class Transport:
                 proxy, session = await asyncio.to_thread(_found, endpoint)
                 self._ways[endpoint.origin] = _Way(session(), proxy, endpoint.origin)
             return self._ways[endpoint.origin]
-
-
-def _headers(endpoint: Endpoint, body: bytes) -> dict[str, str]:
-    return endpoint.headers() | {"content-length": str(len(body))}
 
 
 def _found(endpoint: Endpoint) -> tuple[Proxy | None, Callable[[], aiohttp.ClientSession]]:
@@ -245,6 +242,21 @@ class _Way:
 def _forget(ways: dict[str, _Way]) -> None:
     for way in ways.values():
         way.forget()
+
+
+def _dressed(
+    endpoint: Endpoint,
+    way: _Way,
+    asks: bool,
+    request: aiohttp.ClientRequest,
+    go_on: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]],
+) -> Awaitable[aiohttp.ClientResponse]:
+    """Puts on the headers, where aiohttp's tracing has been told of those that it was given.
+
+    No coroutine, or whoever prints its frame while it waits sees the key.
+    """
+    request.headers.update((endpoint.headers() if asks else {}) | way.headers)
+    return go_on(request)
 
 
 @contextlib.contextmanager

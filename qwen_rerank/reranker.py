@@ -704,9 +704,12 @@ class Reranker(BaseReranker):
             RequestError: The call is wrong; nothing was sent unless the service says so.
             DeadlineError: ``timeout`` ran out.
             RerankError: There is no ranking; see `qwen_rerank.errors` for the branches. After the
-                first request that fails for good nothing more is sent; requests that are on their
-                way by then are still billed, and end in the background. With a ``cache``, scores
+                first request that fails for good nothing more is sent, and those that are on their
+                way, which may be billed, are given up before it is raised; so they are if anything
+                else is raised meanwhile, such as ``KeyboardInterrupt``. With a ``cache``, scores
                 that had come by then are kept.
+            RuntimeError: It is called in the thread that serves all calls, by a tracing hook say,
+                or the process is ending.
         """
         return self._rank(query, documents, options, rank_fields=rank_fields)
 
@@ -718,7 +721,7 @@ class Reranker(BaseReranker):
         rank_fields: Sequence[str] | None = None,
         **options: Unpack[CallOptions],
     ) -> Ranking:
-        """`rerank` for a running event loop, over connections of that loop.
+        """`rerank` for a running event loop, which it does not block.
 
         A failure or a cancellation ends all requests of the call before it is raised.
         """

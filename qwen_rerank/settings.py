@@ -157,8 +157,9 @@ class RerankSettings(Sealed):
         extra_body (Mapping | None): More fields for every request's body, for gateways and for what
             this version does not know. They are merged at its top level, and into the objects that
             stand there, such as ``parameters``; a field that the request has itself is refused.
-        http_client: An ``httpx.Client`` to send sync calls through: proxies, certificates.
-        async_http_client: An ``httpx.AsyncClient``, likewise for async calls.
+        http_client: An ``httpx.Client`` to send sync calls through: proxies, certificates. It is
+            used in threads of ours that see the caller's context variables.
+        async_http_client: An ``httpx.AsyncClient``, likewise for async calls, in the caller's loop.
         allow_http: Whether the key and the documents may leave this machine over plain http; not by
             default.
 

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import accumulate, islice, pairwise
+from itertools import accumulate, pairwise
 
 from qwen_rerank._limits import ModelLimits
 from qwen_rerank._values import Item, Job, Prepared, Request
@@ -165,9 +165,12 @@ def _add_up(count: int, total: int, widest: int, used: set[int]) -> bool:
     """Whether *count* sizes up to *widest* that differ and are not *used* might make *total*."""
     if count == 1:
         return 0 < total <= widest and total not in used
-    least = islice((size for size in range(1, widest + 1) if size not in used), count)
-    most = islice((size for size in range(widest, 0, -1) if size not in used), count)
-    return count <= widest - len(used) and sum(least) <= total <= sum(most)
+    reach = count + len(used)
+    if reach > widest:
+        return False
+    least = [size for size in range(1, reach + 1) if size not in used][:count]
+    most = [size for size in range(widest, widest - reach, -1) if size not in used][:count]
+    return sum(least) <= total <= sum(most)
 
 
 def _mingled(items: tuple[Item, ...]) -> tuple[Item, ...]:

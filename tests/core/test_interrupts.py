@@ -10,6 +10,7 @@ import pytest
 
 from qwen_rerank import Reranker, _drive, _loop
 from qwen_rerank._prepare import prepare
+from qwen_rerank._turns import turn_at
 
 _QUERY = "a fast red sports car"
 _TEXTS = ["green tea", "the red car is fast", "sports in the city", "red"]
@@ -91,7 +92,7 @@ def _is_whole(reranker):
             await asyncio.sleep(0.001)
         return not _running() and reranker._live.gate._free == 2
 
-    with reranker._turn_at_cache(_drive.deadline_in(0)) as mine:
+    with turn_at(reranker.cache, 0) as mine:
         return mine and _loop.run(idle)
 
 
@@ -136,7 +137,7 @@ def test_a_cancellation_after_any_step(make, several):
     reranker.rerank(_QUERY, _TEXTS)
     line = reranker._line()
     job = reranker._job(_QUERY, _TEXTS, {})
-    asked = reranker._asked(job, prepare(job), line, _drive.deadline_in(5), None)
+    asked = reranker._asked(job, prepare(job), line, _drive.deadline_in(5))
     [way] = line.transport._ways.values()
 
     async def cancelled_after_each(caller):

@@ -49,7 +49,7 @@ from qwen_rerank._values import (
     Scored,
     Usage,
 )
-from qwen_rerank.errors import QuotaError, RequestError, RerankError
+from qwen_rerank.errors import DeadlineError, QuotaError, RequestError, RerankError
 from qwen_rerank.media import Candidate, Image, Parts
 from qwen_rerank.settings import RerankSettings
 
@@ -185,13 +185,14 @@ class BaseReranker(RerankSettings):
         job = self._job(query, documents, options, rank_fields)
         if not job.documents:
             return Ranking((), job.model)
-        line = await self._aline()
+        line = None
         # Digests of images take their time too.
         slow_cache = not isinstance(self.cache, dict | None) or (
             self.cache is not None and not job.is_text
         )
         try:
             async with asyncio.timeout(_drive.left(deadline)):
+                line = await self._aline()
                 if job.is_text:
                     prepared = prepare(job)
                 else:
@@ -200,7 +201,7 @@ class BaseReranker(RerankSettings):
                 budget = self._budget(job)
                 if slow_cache or budget is None or not budget.holds(prepared):
 
-                    def asking(prepared: Prepared = prepared) -> _Asked:
+                    def asking(line: _drive.Line = line, prepared: Prepared = prepared) -> _Asked:
                         measured = self._measured(job, prepared, deadline, budget)
                         return self._asked(job, measured, line, deadline)
 
@@ -208,7 +209,8 @@ class BaseReranker(RerankSettings):
                 else:
                     asked = self._asked(job, prepared, line, deadline)
         except TimeoutError:
-            return self._without_scores(job, line.endpoint.late(), Usage(), ())
+            late = _late_at_once() if line is None else line.endpoint.late()
+            return self._without_scores(job, late, Usage(), ())
         watch = self._watch(job, asked, line, deadline)
         outcome = watch.spared or await _drive.adrive(
             asked.requests, line, deadline, self._meter(job, line)
@@ -626,6 +628,13 @@ class BaseReranker(RerankSettings):
             elif self._live.gate.width != self.max_concurrency:
                 self._live = self._live._replace(gate=Gate(self.max_concurrency))
             return self._live
+
+
+def _late_at_once() -> DeadlineError:
+    return DeadlineError(
+        "The call's timeout ran out before anything could be sent.",
+        hint="timeout= is for the whole call, in seconds: raise it.",
+    )
 
 
 def _price(job: Job, line: _drive.Line) -> Price | None:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from qwen_rerank import Reranker, _tokens, _transport, errors
+from qwen_rerank import Reranker, _loop, _tokens, _transport, errors
 
 _QUERY, _TEXTS = "a fast red car", ["green tea", "the red car"]
 _LATE = 3.0  # seconds after the deadline that a busy machine may take; what hangs, hangs for 20
@@ -137,6 +137,18 @@ async def test_a_busy_executor(connection):
     await asyncio.gather(*busy)
 
     assert rankings == [2, 2, 3]
+
+
+async def test_threads_of_ours_that_are_busy(connection, over):
+    """Where our own threads are all taken, by caches that hang say, a first call ends in time."""
+    busy = [_loop.aside(over.wait, 20) for _ in range(100)]
+
+    with pytest.raises(errors.DeadlineError, match="before anything could be sent"):
+        await asyncio.wait_for(
+            Reranker(**connection, timeout=0.3).arerank(_QUERY, _TEXTS), 0.3 + _LATE
+        )
+    over.set()
+    await asyncio.gather(*busy)
 
 
 class _Slow:

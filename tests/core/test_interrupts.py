@@ -30,8 +30,11 @@ class _Lightning:
         self.left = number
 
     def __call__(self, frame, event, _argument):
-        # What is raised in a weak reference's callback is told nobody.
-        if event in _EVENTS and not frame.f_code.co_filename.endswith("_weakrefset.py"):
+        # What a weak reference's callback raises, or a generator that is given up, is told nobody.
+        code = frame.f_code
+        if code.co_filename.endswith("_weakrefset.py") or code.co_name == "<genexpr>":
+            return
+        if event in _EVENTS:
             self.left -= 1
             if self.left == 0:
                 sys.setprofile(None)

@@ -282,6 +282,16 @@ def _reset_in_the_body(server, connection):
 
 _SHORT = _answering(b'HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{"output"')
 _BAD_CHUNK = _answering(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n")
+
+
+def _bad_chunk_later(server, connection):
+    server.read(connection)
+    connection.sendall(b'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\n{"ok\r\n')
+    time.sleep(0.05)
+    connection.sendall(b"zz\r\n")
+    server.over.wait(10)
+
+
 _NOT_HTTP = _answering(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
 _LONG_HEAD = _answering(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 1_000_000 + b"\r\n\r\n{}")
 _BAD_LENGTH = _answering(b"HTTP/1.1 200 OK\r\ncontent-length: ten\r\n\r\n{}")
@@ -296,13 +306,14 @@ _BAD_LENGTH = _answering(b"HTTP/1.1 200 OK\r\ncontent-length: ten\r\n\r\n{}")
         _reset_in_the_body,
         _SHORT,
         _BAD_CHUNK,
+        _bad_chunk_later,
         _NOT_HTTP,
         _LONG_HEAD,
         _BAD_LENGTH,
     ],
     ids=[
         *("hang up", "reset before", "reset at once", "reset in the body", "short body"),
-        *("bad chunk", "not HTTP", "long head", "bad length"),
+        *("bad chunk", "bad chunk later", "not HTTP", "long head", "bad length"),
     ],
 )
 def test_broken_connections(fails, serve, behaviour):

@@ -141,12 +141,13 @@ def test_options_for_one_call(door, connection, emulator):
         reranker.with_options(top_n=0)
 
 
-def test_another_key_for_one_call(door, connection):
+@pytest.mark.parametrize("name", ["api_key", "dashscope_api_key"])
+def test_another_key_for_one_call(door, connection, name):
     """Such as a tenant's; its connection options are its own, and the object keeps its key."""
     reranker = door.kind(**connection)
 
     with pytest.raises(AuthenticationError):
-        door(reranker.with_options(api_key="sk-of-a-tenant-0123456789"), QUERY, TEXTS)
+        door(reranker.with_options(**{name: "sk-of-a-tenant-0123456789"}), QUERY, TEXTS)
 
     assert len(door(reranker, QUERY, TEXTS)) == 3
 

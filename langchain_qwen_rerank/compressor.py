@@ -76,7 +76,8 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # which Serializable would undo
 
     _slips: ClassVar[Mapping[str, str]] = {
-        "return_documents": "documents come back anyway, from rerank() their positions"
+        "rank_fields": "give it to rerank(), with dicts; of documents item=WithMetadata(...)",
+        "return_documents": "documents come back anyway, from rerank() their positions",
     }
 
     image_key: str | None = None

@@ -346,7 +346,8 @@ class BaseReranker(RerankSettings):
             )
         if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
             kind = type(documents).__name__
-            raise RequestError(f"documents must be a list, not one {kind}", hint=_ORDER)
+            hint = _ORDER if isinstance(documents, str) else None
+            raise RequestError(f"documents must be a list, not one {kind}", hint=hint)
         ranked: list[Parts] = []
         dicts: dict[int, Mapping[str, object]] = {}
         fields = _fields.checked(rank_fields)
@@ -679,7 +680,8 @@ class Reranker(BaseReranker):
     """
 
     _slips: ClassVar[Mapping[str, str]] = {
-        "return_documents": "a hit has its document anyway, as hit.document"
+        "rank_fields": "give it to rerank(), with the dicts",
+        "return_documents": "a hit has its document anyway, as hit.document",
     }
 
     def rerank(

@@ -248,7 +248,7 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
         if not documents:
             self._rank(query, [], options)  # a wrong call is wrong whatever was found
             return []
-        with _tracing.run(callbacks, query, options.get("model", self.model)) as outcome:
+        with _tracing.run(callbacks, query, self._about(options)) as outcome:
             outcome.ranking = self._rank_found(query, documents, options)
             outcome.documents = _reranked(documents, outcome.ranking)
         return outcome.documents
@@ -264,10 +264,17 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
         if not documents:
             await self._arank(query, [], options)  # likewise
             return []
-        async with _tracing.arun(callbacks, query, options.get("model", self.model)) as outcome:
+        async with _tracing.arun(callbacks, query, self._about(options)) as outcome:
             outcome.ranking = await self._arank_found(query, documents, options)
             outcome.documents = _reranked(documents, outcome.ranking)
         return outcome.documents
+
+    def _about(self, options: CallOptions) -> dict[str, Any]:
+        """What a run is told of who ranks, by LangSmith's names."""
+        return {
+            "ls_provider": self.server or "dashscope",
+            "ls_model_name": options.get("model", self.model),
+        }
 
     @override
     def _candidate(self, found: Document) -> Candidate:

@@ -91,7 +91,7 @@ def test_one_run(compress, kind):
 
 
 def test_whose_server_it_is(emulator: Emulator):
-    """A server of one's own is named as what it is, so that nobody takes its runs for DashScope's."""
+    """A server of one's own is named as what it is, not as DashScope."""
     tracer = _Tracer()
     reranker = QwenRerank(server="tei", base_url=emulator.server_url("tei"))
 

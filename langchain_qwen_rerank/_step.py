@@ -27,7 +27,7 @@ _KINDS = {"configurable": dict, "metadata": dict, "tags": list}
 
 
 class Asked(TypedDict):
-    """What a step takes."""
+    """A query, and the documents to be ranked."""
 
     query: str
     documents: Sequence[Document]

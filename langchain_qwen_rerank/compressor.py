@@ -76,7 +76,8 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # which Serializable would undo
 
     _slips: ClassVar[Mapping[str, str]] = {
-        "return_documents": "documents come back anyway, from rerank() their positions"
+        "rank_fields": "give it to rerank(), with dicts; of documents item=WithMetadata(...)",
+        "return_documents": "documents come back anyway, from rerank() their positions",
     }
 
     image_key: str | None = None
@@ -247,7 +248,7 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
         if not documents:
             self._rank(query, [], options)  # a wrong call is wrong whatever was found
             return []
-        with _tracing.run(callbacks, query, options.get("model", self.model)) as outcome:
+        with _tracing.run(callbacks, query, self._about(options)) as outcome:
             outcome.ranking = self._rank_found(query, documents, options)
             outcome.documents = _reranked(documents, outcome.ranking)
         return outcome.documents
@@ -263,10 +264,17 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
         if not documents:
             await self._arank(query, [], options)  # likewise
             return []
-        async with _tracing.arun(callbacks, query, options.get("model", self.model)) as outcome:
+        async with _tracing.arun(callbacks, query, self._about(options)) as outcome:
             outcome.ranking = await self._arank_found(query, documents, options)
             outcome.documents = _reranked(documents, outcome.ranking)
         return outcome.documents
+
+    def _about(self, options: CallOptions) -> dict[str, Any]:
+        """What a run is told of who ranks, by LangSmith's names."""
+        return {
+            "ls_provider": self.server or "dashscope",
+            "ls_model_name": options.get("model", self.model),
+        }
 
     @override
     def _candidate(self, found: Document) -> Candidate:

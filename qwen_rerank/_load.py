@@ -85,7 +85,7 @@ def texts_only(model: str, protocol: Protocol, server: Server | None) -> str | N
     if takes_media and protocol == "dashscope":
         return None
     if server is not None:
-        return "Images and videos take DashScope itself: a server of your own is sent texts only."
+        return "Images and videos need DashScope itself: a server of your own is sent texts only."
     changes = [] if takes_media else ["model='qwen3-vl-rerank'"]
     changes += [] if protocol == "dashscope" else ["protocol='dashscope'"]
     return f"Use {' with '.join(changes)}."

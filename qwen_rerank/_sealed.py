@@ -137,6 +137,8 @@ class Sealed(BaseModel):
         They may hold a key in the wrong place, and a traceback shows the caller's frame as well.
         """
         sealed = self._sealed(options)
+        for alias in sealed.keys() & set(KEY_NAMES[1:]):  # which pydantic knows in a new model only
+            sealed[KEY_NAMES[0]] = sealed.pop(alias)
         changing = sealed.keys() | set(self._implied)
         before = {name: kept for name, kept in self.__dict__.items() if name in changing}
         unset = sealed.keys() - self.model_fields_set

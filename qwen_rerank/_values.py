@@ -111,9 +111,10 @@ class Hit:
     kind: Kind | None = None
 
     def __post_init__(self) -> None:
-        # Checkpoints of LangGraph hand a tuple back as a list.
-        if isinstance(self.window, list) or isinstance(self.document, list):
-            _plain.read_again(self)
+        for name in ("window", "document"):
+            # Checkpoints of LangGraph hand a tuple back as a list.
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
 
     def __repr__(self) -> str:
         window = f", window={self.window}" if self.window else ""

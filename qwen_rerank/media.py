@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema
@@ -255,4 +255,4 @@ Part: TypeAlias = str | Image | Video | Unsendable
 Parts: TypeAlias = Part | tuple[Part, ...]
 # What is ranked: one thing, a text together with the image or video that it belongs to, or a dict
 # that holds texts.
-Candidate: TypeAlias = Parts | Mapping[str, object]
+Candidate: TypeAlias = Parts | Annotated[Mapping[str, object], _plain.Fields]

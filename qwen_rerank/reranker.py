@@ -116,11 +116,14 @@ class BaseReranker(RerankSettings):
             ValueError: An option is unknown or wrong.
         """
         made = copy.copy(self)
-        made._whose, made._live, made._resolved = self._whose or self, self._live, self._resolved
-        # Or the one for each question would warn at each, and wait for a dead service at each.
-        made._told, made._outages = self._told, self._outages
+        made._whose, made._live, made._resolved = self._owner, self._live, self._resolved
         made._assign(options)
         return made
+
+    @property
+    def _owner(self) -> BaseReranker:
+        """Whose are the connections, limits and usage, what was told and is known of outages."""
+        return self._whose or self
 
     @override
     def _assign(self, options: dict[str, Any]) -> None:
@@ -266,7 +269,7 @@ class BaseReranker(RerankSettings):
         A copy and an unpickled object begin at nothing. What `with_options` gave counts together
         with what it was called on.
         """
-        return (self._whose or self)._spent
+        return self._owner._spent
 
     def warm_up(self) -> None:
         """Loads the tokenizer and opens a connection, so that the first question does not wait.
@@ -298,7 +301,7 @@ class BaseReranker(RerankSettings):
 
     def _open_transport(self) -> Transport | None:
         """What there is to close; after a fork that is the parent's business."""
-        owner = self._whose or self
+        owner = self._owner
         if (live := owner._live) is None or owner._process != os.getpid():
             return None
         return live.transport if live.transport.is_open else None
@@ -343,7 +346,8 @@ class BaseReranker(RerankSettings):
             )
         if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
             kind = type(documents).__name__
-            raise RequestError(f"documents must be a list, not one {kind}", hint=_ORDER)
+            hint = _ORDER if isinstance(documents, str) else None
+            raise RequestError(f"documents must be a list, not one {kind}", hint=hint)
         ranked: list[Parts] = []
         dicts: dict[int, Mapping[str, object]] = {}
         fields = _fields.checked(rank_fields)
@@ -416,8 +420,8 @@ class BaseReranker(RerankSettings):
 
     def _warn_once(self, about: str, message: str, *values: object) -> None:
         """Logs what is so at every call, by the object's own options; only the first says it."""
-        if about not in self._told:
-            self._told.add(about)
+        if about not in self._owner._told:
+            self._owner._told.add(about)
             _log.warning(message, *values)
 
     def _takes_media(self, model: str | None = None) -> bool:
@@ -523,7 +527,7 @@ class BaseReranker(RerankSettings):
         """Whether an outage is known, which matters to those alone who can do without a ranking."""
         may_pass = self.on_error == "passthrough"
         through = id(self.http_client), id(self.async_http_client)
-        return self._outages.watch(
+        return self._owner._outages.watch(
             asked.requests,
             route=(line.endpoint, through, job.model),
             host=line.endpoint.host,
@@ -536,9 +540,9 @@ class BaseReranker(RerankSettings):
         return lambda reply: self._count(_paid(job, line, reply))
 
     def _count(self, usage: Usage) -> None:
-        whose = self._whose or self
-        with whose._counting:
-            whose._spent += usage
+        owner = self._owner
+        with owner._counting:
+            owner._spent += usage
 
     def _without_scores(
         self,
@@ -676,7 +680,8 @@ class Reranker(BaseReranker):
     """
 
     _slips: ClassVar[Mapping[str, str]] = {
-        "return_documents": "a hit has its document anyway, as hit.document"
+        "rank_fields": "give it to rerank(), with the dicts",
+        "return_documents": "a hit has its document anyway, as hit.document",
     }
 
     def rerank(

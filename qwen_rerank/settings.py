@@ -214,7 +214,10 @@ class RerankSettings(Sealed):
     _pickled: ClassVar[tuple[str, ...]] = ()
 
     # Options that others have: what to know instead of them.
-    _slips: ClassVar[Mapping[str, str]] = {"return_documents": "documents come back anyway"}
+    _slips: ClassVar[Mapping[str, str]] = {
+        "rank_fields": "item= says what of a document is ranked",
+        "return_documents": "documents come back anyway",
+    }
 
     # What peers call ours; of these, a likeness of the letters would name a wrong one or none.
     _of_peers: ClassVar[Mapping[str, str]] = {

@@ -92,7 +92,8 @@ def _native(request):
 
 
 def _invoked(runnable, given, tracer, *, native):
-    config = {"callbacks": [tracer]}
+    # Steps that are side by side run in threads, and here one after the other, as the pages have it.
+    config = {"callbacks": [tracer], "max_concurrency": 1}
     if native:
         asyncio.run(runnable.ainvoke(given, config))
     else:

@@ -92,7 +92,7 @@ def _native(request):
 
 
 def _invoked(runnable, given, tracer, *, native):
-    # Steps that are side by side run in threads, and here one after the other, as the pages have it.
+    # Steps that stand side by side run in threads: here one after the other, as on the page.
     config = {"callbacks": [tracer], "max_concurrency": 1}
     if native:
         asyncio.run(runnable.ainvoke(given, config))

@@ -20,8 +20,9 @@ from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
 from qwen_rerank._fork import no_fork
+from qwen_rerank._in_flight import InFlight
 
-__all__ = ["Caller", "Engine", "aside", "engine", "run", "wait"]
+__all__ = ["Caller", "Engine", "aside", "beside", "engine", "run", "wait"]
 
 T = TypeVar("T")
 
@@ -98,8 +99,15 @@ def aside(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
     return asyncio.get_running_loop().run_in_executor(engine().aside, job)
 
 
+async def beside(caller: Caller, function: Callable[..., T], *arguments: Any) -> T:
+    """What *function* returns in the caller's thread if that waits, else in one of ours."""
+    if caller.awaits:
+        return await aside(function, *arguments)
+    return await caller.do(partial(function, *arguments))  # type: ignore[no-any-return]
+
+
 class Engine:
-    """The loop, its thread, and what is open there."""
+    """The loop, its thread, and what is open and asked for there."""
 
     def __init__(self) -> None:
         self.process = os.getpid()
@@ -108,6 +116,7 @@ class Engine:
         self.ended = False
         self.open: set[Any] = set()
         """What is to be closed at the end of the process; each has an async ``close``."""
+        self.in_flight = InFlight()
         self._spawned: set[asyncio.Task[None]] = set()
         self.aside = ThreadPoolExecutor(thread_name_prefix=f"{_NAME}-aside")
         self.loop = asyncio.new_event_loop()

@@ -14,8 +14,9 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, Self, TypedDict, Unpack, cast
 
@@ -26,18 +27,20 @@ from qwen_rerank import _drive, _endpoint, _fields, _loop, _tokens
 from qwen_rerank._dialects import spoken
 from qwen_rerank._fork import no_fork
 from qwen_rerank._gate import Gate
+from qwen_rerank._in_flight import Tell
 from qwen_rerank._limits import ModelLimits, limits_for, price_of
 from qwen_rerank._load import check, load, texts_only
 from qwen_rerank._merge import merge, passed_through
 from qwen_rerank._outage import Outages, Watch
 from qwen_rerank._plan import Budget, plan
 from qwen_rerank._prepare import bounded, is_blank, measure, prepare
-from qwen_rerank._recall import recall, remember
+from qwen_rerank._recall import keys, recall, remember
 from qwen_rerank._refusal import listed
 from qwen_rerank._transport import Transport
 from qwen_rerank._turns import turn_at
 from qwen_rerank._values import (
     Estimate,
+    Item,
     Job,
     Loaded,
     Outcome,
@@ -48,6 +51,7 @@ from qwen_rerank._values import (
     Request,
     Scored,
     Usage,
+    positions,
 )
 from qwen_rerank.errors import DeadlineError, QuotaError, RequestError, RerankError
 from qwen_rerank.media import Candidate, Image, Parts
@@ -73,11 +77,31 @@ class CallOptions(TypedDict, total=False):
 
 
 class _Asked(NamedTuple):
-    """A call half way: what it takes, what is known of it already, and what has to be asked."""
+    """A call half way: what it takes, what is known of it already, and what has to be asked.
+
+    With a cache also what each item to be asked is called among all calls, and how many of these
+    had settled when the cache was read.
+    """
 
     prepared: Prepared
     known: tuple[Scored, ...]
     requests: tuple[Request, ...]
+    names: Mapping[Item, Hashable]
+    settled: int
+
+    def only(self, names: list[Hashable]) -> tuple[Item, ...]:
+        """The items of *names*."""
+        wanted = set(names)
+        return tuple(item for item, name in self.names.items() if name in wanted)
+
+
+class _Answered(NamedTuple):
+    """What became of the asking: this call's own replies, and scores that others came by."""
+
+    new: tuple[Scored, ...] = ()
+    shared: tuple[Scored, ...] = ()
+    replies: tuple[Reply | None, ...] = ()
+    failure: RerankError | None = None
 
 
 class _Live(NamedTuple):
@@ -165,14 +189,10 @@ class BaseReranker(RerankSettings):
         except TimeoutError:
             return self._without_scores(job, line.endpoint.late(), Usage(), ())
         asked = self._asked(job, prepared, line, deadline)
-        watch = self._watch(job, asked, line, deadline)
-        outcome = watch.spared or _drive.drive(
-            asked.requests, line, deadline, self._meter(job, line)
-        )
-        watch.ended(outcome)
-        new = _scored(asked.requests, outcome)
-        self._remember(job, asked, new, line, deadline)
-        return self._concluded(job, asked, new, outcome, line)
+        answered = _Answered()
+        if asked.requests:
+            answered = _loop.run(partial(self._answered, job, asked, line, deadline))
+        return self._concluded(job, asked, answered, line)
 
     async def _arank(
         self,
@@ -189,10 +209,6 @@ class BaseReranker(RerankSettings):
         if not job.documents:
             return Ranking((), job.model)
         line = None
-        # Digests of images take their time too.
-        slow_cache = not isinstance(self.cache, dict | None) or (
-            self.cache is not None and not job.is_text
-        )
         try:
             async with asyncio.timeout(_drive.left(deadline)):
                 line = await self._aline()
@@ -202,7 +218,7 @@ class BaseReranker(RerankSettings):
                     loaded = await _loop.aside(self._loaded, job, lenient)
                     prepared = prepare(job, loaded)
                 budget = self._budget(job)
-                if slow_cache or budget is None or not budget.holds(prepared):
+                if self._is_cache_slow(job) or budget is None or not budget.holds(prepared):
 
                     def asking(line: _drive.Line = line, prepared: Prepared = prepared) -> _Asked:
                         measured = self._measured(job, prepared, deadline, budget)
@@ -214,24 +230,10 @@ class BaseReranker(RerankSettings):
         except TimeoutError:
             late = _late_at_once() if line is None else line.endpoint.late()
             return self._without_scores(job, late, Usage(), ())
-        watch = self._watch(job, asked, line, deadline)
-        outcome = watch.spared or await _drive.adrive(
-            asked.requests, line, deadline, self._meter(job, line)
-        )
-        watch.ended(outcome)
-        new = _scored(asked.requests, outcome)
-        if slow_cache and new:
-            # Not cancelled when its time is over, nor if none is left: the scores are paid for.
-            left = _drive.left(deadline)
-            kept = _loop.aside(self._remember, job, asked, new, line, deadline)
-            await asyncio.wait({kept}, timeout=left)
-            if kept.done():
-                kept.result()
-            elif left:
-                _log.warning("The cache was too slow to write before the deadline.")
-        else:
-            self._remember(job, asked, new, line, deadline)
-        return self._concluded(job, asked, new, outcome, line)
+        answered = _Answered()
+        if asked.requests:
+            answered = await _loop.wait(partial(self._answered, job, asked, line, deadline))
+        return self._concluded(job, asked, answered, line)
 
     def _estimate(
         self,
@@ -482,18 +484,119 @@ class BaseReranker(RerankSettings):
         """*job*, whose lengths are known, up to the point where it is sent; reads the cache."""
         limits = limits_for(job.model, self.server)
         known: tuple[Scored, ...] = ()
-        unknown = prepared
-        if self.cache is not None:
-            with turn_at(self.cache, _drive.left(deadline)) as is_mine:
+        unknown, names = prepared, {}
+        settled = _loop.engine().in_flight.settled
+        if (cache := self.cache) is not None:
+            with turn_at(cache, _drive.left(deadline)) as is_mine:
                 if is_mine:
-                    known, unknown = recall(job, prepared, line.place, self.cache, limits.scores)
-        return _Asked(prepared, known, plan(job, unknown, limits, self._width(limits)))
+                    known, unknown = recall(job, prepared, line.place, cache, limits.scores)
+            under = keys(job, unknown, unknown.items, line.place)
+            names = dict(zip(unknown.items, ((id(cache), key) for key in under), strict=True))
+        requests = plan(job, unknown, limits, self._width(limits))
+        return _Asked(prepared, known, requests, names, settled)
+
+    async def _answered(
+        self, job: Job, asked: _Asked, line: _drive.Line, deadline: float, caller: _loop.Caller
+    ) -> _Answered:
+        """The scores of what has to be asked; on the engine's loop.
+
+        With a cache, what another call with that cache is asking is not asked but waited for.
+        """
+        if not (names := [*asked.names.values()]):
+            return await self._sent(job, asked, line, deadline, caller)
+        in_flight = _loop.engine().in_flight
+        answers: list[_Answered] = []
+        known: list[Scored] = []
+
+        async def ask(mine: list[Hashable], tell: Tell) -> bool:
+            ahead = asked
+            # The requests may be other ones, and the cache may know more by now.
+            if mine != names or in_flight.settled != asked.settled:
+                prepared = replace(asked.prepared, items=asked.only(mine))
+                again = partial(self._asked, job, prepared, line, deadline)
+                try:
+                    async with asyncio.timeout(_drive.left(deadline)):
+                        ahead = await _loop.beside(caller, again)
+                except TimeoutError:
+                    return False
+                known.extend(ahead.known)
+                tell({asked.names[item]: score for item, score in ahead.known})
+            answers.append(await self._sent(job, ahead, line, deadline, caller, tell=tell))
+            return answers[-1].failure is None
+
+        async def keep() -> None:
+            if new := [pair for each in answers for pair in each.new]:
+                remember = partial(self._remember, job, asked, new, line, deadline)
+                await self._kept(job, remember, deadline, caller)
+
+        found = await in_flight.once(
+            names,
+            ask,
+            keep,
+            # Who holds up a loop must wait for nothing that may need that loop to go on.
+            share=caller.awaits or caller.loop is None,
+            left=partial(_drive.left, deadline),
+        )
+        known += ((item, found[name]) for item, name in asked.names.items() if name in found)
+        new = tuple(pair for each in answers for pair in each.new)
+        failure = answers[-1].failure if answers else None
+        if failure is None and len(known) + len(new) < len(names):
+            scored = {item for item, _ in (*known, *new)}
+            failure = line.endpoint.late(positions(asked.names.keys() - scored))
+        replies = tuple(reply for each in answers for reply in each.replies)
+        return _Answered(new, tuple(known), replies, failure)
+
+    async def _sent(
+        self,
+        job: Job,
+        asked: _Asked,
+        line: _drive.Line,
+        deadline: float,
+        caller: _loop.Caller,
+        *,
+        tell: Tell | None = None,
+    ) -> _Answered:
+        def meter(request: Request, reply: Reply) -> None:
+            # Now, since it is billed whatever becomes of its call.
+            self._count(_paid(job, line, reply))
+            if tell is not None:
+                pairs = zip(request.items, reply.scores, strict=True)
+                tell({asked.names[item]: score for item, score in pairs})
+
+        watch = self._watch(job, asked, line, deadline)
+        outcome = watch.spared or await _drive.drive(asked.requests, line, deadline, meter, caller)
+        watch.ended(outcome)
+        return _Answered(
+            tuple(_scored(asked.requests, outcome)), (), outcome.replies, outcome.failure
+        )
+
+    async def _kept(
+        self, job: Job, remember: Callable[[], None], deadline: float, caller: _loop.Caller
+    ) -> None:
+        """Calls *remember* where the cache is used; an awaited call waits until its deadline."""
+        if not caller.awaits:
+            await _loop.beside(caller, remember)
+        elif not self._is_cache_slow(job):
+            remember()
+        else:
+            # Not cancelled when its time is over, nor if none is left: the scores are paid for.
+            left = _drive.left(deadline)
+            kept = _loop.aside(remember)
+            await asyncio.wait({kept}, timeout=left)
+            if kept.done():
+                kept.result()
+            elif left:
+                _log.warning("The cache was too slow to write before the deadline.")
+
+    def _is_cache_slow(self, job: Job) -> bool:
+        """Whether what is done with the cache would hold up a loop; digests of images do too."""
+        return self.cache is not None and not (isinstance(self.cache, dict) and job.is_text)
 
     def _remember(
-        self, job: Job, asked: _Asked, new: list[Scored], line: _drive.Line, deadline: float
+        self, job: Job, asked: _Asked, new: Sequence[Scored], line: _drive.Line, deadline: float
     ) -> None:
         """Keeps what was paid for, whether the call succeeded or not."""
-        if self.cache is not None and new:
+        if self.cache is not None:
             with turn_at(self.cache, _drive.left(deadline)) as is_mine:
                 if is_mine:
                     scores = limits_for(job.model, self.server).scores
@@ -502,26 +605,22 @@ class BaseReranker(RerankSettings):
                     _log.warning("The cache was in use too long, so these scores are not kept.")
 
     def _concluded(
-        self,
-        job: Job,
-        asked: _Asked,
-        new: list[Scored],
-        outcome: Outcome,
-        line: _drive.Line,
+        self, job: Job, asked: _Asked, answered: _Answered, line: _drive.Line
     ) -> Ranking:
-        replies = [reply for reply in outcome.replies if reply is not None]
+        replies = [reply for reply in answered.replies if reply is not None]
+        free = (*asked.known, *answered.shared)
         usage = Usage()
-        if asked.known:
-            usage = Usage(cache_hits=len(asked.known))
+        if free:
+            usage = Usage(cache_hits=len(free))
             if (price := _price(job, line)) is not None:
                 usage = replace(usage, cost=0.0, currency=price.currency)
             self._count(usage)
         usage = sum((_paid(job, line, reply) for reply in replies), usage)
         ids = tuple(reply.request_id for reply in replies if reply.request_id)
-        if outcome.failure is not None:
+        if answered.failure is not None:
             unsendable = asked.prepared.unsendable
-            return self._without_scores(job, outcome.failure, usage, ids, unsendable)
-        return merge(job, asked.prepared, [*asked.known, *new], usage, ids)
+            return self._without_scores(job, answered.failure, usage, ids, unsendable)
+        return merge(job, asked.prepared, [*free, *answered.new], usage, ids)
 
     def _watch(self, job: Job, asked: _Asked, line: _drive.Line, deadline: float) -> Watch:
         """Whether an outage is known, which matters to those alone who can do without a ranking."""
@@ -534,10 +633,6 @@ class BaseReranker(RerankSettings):
             pause=min(self.outage_pause, _PAUSED_TIMEOUTS * self.timeout) if may_pass else 0.0,
             lease=_drive.left(deadline),
         )
-
-    def _meter(self, job: Job, line: _drive.Line) -> Callable[[Reply], None]:
-        """Counts every answer when it comes, since it is billed whatever becomes of its call."""
-        return lambda reply: self._count(_paid(job, line, reply))
 
     def _count(self, usage: Usage) -> None:
         owner = self._owner

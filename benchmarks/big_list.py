@@ -61,7 +61,10 @@ def longest(server: Server, *, quick: bool = False) -> Comparison:
         what=f"{LONGEST:,} documents of {CHARACTERS:,} characters in one call: wall time",
         how="200 requests, 8 at once, to a server without delay, which parses 100 MB meanwhile on "
         "the other core; sync and async in turn.",
-        measures=[Measure(kind, spread(each[1:], " s"), at_most(2, " s")) for kind, each in seconds.items()],
+        measures=[
+            Measure(kind, spread(each[1:], " s"), at_most(2, " s"))
+            for kind, each in seconds.items()
+        ],
         would_take="Fewer Python objects for each document.",
     )
 
@@ -73,7 +76,9 @@ def core(base_url: str, count: int) -> float:
     documents = texts(count, CHARACTERS)
 
     async def call() -> int:
-        async with Reranker(model=contenders.MODEL, base_url=base_url, api_key=contenders.KEY) as it:
+        async with Reranker(
+            model=contenders.MODEL, base_url=base_url, api_key=contenders.KEY
+        ) as it:
             await it.arerank(contenders.QUERY, documents[:1])
             return await _watched(it.arerank(contenders.QUERY, documents))
 
@@ -89,7 +94,9 @@ def langchain_door(base_url: str, count: int) -> float:
     documents = [Document(text) for text in texts(count, CHARACTERS)]
 
     async def call() -> float:
-        async with QwenRerank(model=contenders.MODEL, base_url=base_url, api_key=contenders.KEY, top_n=None) as it:
+        async with QwenRerank(
+            model=contenders.MODEL, base_url=base_url, api_key=contenders.KEY, top_n=None
+        ) as it:
             await it.acompress_documents(documents[:1], contenders.QUERY)
             return await _watched(it.acompress_documents(documents, contenders.QUERY))
 
@@ -105,7 +112,9 @@ def llama_index_door(base_url: str, count: int) -> float:
     nodes = [NodeWithScore(node=TextNode(text=text)) for text in texts(count, CHARACTERS)]
 
     async def call() -> float:
-        async with QwenRerank(None, model=contenders.MODEL, base_url=base_url, api_key=contenders.KEY) as it:
+        async with QwenRerank(
+            None, model=contenders.MODEL, base_url=base_url, api_key=contenders.KEY
+        ) as it:
             await it.apostprocess_nodes(nodes[:1], query_str=contenders.QUERY)
             return await _watched(it.apostprocess_nodes(nodes, query_str=contenders.QUERY))
 

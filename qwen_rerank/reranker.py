@@ -18,7 +18,7 @@ from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Se
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, NamedTuple, Self, TypedDict, Unpack, cast
+from typing import Any, ClassVar, NamedTuple, Self, TypedDict, TypeVar, Unpack, cast
 
 from pydantic import PrivateAttr
 from typing_extensions import override
@@ -61,7 +61,15 @@ __all__ = ["BaseReranker", "CallOptions", "Reranker"]
 
 _log = logging.getLogger("qwen_rerank")
 
+_T = TypeVar("_T")
+
+_ONE = (str, bytes, Mapping)  # which can be iterated over, and are no list
+
 _ORDER = "The query comes first, and then the documents: rerank(query, documents)."
+
+# As many documents, or characters of texts, are checked, planned and merged in about 5 ms, for which
+# threads keep the interpreter to themselves anyway.
+_MANY, _MUCH = 500, 1_000_000
 
 # Who waits little for an answer misses one sooner, and shall not do without for long.
 _PAUSED_TIMEOUTS = 10
@@ -96,12 +104,36 @@ class _Asked(NamedTuple):
 
 
 class _Answered(NamedTuple):
-    """What became of the asking: this call's own replies, and scores that others came by."""
+    """What became of the asking.
 
-    new: tuple[Scored, ...] = ()
-    shared: tuple[Scored, ...] = ()
-    replies: tuple[Reply | None, ...] = ()
+    It is put together on the engine's loop, and looked through where that holds up nobody else.
+    """
+
+    sent: tuple[tuple[tuple[Request, ...], Outcome], ...] = ()
+    known: tuple[Scored, ...] = ()
+    found: Mapping[Hashable, float] = {}
     failure: RerankError | None = None
+
+    @property
+    def replies(self) -> list[Reply]:
+        """The answers to this call's own requests."""
+        return [reply for _, outcome in self.sent for reply in outcome.replies if reply is not None]
+
+    @property
+    def new(self) -> list[Scored]:
+        """Every item that they answer, with its score."""
+        return [
+            pair
+            for requests, outcome in self.sent
+            for request, reply in zip(requests, outcome.replies, strict=True)
+            if reply is not None
+            for pair in zip(request.items, reply.scores, strict=True)
+        ]
+
+    def free(self, asked: _Asked) -> list[Scored]:
+        """Likewise what was known or asked for by others."""
+        found = ((item, name) for item, name in asked.names.items() if name in self.found)
+        return [*asked.known, *self.known, *((item, self.found[name]) for item, name in found)]
 
 
 class _Live(NamedTuple):
@@ -183,12 +215,10 @@ class BaseReranker(RerankSettings):
         if not job.documents:
             return Ranking((), job.model)
         line = self._line()
-        prepared = prepare(job, self._loaded(job, lenient))
         try:
-            prepared = self._measured(job, prepared, deadline, self._budget(job))
+            asked = self._begun(job, lenient, line, deadline)
         except TimeoutError:
             return self._without_scores(job, line.endpoint.late(), Usage(), ())
-        asked = self._asked(job, prepared, line, deadline)
         answered = _Answered()
         if asked.requests:
             answered = _loop.run(partial(self._answered, job, asked, line, deadline))
@@ -205,35 +235,38 @@ class BaseReranker(RerankSettings):
     ) -> Ranking:
         """`_rank` for a running event loop; what would block it is done in a thread."""
         deadline = _drive.deadline_in(self.timeout)
-        job = self._job(query, documents, options, rank_fields)
+        if isinstance(documents, Iterable) and not isinstance(documents, _ONE):
+            documents = tuple(documents)  # in this thread, whatever it is
+        job = await self._apart(documents, self._job, query, documents, options, rank_fields)
         if not job.documents:
             return Ranking((), job.model)
         line = None
         try:
             async with asyncio.timeout(_drive.left(deadline)):
                 line = await self._aline()
-                if job.is_text:
+                prepared, budget = None, self._budget(job)
+                if job.is_text and not _are_many(documents):
                     prepared = prepare(job)
+                is_quick = budget and prepared and budget.holds(prepared)
+                begin = partial(self._begun, job, lenient, line, deadline, prepared=prepared)
+                if is_quick and not self._is_cache_slow(job):
+                    asked = begin()
                 else:
-                    loaded = await _loop.aside(self._loaded, job, lenient)
-                    prepared = prepare(job, loaded)
-                budget = self._budget(job)
-                if self._is_cache_slow(job) or budget is None or not budget.holds(prepared):
-
-                    def asking(line: _drive.Line = line, prepared: Prepared = prepared) -> _Asked:
-                        measured = self._measured(job, prepared, deadline, budget)
-                        return self._asked(job, measured, line, deadline)
-
-                    asked = await _loop.aside(asking)
-                else:
-                    asked = self._asked(job, prepared, line, deadline)
+                    asked = await _loop.aside(begin)
         except TimeoutError:
             late = _late_at_once() if line is None else line.endpoint.late()
             return self._without_scores(job, late, Usage(), ())
         answered = _Answered()
         if asked.requests:
             answered = await _loop.wait(partial(self._answered, job, asked, line, deadline))
-        return self._concluded(job, asked, answered, line)
+        return await self._apart(documents, self._concluded, job, asked, answered, line)
+
+    @staticmethod
+    async def _apart(objects: Iterable[object], function: Callable[..., _T], *arguments: Any) -> _T:
+        """What *function* returns; if there are many *objects*, from a thread, with the context."""
+        if _are_many(objects):
+            return await _loop.aside(function, *arguments)
+        return function(*arguments)
 
     def _estimate(
         self,
@@ -346,7 +379,7 @@ class BaseReranker(RerankSettings):
                 f"query must be a str or an Image, not {type(query).__name__}",
                 hint=_ORDER if isinstance(documents, str) else None,
             )
-        if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
+        if isinstance(documents, _ONE) or not isinstance(documents, Iterable):
             kind = type(documents).__name__
             hint = _ORDER if isinstance(documents, str) else None
             raise RequestError(f"documents must be a list, not one {kind}", hint=hint)
@@ -474,6 +507,21 @@ class BaseReranker(RerankSettings):
             budget=budget,
         )
 
+    def _begun(
+        self,
+        job: Job,
+        lenient: Container[int],
+        line: _drive.Line,
+        deadline: float,
+        *,
+        prepared: Prepared | None = None,
+    ) -> _Asked:
+        """*job* up to the point where it is sent; reads images and the cache, counts lengths."""
+        if prepared is None:
+            prepared = prepare(job, self._loaded(job, lenient))
+        measured = self._measured(job, prepared, deadline, self._budget(job))
+        return self._asked(job, measured, line, deadline)
+
     def _asked(
         self,
         job: Job,
@@ -505,28 +553,32 @@ class BaseReranker(RerankSettings):
         if not (names := [*asked.names.values()]):
             return await self._sent(job, asked, line, deadline, caller)
         in_flight = _loop.engine().in_flight
-        answers: list[_Answered] = []
-        known: list[Scored] = []
+        done = _Answered()
 
         async def ask(mine: list[Hashable], tell: Tell) -> bool:
+            nonlocal done
             ahead = asked
             # The requests may be other ones, and the cache may know more by now.
             if mine != names or in_flight.settled != asked.settled:
-                prepared = replace(asked.prepared, items=asked.only(mine))
-                again = partial(self._asked, job, prepared, line, deadline)
+
+                def again() -> _Asked:
+                    prepared = replace(asked.prepared, items=asked.only(mine))
+                    return self._asked(job, prepared, line, deadline)
+
                 try:
                     async with asyncio.timeout(_drive.left(deadline)):
                         ahead = await _loop.beside(caller, again)
                 except TimeoutError:
                     return False
-                known.extend(ahead.known)
                 tell({asked.names[item]: score for item, score in ahead.known})
-            answers.append(await self._sent(job, ahead, line, deadline, caller, tell=tell))
-            return answers[-1].failure is None
+            one = await self._sent(job, ahead, line, deadline, caller, tell=tell)
+            known = (*done.known, *ahead.known) if ahead is not asked else done.known
+            done = _Answered((*done.sent, *one.sent), known, failure=one.failure)
+            return one.failure is None
 
         async def keep() -> None:
-            if new := [pair for each in answers for pair in each.new]:
-                remember = partial(self._remember, job, asked, new, line, deadline)
+            if done.replies:
+                remember = partial(self._remember, job, asked, done, line, deadline)
                 await self._kept(job, remember, deadline, caller)
 
         found = await in_flight.once(
@@ -537,14 +589,12 @@ class BaseReranker(RerankSettings):
             share=caller.awaits or caller.loop is None,
             left=partial(_drive.left, deadline),
         )
-        known += ((item, found[name]) for item, name in asked.names.items() if name in found)
-        new = tuple(pair for each in answers for pair in each.new)
-        failure = answers[-1].failure if answers else None
-        if failure is None and len(known) + len(new) < len(names):
-            scored = {item for item, _ in (*known, *new)}
-            failure = line.endpoint.late(positions(asked.names.keys() - scored))
-        replies = tuple(reply for each in answers for reply in each.replies)
-        return _Answered(new, tuple(known), replies, failure)
+        done = done._replace(found=found)
+        got = len(done.known) + len(found) + sum(len(reply.scores) for reply in done.replies)
+        if done.failure is None and got < len(names):
+            missing = asked.names.keys() - {item for item, _ in (*done.free(asked), *done.new)}
+            done = done._replace(failure=line.endpoint.late(positions(missing)))
+        return done
 
     async def _sent(
         self,
@@ -556,6 +606,8 @@ class BaseReranker(RerankSettings):
         *,
         tell: Tell | None = None,
     ) -> _Answered:
+        """What came of the requests of *asked*; each reply is told when it comes."""
+
         def meter(request: Request, reply: Reply) -> None:
             # Now, since it is billed whatever becomes of its call.
             self._count(_paid(job, line, reply))
@@ -566,9 +618,7 @@ class BaseReranker(RerankSettings):
         watch = self._watch(job, asked, line, deadline)
         outcome = watch.spared or await _drive.drive(asked.requests, line, deadline, meter, caller)
         watch.ended(outcome)
-        return _Answered(
-            tuple(_scored(asked.requests, outcome)), (), outcome.replies, outcome.failure
-        )
+        return _Answered(((asked.requests, outcome),), failure=outcome.failure)
 
     async def _kept(
         self, job: Job, remember: Callable[[], None], deadline: float, caller: _loop.Caller
@@ -593,22 +643,21 @@ class BaseReranker(RerankSettings):
         return self.cache is not None and not (isinstance(self.cache, dict) and job.is_text)
 
     def _remember(
-        self, job: Job, asked: _Asked, new: Sequence[Scored], line: _drive.Line, deadline: float
+        self, job: Job, asked: _Asked, answered: _Answered, line: _drive.Line, deadline: float
     ) -> None:
         """Keeps what was paid for, whether the call succeeded or not."""
         if self.cache is not None:
             with turn_at(self.cache, _drive.left(deadline)) as is_mine:
                 if is_mine:
                     scores = limits_for(job.model, self.server).scores
-                    remember(job, asked.prepared, new, line.place, self.cache, scores)
+                    remember(job, asked.prepared, answered.new, line.place, self.cache, scores)
                 else:
                     _log.warning("The cache was in use too long, so these scores are not kept.")
 
     def _concluded(
         self, job: Job, asked: _Asked, answered: _Answered, line: _drive.Line
     ) -> Ranking:
-        replies = [reply for reply in answered.replies if reply is not None]
-        free = (*asked.known, *answered.shared)
+        replies, free = answered.replies, answered.free(asked)
         usage = Usage()
         if free:
             usage = Usage(cache_hits=len(free))
@@ -736,6 +785,13 @@ def _late_at_once() -> DeadlineError:
     )
 
 
+def _are_many(objects: Iterable[object]) -> bool:
+    """Whether what is done with each of *objects* would hold up an event loop."""
+    if not isinstance(objects, list | tuple):
+        return False
+    return len(objects) > _MANY or sum(len(it) for it in objects if isinstance(it, str)) > _MUCH
+
+
 def _price(job: Job, line: _drive.Line) -> Price | None:
     """The list price of *job*; images and videos have prices of their own."""
     return price_of(job.model, line.endpoint.region) if job.is_text else None
@@ -747,16 +803,6 @@ def _paid(job: Job, line: _drive.Line, reply: Reply) -> Usage:
         return Usage(1, reply.tokens)
     cost = price.per_million * reply.tokens / 1e6
     return Usage(1, reply.tokens, cost=cost, currency=price.currency)
-
-
-def _scored(requests: tuple[Request, ...], outcome: Outcome) -> list[Scored]:
-    """Every item that was answered, with its score."""
-    return [
-        pair
-        for request, reply in zip(requests, outcome.replies, strict=True)
-        if reply is not None
-        for pair in zip(request.items, reply.scores, strict=True)
-    ]
 
 
 class Reranker(BaseReranker):

@@ -67,8 +67,8 @@ _ONE = (str, bytes, Mapping)  # which can be iterated over, and are no list
 
 _ORDER = "The query comes first, and then the documents: rerank(query, documents)."
 
-# As many documents, or characters of texts, are checked, planned and merged in about 5 ms, for which
-# threads keep the interpreter to themselves anyway.
+# As many documents, or characters of texts, are checked, planned and merged in about 5 ms, for
+# which threads keep the interpreter to themselves anyway.
 _MANY, _MUCH = 500, 1_000_000
 
 # Who waits little for an answer misses one sooner, and shall not do without for long.

@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import contextvars
 import os
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -119,6 +120,7 @@ class Engine:
         self.in_flight = InFlight()
         self._spawned: set[asyncio.Task[None]] = set()
         self.aside = ThreadPoolExecutor(thread_name_prefix=f"{_NAME}-aside")
+        _afford(files=3)
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(_Daemons())
         self.thread = threading.Thread(target=self._serve, name=_NAME, daemon=True)
@@ -167,6 +169,13 @@ class Engine:
         for each in list(self.open):
             await each.close()
         self.loop.stop()
+
+
+def _afford(files: int) -> None:
+    """Raises what opening as many *files* raises: a loop that is half made complains of itself."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(files):
+            stack.enter_context(socket.socket())
 
 
 _current: Engine | None = None

@@ -35,7 +35,7 @@ from qwen_rerank._outage import Outages, Watch
 from qwen_rerank._plan import Budget, plan
 from qwen_rerank._prepare import bounded, is_blank, measure, prepare
 from qwen_rerank._recall import keys, recall, remember
-from qwen_rerank._refusal import listed
+from qwen_rerank._refusal import exhausted, listed
 from qwen_rerank._transport import Transport
 from qwen_rerank._turns import turn_at
 from qwen_rerank._values import (
@@ -214,6 +214,14 @@ class BaseReranker(RerankSettings):
         job = self._job(query, documents, options, rank_fields)
         if not job.documents:
             return Ranking((), job.model)
+        try:
+            return self._ranked(job, lenient, deadline)
+        except (OSError, RuntimeError) as error:
+            if (failure := exhausted(error)) is None:
+                raise
+        return self._without_scores(job, failure, Usage(), ())
+
+    def _ranked(self, job: Job, lenient: Container[int], deadline: float) -> Ranking:
         line = self._line()
         try:
             asked = self._begun(job, lenient, line, deadline)
@@ -240,7 +248,15 @@ class BaseReranker(RerankSettings):
         job = await self._apart(documents, self._job, query, documents, options, rank_fields)
         if not job.documents:
             return Ranking((), job.model)
-        line = None
+        try:
+            return await self._aranked(job, lenient, deadline)
+        except (OSError, RuntimeError) as error:
+            if (failure := exhausted(error)) is None:
+                raise
+        return self._without_scores(job, failure, Usage(), ())
+
+    async def _aranked(self, job: Job, lenient: Container[int], deadline: float) -> Ranking:
+        line, documents = None, job.documents
         try:
             async with asyncio.timeout(_drive.left(deadline)):
                 line = await self._aline()
@@ -772,6 +788,8 @@ class BaseReranker(RerankSettings):
             return live
         with no_fork:
             if self._live is None:
+                import tenacity  # noqa: F401, PLC0415  now: a failure may leave no file to open
+
                 self._live = _Live(Transport(), Gate(self.max_concurrency))
             elif self._live.gate.width != self.max_concurrency:
                 self._live = self._live._replace(gate=Gate(self.max_concurrency))

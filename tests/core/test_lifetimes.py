@@ -1170,3 +1170,55 @@ def test_exit_while_a_request_is_under_way(silent, emulator, colour):
 
     assert out == "RequestError\n"
     assert len(emulator.log) == 2
+
+
+_EXHAUSTED = """
+import asyncio, logging, os, resource, sys
+from qwen_rerank import Reranker, ServiceError
+logging.disable()
+url, key, when, what, colour = sys.argv[1:]
+options = {"base_url": url, "api_key": key, "max_documents_per_request": 1}
+reranker = Reranker(max_retries=0, **options)
+loop = asyncio.new_event_loop()
+texts = {"short": ["a", "b", "c"], "counted": ["green tea " * 20_000, "b", "c"]}[what]
+def rank(reranker=reranker):
+    if colour == "sync":
+        return reranker.rerank("a query", texts)
+    return loop.run_until_complete(reranker.arerank("a query", texts))
+if when == "warm":
+    reranker.rerank("a query", ["a"])
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, most))
+kept = []
+try:
+    while True:
+        kept.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+try:
+    rank()
+except ServiceError as error:
+    assert "Too many open files" in error.message, error
+    assert "ulimit -n" in error.hint, error
+else:
+    raise AssertionError
+lenient = reranker.with_options(on_error="passthrough", outage_pause=0)
+assert [hit.index for hit in rank(lenient)] == [0, 1, 2]
+if (when, what) == ("warm", "short"):  # the one connection that is open does for all of them
+    assert len(rank(reranker.with_options(max_retries=2))) == 3
+for file in kept:
+    os.close(file)
+assert len(rank()) == 3
+loop.close()
+reranker.close()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit here")
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("what", ["short", "counted"])
+@pytest.mark.parametrize("when", ["cold", "warm"])
+def test_no_file_is_left_to_open(silent, emulator, when, what, colour):
+    """A process that may open no more files is told so, whatever was to be opened, and recovers."""
+    silent(_EXHAUSTED, emulator.base_url, emulator.api_key, when, what, colour)

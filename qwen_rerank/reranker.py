@@ -783,16 +783,14 @@ class BaseReranker(RerankSettings):
             self._counting = threading.Lock()
             self._outages = Outages()
             self._process = os.getpid()
-        live = self._live
-        if live is not None and live.gate.width == self.max_concurrency:
+        if (live := self._live) is not None:
+            live.gate.width = self.max_concurrency  # it may have been assigned
             return live
         with no_fork:
             if self._live is None:
                 import tenacity  # noqa: F401, PLC0415  now: a failure may leave no file to open
 
                 self._live = _Live(Transport(), Gate(self.max_concurrency))
-            elif self._live.gate.width != self.max_concurrency:
-                self._live = self._live._replace(gate=Gate(self.max_concurrency))
             return self._live
 
 

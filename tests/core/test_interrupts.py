@@ -94,7 +94,7 @@ def _is_whole(reranker):
                 break
             await asyncio.sleep(0.001)
         asked = _loop.engine().in_flight._by_key
-        return not _running() and not asked and reranker._live.gate._free == 2
+        return not _running() and not asked and reranker._live.gate.free == 2
 
     with turn_at(reranker.cache, 0) as mine:
         return mine and _loop.run(idle)
@@ -156,7 +156,7 @@ def test_a_cancellation_after_any_step(make, several):
             task.cancel()
             await asyncio.wait([task])
             cancelled += task.cancelled()
-            assert (line.gate._free, way.busy) == (2, 0), steps
+            assert (line.gate.free, way.busy) == (2, 0), steps
             assert not way.session.connector._acquired, steps
             assert not _running(), steps
         return cancelled

@@ -124,7 +124,11 @@ class Engine:
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(_Daemons())
         self.thread = threading.Thread(target=self._serve, name=_NAME, daemon=True)
-        self.thread.start()
+        try:
+            self.thread.start()
+        except RuntimeError:  # there may be no more threads
+            self.loop.close()
+            raise
 
     def serves(self) -> bool:
         """Whether it can be called here and now; the thread is not there after a fork.

@@ -1319,3 +1319,37 @@ reranker.close()
 def test_no_file_is_left_to_open(silent, emulator, when, what, colour):
     """A process that may open no more files is told so, whatever was to be opened, and recovers."""
     silent(_EXHAUSTED, emulator.base_url, emulator.api_key, when, what, colour)
+
+
+_NO_THREADS = """
+import asyncio, logging, sys, threading
+from qwen_rerank import Reranker, ServiceError
+logging.disable()
+reranker = Reranker(base_url=sys.argv[1], api_key=sys.argv[2])
+loop = asyncio.new_event_loop()
+ways = [
+    lambda: reranker.rerank("a query", ["a"]),
+    lambda: loop.run_until_complete(reranker.arerank("a query", ["a"])),
+]
+def refused(_):
+    raise RuntimeError("can't start new thread")
+start, threading.Thread.start = threading.Thread.start, refused
+for rank in ways:
+    try:
+        rank()
+    except ServiceError as error:
+        assert "start no more threads" in error.message, error
+    else:
+        raise AssertionError
+threading.Thread.start = start
+for rank in ways:
+    assert len(rank()) == 1
+loop.close()
+reranker.close()
+"""
+
+
+@pytest.mark.slow
+def test_no_thread_is_left_to_start(silent, emulator):
+    """So is one that may start no more threads."""
+    silent(_NO_THREADS, emulator.base_url, emulator.api_key)

@@ -548,9 +548,9 @@ class BaseReranker(RerankSettings):
         """*job*, whose lengths are known, up to the point where it is sent; reads the cache."""
         limits = limits_for(job.model, self.server)
         known: tuple[Scored, ...] = ()
-        unknown, names = prepared, {}
-        settled = _loop.engine().in_flight.settled
+        unknown, names, settled = prepared, {}, 0
         if (cache := self.cache) is not None:
+            settled = _loop.engine().in_flight.settled  # before the cache is read
             with turn_at(cache, _drive.left(deadline)) as is_mine:
                 if is_mine:
                     known, unknown = recall(job, prepared, line.place, cache, limits.scores)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from qwen_rerank._loop import Caller
     from qwen_rerank._transport import Transport
 
-__all__ = ["Line", "Pace", "adrive", "awarm", "deadline_in", "drive", "left", "warm"]
+__all__ = ["Line", "Pace", "awarm", "deadline_in", "drive", "left", "warm"]
 
 _log = logging.getLogger("qwen_rerank")
 
@@ -95,28 +95,6 @@ def deadline_in(seconds: float) -> float:
     return time.monotonic() + seconds
 
 
-def drive(
-    requests: tuple[Request, ...], line: Line, deadline: float, meter: Callable[[Reply], None]
-) -> Outcome:
-    """The replies to *requests*, each told to *meter* when it comes; holds up the caller's thread.
-
-    After the first failure nothing more is sent, and what has been answered by then is kept. Once
-    it returns, or raises, nothing is running any more.
-    """
-    if not requests:
-        return Outcome(())
-    return _loop.run(partial(_driven, requests, line, deadline, meter))
-
-
-async def adrive(
-    requests: tuple[Request, ...], line: Line, deadline: float, meter: Callable[[Reply], None]
-) -> Outcome:
-    """`drive` for a running event loop."""
-    if not requests:
-        return Outcome(())
-    return await _loop.wait(partial(_driven, requests, line, deadline, meter))
-
-
 def warm(line: Line, deadline: float) -> None:
     """Opens a connection that the next call finds."""
     _loop.run(partial(line.transport.touch, line.endpoint, deadline, client=line.client))
@@ -127,13 +105,18 @@ async def awarm(line: Line, deadline: float) -> None:
     await _loop.wait(partial(line.transport.touch, line.endpoint, deadline, client=line.client))
 
 
-async def _driven(
+async def drive(
     requests: tuple[Request, ...],
     line: Line,
     deadline: float,
-    meter: Callable[[Reply], None],
+    meter: Callable[[Request, Reply], None],
     caller: Caller,
 ) -> Outcome:
+    """The replies to *requests*, each told to *meter* when it comes; on the engine's loop.
+
+    After the first failure nothing more is sent, and what has been answered by then is kept. Once
+    it returns, or raises, nothing is running any more.
+    """
     stop, policy = _Stop(), _policy(line, deadline)
     replies: list[Reply | None] = [None] * len(requests)
     queue = caller.awaits or not line.gate.is_held_by(caller.loop)
@@ -144,7 +127,7 @@ async def _driven(
             replies[place] = reply = await _patiently(
                 lambda: _send(request, line, deadline, stop, caller, queue=queue), policy
             )
-            meter(reply)
+            meter(request, reply)
         except Exception as error:
             stop.fail(error)
             raise

@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import contextvars
 import os
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,8 +21,9 @@ from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
 from qwen_rerank._fork import no_fork
+from qwen_rerank._in_flight import InFlight
 
-__all__ = ["Caller", "Engine", "aside", "engine", "run", "wait"]
+__all__ = ["Caller", "Engine", "aside", "beside", "engine", "run", "wait"]
 
 T = TypeVar("T")
 
@@ -98,8 +100,15 @@ def aside(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
     return asyncio.get_running_loop().run_in_executor(engine().aside, job)
 
 
+async def beside(caller: Caller, function: Callable[..., T], *arguments: Any) -> T:
+    """What *function* returns in the caller's thread if that waits, else in one of ours."""
+    if caller.awaits:
+        return await aside(function, *arguments)
+    return await caller.do(partial(function, *arguments))  # type: ignore[no-any-return]
+
+
 class Engine:
-    """The loop, its thread, and what is open there."""
+    """The loop, its thread, and what is open and asked for there."""
 
     def __init__(self) -> None:
         self.process = os.getpid()
@@ -108,12 +117,18 @@ class Engine:
         self.ended = False
         self.open: set[Any] = set()
         """What is to be closed at the end of the process; each has an async ``close``."""
+        self.in_flight = InFlight()
         self._spawned: set[asyncio.Task[None]] = set()
         self.aside = ThreadPoolExecutor(thread_name_prefix=f"{_NAME}-aside")
+        _afford(files=3)
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(_Daemons())
         self.thread = threading.Thread(target=self._serve, name=_NAME, daemon=True)
-        self.thread.start()
+        try:
+            self.thread.start()
+        except RuntimeError:  # there may be no more threads
+            self.loop.close()
+            raise
 
     def serves(self) -> bool:
         """Whether it can be called here and now; the thread is not there after a fork.
@@ -158,6 +173,13 @@ class Engine:
         for each in list(self.open):
             await each.close()
         self.loop.stop()
+
+
+def _afford(files: int) -> None:
+    """Raises what opening as many *files* raises: a loop that is half made complains of itself."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(files):
+            stack.enter_context(socket.socket())
 
 
 _current: Engine | None = None

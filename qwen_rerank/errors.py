@@ -56,7 +56,7 @@ class RerankError(Exception):
             unless the mistake is the caller's, whom silence would not help.
     """
 
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
     passes_through: ClassVar[bool] = True
 
     def __init__(

@@ -82,18 +82,19 @@ class _Pace:
 
 def _running():
     """The tasks of calls on the engine's loop, where an object that is forgotten may be closing."""
-    return [each for each in asyncio.all_tasks() if "_driven" in each.get_coro().__qualname__]
+    return [each for each in asyncio.all_tasks() if "_answered" in each.get_coro().__qualname__]
 
 
 def _is_whole(reranker):
-    """Whether nothing runs any more, and both turns and the cache are free again."""
+    """Whether nothing runs or is asked any more, and turns and cache are free again."""
 
     async def idle(_):
         for _ in range(1_000):
             if not _running():
                 break
             await asyncio.sleep(0.001)
-        return not _running() and reranker._live.gate._free == 2
+        asked = _loop.engine().in_flight._by_key
+        return not _running() and not asked and reranker._live.gate.free == 2
 
     with turn_at(reranker.cache, 0) as mine:
         return mine and _loop.run(idle)
@@ -148,14 +149,14 @@ def test_a_cancellation_after_any_step(make, several):
         for steps in range(500):
             deadline = _drive.deadline_in(5)
             task = asyncio.create_task(
-                _drive._driven(asked.requests, line, deadline, lambda _: None, caller)
+                _drive.drive(asked.requests, line, deadline, lambda *_: None, caller)
             )
             for _ in range(steps):
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task])
             cancelled += task.cancelled()
-            assert (line.gate._free, way.busy) == (2, 0), steps
+            assert (line.gate.free, way.busy) == (2, 0), steps
             assert not way.session.connector._acquired, steps
             assert not _running(), steps
         return cancelled

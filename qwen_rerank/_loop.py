@@ -28,7 +28,7 @@ __all__ = ["Caller", "Engine", "aside", "beside", "engine", "run", "wait"]
 T = TypeVar("T")
 
 _NAME = "qwen-rerank"
-_LOOK = 1.0  # seconds between two looks at whether the thread still runs
+_LOOK = 1.0  # seconds that a thread waits at a stretch
 _FAREWELL = 2.0  # seconds that the end of the process waits for connections to close
 
 
@@ -114,7 +114,7 @@ class Engine:
         self.process = os.getpid()
         self.over = False
         """Whether the process is ending."""
-        self.ended = False
+        self.closed = False
         self.open: set[Any] = set()
         """What is to be closed at the end of the process; each has an async ``close``."""
         self.in_flight = InFlight()
@@ -126,7 +126,7 @@ class Engine:
         self.thread = threading.Thread(target=self._serve, name=_NAME, daemon=True)
         try:
             self.thread.start()
-        except RuntimeError:  # there may be no more threads
+        except RuntimeError:  # there are too many
             self.loop.close()
             raise
 
@@ -136,7 +136,7 @@ class Engine:
         It is not the thread that is asked: ``is_alive`` (before Python 3.13) takes a thread for
         ended if it is interrupted.
         """
-        return not self.ended and self.process == os.getpid()
+        return self.process == os.getpid()
 
     def post(self, function: Callable[..., object], *arguments: Any) -> None:
         """Calls *function* on the loop, from any thread; no more once that has ended."""
@@ -158,11 +158,11 @@ class Engine:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
-        try:
-            self.loop.run_forever()
-        finally:
-            self.ended = True
-            self.loop.close()
+        while not self.closed:
+            # What a log handler raises, say, is told to whose call it was, and to no other.
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                self.loop.run_forever()
+        self.loop.close()
 
     async def _close(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -172,6 +172,7 @@ class Engine:
             await asyncio.wait(others)
         for each in list(self.open):
             await each.close()
+        self.closed = True
         self.loop.stop()
 
 
@@ -277,8 +278,6 @@ class _Thread:
             # No wait without a bound, which Ctrl-C does not end everywhere.
             with contextlib.suppress(Empty):
                 return self.inbox.get(timeout=_LOOK)
-            if self._engine.ended and not self._engine.over:
-                raise RuntimeError("The thread that serves all calls has ended.")
 
     async def do(self, errand: Callable[[], Any]) -> Any:
         loop = self._engine.loop

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from qwen_rerank import Reranker, _drive, _loop
+from qwen_rerank import Reranker, _drive, _loop, _turns
 from qwen_rerank._prepare import prepare
 from qwen_rerank._turns import turn_at
 
@@ -32,7 +32,10 @@ class _Lightning:
     def __call__(self, frame, event, _argument):
         # What a weak reference's callback raises, or a generator that is given up, is told nobody.
         code = frame.f_code
-        if code.co_filename.endswith("_weakrefset.py") or code.co_name == "<genexpr>":
+        if (
+            code.co_filename.endswith(("weakref.py", "_weakrefset.py"))
+            or code.co_name == "<genexpr>"
+        ):
             return
         if event in _EVENTS:
             self.left -= 1
@@ -96,8 +99,21 @@ def _is_whole(reranker):
         asked = _loop.engine().in_flight._by_key
         return not _running() and not asked and reranker._live.gate.free == 2
 
-    with turn_at(reranker.cache, 0) as mine:
-        return mine and _loop.run(idle)
+    return _is_free(reranker.cache) and _loop.run(idle)
+
+
+def _is_free(cache):
+    """Whether it is another thread's turn at *cache* at once, and there is no trace of it then."""
+    turns = []
+
+    def look():
+        with turn_at(cache, 0) as mine:
+            turns.append(mine)
+
+    other = threading.Thread(target=look)
+    other.start()
+    other.join()
+    return turns == [True] and not _turns._register.turns
 
 
 def _points(call):

@@ -331,6 +331,8 @@ def ranked(number):
 def test_lives(silent, emulator, life):
     """However a process and its loops live and end, it ranks, leaves nothing open, says nothing."""
     born = _BORN
+    if life == "a first call at the end" and (3, 12) <= sys.version_info < (3, 12, 2):
+        pytest.skip("Python 3.12.0 and 3.12.1 start no thread at the end of a process")
     if life in ("uvloop", "gevent"):
         pytest.importorskip(life)
     if life == "gevent":

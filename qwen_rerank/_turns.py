@@ -1,4 +1,4 @@
-"""One user at a time of what cannot be shared, and no trace of it afterwards. No option is known.
+"""One user at a time of what cannot be shared, and nothing kept of it. It knows no option.
 
 Few caches may be used by several threads at once: a ``TTLCache``, for one, may not. Whatever
 objects share a cache, there is one lock for it, as long as somebody uses it or waits. A dict takes
@@ -32,8 +32,20 @@ class _Register:
     def clear(self) -> None:
         """Nobody has a turn."""
         self.lock = threading.RLock()
-        # Weakly, so that no interrupt can come between using a turn and counting who does.
-        self.turns: weakref.WeakValueDictionary[int, _Turn] = weakref.WeakValueDictionary()
+        # Weakly, so that no interrupt can come between using a turn and counting who does; and
+        # without callbacks, in which one would be swallowed.
+        self.turns: dict[int, weakref.ref[_Turn]] = {}
+
+    def turn(self, thing: object) -> _Turn:
+        """That of all who use *thing* now or wait for it."""
+        with self.lock:
+            known = self.turns.get(id(thing))
+            turn = None if known is None else known()
+            if turn is None:
+                self.turns = {key: ref for key, ref in self.turns.items() if ref() is not None}
+                turn = _Turn()
+                self.turns[id(thing)] = weakref.ref(turn)
+            return turn
 
 
 _register = _Register()
@@ -46,8 +58,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 @contextmanager
 def turn_at(thing: object, seconds: float) -> Iterator[bool]:
     """Whether it is the caller's turn at *thing*; not if others hold it for *seconds*."""
-    with _register.lock:
-        turn = _register.turns.setdefault(id(thing), _Turn())
+    turn = _register.turn(thing)
     try:
         yield turn.lock.acquire(timeout=seconds)
     finally:

@@ -32,10 +32,7 @@ class _Lightning:
     def __call__(self, frame, event, _argument):
         # What a weak reference's callback raises, or a generator that is given up, is told nobody.
         code = frame.f_code
-        if (
-            code.co_filename.endswith(("weakref.py", "_weakrefset.py"))
-            or code.co_name == "<genexpr>"
-        ):
+        if code.co_filename.endswith("_weakrefset.py") or code.co_name == "<genexpr>":
             return
         if event in _EVENTS:
             self.left -= 1
@@ -103,7 +100,7 @@ def _is_whole(reranker):
 
 
 def _is_free(cache):
-    """Whether it is another thread's turn at *cache* at once, and there is no trace of it then."""
+    """Whether it is another thread's turn at *cache* at once, and no others are kept."""
     turns = []
 
     def look():
@@ -113,7 +110,7 @@ def _is_free(cache):
     other = threading.Thread(target=look)
     other.start()
     other.join()
-    return turns == [True] and not _turns._register.turns
+    return turns == [True] and len(_turns._register.turns) <= 1
 
 
 def _points(call):

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 __all__ = ["Transport"]
 
 # 500 results are about 40 KB; without a cap one bad server can fill the memory. Beside that it may
-# repeat what it was asked, as some do.
+# repeat what it was asked, as vLLM does with every document; written in ASCII that is three times
+# as long at most.
 _MAX_BODY = 8 * 2**20
+_ECHO = 3
 _PIECE = 2**18
 # What libraries raise for the network's sake; UnicodeError: a host name that no look-up can carry.
 _OF_LIBRARIES = ("aiohttp", "aiohttp_socks", "python_socks", "httpx", "httpcore")
@@ -74,9 +76,9 @@ class Transport:
 
         Raises:
             ServiceError: There was no whole answer.
-            ReplyError: It is far too large.
+            ReplyError: It is far too large for a ranking; of a refusal the head will do.
         """
-        most = _MAX_BODY + 2 * len(body)
+        most = _MAX_BODY + _ECHO * len(body)
         try:
             if client is None:
                 status, headers, said = await self._post(endpoint, body, most)
@@ -272,8 +274,10 @@ async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:
 
 
 def _answer(status: int, raw: _Headers, body: bytes, endpoint: Endpoint, most: int) -> Answer:
-    if len(body) > most:
-        raise ReplyError(f"{endpoint.host} sent more than {most} bytes: that is no ranking.")
+    if len(body) > most and status == 200:
+        error = ReplyError(f"{endpoint.host} sent more than {most} bytes: that is no ranking.")
+        error.retryable = False  # it would be as large again, and is billed each time
+        raise error
     head = list(raw)
     # Some servers quote what they refuse. A header's value may be any word of a good answer.
     for secret in endpoint.secrets if status != 200 else filter(None, [endpoint.secret]):

@@ -51,12 +51,13 @@ class RerankError(Exception):
             was found gone; None if neither is so.
         documents: Positions, in the list that was given, of the one document that the service
             named, or else of all documents of the request that failed; empty if it was none.
-        retryable: Whether the same call may succeed later without any change.
+        retryable: Whether the same call may succeed later without any change: by the class, except
+            that an answer which was thrown away for its size is none to ask for again.
         passes_through: Whether ``on_error="passthrough"`` returns the original order instead: true
             unless the mistake is the caller's, whom silence would not help.
     """
 
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
     passes_through: ClassVar[bool] = True
 
     def __init__(

@@ -33,6 +33,8 @@ class Options(TypedDict, total=False):
     max_retries: int
     max_concurrency: int
     max_documents_per_request: int | None
+    max_model_len: int | None
+    max_tokens_per_doc: int | None
     long_documents: LongDocuments
     long_query: LongQuery
     on_error: Literal["raise", "passthrough"]

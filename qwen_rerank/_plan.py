@@ -21,9 +21,10 @@ def fits(prepared: Prepared, limits: ModelLimits, width: int) -> bool:
 
     They do if no item is too long and no more requests are needed than the document count asks for.
     """
-    most, characters = limits.planned_item_tokens, limits.item_characters.value
-    if prepared.query.tokens > most:
+    query, characters = prepared.query.tokens, limits.item_characters.value
+    if query > limits.planned_item_tokens:
         return False
+    most = limits.planned_document_tokens(query + prepared.instruct.tokens)
     if any(item.tokens > most or len(item.text) > characters for item in prepared.items):
         return False
     ends = _Ruler(prepared, limits, width).ends()
@@ -110,7 +111,7 @@ class _Ruler:
         size: Callable[[str], int] = _bound,
     ) -> None:
         items = prepared.items
-        pair = prepared.query.tokens + prepared.instruct.tokens
+        pair = prepared.query.tokens + prepared.instruct.tokens + limits.template_tokens
         query = prepared.query
         around = (query.size or size(query.text)) + size(prepared.instruct.text)
         self._count = len(items)

@@ -1,4 +1,4 @@
-"""Where a request is sent: one POST out, status and bytes in.
+"""Where a request is sent: one POST or GET out, status and bytes in.
 
 It knows nothing of reranking and decides nothing: no retry, no limit, no deadline, no reading of
 bodies. Connections are opened at the first call, in a thread, because importing aiohttp and reading
@@ -60,16 +60,16 @@ class Transport:
     async def send(
         self,
         endpoint: Endpoint,
-        body: bytes,
+        body: bytes | None,
         deadline: float,
         caller: _loop.Caller,
         client: Client | None = None,
     ) -> Answer:
-        """Posts *body* and reads the whole answer; goes on until it is cancelled.
+        """Posts *body*, or asks without one; reads the answer and goes on until it is cancelled.
 
         Args:
             endpoint: Where to, with which headers.
-            body: The body, JSON.
+            body: The body, JSON; None for a GET.
             deadline: When a blocking client, which cannot be cancelled, gives up as well.
             caller: Whose client that is.
             client: A client of the caller's to send through.
@@ -78,13 +78,14 @@ class Transport:
             ServiceError: There was no whole answer.
             ReplyError: It is far too large for a ranking; of a refusal the head will do.
         """
-        most = _MAX_BODY + _ECHO * len(body)
+        most = _MAX_BODY + _ECHO * len(body or b"")
+        method = "GET" if body is None else "POST"
         try:
             if client is None:
-                status, headers, said = await self._post(endpoint, body, most)
+                status, headers, said = await self._read(method, endpoint, body, most)
             else:
                 status, headers, said = await client.send(
-                    caller, deadline, most, "POST", endpoint.url, endpoint.headers(), body
+                    caller, deadline, most, method, endpoint.url, endpoint.headers(), body or b""
                 )
             return _answer(status, headers, said, endpoint, most)
         except BaseException as error:  # noqa: BLE001  a cancellation too is shown with its frames
@@ -135,13 +136,15 @@ class Transport:
         """Whether there is anything to close. From any thread."""
         return bool(self._ways)
 
-    async def _post(
-        self, endpoint: Endpoint, body: bytes, most: int
+    async def _read(
+        self, method: str, endpoint: Endpoint, body: bytes | None, most: int
     ) -> tuple[int, _Headers, bytes]:
-        headers = endpoint.headers() | {"content-length": str(len(body))}
-        # aiohttp wants large ones in pieces, which would otherwise hold up the loop.
-        data = _in_pieces(body) if len(body) > _PIECE else body
-        async with self._asked("POST", endpoint, endpoint.url, headers, data) as answer:
+        headers, data = endpoint.headers(), None
+        if body is not None:
+            headers["content-length"] = str(len(body))
+            # aiohttp wants large ones in pieces, which would otherwise hold up the loop.
+            data = _in_pieces(body) if len(body) > _PIECE else body
+        async with self._asked(method, endpoint, endpoint.url, headers, data) as answer:
             pieces = bytearray()
             with _watched(answer):
                 async for piece in answer.content.iter_any():

@@ -376,11 +376,13 @@ class Reply:
         scores: The scores.
         tokens: Input tokens billed, or None if the answer does not say.
         request_id: The service's id, or None.
+        model: The model that it says it used, or None if it does not say.
     """
 
     scores: tuple[float, ...]
     tokens: int | None
     request_id: str | None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

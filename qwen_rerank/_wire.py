@@ -19,7 +19,7 @@ from qwen_rerank._refusal import Refusal, explain, own_server
 from qwen_rerank._values import Answer, Kind, Reply, Request
 from qwen_rerank.errors import ReplyError
 
-__all__ = ["PATHS", "Protocol", "decode", "encode", "taken"]
+__all__ = ["PATHS", "Protocol", "decode", "encode", "length_in", "models_in", "taken"]
 
 _LARGEST = sys.float_info.max
 
@@ -78,7 +78,10 @@ def _body(request: Request, protocol: Protocol, server: Server | None) -> dict[s
     }
     options: dict[str, Any] = dict(dialect.constants)
     if request.instruct is not None and dialect.instruct is not None:
-        options[dialect.instruct] = request.instruct
+        told: str = request.instruct
+        if dialect.instruct_within is not None:
+            told = to_json({dialect.instruct_within: told}).decode()
+        options[dialect.instruct] = told
     body: dict[str, Any] = {"model": request.model} if dialect.model else {}
     if protocol == "dashscope":
         if request.fps is not None:
@@ -118,7 +121,9 @@ def decode(
     """
     body = _json(answer)
     fields = body if isinstance(body, dict) else {}
-    ids = fields.get("request_id"), fields.get("id"), answer.headers.get("x-request-id")
+    ids = [fields.get("request_id"), fields.get("id"), answer.headers.get("x-request-id")]
+    if server == "litellm":
+        ids.insert(0, answer.headers.get("x-litellm-call-id"))
     request_id = next(filter(None, map(_text, ids)), None)
     page = _PAGE if body is None and _is_page(answer) else None
     if answer.status != 200 or fields.get("code") or fields.get("error"):
@@ -141,8 +146,35 @@ def decode(
             scores=scores,
             tokens=tokens if type(tokens) is int and tokens >= 0 else None,
             request_id=request_id,
+            model=_text(fields.get("model")),
         )
     raise broken
+
+
+def length_in(answer: Answer, name: str, model: str) -> int | None:
+    """How many tokens a pair may have, by what a server tells of itself; None if it does not.
+
+    Args:
+        answer: What it tells, of itself or as a list of its models.
+        name: The name of the number.
+        model: The model that is asked; of a single one the name does not matter.
+    """
+    body = _json(answer) if answer.status == 200 else None
+    told = _at(body, ("data",)) or [body]
+    if not isinstance(told, list):
+        return None
+    of_model = [each for each in told if len(told) == 1 or _at(each, ("id",)) == model]
+    length = _at(of_model[0], (name,)) if of_model else None
+    return length if type(length) is int and length > 0 else None
+
+
+def models_in(answer: Answer) -> str | None:
+    """The names of the models that a server lists, a few of them; None if it lists none."""
+    told = _at(_json(answer), ("data",)) if answer.status == 200 else None
+    names = [_text(_at(each, ("id",))) for each in told] if isinstance(told, list) else []
+    shown = [name for name in names if name is not None]
+    more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
+    return ", ".join(shown[:5]) + more if shown else None
 
 
 def _scores(

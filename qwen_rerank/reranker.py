@@ -13,7 +13,7 @@ import copy
 import logging
 import os
 import threading
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import TracebackType
@@ -26,7 +26,7 @@ from qwen_rerank import _drive, _endpoint, _fields, _loop, _tokens
 from qwen_rerank._dialects import spoken
 from qwen_rerank._fork import no_fork
 from qwen_rerank._gate import Gate
-from qwen_rerank._limits import ModelLimits, limits_for, price_of
+from qwen_rerank._limits import LIMITS, UNTOLD, ModelLimits, limits_for, price_of
 from qwen_rerank._load import check, load, texts_only
 from qwen_rerank._merge import merge, passed_through
 from qwen_rerank._outage import Outages, Watch
@@ -86,10 +86,11 @@ class _Asked(NamedTuple):
 
 
 class _Live(NamedTuple):
-    """What a reranker keeps open."""
+    """What a reranker keeps open, and what it has heard over it."""
 
     transport: Transport
     gate: Gate
+    lengths: _drive.Lengths
 
 
 class BaseReranker(RerankSettings):
@@ -162,8 +163,10 @@ class BaseReranker(RerankSettings):
             return Ranking((), job.model)
         line = self._line()
         prepared = prepare(job, self._loaded(job, lenient))
+        if self._is_to_be_asked(job, prepared, line):
+            _drive.learn_length(line, job.model, deadline)
         try:
-            count = self._counting_for(job, prepared, deadline)
+            count = self._counting_for(job, prepared, line, deadline)
             asked = self._asked(job, prepared, line, deadline, count)
         except TimeoutError:
             return self._without_scores(job, line.endpoint.late(), Usage(), ())
@@ -202,7 +205,9 @@ class BaseReranker(RerankSettings):
                 else:
                     loaded = await _loop.aside(self._loaded, job, lenient)
                     prepared = prepare(job, loaded)
-                count = self._counting_for(job, prepared, deadline)
+                if self._is_to_be_asked(job, prepared, line):
+                    await _drive.alearn_length(line, job.model, deadline)
+                count = self._counting_for(job, prepared, line, deadline)
                 if count is not None or slow_cache:
                     asked = await _loop.aside(self._asked, job, prepared, line, deadline, count)
                 else:
@@ -241,13 +246,13 @@ class BaseReranker(RerankSettings):
         """What `_rank` would take for the same arguments. See `Reranker.estimate`."""
         job = self._job(query, documents, options, rank_fields)
         line = self._line()
-        asked = self._asked(
-            job,
+        prepared, deadline = (
             prepare(job, self._loaded(job, lenient)),
-            line,
             _drive.deadline_in(self.timeout),
-            _tokens.tokenizer,
         )
+        if self._is_to_be_asked(job, prepared, line):
+            _drive.learn_length(line, job.model, deadline)
+        asked = self._asked(job, prepared, line, deadline, _tokens.tokenizer)
         tokens = sum(request.tokens for request in asked.requests)
         listed = _price(job, line)
         price = listed.per_million if listed and price_per_million is None else price_per_million
@@ -429,12 +434,32 @@ class BaseReranker(RerankSettings):
         # A server of one's own may have been started with any limit; DashScope's are what they are.
         return given if self.server is not None else min(given, most)
 
+    def _limits(self, model: str, line: _drive.Line) -> ModelLimits:
+        """What *model* accepts, by these options and by what its server told."""
+        return limits_for(
+            model,
+            self.server,
+            max_model_len=self.max_model_len or line.lengths.told.get((line.endpoint.url, model)),
+            max_tokens_per_doc=self.max_tokens_per_doc,
+        )
+
+    def _is_to_be_asked(self, job: Job, prepared: Prepared, line: _drive.Line) -> bool:
+        """Whether its server has to be asked how long a text may be: not for short ones."""
+        if self.max_model_len is not None or self.max_tokens_per_doc is not None:
+            return False
+        if spoken(self.protocol, self.server).length is None or job.model in LIMITS:
+            return False
+        if (line.endpoint.url, job.model) in line.lengths.told or self._is_out(job, line):
+            return False
+        least = limits_for(job.model, self.server, max_model_len=UNTOLD.value)
+        return not fits(prepared, least, self._width(least))
+
     def _counting_for(
-        self, job: Job, prepared: Prepared, deadline: float
+        self, job: Job, prepared: Prepared, line: _drive.Line, deadline: float
     ) -> Callable[[], Counter] | None:
         """What counts lengths, which stops at *deadline*; None if none has to be counted."""
         if self._pace is None or not self._pace.counts_tokens:
-            limits = limits_for(job.model, self.server)
+            limits = self._limits(job.model, line)
             if fits(prepared, limits, self._width(limits)):
                 return None
 
@@ -456,9 +481,18 @@ class BaseReranker(RerankSettings):
 
         May load the tokenizer, as *count* does where lengths have to be counted; reads the cache.
         """
-        limits = limits_for(job.model, self.server)
+        limits = self._limits(job.model, line)
         if count is not None:
             prepared = measure(prepared, limits, count(), self.long_documents, self.long_query)
+        if prepared.truncated and limits.pair_tokens is UNTOLD:
+            self._warn_once(
+                f"length of {job.model}",
+                "%s: cut, because %s may have been served with no more than %d tokens for query "
+                "and document together: nothing tells. Set max_model_len= if it is more.",
+                listed(prepared.truncated).capitalize(),
+                job.model,
+                UNTOLD.value,
+            )
         known: tuple[Scored, ...] = ()
         unknown = prepared
         if self.cache is not None:
@@ -513,14 +547,22 @@ class BaseReranker(RerankSettings):
     def _watch(self, job: Job, asked: _Asked, line: _drive.Line, deadline: float) -> Watch:
         """Whether an outage is known, which matters to those alone who can do without a ranking."""
         may_pass = self.on_error == "passthrough"
-        through = id(self.http_client), id(self.async_http_client)
         return self._outages.watch(
             asked.requests,
-            route=(line.endpoint, through, job.model),
+            route=self._route(job, line),
             host=line.endpoint.host,
             pause=min(self.outage_pause, _PAUSED_TIMEOUTS * self.timeout) if may_pass else 0.0,
             lease=_drive.left(deadline),
         )
+
+    def _is_out(self, job: Job, line: _drive.Line) -> bool:
+        """Whether an outage is known."""
+        return self.on_error == "passthrough" and self._outages.is_known(self._route(job, line))
+
+    def _route(self, job: Job, line: _drive.Line) -> Hashable:
+        """What an outage is known of."""
+        through = id(self.http_client), id(self.async_http_client)
+        return line.endpoint, through, job.model
 
     def _meter(self, job: Job, line: _drive.Line) -> Callable[[Reply], None]:
         """Counts every answer when it comes, since it is billed whatever becomes of its call."""
@@ -598,6 +640,7 @@ class BaseReranker(RerankSettings):
             self.max_retries,
             self._pace,
             self.server,
+            live.lengths,
         )
 
     def _keep_open(self) -> _Live:
@@ -615,7 +658,7 @@ class BaseReranker(RerankSettings):
             return live
         with no_fork:
             if self._live is None:
-                self._live = _Live(Transport(), Gate(self.max_concurrency))
+                self._live = _Live(Transport(), Gate(self.max_concurrency), _drive.Lengths())
             elif self._live.gate.width != self.max_concurrency:
                 self._live = self._live._replace(gate=Gate(self.max_concurrency))
             return self._live

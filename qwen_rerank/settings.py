@@ -192,6 +192,8 @@ class RerankSettings(BaseModel):
     max_retries: Annotated[int, Strict(), Field(ge=0)] = 2
     max_concurrency: Annotated[int, Strict(), Field(ge=1)] = 8
     max_documents_per_request: Annotated[int, Strict(), Field(ge=1)] | None = None
+    max_model_len: Annotated[int, Strict(), Field(ge=16)] | None = None
+    max_tokens_per_doc: Annotated[int, Strict(), Field(ge=1)] | None = None
     long_documents: LongDocuments = "truncate"
     long_query: LongQuery = "head"
     on_error: Literal["raise", "passthrough"] = "raise"
@@ -213,6 +215,7 @@ class RerankSettings(BaseModel):
     _connection: ClassVar[tuple[str, ...]] = (
         *("api_key", "base_url", "region", "workspace", "protocol", "server", "allow_http"),
         *("client", "async_client", "headers", "extra_body"),
+        *("max_model_len", "max_tokens_per_doc"),
     )
 
     # What no dump shows, and a pickle keeps all the same.
@@ -343,6 +346,9 @@ class RerankSettings(BaseModel):
             raise ValueError(
                 f"extra_body must not hold {taken!r}, which is set by the options of this object"
             )
+        for name in ("max_model_len", "max_tokens_per_doc"):
+            if getattr(self, name) is not None and self.server is None:
+                raise ValueError(f"{name} is for a server of your own, which server= names")
         self._resolved = self._resolve()
 
     @property

@@ -43,6 +43,7 @@ class Question:
     top_n: int | None = None
     instruct: str | None = None
     return_documents: bool = False
+    return_tokens: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,21 @@ class RefusedError(Exception):
 def invalid(message: str, *, inner: bool = False) -> RefusedError:
     """Return the refusal of a bad value."""
     return RefusedError(400, "InvalidParameter", message, inner=inner)
+
+
+class Own(NamedTuple):
+    """How a server of one's own reads a pair.
+
+    Attributes:
+        max_model_len: Tokens that query, instruction, document and template may have together.
+        template: Tokens of the template.
+        too_long: Makes the refusal of a longer pair, from what it may have and has; None for a
+            server that cuts the document without a word.
+    """
+
+    max_model_len: int
+    template: int
+    too_long: Callable[[int, int], RefusedError] | None
 
 
 class _Item(NamedTuple):
@@ -123,18 +139,33 @@ class Service:
         tokens = self._tokens(query, documents, question.instruct, model)
         return self._ranked(query, documents, question.top_n, tokens)
 
-    def answer_freely(self, question: Question) -> Answer:
+    def answer_freely(self, question: Question, own: Own) -> Answer:
         """Return the answer to *question*, of texts only, by a server without DashScope's limits.
 
-        Each pair counts as many tokens as its texts have, and the instruction's.
+        Each pair counts as many tokens as its texts, the instruction and the template have.
+
+        Raises:
+            RefusedError: A pair is too long, and *own* says what is then refused.
         """
         texts = (question.query, *question.documents)
         query, *documents = (
             _Item(text, self._tokenizer.count(text)) for text in texts if isinstance(text, str)
         )
-        around = query.tokens + self._tokenizer.count(question.instruct or "")
+        around = query.tokens + self._tokenizer.count(question.instruct or "") + own.template
+        longest = max((item.tokens for item in documents), default=0) + around
+        if longest > own.max_model_len:
+            if own.too_long is not None:
+                raise own.too_long(own.max_model_len, longest)
+            room = max(own.max_model_len - around, 0)
+            documents = [self._head(item, room) for item in documents]
         tokens = sum(item.tokens + around for item in documents)
         return self._ranked(query, documents, question.top_n, tokens)
+
+    def _head(self, item: _Item, most: int) -> _Item:
+        if item.tokens <= most:
+            return item
+        text = self._tokenizer.cut(item.words, most)
+        return _Item(text, self._tokenizer.count(text))
 
     def _ranked(
         self, query: _Item, documents: Sequence[_Item], top_n: int | None, tokens: int
@@ -159,8 +190,7 @@ class Service:
             return _Item(item, tokens)
         if self._over_long == "refuse":
             raise invalid(f"Range of input length should be [1, {most}]")
-        item = self._tokenizer.cut(item, most)
-        return _Item(item, self._tokenizer.count(item))
+        return self._head(_Item(item, tokens), most)
 
     def _tokens(
         self, query: _Item, documents: Sequence[_Item], instruct: str | None, model: Model

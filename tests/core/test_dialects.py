@@ -262,7 +262,7 @@ _REFUSALS = {
         {"error": "Model is overloaded", "error_type": "Overloaded"},
         errors.RateLimitError,
         "Overloaded",
-        "Model is overloaded",
+        "lower max_concurrency=",
     ),
     "TEI, broken": (
         424,
@@ -283,7 +283,14 @@ _REFUSALS = {
         {"error": "unhealthy", "error_type": "Unhealthy"},
         errors.ServiceError,
         "Unhealthy",
-        "unhealthy",
+        "max_concurrency=",
+    ),
+    "overloaded, by another status": (
+        503,
+        {"error": "The engine is overloaded", "error_type": "Overloaded"},
+        errors.RateLimitError,
+        "Overloaded",
+        "lower max_concurrency=",
     ),
     "TEI, no key": (401, b"", errors.AuthenticationError, None, "api_key="),
     "Xinference": (
@@ -298,7 +305,14 @@ _REFUSALS = {
         {"error": {"message": "model x is currently overloaded", "type": None, "code": 429}},
         errors.RateLimitError,
         "429",
-        "overloaded",
+        "lower max_concurrency=",
+    ),
+    "Infinity, no reranker": (
+        400,
+        {"error": {"message": "model=`x` does not support `rerank`. Options are {'embed'}."}},
+        errors.RequestError,
+        None,
+        "no reranker",
     ),
     "LiteLLM": (
         400,
@@ -325,6 +339,153 @@ def test_refusals(server, row):
     assert error.status == status
     assert (error.code or "").startswith(code or "")
     assert said in str(error)
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_vllm_that_generates(status):
+    """What serves no reranker has no such path; the hint says how to start one."""
+    error = _error("vllm", {"detail": "Not Found"}, status=status)
+
+    assert "--runner pooling" in error.hint
+    assert "server='vllm'" in error.hint
+
+
+@pytest.mark.parametrize("server", ["vllm", "xinference", "litellm"])
+def test_a_model_that_is_not_served(emulator, rank, server):
+    """The error says which are, by the server's own list."""
+    with pytest.raises(errors.RequestError) as caught:
+        rank(_at(emulator, server, model="other"), "car", TEXTS)
+
+    assert caught.value.hint.endswith(f"It serves {MODEL}.")
+    assert caught.value.hint.startswith("other is not served by 127.0.0.1:")
+
+
+def test_a_model_that_is_not_served_by_who_has_no_list(emulator, rank, serve):
+    """Without a list the error says what it can, and a key in a list is not shown."""
+    refusal = b'{"detail": "Model not found in the model list"}'
+
+    def behave(server, connection):
+        while request := server.read(connection):
+            models = b'{"data": [{"id": "my sk-of-a-tenant"}, {"id": "b"}]}'
+            is_get = request.startswith(b"GET")
+            raw, status = (models, b"200 OK") if is_get else (refusal, b"404 Not Found")
+            head = b"HTTP/1.1 %s\r\ncontent-length: %d\r\n\r\n"
+            connection.sendall(head % (status, len(raw)) + raw)
+
+    url = f"http://{serve(behave).address}"
+    reranker = Reranker(server="xinference", base_url=url, model="a", api_key="sk-of-a-tenant")
+    with pytest.raises(errors.RequestError) as caught:
+        rank(reranker, "car", TEXTS)
+    with pytest.raises(errors.RequestError) as listless:
+        rank(_at(emulator, "xinference", told="tei", model="a"), "car", TEXTS)
+
+    assert caught.value.hint.endswith("It serves my ***, b.")
+    assert listless.value.hint
+
+
+def test_a_refusal_that_quotes_more_than_we_read(serve, rank):
+    """A 422 that repeats the whole input, again and again, stays the caller's mistake."""
+
+    def behave(server, connection):
+        server.read(connection)
+        raw = b'{"detail": [{"msg": "' + b"x" * 9 * 2**20 + b'"}]}'
+        connection.sendall(b"HTTP/1.1 422 Unprocessable\r\ncontent-length: %d\r\n" % len(raw))
+        connection.sendall(b"connection: close\r\n\r\n" + raw)
+
+    server = serve(behave)
+    reranker = Reranker(server="infinity", base_url=f"http://{server.address}", model="m")
+    with pytest.raises(errors.RequestError):
+        rank(reranker, "car", TEXTS)
+
+    assert len(server.requests) == 1
+
+
+# Behind a gateway
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "hint"),
+    [
+        (400, "DataInspectionFailed", errors.ContentError, "Moderation refused"),
+        (400, "Arrearage", errors.QuotaError, "top up the Alibaba Cloud account"),
+        (403, "AllocationQuota.FreeTierOnly", errors.QuotaError, "free quota"),
+        (401, "InvalidApiKey", errors.AuthenticationError, "gateway's own settings"),
+        (429, "Throttling.RateQuota", errors.RateLimitError, "max_concurrency="),
+        (404, "ModelNotFound", errors.RequestError, "my-gateway-model"),
+        (500, "InternalError", errors.ServiceError, None),
+    ],
+)
+def test_what_is_behind_a_gateway(emulator, rank, status, code, kind, hint):
+    """A refusal that LiteLLM wraps is what it was before, and its id is that of the gateway."""
+    emulator.script(*[Reply.error(status, code, "said so")] * 2)
+    reranker = _at(emulator, "litellm", model="my-gateway-model")
+
+    with pytest.raises(errors.RerankError) as caught:
+        rank(reranker, "car", TEXTS)
+
+    error = caught.value
+    assert type(error) is kind
+    assert (error.code, error.status) == (code, status)
+    assert error.request_id == emulator.log[0].request_id
+    assert hint is None or hint in error.hint
+    if kind.passes_through:
+        passed = rank(reranker.with_options(on_error="passthrough"), "car", TEXTS)
+        assert type(passed.degraded) is kind
+
+
+def test_a_key_that_the_gateway_itself_refuses():
+    """What the proxy says of our key is told apart from what it was told of its own."""
+    body = {"error": {"message": "No connected db.", "type": "no_db_connection", "code": "400"}}
+
+    error = _error("litellm", body, status=400)
+
+    assert type(error) is errors.AuthenticationError
+    assert "api_key=" in error.hint
+
+
+def _cooling(after):
+    said = f"No deployments available for selected model, Try again in {after} seconds. Passed"
+    return Reply(status=429, body=json.dumps({"error": {"message": said, "code": "429"}}))
+
+
+def test_a_gateway_that_cools_down_does_not_hide_the_cause(emulator, rank):
+    """After a failure LiteLLM refuses everybody for a while; the failure is what is told."""
+    emulator.script(Reply.error(503, "ModelUnavailable", "too busy"), *[_cooling(0)] * 2)
+
+    with pytest.raises(errors.ServiceError, match="too busy"):
+        rank(_at(emulator, "litellm", max_retries=2), "car", TEXTS)
+
+    assert len(emulator.log) == 3
+
+
+def test_a_gateway_that_cools_down(emulator, rank):
+    """Without a cause of this call's it is a rate limit, with the wait that the gateway names."""
+    emulator.script(_cooling(5))
+
+    with pytest.raises(errors.RateLimitError) as caught:
+        rank(_at(emulator, "litellm"), "car", TEXTS)
+
+    assert caught.value.retry_after == 5.0
+    assert "num_retries: 0" in caught.value.hint
+
+
+def test_retries_are_not_multiplied(emulator, rank):
+    """What a gateway has tried again by itself is not tried again from here."""
+    said = "litellm.InternalServerError: gone. LiteLLM Retried: 2 times, LiteLLM Max Retries: 2"
+    emulator.script(Reply(status=500, body=json.dumps({"error": {"message": said}})))
+
+    with pytest.raises(errors.ServiceError) as caught:
+        rank(_at(emulator, "litellm", max_retries=2), "car", TEXTS)
+
+    assert len(emulator.log) == 1
+    assert not caught.value.retryable
+
+
+def test_the_id_of_a_gateway(emulator, rank):
+    """What LiteLLM calls a call's id is the request's, also of a ranking."""
+    ranking = rank(_at(emulator, "litellm"), "car", TEXTS)
+
+    assert ranking.request_ids == (emulator.log[0].request_id,)
 
 
 def test_a_refusal_in_plain_text_is_kept():

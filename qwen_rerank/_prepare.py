@@ -131,9 +131,13 @@ def measure(
     instruct = of_query.item(prepared.instruct.text)
     ruler = of_query.of_tokens(limits.planned_document_tokens(query.tokens + instruct.tokens))
     items = [item for item in prepared.items if item.kind == "text"]
-    media = [_capped(item, ruler.tokens) for item in prepared.items if item.kind != "text"]
     long = {item.text for item in items if not ruler.fits(item.text)}
-    over_long = positions(item for item in items if item.text in long)
+    media, cut = [], []
+    for item in prepared.items:
+        if item.kind != "text":
+            media.append(_capped(whole := _beside(item, ruler), ruler.tokens))
+            cut += [item] if whole.beside != item.beside else []
+    over_long = positions([*cut, *(item for item in items if item.text in long)])
     if long_documents == "error" and (query_is_long or over_long):
         raise _too_long(over_long, ruler if over_long else of_query, query=query_is_long)
 
@@ -152,7 +156,7 @@ def measure(
         query=query,
         instruct=instruct,
         items=(*[ruler.item(text, places) for text, places in _distinct(texts)], *media),
-        truncated=() if long_documents == "split" else over_long,
+        truncated=positions(cut) if long_documents == "split" else over_long,
         query_truncated=query_is_long,
         unsendable=prepared.unsendable,
     )
@@ -171,6 +175,16 @@ def _cut(query: str, ruler: _Ruler, end: LongQuery) -> str:
         "tail" if end == "head" else "head",
     )
     return kept
+
+
+def _beside(item: Item, ruler: _Ruler) -> Item:
+    """*item* with so much of the text beside it as fits there; windows of that are none."""
+    if not item.beside:
+        return item
+    image = item.tokens - _tokens.bound(item.beside)
+    ruler = ruler.of_tokens(max(1, ruler.tokens - image))
+    beside = ruler.item(item.beside if ruler.fits(item.beside) else ruler.head(item.beside))
+    return item._replace(tokens=image + beside.tokens, beside=beside.text)
 
 
 def _capped(item: Item, most: int) -> Item:

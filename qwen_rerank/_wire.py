@@ -16,7 +16,7 @@ from pydantic_core import from_json, to_json
 
 from qwen_rerank._dialects import DASHSCOPE, Protocol, Server, spoken
 from qwen_rerank._refusal import Refusal, explain, own_server
-from qwen_rerank._values import Answer, Kind, Reply, Request
+from qwen_rerank._values import Answer, Item, Reply, Request
 from qwen_rerank.errors import ReplyError
 
 __all__ = ["PATHS", "Protocol", "decode", "encode", "length_in", "models_in", "taken"]
@@ -72,10 +72,9 @@ _SPECIMEN = Request("model", "query", "instruct", (), fps=1.0)
 
 def _body(request: Request, protocol: Protocol, server: Server | None) -> dict[str, Any]:
     dialect = spoken(protocol, server)
-    asked = {
-        "query": _one(request.query, request.query_kind),
-        dialect.documents: [_one(item.text, item.kind) for item in request.items],
-    }
+    one = _parts if dialect.takes_parts else _one
+    query = Item(request.query, 0, kind=request.query_kind)
+    asked = {"query": one(query), dialect.documents: [one(item) for item in request.items]}
     options: dict[str, Any] = dict(dialect.constants)
     if request.instruct is not None and dialect.instruct is not None:
         told: str = request.instruct
@@ -92,8 +91,16 @@ def _body(request: Request, protocol: Protocol, server: Server | None) -> dict[s
     return body
 
 
-def _one(text: str, kind: Kind) -> str | dict[str, str]:
-    return text if kind == "text" else {kind: text}
+def _one(item: Item) -> Any:
+    return item.text if item.kind == "text" else {item.kind: item.text}
+
+
+def _parts(item: Item) -> Any:
+    """*item* as chat models are sent it, unless it is a bare text."""
+    if item.kind == "text":
+        return item.text
+    text = [{"type": "text", "text": item.beside}] if item.beside else []
+    return {"content": [*text, {"type": "image_url", "image_url": {"url": item.text}}]}
 
 
 def decode(
@@ -140,11 +147,10 @@ def decode(
             hint=page or own_server(server) or (_WHOSE if protocol == "compatible" else None),
         )
     else:
-        usage = spoken(protocol, server).usage
-        tokens = _at(body, usage) if usage else None
+        told = (_at(body, place) for place in spoken(protocol, server).usage)
         return Reply(
             scores=scores,
-            tokens=tokens if type(tokens) is int and tokens >= 0 else None,
+            tokens=next((each for each in told if type(each) is int and each >= 0), None),
             request_id=request_id,
             model=_text(fields.get("model")),
         )
@@ -185,6 +191,8 @@ def _scores(
         raise ValueError("it is not JSON")
     dialect = spoken(protocol, server)
     results = _at(body, dialect.results)
+    if results is None and dialect.results_else is not None:
+        results = _at(body, dialect.results_else)
     expected = len(request.items)
     if not isinstance(results, list):
         setting = f"protocol={protocol!r}" if server is None else f"server={server!r}"

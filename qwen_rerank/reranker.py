@@ -405,7 +405,7 @@ class BaseReranker(RerankSettings):
         if job.is_text:
             return Loaded()
         hint = texts_only(job.model, self.protocol, self.server)
-        loaded = load(job, self.mixed, lenient, hint)
+        loaded = load(job, self.mixed, lenient, hint, videos=self.server is None)
         if loaded.ignored and self.mixed != "text":
             self._warn_once(
                 job.model,

@@ -186,7 +186,7 @@ class Emulator:
         """The address of a server of another kind, such as ``http://127.0.0.1:49152/vllm``.
 
         Args:
-            server: "vllm", "sglang", "tei", "xinference", "infinity" or "litellm".
+            server: "vllm", "sglang", "tei", "xinference", "infinity", "litellm" or "cohere".
 
         Raises:
             ValueError: There is no such server.

@@ -19,12 +19,16 @@ from qwen_rerank.emulator._limits import (
     TEI_TEXTS,
     TEMPLATE_TOKENS,
 )
-from qwen_rerank.emulator._service import Answer, Question, RefusedError
+from qwen_rerank.emulator._media import Media
+from qwen_rerank.emulator._service import Answer, Parts, Question, RefusedError
 from qwen_rerank.emulator._tokenizer import replace_surrogates
 from qwen_rerank.emulator._wire import read_json, write_json
 
 MODEL = "Qwen/Qwen3-Reranker-0.6B"
 """The one model that all of them serve here."""
+
+VL_MODEL = "Qwen/Qwen3-VL-Reranker-2B"
+"""What vLLM serves besides, for images."""
 
 _TEXT, _TEXTS, _WHOLE, _FLAG = "a string", "a list of strings", "an integer", "a boolean"
 
@@ -75,8 +79,8 @@ class OwnServer(ABC):
             raise self.bad_body(slips)
         question = Question(
             model=body.get("model") or MODEL,
-            query=replace_surrogates(body["query"]),
-            documents=tuple(replace_surrogates(text) for text in body[self.texts]),
+            query=self.read(body["query"]),
+            documents=tuple(self.read(text) for text in body[self.texts]),
             top_n=self.kept(body),
             instruct=self.told_to(body),
             return_documents=bool(body.get("return_documents") or body.get("return_text")),
@@ -84,6 +88,10 @@ class OwnServer(ABC):
         )
         self.check(question)
         return question
+
+    def read(self, item: Any) -> str | Parts:
+        """Return what is to be scored of *item*, the query or a document."""
+        return replace_surrogates(item)
 
     def kept(self, body: Mapping[str, Any]) -> int | None:
         """Return how many results *body* asks for; None for all."""
@@ -175,6 +183,33 @@ def _message(refused: RefusedError) -> str:
     return refused.message or refused.code
 
 
+def _is_parts(item: Any) -> bool:
+    """Return whether *item* is an object of content parts, as chat models are sent them."""
+    content = item.get("content") if isinstance(item, dict) and len(item) == 1 else None
+    return isinstance(content, list) and all(map(_is_part, content)) and bool(content)
+
+
+def _is_part(part: Any) -> bool:
+    if not isinstance(part, dict) or len(part) != 2:
+        return False
+    if part.get("type") == "text":
+        return isinstance(part.get("text"), str)
+    image = part.get("image_url")
+    return (
+        part.get("type") == "image_url"
+        and isinstance(image, dict)
+        and isinstance(image.get("url"), str)
+    )
+
+
+def _echoed(item: Any) -> dict[str, Any]:
+    if isinstance(item, str):
+        return {"text": item, "multi_modal": None}
+    parts = [{"type": "text", "text": text} for text in item.texts]
+    parts += [{"type": "image_url", "image_url": {"url": each.source}} for each in item.media]
+    return {"text": None, "multi_modal": parts}
+
+
 class _VLLMError(RefusedError):
     """A refusal that names what it is about."""
 
@@ -215,8 +250,19 @@ class VLLM(OwnServer):
         if name == "top_n":  # may be a text, true counts as 1, and null is none
             is_text = isinstance(value, str) and value.isdecimal()
             return value is True or is_text or type(value) is int
+        if name == "query" and _is_parts(value):
+            return True
+        if name == "documents" and isinstance(value, list):
+            value = ["" if _is_parts(each) else each for each in value]
         is_whole = not isinstance(value, str) or replace_surrogates(value) == value
         return super().holds(name, value) and is_whole
+
+    def read(self, item: Any) -> str | Parts:
+        if isinstance(item, str):
+            return super().read(item)
+        texts = [part["text"] for part in item["content"] if part["type"] == "text"]
+        urls = [part["image_url"]["url"] for part in item["content"] if part["type"] != "text"]
+        return Parts(tuple(texts), tuple(Media("image", url) for url in urls))
 
     def kept(self, body: Mapping[str, Any]) -> int | None:
         return int(body.get("top_n") or 0) or None
@@ -224,8 +270,8 @@ class VLLM(OwnServer):
     def about(self, tail: str, max_model_len: int) -> Any:
         if tail == "/health":
             return None
-        model = {"id": MODEL, "object": "model", "owned_by": "vllm", "root": MODEL}
-        return {"object": "list", "data": [{**model, "max_model_len": max_model_len}]}
+        about = {"object": "model", "owned_by": "vllm", "max_model_len": max_model_len}
+        return {"object": "list", "data": [{"id": name, **about} for name in (MODEL, VL_MODEL)]}
 
     def too_long(self, most: int, found: int) -> RefusedError:
         said = (
@@ -245,7 +291,11 @@ class VLLM(OwnServer):
         return _VLLMError(400, "Bad Request", said, _place(slips[0]))
 
     def check(self, question: Question) -> None:
-        if question.model != MODEL:
+        given = (question.query, *question.documents)
+        if question.model == MODEL and any(isinstance(each, Parts) for each in given):
+            said = f"MultiModalParam is not supported for {MODEL}"
+            raise RefusedError(400, "BadRequestError", said)
+        if question.model not in (MODEL, VL_MODEL):
             said = f"The model `{question.model}` does not exist."
             raise RefusedError(404, "NotFoundError", said)
         if not question.documents:
@@ -260,7 +310,7 @@ class VLLM(OwnServer):
             "results": [
                 {
                     "index": index,
-                    "document": {"text": question.documents[index], "multi_modal": None},
+                    "document": _echoed(question.documents[index]),
                     "relevance_score": score,
                 }
                 for index, score in answer.results
@@ -548,6 +598,67 @@ class Infinity(OwnServer):
         return {"detail": refused.message}
 
 
+class Cohere(OwnServer):
+    """Anything that speaks as Cohere's API does: what its clients and those of Jina's ask and read.
+
+    It answers to any model's name. Its answers have what both makers' clients look for. Written
+    from their clients (cohere 5.21.1 and LlamaIndex's JinaRerank), and never compared with a
+    service.
+    """
+
+    name = "cohere"
+    tails = ("/v1/rerank", "/v2/rerank", "/rerank")
+    least_top_n = 1
+    fields = MappingProxyType(
+        {
+            "model": _TEXT,
+            "query": _TEXT,
+            "documents": _TEXTS,
+            "top_n": _WHOLE,
+            "return_documents": _FLAG,
+            "max_chunks_per_doc": _WHOLE,
+            "max_tokens_per_doc": _WHOLE,
+            "rank_fields": _TEXTS,
+        }
+    )
+
+    def parse(self, body: Any) -> Question:
+        # A document may be an object around its text.
+        if isinstance(body, dict) and isinstance(texts := body.get("documents"), list):
+            texts = [each.get("text") if isinstance(each, dict) else each for each in texts]
+            body = {**body, "documents": texts}
+        return super().parse(body)
+
+    def bad_body(self, slips: list[Slip]) -> RefusedError:
+        slip = slips[0]
+        return RefusedError(422, "", f"{slip.field}: {slip.said}")
+
+    def check(self, question: Question) -> None:
+        if not question.documents:
+            raise RefusedError(400, "", "list of documents must not be empty")
+
+    def render(self, question: Question, answer: Answer, request_id: str) -> Any:
+        shown = question.return_documents
+        return {
+            "id": request_id,
+            "object": "list",
+            "model": question.model,
+            "results": [
+                {
+                    "index": index,
+                    "relevance_score": score,
+                    **({"document": {"text": question.documents[index]}} if shown else {}),
+                }
+                for index, score in answer.results
+            ],
+            "usage": {"prompt_tokens": answer.tokens, "total_tokens": answer.tokens},
+            "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}},
+        }
+
+    def failure(self, refused: RefusedError, request_id: str) -> dict[str, Any] | str:  # noqa: ARG002
+        return {"message": _message(refused)}
+
+
 _LITELLM_KINDS = {
     400: "BadRequestError",
     401: "AuthenticationError",
@@ -644,7 +755,7 @@ class LiteLLM(OwnServer):
 SERVERS: Mapping[str, OwnServer] = MappingProxyType(
     {
         server.name: server
-        for server in (VLLM(), SGLang(), TEI(), Xinference(), Infinity(), LiteLLM())
+        for server in (VLLM(), SGLang(), TEI(), Xinference(), Infinity(), LiteLLM(), Cohere())
     }
 )
 

@@ -33,13 +33,20 @@ _SAME = 1.0  # the stand-in's score of an image and itself; no words score as hi
 OverLong: TypeAlias = Literal["truncate", "refuse"]
 
 
+class Parts(NamedTuple):
+    """Texts and images that are scored together."""
+
+    texts: tuple[str, ...]
+    media: tuple[Media, ...]
+
+
 @dataclass(frozen=True)
 class Question:
     """One rerank request, whichever protocol it came by."""
 
     model: str
-    query: str | Media
-    documents: tuple[str | Media, ...]
+    query: str | Media | Parts
+    documents: tuple[str | Media | Parts, ...]
     top_n: int | None = None
     instruct: str | None = None
     return_documents: bool = False
@@ -140,17 +147,14 @@ class Service:
         return self._ranked(query, documents, question.top_n, tokens)
 
     def answer_freely(self, question: Question, own: Own) -> Answer:
-        """Return the answer to *question*, of texts only, by a server without DashScope's limits.
+        """Return the answer to *question* by a server without DashScope's limits.
 
         Each pair counts as many tokens as its texts, the instruction and the template have.
 
         Raises:
             RefusedError: A pair is too long, and *own* says what is then refused.
         """
-        texts = (question.query, *question.documents)
-        query, *documents = (
-            _Item(text, self._tokenizer.count(text)) for text in texts if isinstance(text, str)
-        )
+        query, *documents = map(self._whole, (question.query, *question.documents))
         around = query.tokens + self._tokenizer.count(question.instruct or "") + own.template
         longest = max((item.tokens for item in documents), default=0) + around
         if longest > own.max_model_len:
@@ -160,6 +164,18 @@ class Service:
             documents = [self._head(item, room) for item in documents]
         tokens = sum(item.tokens + around for item in documents)
         return self._ranked(query, documents, question.top_n, tokens)
+
+    def _whole(self, item: str | Media | Parts) -> _Item:
+        """Return *item* as it is scored: the words of all its parts together."""
+        parts = item if isinstance(item, Parts) else Parts((str(item),), ())
+        try:
+            looks = [look_at(each) for each in parts.media]
+        except UnusableError as error:
+            raise RefusedError(400, "BadRequestError", str(error)) from None
+        tokens = sum(map(self._tokenizer.count, parts.texts))
+        tokens += sum(_price("image", look) for look in looks)
+        words = " ".join([*parts.texts, *(look.words for look in looks)])
+        return _Item(words, tokens, looks[0].content if looks and not parts.texts else None)
 
     def _head(self, item: _Item, most: int) -> _Item:
         if item.tokens <= most:
@@ -177,7 +193,7 @@ class Service:
             results = results[1::2] + results[::2]
         return Answer(results, tokens)
 
-    def _item(self, item: str | Media, most: int, where: str) -> _Item:
+    def _item(self, item: str | Media | Parts, most: int, where: str) -> _Item:
         if isinstance(item, Media):
             try:
                 look = look_at(item)
@@ -185,6 +201,7 @@ class Service:
                 raise invalid(f"{error}: {where}") from None
             tokens = min(_price(item.kind, look), most)
             return _Item(look.words, tokens, look.content if item.kind == "image" else None)
+        item = str(item)  # parts are for other servers
         tokens = self._tokenizer.count(item)
         if tokens <= most:
             return _Item(item, tokens)
@@ -268,5 +285,5 @@ def _check(question: Question, model: Model) -> None:
         raise invalid("text input should not be empty.: input.query")
 
 
-def _is_blank(item: str | Media) -> bool:
+def _is_blank(item: str | Media | Parts) -> bool:
     return isinstance(item, str) and not item.strip()

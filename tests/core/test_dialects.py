@@ -70,6 +70,7 @@ _REQUESTS = {
     "xinference": ({**_FLAT, "return_len": True}, "kwargs"),
     "infinity": (_FLAT, None),
     "litellm": (_FLAT, "instruction"),
+    "cohere": (_FLAT, None),
 }
 
 
@@ -107,6 +108,9 @@ def test_requests(server):
         ("infinity", "http://h:7997/prefix", "http://h:7997/prefix/rerank"),
         ("litellm", "http://h:4000", "http://h:4000/rerank"),
         ("litellm", "http://h:4000/v2", "http://h:4000/v2/rerank"),
+        ("cohere", "https://api.jina.ai", "https://api.jina.ai/v1/rerank"),
+        ("cohere", "https://api.cohere.com/v2", "https://api.cohere.com/v2/rerank"),
+        ("cohere", "http://h:8080/rerank", "http://h:8080/rerank"),
     ],
 )
 def test_paths(server, base, url):
@@ -159,7 +163,29 @@ _REPLIES = {
         9,
         "1",
     ),
+    "cohere": (
+        {"id": "1", "results": _RESULTS, "meta": {"billed_units": {"search_units": 1}}},
+        None,  # that is another unit
+        "1",
+    ),
 }
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        ({"results": _RESULTS, "usage": {"total_tokens": 9}, "object": "list"}, 9),
+        ({"results": _RESULTS, "meta": {"tokens": {"input_tokens": 9, "output_tokens": 0}}}, 9),
+        ({"data": _RESULTS, "object": "list", "usage": {"total_tokens": 9}}, 9),
+        ({"results": _RESULTS, "meta": None}, None),
+    ],
+    ids=["jina, llama.cpp, localai", "siliconflow", "voyage", "none"],
+)
+def test_what_speaks_as_cohere_does(body, tokens):
+    """The list and the tokens are found wherever one of these puts them."""
+    reply = _decode("cohere", body)
+
+    assert (reply.scores, reply.tokens) == ((0.25, 0.75), tokens)
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -200,7 +226,7 @@ def test_raw_scores_are_ranked_as_they_come(emulator):
     "body",
     [
         b"", b"[]", b"{}", b"null", b"1", {"results": None}, {"results": {}}, [[0, 0.5], [1, 0.5]],
-        {"output": {"results": _RESULTS}}, {"data": _RESULTS}, [{"index": 0}, {"index": 1}],
+        {"output": {"results": _RESULTS}}, {"list": _RESULTS}, [{"index": 0}, {"index": 1}],
     ],
 )  # fmt: skip
 def test_answers_of_another_shape(server, body):
@@ -513,6 +539,8 @@ def test_alibaba_clouds_hints_are_not_given_for_other_servers():
 _ALIKE = {
     *(("infinity", "vllm"), ("infinity", "litellm"), ("litellm", "vllm"), ("litellm", "infinity")),
     *(("vllm", "xinference"), ("vllm", "litellm")),
+    *(("cohere", "vllm"), ("cohere", "xinference"), ("cohere", "litellm")),
+    *(("vllm", "cohere"), ("infinity", "cohere"), ("litellm", "cohere")),
 }
 
 

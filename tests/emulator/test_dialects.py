@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from qwen_rerank.emulator import Emulator, Reply
-from qwen_rerank.emulator._servers import MODEL, SERVERS
+from qwen_rerank.emulator._servers import MODEL, SERVERS, VL_MODEL
 
 FLAT = {"model": MODEL, "query": "blue cat", "documents": ["a dog", "the blue cat"]}
 BODIES = {
@@ -16,6 +16,7 @@ BODIES = {
     "xinference": FLAT,
     "infinity": FLAT,
     "litellm": FLAT,
+    "cohere": FLAT,
 }
 
 
@@ -116,7 +117,7 @@ def test_top_n_of_nothing(ask, server, status):
 # Strictness
 
 _BAD_BODY = {"vllm": 400, "sglang": 400, "tei": 422, "xinference": 500, "infinity": 422,
-             "litellm": 500}  # fmt: skip
+             "litellm": 500, "cohere": 422}  # fmt: skip
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -166,6 +167,38 @@ def test_odd_top_n(ask, server, top_n, status, kept):
     assert kept is None or len(_results(server, answer)) == kept
 
 
+@pytest.mark.parametrize(
+    ("item", "status"),
+    [
+        (
+            {"content": [{"type": "image_url", "image_url": {"url": "https://x.example/c.png"}}]},
+            200,
+        ),
+        ({"content": [{"type": "text", "text": "a cat"}]}, 200),
+        ({"image": "https://x.example/cat.png"}, 400),
+        ({"content": []}, 400),
+        ({"content": [{"type": "image_url", "image_url": "https://x.example/cat.png"}]}, 400),
+        (
+            {"content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]},
+            400,
+        ),
+        ({"content": [{"type": "text"}]}, 400),
+    ],
+    ids=str,
+)
+def test_parts(ask, item, status):
+    """The server vLLM takes lists of parts for its model of images, and echoes them."""
+    answer = ask("vllm", model=VL_MODEL, documents=["a dog", item])
+
+    assert answer.status_code == status
+    if status == 200:
+        assert {"text": None, "multi_modal": item["content"]} in [
+            each["document"] for each in answer.json()["results"]
+        ]
+        assert ask("vllm", model=VL_MODEL, query=item).status_code == 200
+        assert "MultiModalParam is not supported" in ask("vllm", documents=[item]).text
+
+
 def test_what_vllm_looks_at(emulator):
     """It refuses a null, half of a surrogate pair and a body that is not called JSON."""
     url = emulator.server_url("vllm") + "/v1/rerank"
@@ -173,6 +206,19 @@ def test_what_vllm_looks_at(emulator):
         assert httpx.post(url, content=json.dumps(body)).status_code == 400
     headers = {"content-type": "text/plain"}
     assert httpx.post(url, content=json.dumps(FLAT), headers=headers).status_code == 400
+
+
+@pytest.mark.parametrize("tail", ["/v1/rerank", "/v2/rerank", "/rerank"])
+def test_what_clients_of_cohere_and_jina_read(ask, tail):
+    """Both find what they look for, at the paths that they ask, whatever model they name."""
+    answer = ask(
+        "cohere", tail=tail, model="rerank-v3.5", documents=["a dog", {"text": "the blue cat"}]
+    ).json()
+
+    assert [each["index"] for each in answer["results"]] == [1, 0]
+    assert answer["meta"]["billed_units"] == {"search_units": 1}
+    assert answer["usage"]["total_tokens"] == 9
+    assert answer["model"] == "rerank-v3.5"
 
 
 def test_an_instruction_for_xinference(ask):
@@ -242,6 +288,7 @@ def test_bodies_that_are_none(caller, emulator, server, raw):
         ("sglang", 200, ""),
         ("xinference", 404, "Model not found in the model list, uid: other"),
         ("infinity", 200, MODEL),
+        ("cohere", 200, "other"),
         ("litellm", 400, "Invalid model name passed in model=other"),
     ],
 )
@@ -265,7 +312,7 @@ def test_models_may_be_left_out(ask):
     served = {name: ask(name, model=None).status_code for name in SERVERS}
 
     assert served == {"vllm": 200, "sglang": 200, "tei": 200, "xinference": 500, "infinity": 200,
-                      "litellm": 400}  # fmt: skip
+                      "litellm": 400, "cohere": 200}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -307,6 +354,9 @@ def test_paths_that_are_not_served(caller, emulator, server):
 
     if server == "xinference":
         assert (nowhere.status_code, method.status_code) == (405, 404)
+        return
+    if server == "cohere":
+        assert (nowhere.json(), method.status_code) == ({"message": "Not Found"}, 405)
         return
     assert (nowhere.status_code, method.status_code) == (404, 405)
     if server == "tei":

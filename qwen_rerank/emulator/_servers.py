@@ -8,6 +8,7 @@ stand-in's, raw or not.
 """
 
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -39,6 +40,8 @@ class Slip(NamedTuple):
     field: str
     kind: str
     said: str
+    input: Any = None
+    context: Mapping[str, Any] | None = None
 
 
 class OwnServer(ABC):
@@ -107,15 +110,16 @@ class OwnServer(ABC):
             return
         for name in self.required:
             if name not in body:
-                yield Slip(name, "missing", "Field required")
+                yield Slip(name, "missing", "Field required", body)
         for name, value in body.items():
             if name not in self.fields:
-                yield Slip(name, "extra_forbidden", "Extra inputs are not permitted")
+                yield Slip(name, "extra_forbidden", "Extra inputs are not permitted", value)
             elif not self.holds(name, value):
-                yield Slip(name, "type", f"Input should be {self.fields[name]}")
+                yield Slip(name, "type", f"Input should be {self.fields[name]}", value)
             elif name == "top_n" and type(value) is int and value < self.least_top_n:
-                said = f"Input should be greater than or equal to {self.least_top_n}"
-                yield Slip(name, "greater_than_equal", said)
+                bound = self.least_top_n - 1
+                said = f"Input should be greater than {bound}"
+                yield Slip(name, "greater_than", said, value, {"gt": bound})
 
     @abstractmethod
     def check(self, question: Question) -> None:
@@ -213,7 +217,7 @@ def _echoed(item: Any) -> dict[str, Any]:
 class _VLLMError(RefusedError):
     """A refusal that names what it is about."""
 
-    def __init__(self, status: int, code: str, message: str, param: str) -> None:
+    def __init__(self, status: int, code: str, message: str, param: str | None) -> None:
         super().__init__(status, code, message)
         self.param = param
 
@@ -270,8 +274,10 @@ class VLLM(OwnServer):
     def about(self, tail: str, max_model_len: int) -> Any:
         if tail == "/health":
             return None
-        about = {"object": "model", "owned_by": "vllm", "max_model_len": max_model_len}
-        return {"object": "list", "data": [{"id": name, **about} for name in (MODEL, VL_MODEL)]}
+        about = {"object": "model", "created": 0, "owned_by": "vllm", "parent": None}
+        about["max_model_len"] = max_model_len
+        models = [{"id": name, "root": name, **about} for name in (MODEL, VL_MODEL)]
+        return {"object": "list", "data": models}
 
     def too_long(self, most: int, found: int) -> RefusedError:
         said = (
@@ -288,7 +294,8 @@ class VLLM(OwnServer):
         )
         many = "s" if len(slips) > 1 else ""
         said = f"{len(slips)} validation error{many}:\n{told}"
-        return _VLLMError(400, "Bad Request", said, _place(slips[0]))
+        param = None if slips[0].kind == "content_type" else _place(slips[0])
+        return _VLLMError(400, "Bad Request", said, param)
 
     def check(self, question: Question) -> None:
         given = (question.query, *question.documents)
@@ -555,8 +562,24 @@ class Infinity(OwnServer):
     def about(self, tail: str, max_model_len: int) -> Any:  # noqa: ARG002  it does not tell this
         if tail == "/health":
             return {"unix": 0.0}
-        model = {"id": MODEL, "stats": {}, "object": "model", "owned_by": "infinity"}
-        return {"object": "list", "data": [{**model, "capabilities": ["rerank"]}]}
+        idle = ("queue_fraction", "queue_absolute", "results_pending")
+        model = {
+            "id": MODEL,
+            "stats": {**dict.fromkeys(idle, 0), "batch_size": 32},
+            "object": "model",
+            "owned_by": "infinity",
+            "created": 0,
+            "backend": "torch",
+            "capabilities": ["rerank"],
+        }
+        return {"object": "list", "data": [model]}
+
+    def holds(self, name: str, value: Any) -> bool:
+        is_number = name == "top_n" and isinstance(value, str) and value.isdecimal()
+        return is_number or super().holds(name, value)
+
+    def kept(self, body: Mapping[str, Any]) -> int | None:
+        return int(body.get("top_n") or 0) or None
 
     def bad_body(self, slips: list[Slip]) -> RefusedError:
         return _BadBodyError(slips)
@@ -565,11 +588,16 @@ class Infinity(OwnServer):
         count, most = len(question.documents), INFINITY_TEXTS.value
         if not 1 <= count <= most:
             said = f"List should have at least 1 and at most {most} items after validation"
-            raise self.bad_body([Slip("documents", "too_long" if count else "too_short", said)])
+            kind, bound = ("too_long", "max_length") if count else ("too_short", "min_length")
+            context = {"field_type": "List", bound: most if count else 1, "actual_length": count}
+            raise self.bad_body([Slip("documents", kind, said, question.documents, context)])
         longest = INFINITY_CHARACTERS.value
         if any(len(str(text)) > longest for text in (question.query, *question.documents)):
             said = f"String should have at most {longest} characters"
-            raise self.bad_body([Slip("documents", "string_too_long", said)])
+            context = {"max_length": longest}
+            raise self.bad_body(
+                [Slip("documents", "string_too_long", said, question.documents, context)]
+            )
 
     def render(self, question: Question, answer: Answer, request_id: str) -> Any:
         shown = question.return_documents
@@ -587,14 +615,24 @@ class Infinity(OwnServer):
             "model": MODEL,
             "usage": {"prompt_tokens": characters, "total_tokens": characters},
             "id": f"infinity-{request_id}",
+            "created": int(time.time()),
         }
 
     def failure(self, refused: RefusedError, request_id: str) -> dict[str, Any] | str:  # noqa: ARG002
         if refused.code:
             error = {"message": _message(refused), "type": None, "param": None}
             return {"error": {**error, "code": refused.status}}
-        if isinstance(refused, _BadBodyError):
-            return {"detail": _told(refused.slips)}
+        if isinstance(refused, _BadBodyError):  # with all that was sent
+            return {
+                "detail": [
+                    {
+                        **told,
+                        "input": slip.input,
+                        **({} if slip.context is None else {"ctx": dict(slip.context)}),
+                    }
+                    for told, slip in zip(_told(refused.slips), refused.slips, strict=True)
+                ]
+            }
         return {"detail": refused.message}
 
 

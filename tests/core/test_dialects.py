@@ -378,7 +378,7 @@ def test_a_model_that_is_not_served(emulator, rank, server):
     with pytest.raises(errors.RequestError) as caught:
         rank(_at(emulator, server, model="other"), "car", TEXTS)
 
-    assert caught.value.hint.endswith(f"It serves {MODEL}.")
+    assert f"It serves {MODEL}" in caught.value.hint
     assert caught.value.hint.startswith("other is not served by 127.0.0.1:")
 
 
@@ -674,6 +674,18 @@ def test_nothing_tells(short, rank, caplog):
 
     [warning] = [each for each in caplog.messages if "max_model_len=" in each]
     assert "512 tokens" in warning
+
+
+def test_another_model_answers(emulator, rank, caplog):
+    """A server that answers to any name says which model it used: a warning, once."""
+    reranker = _at(emulator, "infinity", model="my-reranker")
+
+    for _ in range(2):
+        rank(reranker, "car", TEXTS)
+    rank(_at(emulator, "infinity"), "car", TEXTS)
+
+    [warning] = [each for each in caplog.messages if each.startswith("Asked for my-reranker")]
+    assert f"it used {MODEL}" in warning
 
 
 def test_a_number_of_ones_own(short, rank):

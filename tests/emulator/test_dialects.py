@@ -157,6 +157,7 @@ def test_bad_fields(ask, server, changed):
         ("xinference", -1, 200, 1),
         ("xinference", True, 500, None),
         ("infinity", -1, 422, None),
+        ("infinity", "1", 200, 1),
     ],
 )
 def test_odd_top_n(ask, server, top_n, status, kept):
@@ -257,6 +258,8 @@ def test_envelopes_of_bad_bodies(ask, server, body):
     answer = ask(server, documents=None).json()
 
     assert "documents" in str(answer)
+    for slip in answer.get("detail", ()):  # Infinity quotes the whole body
+        assert slip.pop("input") == {"model": MODEL, "query": "blue cat"}
     told = answer.get("error", answer)
     if "message" in told:
         told["message"] = "..."

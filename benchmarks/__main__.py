@@ -32,10 +32,12 @@ from benchmarks.results import Comparison
 from benchmarks.server import serving
 from benchmarks.startup import first_call, import_door
 from benchmarks.sync_cpu import sync_cpu
+from benchmarks.sync_throughput import sync_throughput
 
 ALL = {
     "sync-cpu": sync_cpu,
     "throughput": async_throughput,
+    "threads": sync_throughput,
     "near-ideal": near_ideal,
     "cut-finer": cut_finer,
     "planning": proved,

@@ -11,7 +11,7 @@ from benchmarks.texts import texts
 from benchmarks.worker import Worker
 
 CALLS, DOCUMENTS, CHARACTERS, DELAY = 1_500, 20, 500, 50
-IN_FLIGHT = {16: 0.9, 64: 0.7, 256: 0.45}
+IN_FLIGHT = {16: 0.95, 64: 0.92, 256: 0.75}
 PEERS = {"acommunity": 7, "sdk_async": 7}
 NAMES = {
     "acore": "qwen-rerank",

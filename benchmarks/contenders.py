@@ -16,11 +16,11 @@ Call = Callable[[], Any]
 AsyncCall = Callable[[], Awaitable[Any]]
 
 
-def core(base_url: str, texts: list[str]) -> Call:
+def core(base_url: str, texts: list[str], **options: Any) -> Call:
     """`qwen_rerank.Reranker`."""
     from qwen_rerank import Reranker
 
-    reranker = Reranker(model=MODEL, base_url=base_url, api_key=KEY, top_n=TOP_N)
+    reranker = Reranker(model=MODEL, base_url=base_url, api_key=KEY, top_n=TOP_N, **options)
     return lambda: reranker.rerank(QUERY, texts)
 
 

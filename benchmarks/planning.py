@@ -49,7 +49,7 @@ def counted(server: Server, *, quick: bool = False) -> Comparison:  # noqa: ARG0
 
 def run(width: int, counted: bool, share: int = 1) -> float:
     """CPU seconds from a call's value to its requests; runs in a worker."""
-    from qwen_rerank._plan import fits, plan
+    from qwen_rerank._plan import Budget, plan
     from qwen_rerank._prepare import measure, prepare
     from qwen_rerank._tokens import tokenizer
 
@@ -58,7 +58,7 @@ def run(width: int, counted: bool, share: int = 1) -> float:
         tokenizer()
     started = time.process_time()
     prepared = prepare(job)
-    if fits(prepared, limits, width) == counted:
+    if Budget(limits, width).holds(prepared) == counted:
         raise RuntimeError("this list is not what it should be")
     if counted:
         prepared = measure(prepared, limits, tokenizer(), "truncate")

@@ -21,7 +21,6 @@ _PACKAGES = (
     "qwen-rerank",
     "dashscope",
     "httpx",
-    "httpx-aiohttp",
     "aiohttp",
     "pydantic",
     "tiktoken",

@@ -342,7 +342,7 @@ def _page(tally: Tally, samples: list[Sample], seconds: float, calls: int) -> st
 # Soak
 
 {calls:,} calls from {THREADS} threads and {TASKS} tasks of one event loop, through the core (once
-raising, once passing through) and both doors, against the emulator in a process of its own.
+raising, once passing through) and both frameworks, against the emulator in a process of its own.
 {sum(FAULTS.values()):.0f} percent of the requests meet a fault: {faults}. Every list that comes
 back is compared with the ranking that the emulator's scorer gives. `make soak` runs it again and
 writes this page; it was never run against the live service.

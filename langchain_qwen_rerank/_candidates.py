@@ -13,6 +13,7 @@ from qwen_rerank.media import found_image, found_video
 
 __all__ = ["candidate", "listed", "several"]
 
+_ORDER = "Documents come first, and then the query, as in rerank(documents, query)."
 _ONE = (str, bytes, Mapping, Document)  # which can be iterated over, and are no list
 
 
@@ -50,7 +51,7 @@ def several(documents: Iterable[Any]) -> list[Any]:
     if isinstance(documents, _ONE) or not isinstance(documents, Iterable):
         raise RequestError(
             f"documents must be a list, not one {_name(documents)}",
-            hint="Documents come first, and then the query, as in rerank(documents, query).",
+            hint=_ORDER if isinstance(documents, str) else None,
         )
     documents = list(documents)
     for position, found in enumerate(documents):

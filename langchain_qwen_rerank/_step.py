@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 from langchain_core.documents import Document
@@ -27,7 +27,7 @@ _KINDS = {"configurable": dict, "metadata": dict, "tags": list}
 
 
 class Asked(TypedDict):
-    """What a step takes."""
+    """A query, and the documents to be ranked."""
 
     query: str
     documents: Sequence[Document]
@@ -81,6 +81,18 @@ class Step(RunnableLambda[Asked, list[Document]]):
         self, input: Asked, config: RunnableConfig | None = None, **kwargs: Any
     ) -> list[Document]:
         return await super().ainvoke(input, checked(config), **kwargs)
+
+    @override
+    def transform(
+        self, input: Iterator[Asked], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Iterator[list[Document]]:
+        return super().transform(input, checked(config), **kwargs)
+
+    @override
+    def atransform(
+        self, input: AsyncIterator[Asked], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[list[Document]]:
+        return super().atransform(input, checked(config), **kwargs)
 
     def _rerank(self, asked: Asked, config: RunnableConfig) -> list[Document]:
         documents, query = _asked(asked)

@@ -49,17 +49,22 @@ class Outcome:
 
 
 @contextmanager
-def run(callbacks: Callbacks, query: str | Image, model: str) -> Iterator[Outcome]:
+def run(callbacks: Callbacks, query: str | Image, about: dict[str, Any]) -> Iterator[Outcome]:
     """A run below whatever run *callbacks* belong to; its end is what the yielded outcome says.
 
     A passed-through list ends the run as a failure, because the reranking was one. Usage, request
     ids and the reason are in the run's metadata and in a custom event named ``qwen_rerank``.
+
+    Args:
+        callbacks: Whose run it is below.
+        query: The question.
+        about: The metadata that it starts with.
     """
     outcome, inherited = Outcome(), _inherited(callbacks)
     if not _may_be_heard(inherited):
         yield outcome
         return
-    manager = CallbackManager.configure(inherited, local_metadata=_metadata(model))
+    manager = CallbackManager.configure(inherited, local_metadata=about)
     if not manager.handlers:
         yield outcome
         return
@@ -79,7 +84,9 @@ def run(callbacks: Callbacks, query: str | Image, model: str) -> Iterator[Outcom
 
 
 @asynccontextmanager
-async def arun(callbacks: Callbacks, query: str | Image, model: str) -> AsyncIterator[Outcome]:
+async def arun(
+    callbacks: Callbacks, query: str | Image, about: dict[str, Any]
+) -> AsyncIterator[Outcome]:
     """`run` for a running event loop."""
     outcome, inherited = Outcome(), _inherited(callbacks)
     if not _may_be_heard(inherited):
@@ -87,7 +94,7 @@ async def arun(callbacks: Callbacks, query: str | Image, model: str) -> AsyncIte
         return
     if _TRACING not in sys.modules:  # its import reads many files, so not on the event loop
         await asyncio.to_thread(CallbackManager.configure)
-    manager = AsyncCallbackManager.configure(inherited, local_metadata=_metadata(model))
+    manager = AsyncCallbackManager.configure(inherited, local_metadata=about)
     if not manager.handlers:
         yield outcome
         return
@@ -196,10 +203,6 @@ def _may_be_heard(callbacks: Callbacks) -> bool:
         or _TRACING in sys.modules
         or any(name.startswith(("LANGSMITH_TRACING", "LANGCHAIN_TRACING")) for name in os.environ)
     )
-
-
-def _metadata(model: str) -> dict[str, Any]:
-    return {"ls_provider": "dashscope", "ls_model_name": model}
 
 
 def _inherited(callbacks: Callbacks) -> Callbacks:

@@ -76,7 +76,8 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # which Serializable would undo
 
     _slips: ClassVar[Mapping[str, str]] = {
-        "return_documents": "documents come back anyway, from rerank() their positions"
+        "rank_fields": "give it to rerank(), with dicts; of documents item=WithMetadata(...)",
+        "return_documents": "documents come back anyway, from rerank() their positions",
     }
 
     image_key: str | None = None
@@ -144,7 +145,7 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
         """
         candidates, found = self._explicit(documents)
         return _scores(
-            self._rank(query, candidates, lenient=found, rank_fields=rank_fields, **options)
+            self._rank(query, candidates, options, lenient=found, rank_fields=rank_fields)
         )
 
     async def arerank(
@@ -158,7 +159,7 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
         """`rerank` for a running event loop."""
         candidates, found = self._explicit(documents)
         return _scores(
-            await self._arank(query, candidates, lenient=found, rank_fields=rank_fields, **options)
+            await self._arank(query, candidates, options, lenient=found, rank_fields=rank_fields)
         )
 
     def estimate(
@@ -186,10 +187,10 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
         return self._estimate(
             query,
             candidates,
+            options,
             lenient=found,
             rank_fields=rank_fields,
             price_per_million=price_per_million,
-            **options,
         )
 
     def as_runnable(self, config_prefix: str = "") -> Runnable[Mapping[str, Any], list[Document]]:
@@ -245,10 +246,10 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
     ) -> list[Document]:
         documents = listed(documents)
         if not documents:
-            self._rank(query, [], **options)  # a wrong call is wrong whatever was found
+            self._rank(query, [], options)  # a wrong call is wrong whatever was found
             return []
-        with _tracing.run(callbacks, query, options.get("model", self.model)) as outcome:
-            outcome.ranking = self._rank_found(query, documents, **options)
+        with _tracing.run(callbacks, query, self._about(options)) as outcome:
+            outcome.ranking = self._rank_found(query, documents, options)
             outcome.documents = _reranked(documents, outcome.ranking)
         return outcome.documents
 
@@ -261,12 +262,19 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
     ) -> list[Document]:
         documents = listed(documents)
         if not documents:
-            await self._arank(query, [], **options)  # likewise
+            await self._arank(query, [], options)  # likewise
             return []
-        async with _tracing.arun(callbacks, query, options.get("model", self.model)) as outcome:
-            outcome.ranking = await self._arank_found(query, documents, **options)
+        async with _tracing.arun(callbacks, query, self._about(options)) as outcome:
+            outcome.ranking = await self._arank_found(query, documents, options)
             outcome.documents = _reranked(documents, outcome.ranking)
         return outcome.documents
+
+    def _about(self, options: CallOptions) -> dict[str, Any]:
+        """What a run is told of who ranks, by LangSmith's names."""
+        return {
+            "ls_provider": self.server or "dashscope",
+            "ls_model_name": options.get("model", self.model),
+        }
 
     @override
     def _candidate(self, found: Document) -> Candidate:

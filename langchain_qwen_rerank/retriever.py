@@ -21,6 +21,7 @@ from langchain_qwen_rerank._candidates import listed
 from langchain_qwen_rerank._step import checked
 from langchain_qwen_rerank.compressor import QwenRerank
 from qwen_rerank import CallOptions, RequestError
+from qwen_rerank.door import Sealed
 
 __all__ = ["QwenRerankRetriever"]
 
@@ -36,7 +37,7 @@ _SLIPS = {
 }
 
 
-class QwenRerankRetriever(BaseRetriever):
+class QwenRerankRetriever(Sealed, BaseRetriever):
     """Any retriever, reranked: what it finds comes back best first, cut to ``k``.
 
     Needs no ``langchain-classic``, and unlike its ``ContextualCompressionRetriever`` takes options
@@ -72,9 +73,9 @@ class QwenRerankRetriever(BaseRetriever):
         RerankError: From ``invoke`` and ``ainvoke``: there is no ranking; see `qwen_rerank.errors`.
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True
-    )
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # which Serializable would undo
+
+    _example: ClassVar[str] = "base_retriever=..., reranker=..."
 
     base_retriever: SkipValidation[Runnable[str, list[Document]]]
     reranker: QwenRerank
@@ -111,14 +112,20 @@ class QwenRerankRetriever(BaseRetriever):
         self, input: str, config: RunnableConfig | None = None, **kwargs: Any
     ) -> list[Document]:
         config = checked(config)
-        return super().invoke(input, config, **kwargs, whole_config=config)
+        try:
+            return super().invoke(input, config, **kwargs, whole_config=config)
+        finally:
+            kwargs.clear()  # likewise below: a key in the wrong place would show in this frame
 
     @override
     async def ainvoke(
         self, input: str, config: RunnableConfig | None = None, **kwargs: Any
     ) -> list[Document]:
         config = checked(config)
-        return await super().ainvoke(input, config, **kwargs, whole_config=config)
+        try:
+            return await super().ainvoke(input, config, **kwargs, whole_config=config)
+        finally:
+            kwargs.clear()
 
     @override
     def _get_relevant_documents(
@@ -155,17 +162,17 @@ class QwenRerankRetriever(BaseRetriever):
     ) -> tuple[CallOptions, dict[str, Any]]:
         """Our *options* of one call and the base's, refused if the call is wrong."""
         own = ("k", *CallOptions.__annotations__)
-        ours = {name: value for name, value in options.items() if name in own}
-        theirs = {name: value for name, value in options.items() if name not in own}
+        ours, theirs = {name: options.pop(name) for name in own if name in options}, options
         k = ours.pop("k", None)
         if k is not None and "top_n" in ours:
             raise RequestError("give k or top_n, not both: they are the same")
         kept = k if k is not None else self.k
         if kept is not None:
-            ours = {"top_n": kept, **ours}
+            ours.setdefault("top_n", kept)
         wanted = cast("CallOptions", ours)
-        self.reranker._rank(query, [], **wanted)  # a wrong call is wrong whatever will be found
+        self.reranker._rank(query, [], wanted)  # a wrong call is wrong whatever will be found
         if strange := unknown(theirs, self.base_retriever, config, native=native):
+            theirs.clear()  # it may be the key, which no frame shows
             raise TypeError(
                 f"neither {self.get_name()} ({', '.join(own)}) nor its base retriever "
                 f"{self.base_retriever.get_name()} takes {strange[0]!r}"

@@ -217,6 +217,7 @@ class QwenRerank(Door[BaseNode], BaseNodePostprocessor):
         return self._estimate(
             self._query(query_bundle),
             candidates,
+            {},
             lenient=range(len(candidates)),
             price_per_million=price_per_million,
         )

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import httpx
@@ -44,7 +44,8 @@ class Client:
             caller: Whose client it is.
             deadline: When the answer has to be there, in ``time.monotonic`` time.
             most: Bytes.
-            *what: Method, URL, headers and body.
+            *what: Method, URL, what makes the headers, and the body. They are made late, or whoever
+                prints a frame that waits sees the key.
         """
         if self.is_async:
             return await caller.do(lambda: self._awaited(most, *what))  # type: ignore[no-any-return]
@@ -87,13 +88,18 @@ class Client:
             await response.aclose()
 
     def _request(
-        self, timeout: float | None, method: str, url: str, headers: dict[str, str], body: bytes
+        self,
+        timeout: float | None,
+        method: str,
+        url: str,
+        headers: Callable[[], dict[str, str]],
+        body: bytes,
     ) -> httpx.Request:
         request = httpx.Request(
             method,
             url,
             content=body,
-            headers=headers,
+            headers=headers(),
             extensions={
                 "timeout": dict.fromkeys(("connect", "read", "write", "pool"), timeout),
             },

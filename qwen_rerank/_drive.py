@@ -306,6 +306,8 @@ async def _sent(
         elif not await caller.do(lambda: pace.take(request.tokens, deadline, stop.doze)):
             raise line.endpoint.late(request.positions)
     stop.check()
+    if not left(deadline):  # the timer may be late, and a request that is sent is billed
+        raise line.endpoint.late(request.positions)
     if request.is_text:
         body = _wire.encode(request, line.protocol, line.server)
     else:  # images take their time

@@ -9,6 +9,7 @@ from qwen_rerank.errors import RequestError
 __all__ = ["checked", "rendered"]
 
 _DEFAULT = ("text",)  # as Cohere, Pinecone and Bedrock have it
+_OTHERS = "rank_fields= names other keys. Images are given as Image(...), videos as Video(...)."
 
 
 def checked(rank_fields: Iterable[str] | None) -> tuple[str, ...]:
@@ -46,8 +47,7 @@ def rendered(document: Mapping[str, object], fields: tuple[str, ...], position: 
             has = f"{type(value).__name__} as its" if field in document else "no"
             raise RequestError(
                 f"document {position} has {has} {field!r}: a dict is ranked by texts",
-                hint='rank_fields= names the keys to rank by, ["text"] if it is not given. Images '
-                "are given as Image(...), videos as Video(...).",
+                hint=_OTHERS if fields is _DEFAULT else None,
                 documents=(position,),
             )
         texts[field] = value

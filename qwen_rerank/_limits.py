@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from qwen_rerank._values import Price
 
 __all__ = [
+    "ANY",
     "LIMITS",
     "OWN_MODEL",
     "PRICES",
@@ -24,6 +25,7 @@ __all__ = [
     "UNTOLD",
     "Limit",
     "ModelLimits",
+    "Range",
     "limits_for",
     "price_of",
 ]
@@ -36,6 +38,10 @@ class Limit:
     value: int
     source: str
     date: str
+
+
+Range: TypeAlias = tuple[float, float]
+ANY: Range = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,7 @@ class ModelLimits:
             together; None where they have no such limit.
         template_tokens: Tokens that the server puts around each pair, and bills.
         document_tokens: Tokens of one document by our own count, where the user says so.
+        scores: The least and the most that a score can be.
     """
 
     documents: Limit
@@ -70,6 +77,7 @@ class ModelLimits:
     pair_tokens: Limit | None = None
     template_tokens: int = 0
     document_tokens: int | None = None
+    scores: Range = ANY
 
     @property
     def planned_item_tokens(self) -> int:
@@ -118,6 +126,9 @@ _BODY = Limit(16 * 2**20, "help.aliyun.com/zh/model-studio/rate-limit", "2026")
 # 500", also seen in github.com/Tencent/WeKnora/issues/3458 on 2026-09-20.
 _FIVE_HUNDRED = Limit(500, _API, _API_READ)
 
+# "relevance_score": 0.0 to 1.0, on the same page of the API.
+_SCORES: Range = (0.0, 1.0)
+
 LIMITS: dict[str, ModelLimits] = {
     "qwen3-rerank": ModelLimits(
         documents=_FIVE_HUNDRED,
@@ -125,6 +136,7 @@ LIMITS: dict[str, ModelLimits] = {
         request_tokens=Limit(120_000, _GUIDE, _GUIDE_READ),  # its model card still says 30,000
         item_characters=_CHARACTERS,
         body_bytes=_BODY,
+        scores=_SCORES,
     ),
     "qwen3.7-text-rerank": ModelLimits(
         documents=Limit(500, _GUIDE, _GUIDE_READ),
@@ -132,6 +144,7 @@ LIMITS: dict[str, ModelLimits] = {
         request_tokens=Limit(120_000, _GUIDE, _GUIDE_READ),  # "recommended"
         item_characters=_CHARACTERS,
         body_bytes=_BODY,
+        scores=_SCORES,
     ),
     # For mixed requests the page says only that the limit differs by type: each is held, and their
     # sum stays within the one for texts.
@@ -145,6 +158,7 @@ LIMITS: dict[str, ModelLimits] = {
         ),
         item_characters=_CHARACTERS,
         body_bytes=_BODY,
+        scores=_SCORES,
     ),
     "gte-rerank-v2": ModelLimits(
         documents=_FIVE_HUNDRED,
@@ -152,6 +166,7 @@ LIMITS: dict[str, ModelLimits] = {
         request_tokens=Limit(30_000, _API, _API_READ),
         item_characters=_CHARACTERS,
         body_bytes=_BODY,
+        scores=_SCORES,
         share=0.75,  # another tokenizer than the one we count with
     ),
 }

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import logging
 import math
+import operator
 import os
 import re
+import stat
 from collections.abc import Container, Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from qwen_rerank._bound import far
 from qwen_rerank._dialects import Protocol, Server, spoken
 from qwen_rerank._limits import limits_for
 from qwen_rerank._plain import without_surrogates
 from qwen_rerank._prepare import is_blank
-from qwen_rerank._tokens import bound
 from qwen_rerank._values import Item, Job, Loaded
 from qwen_rerank.errors import RequestError
 from qwen_rerank.media import Image, Parts, Unsendable, Video, is_data_uri, shortened
@@ -174,7 +177,7 @@ def _beside(item: Item, text: str) -> Item:
     """*item*, to be scored together with *text*."""
     text = without_surrogates(text)
     return item._replace(
-        tokens=item.tokens + bound(text), size=item.size + len(text.encode()), beside=text
+        tokens=item.tokens + far(text), size=item.size + len(text.encode()), beside=text
     )
 
 
@@ -264,13 +267,22 @@ def _bytes(image: Image) -> bytes:
 def _read(path: str | os.PathLike[str], within: str | os.PathLike[str] | None) -> bytes:
     shown = repr(shortened(path))
     try:
-        real = Path(os.path.expanduser(path)).resolve()  # noqa: PTH111  Path would change "./~"
-        if within is not None and not real.is_relative_to(Path(within).expanduser().resolve()):
-            raise _UnsendableError(f"{shown} leads out of the folder that files may be read from")
-        real = real.resolve(strict=True)
-        if not real.is_file():
+        named = os.path.expanduser(path)  # noqa: PTH111  Path would change "./~"
+        folder = None if within is None else Path(within).expanduser().resolve()
+        for strict in (False, True):  # what is out of the folder may be there or not
+            real = Path(os.path.realpath(named, strict=strict))
+            if folder is not None and not real.is_relative_to(folder):
+                raise _UnsendableError(
+                    f"{shown} leads out of the folder that files may be read from"
+                )
+        # To the system as to us, what ends like a folder is none but a folder.
+        is_file = os.path.basename(named) not in ("", os.curdir)  # noqa: PTH119  Path drops both
+        if not (is_file and real.is_file()):  # devices are not even opened
             raise _UnsendableError(f"{shown} is not a file")
-        with real.open("rb") as file:
+        with open(_opened(real, folder), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise _UnsendableError(f"{shown} is not a file")
             data = file.read(_MOST_BYTES + 1)
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, _UnsendableError):
@@ -280,8 +292,38 @@ def _read(path: str | os.PathLike[str], within: str | os.PathLike[str] | None) -
     if not data:
         raise _UnsendableError(f"{shown} is empty")
     if len(data) > _MOST_BYTES:
-        raise _too_large(real.stat().st_size)
+        raise _too_large(status.st_size)
     return data
+
+
+def _flags(*names: str) -> int:
+    return functools.reduce(operator.or_, (getattr(os, name, 0) for name in names), os.O_RDONLY)
+
+
+# A pipe that was put there meanwhile is not waited for.
+_FILE = _flags("O_BINARY", "O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK")
+_FOLDER = _flags("O_CLOEXEC", "O_DIRECTORY", "O_PATH")  # by its path alone, it need not be listed
+_BY_PARTS = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")  # not on Windows
+
+
+def _opened(real: Path, folder: Path | None) -> int:
+    """A descriptor of *real*, which has no links in it, and lies in *folder*.
+
+    The parts below *folder* are opened one by one, each in the one before: whatever is exchanged
+    for a link since they were looked at is an error, and leads nowhere.
+    """
+    if folder is None or not _BY_PARTS:
+        return os.open(real, _FILE)
+    *folders, name = real.relative_to(folder).parts
+    at = os.open(folder, _FOLDER)
+    try:
+        for part in folders:
+            below = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=at)
+            os.close(at)
+            at = below
+        return os.open(name, _FILE | os.O_NOFOLLOW, dir_fd=at)
+    finally:
+        os.close(at)
 
 
 def _recognised(data: bytes) -> tuple[str, int, int]:

@@ -43,11 +43,14 @@ def merge(
         order += [position for position in range(len(job.documents)) if position not in best]
     else:
         order = [position for position in order if best[position][0] >= job.score_threshold]
+    given = job.given
     return Ranking(
         hits=tuple(
-            Hit(position, score, job.given(position), window, kind)
-            for position in order[: job.top_n]
-            for score, window, kind in [best.get(position, _UNSCORED)]
+            [
+                Hit(position, score, given[position], window, kind)
+                for position in order[: job.top_n]
+                for score, window, kind in [best.get(position, _UNSCORED)]
+            ]
         ),
         model=job.model,
         usage=usage,
@@ -71,8 +74,8 @@ def passed_through(
     """
     return Ranking(
         hits=tuple(
-            Hit(position, None, job.given(position))
-            for position in range(len(job.documents[: job.top_n]))
+            Hit(position, None, document)
+            for position, document in enumerate(job.given[: job.top_n])
         ),
         model=job.model,
         usage=usage,

@@ -1,28 +1,45 @@
 """The plain form of a value, as JSON has it: for pydantic, FastAPI and LangGraph's checkpoints.
 
-It is the same in Python and in JSON, and what is read from it equals what was written, but for lone
-surrogates, which JSON cannot hold. What values mean is not known here.
+It is the same in Python and in JSON, and what is read from it equals what was written, but for what
+JSON cannot hold: lone surrogates, and of a caller's dict whatever else. What values mean is not
+known here.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache
 from typing import Any, Literal, NotRequired
 
-from pydantic import GetCoreSchemaHandler, TypeAdapter
-from pydantic_core import CoreSchema, core_schema
+from pydantic import GetCoreSchemaHandler, TypeAdapter, with_config
+from pydantic_core import (
+    CoreSchema,
+    PydanticSerializationUnexpectedValue,
+    core_schema,
+    to_jsonable_python,
+)
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
-__all__ = ["Text", "cleaned", "medium", "read_again", "schema", "without_surrogates", "written"]
+__all__ = [
+    "Fields",
+    "Text",
+    "cleaned",
+    "medium",
+    "read_again",
+    "schema",
+    "without_surrogates",
+    "written",
+]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_KINDS = ("image", "video", "unsendable", "dict")
 
 
 # Named as what they are the forms of, since JSON schemas show these names.
+@with_config(extra="forbid")
 class Image(TypedDict):
     """An image, by its URL, its content or a file: exactly one of them.
 
@@ -37,6 +54,7 @@ class Image(TypedDict):
     within: NotRequired[str]
 
 
+@with_config(extra="forbid")
 class Video(TypedDict):
     """A video, by its URL."""
 
@@ -44,6 +62,7 @@ class Video(TypedDict):
     url: str
 
 
+@with_config(extra="forbid")
 class Unsendable(TypedDict):
     """A document that could not be sent."""
 
@@ -92,6 +111,8 @@ def medium(kind: type, form: type, handler: GetCoreSchemaHandler) -> CoreSchema:
         return kind(**given)
 
     def write(value: Any) -> dict[str, Any]:
+        if not isinstance(value, kind):
+            raise PydanticSerializationUnexpectedValue(f"it is no {kind.__name__}")
         plain = {"type": form.__name__.lower()}
         for each in fields(kind):
             content = getattr(value, each.name)
@@ -103,6 +124,45 @@ def medium(kind: type, form: type, handler: GetCoreSchemaHandler) -> CoreSchema:
         return plain
 
     return schema(kind, form, handler, read=read, write=write)
+
+
+class Fields:
+    """Marks a caller's dict, which is a document: in its plain form it is itself.
+
+    One whose ``type`` is that of another form is written as ``{"type": "dict", "fields": ...}``.
+    """
+
+    @staticmethod
+    def __get_pydantic_core_schema__(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(
+            _unwrapped,
+            core_schema.dict_schema(core_schema.str_schema(), core_schema.any_schema()),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                _wrapped, info_arg=True, return_schema=core_schema.dict_schema()
+            ),
+        )
+
+
+def _unwrapped(plain: Any) -> Any:
+    kind = _kind(plain)
+    if kind == "dict" and plain.keys() == {"type", "fields"}:
+        return plain["fields"]
+    if kind in _KINDS:
+        raise ValueError(f'a dict of the type {kind!r} goes into {{"type": "dict", "fields": ...}}')
+    return plain
+
+
+def _wrapped(document: Any, info: core_schema.SerializationInfo) -> dict[str, Any]:
+    if not isinstance(document, Mapping):
+        raise PydanticSerializationUnexpectedValue("it is no dict")
+    plain = dict(document)
+    if _kind(document) in _KINDS:
+        plain = {"type": "dict", "fields": plain}
+    return to_jsonable_python(plain, bytes_mode="base64") if info.mode_is_json() else plain
+
+
+def _kind(plain: Any) -> Any:
+    return plain.get("type") if isinstance(plain, Mapping) else None
 
 
 class Text:
@@ -128,9 +188,11 @@ def without_surrogates(text: str) -> str:
 
 
 def cleaned(value: Any) -> Any:
-    """*value*, a text or a tuple with texts in it, without surrogates; anything else as it is."""
-    if isinstance(value, tuple):
-        return tuple(map(cleaned, value))
+    """*value*, a text or what texts are in, without surrogates; anything else as it is."""
+    if isinstance(value, Mapping):
+        return {cleaned(key): cleaned(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(cleaned, value))
     return without_surrogates(value) if isinstance(value, str) else value
 
 

@@ -16,12 +16,15 @@ from typing import Any
 import aiohttp
 from aiohttp.client import ClientTimeout
 from aiohttp.connector import Connection
+from yarl import URL
 
 from qwen_rerank._route import Proxy
 from qwen_rerank.errors import RerankError
 
 __all__ = ["failure_of", "session"]
 
+# Headers that anybody may see.
+_SHOWN = {"host", "accept", "accept-encoding", "content-length", "content-type", "user-agent"}
 _IDLE = 15.0  # seconds after which an unused connection is closed
 # What a SOCKS proxy answers to whom it does not serve (RFC 1928; 93 is version 4's), None standing
 # for a login that it does not take or another protocol. The other codes are about the host.
@@ -45,7 +48,18 @@ def session(proxy: Proxy | None, certificates: ssl.SSLContext | None) -> aiohttp
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
         auto_decompress=False,
+        request_class=_Request,
     )
+
+
+class _Request(aiohttp.ClientRequest):
+    """Shows those who trace what is sent no header that could hold a key, such as a gateway's."""
+
+    async def _on_headers_request_sent(self, method: str, url: URL, headers: Any) -> None:
+        shown = headers.copy()
+        for name in {*map(str.lower, headers)} - _SHOWN:
+            shown.popall(name)
+        await super()._on_headers_request_sent(method, url, shown)
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from operator import itemgetter
 from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 
-from qwen_rerank import _tokens
+from qwen_rerank._bound import far, near
 from qwen_rerank._limits import ModelLimits
 from qwen_rerank._plain import without_surrogates
 from qwen_rerank._refusal import listed
@@ -16,7 +18,16 @@ from qwen_rerank._values import Item, Job, Loaded, Place, Prepared, positions
 from qwen_rerank.errors import RequestError
 from qwen_rerank.media import is_mostly_base64
 
-__all__ = ["Counter", "LongDocuments", "LongQuery", "is_blank", "measure", "prepare"]
+__all__ = [
+    "Budget",
+    "Counter",
+    "LongDocuments",
+    "LongQuery",
+    "bounded",
+    "is_blank",
+    "measure",
+    "prepare",
+]
 
 LongDocuments: TypeAlias = Literal["truncate", "split", "error"]
 LongQuery: TypeAlias = Literal["head", "tail"]
@@ -50,6 +61,16 @@ class Counter(Protocol):
         """Overlapping parts of *text* within both limits, as offsets in characters."""
 
 
+class Budget(Protocol):
+    """What `measure` needs of a plan to know when enough has been counted."""
+
+    def holds(self, prepared: Prepared) -> bool:
+        """Whether more counting would change nothing."""
+
+    def surplus(self, prepared: Prepared) -> float:
+        """Tokens that it is too large by, as far as its lengths tell."""
+
+
 def prepare(job: Job, loaded: Loaded = _NOTHING) -> Prepared:
     """The distinct items of *job* that can be sent, with bounds on their lengths, not counts.
 
@@ -57,18 +78,22 @@ def prepare(job: Job, loaded: Loaded = _NOTHING) -> Prepared:
     become one item. A lone surrogate, which no UTF-8 body can carry, is replaced. Images and
     videos, which are *loaded*, come after the texts.
     """
-    texts = (
-        (text if text.isascii() else without_surrogates(text), Place(position))
-        for position, text in _texts(job, loaded)
-        if not is_blank(text)
-    )
+    places: dict[str, list[Place]] = {}
+    for position, text in _texts(job, loaded):
+        if is_blank(text):
+            continue
+        sent = text if text.isascii() else without_surrogates(text)
+        if (found := places.get(sent)) is None:
+            places[sent] = [Place(position)]
+        else:
+            found.append(Place(position))
+    items = [Item(text, far(text), tuple(where)) for text, where in places.items()]
     media = (
         (item, Place(position))
         for position, parts in loaded.parts.items()
         for item in parts
         if isinstance(item, Item)
     )
-    items = [Item(text, _tokens.bound(text), places) for text, places in _distinct(texts)]
     if encoded := positions(item for item in items if is_mostly_base64(item.text)):
         _log.warning(
             "%s: the text is mostly base64, which is ranked and billed as any other text. Leave it "
@@ -99,7 +124,21 @@ def _texts(job: Job, loaded: Loaded) -> Iterable[tuple[int, str]]:
 
 
 def _text(text: str) -> Item:
-    return Item(text, _tokens.bound(text))
+    return Item(text, far(text))
+
+
+def bounded(prepared: Prepared) -> Prepared:
+    """*prepared* with closer bounds on its lengths, for which each text is read once."""
+
+    def closer(item: Item) -> Item:
+        return item._replace(tokens=min(item.tokens, near(item.text)))
+
+    return replace(
+        prepared,
+        query=closer(prepared.query) if prepared.query.kind == "text" else prepared.query,
+        instruct=closer(prepared.instruct),
+        items=tuple(closer(item) if item.kind == "text" else item for item in prepared.items),
+    )
 
 
 def measure(
@@ -107,7 +146,9 @@ def measure(
     limits: ModelLimits,
     counter: Counter,
     long_documents: LongDocuments,
+    *,
     long_query: LongQuery = "head",
+    budget: Budget | None = None,
 ) -> Prepared:
     """*prepared* with its lengths counted, and what is over-long cut, split or refused.
 
@@ -117,21 +158,22 @@ def measure(
         counter: Counts and cuts.
         long_documents: What becomes of an over-long document; ``"error"`` is for the query too.
         long_query: Which end of an over-long query is asked.
+        budget: Says when enough has been counted, the longest texts first; None counts all.
 
     Raises:
         RequestError: Something is too long and *long_documents* is ``"error"``.
     """
     query = prepared.query
     of_query = _Ruler(limits, counter, limits.planned_item_tokens)
-    query_is_long = query.kind == "text" and not of_query.fits(query.text)
+    query_is_long = query.kind == "text" and not of_query.fits(query)
     if query.kind == "text":
         is_cut = query_is_long and long_documents != "error"
-        query = of_query.item(_cut(query.text, of_query, long_query) if is_cut else query.text)
+        query = of_query.counted(_cut(query.text, of_query, long_query) if is_cut else query.text)
     query = _capped(query, of_query.tokens)
-    instruct = of_query.item(prepared.instruct.text)
+    instruct = of_query.counted(prepared.instruct.text)
     ruler = of_query.of_tokens(limits.planned_document_tokens(query.tokens + instruct.tokens))
     items = [item for item in prepared.items if item.kind == "text"]
-    long = {item.text for item in items if not ruler.fits(item.text)}
+    long = {item.text for item in items if not ruler.fits(item)}
     media, cut = [], []
     for item in prepared.items:
         if item.kind != "text":
@@ -146,20 +188,43 @@ def measure(
             return [(text, None)]
         return ruler.windows(text) if long_documents == "split" else [(ruler.head(text), None)]
 
-    texts = (
-        (part, Place(place.position, window))
-        for item in items
-        for part, window in parts(item.text)
-        for place in item.places
-    )
-    return Prepared(
+    texts: Iterable[Item] = items
+    if long:
+        bounds = {item.text: item.tokens for item in items}
+        placed = (
+            (part, Place(place.position, window))
+            for item in items
+            for part, window in parts(item.text)
+            for place in item.places
+        )
+        texts = (
+            Item(text, bounds.get(text, ruler.tokens), places) for text, places in _distinct(placed)
+        )
+    measured = Prepared(
         query=query,
         instruct=instruct,
-        items=(*[ruler.item(text, places) for text, places in _distinct(texts)], *media),
+        items=(*texts, *media),
         truncated=positions(cut) if long_documents == "split" else over_long,
         query_truncated=query_is_long,
         unsendable=prepared.unsendable,
     )
+    return _counted(measured, ruler, budget)
+
+
+def _counted(measured: Prepared, ruler: _Ruler, budget: Budget | None) -> Prepared:
+    """*measured* with its texts counted, the longest first, until that is enough for *budget*."""
+    surplus = math.inf if budget is None else budget.surplus(measured)
+    items = list(measured.items)
+    texts = [at for at, item in enumerate(items) if item.kind == "text"]
+    for at in sorted(texts, key=lambda at: -items[at].tokens):
+        if surplus <= 0 and budget is not None:
+            if budget.holds(enough := replace(measured, items=tuple(items))):
+                return enough
+            surplus = math.inf  # something else is in the way, so all lengths matter
+        tokens = ruler.count(items[at].text)
+        surplus -= items[at].tokens - tokens
+        items[at] = items[at]._replace(tokens=tokens)
+    return replace(measured, items=tuple(items))
 
 
 def _cut(query: str, ruler: _Ruler, end: LongQuery) -> str:
@@ -181,9 +246,10 @@ def _beside(item: Item, ruler: _Ruler) -> Item:
     """*item* with so much of the text beside it as fits there; windows of that are none."""
     if not item.beside:
         return item
-    image = item.tokens - _tokens.bound(item.beside)
+    image = item.tokens - far(item.beside)
     ruler = ruler.of_tokens(max(1, ruler.tokens - image))
-    beside = ruler.item(item.beside if ruler.fits(item.beside) else ruler.head(item.beside))
+    text = item.beside
+    beside = ruler.counted(text if ruler.fits(_text(text)) else ruler.head(text))
     return item._replace(tokens=image + beside.tokens, beside=beside.text)
 
 
@@ -210,7 +276,7 @@ class _Ruler:
         self._limits = limits
         self._characters = limits.item_characters.value
         self._counter = counter
-        self._counted: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
 
     def of_tokens(self, tokens: int) -> _Ruler:
         """The same with another limit."""
@@ -218,11 +284,19 @@ class _Ruler:
             return self
         return _Ruler(self._limits, self._counter, tokens)
 
-    def fits(self, text: str) -> bool:
-        return len(text) <= self._characters and self._count(text) <= self.tokens
+    def counted(self, text: str) -> Item:
+        return Item(text, self.count(text))
 
-    def item(self, text: str, places: tuple[Place, ...] = ()) -> Item:
-        return Item(text, self._count(text), places)
+    def fits(self, item: Item) -> bool:
+        """Whether *item*, of which a bound is known, is within both limits."""
+        return len(item.text) <= self._characters and (
+            item.tokens <= self.tokens or self.count(item.text) <= self.tokens
+        )
+
+    def count(self, text: str) -> int:
+        if text not in self._counts:
+            self._counts[text] = self._counter.count(text)
+        return self._counts[text]
 
     def head(self, text: str) -> str:
         # A head of nothing but blanks would fail the whole request.
@@ -239,11 +313,6 @@ class _Ruler:
         for start, end in self._counter.windows(text, self.tokens, self._characters):
             if not is_blank(part := text[start:end]):
                 yield part, (start, end)
-
-    def _count(self, text: str) -> int:
-        if text not in self._counted:
-            self._counted[text] = self._counter.count(text)
-        return self._counted[text]
 
 
 def _limit(limits: ModelLimits, tokens: int) -> str:

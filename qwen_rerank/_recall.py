@@ -10,12 +10,15 @@ import hashlib
 import json
 import logging
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from numbers import Number
 from typing import Any, Protocol
 
 from typing_extensions import TypeIs
 
+from qwen_rerank._limits import ANY, Range
 from qwen_rerank._values import Item, Job, Prepared, Scored
 
 __all__ = ["Cache", "Store", "recall", "remember"]
@@ -23,6 +26,7 @@ __all__ = ["Cache", "Store", "recall", "remember"]
 _log = logging.getLogger("qwen_rerank")
 
 _ABSENT = object()
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
 
 class Cache(Protocol):
@@ -46,7 +50,7 @@ class Store(Protocol):
 
 
 def recall(
-    job: Job, prepared: Prepared, place: str, cache: Cache | Store
+    job: Job, prepared: Prepared, place: str, cache: Cache | Store, scores: Range = ANY
 ) -> tuple[tuple[Scored, ...], Prepared]:
     """What *cache* knows of *prepared*, and what is left to ask.
 
@@ -56,6 +60,7 @@ def recall(
             and its windows never share a score.
         place: Where they would be sent: URL and protocol.
         cache: The caller's. One that fails to answer knows nothing, and the call goes on.
+        scores: What the model gives; anything else was not put there by us, and is asked anew.
     """
     known: list[Scored] = []
     unknown: list[Item] = []
@@ -64,7 +69,7 @@ def recall(
     for item, kept in zip(prepared.items, _read(cache, keys), strict=True):
         if kept is _ABSENT:
             unknown.append(item)
-        elif (score := _score(kept)) is None:
+        elif (score := _score(kept, scores)) is None:
             odd = type(kept).__name__
             unknown.append(item)
         else:
@@ -74,11 +79,19 @@ def recall(
     return tuple(known), replace(prepared, items=tuple(unknown))
 
 
-def remember(
-    job: Job, prepared: Prepared, scored: Iterable[Scored], place: str, cache: Cache | Store
+def remember(  # noqa: PLR0917  the same as above
+    job: Job,
+    prepared: Prepared,
+    scored: Iterable[Scored],
+    place: str,
+    cache: Cache | Store,
+    scores: Range = ANY,
 ) -> None:
-    """Keeps new scores under the keys that `recall` looks for; a failing cache is left alone."""
-    scored = tuple(scored)
+    """Keeps new scores under the keys that `recall` looks for; a failing cache is left alone.
+
+    A score that `recall` would not take is not kept.
+    """
+    scored = tuple(pair for pair in scored if _score(pair[1], scores) is not None)
     keys = _keys(job, prepared, (item for item, _ in scored), place)
     kept = zip(keys, (score for _, score in scored), strict=True)
     try:
@@ -115,12 +128,21 @@ def _has_brackets(cache: Cache | Store) -> TypeIs[Cache]:
     return hasattr(cache, "__getitem__") and hasattr(cache, "__setitem__")
 
 
-def _score(kept: Any) -> float | None:
-    try:
+def _score(kept: Any, scores: Range) -> float | None:
+    """*kept* as a score, if it is one: a number, or a plain one as the text that a store made."""
+    try:  # it may be anything, which may do anything when it is looked at
+        if isinstance(kept, bytes | bytearray):
+            kept = kept.decode()
+        if isinstance(kept, str):
+            if not _NUMBER.fullmatch(kept):
+                return None
+        elif isinstance(kept, bool) or not isinstance(kept, Number):
+            return None  # bool is an int to Python, but it is no score
         score = float(kept)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # noqa: BLE001  see above
         return None
-    return score if math.isfinite(score) else None
+    least, most = scores
+    return score if math.isfinite(score) and least <= score <= most else None
 
 
 def _keys(job: Job, prepared: Prepared, items: Iterable[Item], place: str) -> list[str]:

@@ -7,7 +7,7 @@ this tokenizer was never checked against the live service.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import copy
 import importlib.util
 import unicodedata
@@ -16,35 +16,19 @@ from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
+from qwen_rerank._bound import PIECE, normal
 from qwen_rerank._fork import no_fork
 
-__all__ = ["Tokenizer", "bound", "tokenizer"]
+__all__ = ["Tokenizer", "tokenizer"]
 
 # How Qwen's tokenizer cuts text before merging, as in dashscope/tokenizers/qwen_tokenizer.py.
+# The group changes nothing but the time: tiktoken's engine takes a faster way with it.
 _SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?:(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+)|\s+(?!\S)|\s+"
 )
-# tiktoken recurses in proportion to a text's length, and a cut needs only the text's head.
-_CHUNK = 20_000
 # Bytes that continue a UTF-8 character.
 _INSIDE = bytes(range(0x80, 0xC0))
-
-
-def bound(text: str) -> int:
-    """A number of tokens that *text* cannot exceed, found without the vocabulary.
-
-    The tokenizer works on the UTF-8 bytes of the NFC form and every token takes at least one byte.
-    """
-    if text.isascii():
-        return len(text)
-    return sum(len(part.encode()) for part in _normal(text, 200))  # runs on event loops: be quick
-
-
-def _normal(text: str, size: int = 2_000) -> Iterator[str]:
-    """*text* in NFC, by parts: normalising marks in disorder takes the square of their number."""
-    for start in range(0, len(text), size):
-        yield unicodedata.normalize("NFC", text[start : start + size])
 
 
 class Tokenizer:
@@ -55,14 +39,13 @@ class Tokenizer:
     def __init__(self, vocabulary: Path) -> None:
         import tiktoken  # noqa: PLC0415  most calls never count
 
-        ranks = {
-            base64.b64decode(token): int(rank)
-            for token, rank in (
-                line.split() for line in vocabulary.read_bytes().splitlines() if line
-            )
-        }
+        words = vocabulary.read_bytes().split()  # a token and its rank in turn
+        tokens, ranks = map(binascii.a2b_base64, words[::2]), map(int, words[1::2])
         self._encoding = tiktoken.Encoding(
-            "qwen", pat_str=_SPLIT, mergeable_ranks=ranks, special_tokens={}
+            "qwen",
+            pat_str=_SPLIT,
+            mergeable_ranks=dict(zip(tokens, ranks, strict=True)),
+            special_tokens={},
         )
 
     def watched(self, check: Callable[[], None]) -> Tokenizer:
@@ -74,7 +57,7 @@ class Tokenizer:
     def count(self, text: str) -> int:
         """Tokens of *text*; markers such as ``<|im_end|>`` count as the plain text they are."""
         if not text.isascii():
-            text = "".join(_normal(text))
+            text = "".join(normal(text))
         return sum(len(tokens) for tokens in self._encoded(text))
 
     def head(self, text: str, most: int) -> int:
@@ -82,7 +65,7 @@ class Tokenizer:
 
         The offset is in characters of *text* as it is, and never inside a character.
         """
-        if not unicodedata.is_normalized("NFC", text[:_CHUNK]):
+        if not unicodedata.is_normalized("NFC", text[:PIECE]):
             return self._composed_head(text, most)
         starts = [0]
         for tokens in self._encoded(text):
@@ -138,10 +121,10 @@ class Tokenizer:
             )  # a part can have other tokens than the whole had there
 
     def _encoded(self, text: str) -> Iterator[list[int]]:
-        for start in range(0, len(text), _CHUNK):
+        for start in range(0, len(text), PIECE):
             if self._check is not None:
                 self._check()
-            yield self._encoding.encode_ordinary(text[start : start + _CHUNK])
+            yield self._encoding.encode_ordinary(text[start : start + PIECE])
 
     def _starts(self, tokens: list[int], first: int) -> list[int]:
         """Where each of *tokens* starts in characters, if the first starts at *first*; and the end.

@@ -17,7 +17,7 @@ import ssl
 import time
 import traceback
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +85,7 @@ class Transport:
                 status, headers, said = await self._read(method, endpoint, body, most)
             else:
                 status, headers, said = await client.send(
-                    caller, deadline, most, method, endpoint.url, endpoint.headers(), body or b""
+                    caller, deadline, most, method, endpoint.url, endpoint.headers, body or b""
                 )
             return _answer(status, headers, said, endpoint, most)
         except BaseException as error:  # noqa: BLE001  a cancellation too is shown with its frames
@@ -115,9 +115,9 @@ class Transport:
         try:
             async with limit:
                 if client is None:
-                    async with self._asked("HEAD", endpoint, endpoint.origin, {}):
+                    async with self._asked("HEAD", endpoint):
                         return
-                await client.send(caller, deadline, _PIECE, "HEAD", endpoint.origin, {}, b"")
+                await client.send(caller, deadline, _PIECE, "HEAD", endpoint.origin, dict, b"")
                 return
         except BaseException as error:  # noqa: BLE001  as in `send`
             proxy = self._proxy(endpoint)
@@ -139,12 +139,7 @@ class Transport:
     async def _read(
         self, method: str, endpoint: Endpoint, body: bytes | None, most: int
     ) -> tuple[int, _Headers, bytes]:
-        headers, data = endpoint.headers(), None
-        if body is not None:
-            headers["content-length"] = str(len(body))
-            # aiohttp wants large ones in pieces, which would otherwise hold up the loop.
-            data = _in_pieces(body) if len(body) > _PIECE else body
-        async with self._asked(method, endpoint, endpoint.url, headers, data) as answer:
+        async with self._asked(method, endpoint, body or b"") as answer:
             pieces = bytearray()
             with _watched(answer):
                 async for piece in answer.content.iter_any():
@@ -156,16 +151,21 @@ class Transport:
 
     @contextlib.asynccontextmanager
     async def _asked(
-        self, method: str, endpoint: Endpoint, url: str, headers: dict[str, str], data: Any = None
+        self, method: str, endpoint: Endpoint, body: bytes = b""
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer to *body*, or to a GET; that to a HEAD, which shows no key, is of no use."""
+        is_call = method != "HEAD"
         way = self._ways.get(endpoint.origin) or await self._opened(endpoint)
         way.busy += 1
         try:
+            # No name for the headers, or whoever prints this frame while it waits sees the key.
             async with way.session.request(
                 method,
-                url,
-                data=data,
-                headers=headers | way.headers,
+                endpoint.url if is_call else endpoint.origin,
+                # aiohttp wants large ones in pieces, which would otherwise hold up the loop.
+                data=_in_pieces(body) if len(body) > _PIECE else body or None,
+                headers={"content-length": str(len(body))} if body else None,
+                middlewares=(partial(_dressed, endpoint, way, is_call),),
                 allow_redirects=False,
                 **way.options,
             ) as answer:
@@ -246,6 +246,21 @@ class _Way:
 def _forget(ways: dict[str, _Way]) -> None:
     for way in ways.values():
         way.forget()
+
+
+def _dressed(
+    endpoint: Endpoint,
+    way: _Way,
+    asks: bool,
+    request: aiohttp.ClientRequest,
+    go_on: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]],
+) -> Awaitable[aiohttp.ClientResponse]:
+    """Puts on the headers, where aiohttp's tracing has been told of those that it was given.
+
+    No coroutine, or whoever prints its frame while it waits sees the key.
+    """
+    request.headers.update((endpoint.headers() if asks else {}) | way.headers)
+    return go_on(request)
 
 
 @contextlib.contextmanager

@@ -112,9 +112,10 @@ class Hit:
     kind: Kind | None = None
 
     def __post_init__(self) -> None:
-        # Checkpoints of LangGraph hand a tuple back as a list.
-        if isinstance(self.window, list) or isinstance(self.document, list):
-            _plain.read_again(self)
+        for name in ("window", "document"):
+            # Checkpoints of LangGraph hand a tuple back as a list.
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
 
     def __repr__(self) -> str:
         window = f", window={self.window}" if self.window else ""
@@ -249,9 +250,12 @@ class Job:
     dicts: Mapping[int, Mapping[str, object]] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-    def given(self, position: int) -> Candidate:
-        """The document at *position* as it was given."""
-        return self.dicts.get(position, self.documents[position])
+    @property
+    def given(self) -> tuple[Candidate, ...]:
+        """The documents as they were given."""
+        if not self.dicts:
+            return self.documents
+        return tuple(self.dicts.get(at, document) for at, document in enumerate(self.documents))
 
 
 class Place(NamedTuple):

@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
 from pydantic_core import from_json, to_json
 
@@ -22,6 +22,7 @@ from qwen_rerank.errors import ReplyError
 __all__ = ["PATHS", "Protocol", "decode", "encode", "length_in", "models_in", "taken"]
 
 _LARGEST = sys.float_info.max
+_NUMBERS = (float, int)
 
 # The base path and the path below it; every DashScope host serves both.
 PATHS: dict[Protocol, tuple[str, str]] = {
@@ -200,17 +201,20 @@ def _scores(
     if len(results) != expected:
         raise ValueError(f"{expected} documents were sent and {len(results)} results came back")
     scores: dict[int, float] = {}
+    name = dialect.score
     for entry in results:
         result: dict[str, Any] = entry if isinstance(entry, dict) else {}
-        index, score = result.get("index"), result.get(dialect.score)
+        index: Any = result.get("index")
+        score: Any = result.get(name)
         if type(index) is not int or not 0 <= index < expected:
             raise ValueError(f"index {_text(repr(index))} is not one of 0 to {expected - 1}")
         if index in scores:
             raise ValueError(f"document {_position(request, index)} came back twice")
-        if not _is_number(score):
+        # A bool is an int to Python, but no score; the rest is false for NaN and for 10**400.
+        if type(score) not in _NUMBERS or not -_LARGEST <= score <= _LARGEST:
             raise ValueError(f"document {_position(request, index)} has no finite score")
-        scores[index] = float(score)
-    return tuple(scores[index] for index in range(expected))
+        scores[index] = score
+    return tuple([float(scores[index]) for index in range(expected)])
 
 
 def _at(body: Any, names: tuple[str, ...]) -> Any:
@@ -223,12 +227,6 @@ def _at(body: Any, names: tuple[str, ...]) -> Any:
 def _position(request: Request, index: int) -> int:
     """Where the caller's list first holds document *index* of the request."""
     return request.items[index].places[0].position
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False  # bool is an int to Python, but it is no score
-    return -_LARGEST <= value <= _LARGEST  # false for NaN and for 10**400
 
 
 def _json(answer: Answer) -> Any:

@@ -7,17 +7,18 @@ framework's manner; whatever lies between is done here and below.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, ClassVar, Generic, TypeVar, Unpack
+from typing import Annotated, ClassVar, Generic, TypeVar
 
 from pydantic import Field, Strict, WithJsonSchema
 
 from qwen_rerank._drive import Pace
+from qwen_rerank._sealed import Sealed
 from qwen_rerank._values import Ranking
 from qwen_rerank.media import Candidate, Image
 from qwen_rerank.reranker import BaseReranker, CallOptions
 from qwen_rerank.settings import Folder
 
-__all__ = ["Door", "Pace"]
+__all__ = ["Door", "Pace", "Sealed"]
 
 Found = TypeVar("Found")
 
@@ -56,21 +57,21 @@ class Door(BaseReranker, Generic[Found]):
         return list(map(self.item or self._candidate, found))
 
     def _rank_found(
-        self, query: str | Image, found: Sequence[Found], **options: Unpack[CallOptions]
+        self, query: str | Image, found: Sequence[Found], options: CallOptions | None = None
     ) -> Ranking:
         """The ranking of *found*; one that cannot be sent comes last instead of failing the call.
 
         Args:
             query: As for `Reranker.rerank`.
             found: The framework's objects, which the caller retrieved and did not make.
-            **options: As for `Reranker.rerank`.
+            options: As for `Reranker.rerank`.
         """
         candidates = self._candidates(found)
-        return self._rank(query, candidates, lenient=range(len(candidates)), **options)
+        return self._rank(query, candidates, options or {}, lenient=range(len(candidates)))
 
     async def _arank_found(
-        self, query: str | Image, found: Sequence[Found], **options: Unpack[CallOptions]
+        self, query: str | Image, found: Sequence[Found], options: CallOptions | None = None
     ) -> Ranking:
         """`_rank_found` for a running event loop."""
         candidates = self._candidates(found)
-        return await self._arank(query, candidates, lenient=range(len(candidates)), **options)
+        return await self._arank(query, candidates, options or {}, lenient=range(len(candidates)))

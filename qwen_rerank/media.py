@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema
@@ -35,7 +35,7 @@ _DEEP = 6  # how far containers are looked into
 _ENCODED = re.compile(r"[A-Za-z0-9+/=_\r\n-]+")  # in any alphabet, whole or not
 # One place of a long text, with one line end at most: lines of base64 are longer, words shorter.
 _PLACES, _PLACE = 8, 48
-_PLACE_ENCODED = re.compile(r"[A-Za-z0-9+/=_-]*(?:\r?\n[ \t]*[A-Za-z0-9+/=_-]*)?")
+_PLACE_ENCODED = re.compile(r"[A-Za-z0-9+/=_-]*(?:\r?\n[ \t]*[A-Za-z0-9+/=_-]*|\r)?")
 # Without lone surrogates, which no request can carry.
 _URL = re.compile(r"https?://[^\s/\ud800-\udfff][^\s\ud800-\udfff]*", re.IGNORECASE)
 _SHOWN = 80  # characters of a path or URL
@@ -129,19 +129,17 @@ def is_mostly_base64(text: str) -> bool:
     A look at eight places tells, and nearly always two of them in the middle, so a text of any
     length costs the same. One of less than 400 characters costs too little to be looked at.
     """
-    if _DATA_URI.match(text):
+    middle = len(text) // 2
+    if text[:1] in "dD" and _DATA_URI.match(text):
         return True
+    # Nearly all texts have words there.
+    place = text[middle - _PLACE // 2 : middle + _PLACE // 2]
     step = len(text) // _PLACES
-    if step <= _PLACE:
+    if step <= _PLACE or (" " in place and "\n" not in place):
         return False
-
-    def is_encoded(number: int) -> bool:
-        at = number * step + (step - _PLACE) // 2
-        return _looks_encoded(text[at : at + _PLACE])
-
-    if not (is_encoded(_PLACES // 2 - 1) or is_encoded(_PLACES // 2)):
-        return False
-    return sum(map(is_encoded, range(_PLACES))) >= _PLACES // 2
+    places = range((step - _PLACE) // 2, _PLACES * step, step)
+    encoded = [_looks_encoded(text[at : at + _PLACE]) for at in places]
+    return sum(encoded) >= _PLACES // 2
 
 
 def _looks_encoded(place: str) -> bool:
@@ -257,4 +255,4 @@ Part: TypeAlias = str | Image | Video | Unsendable
 Parts: TypeAlias = Part | tuple[Part, ...]
 # What is ranked: one thing, a text together with the image or video that it belongs to, or a dict
 # that holds texts.
-Candidate: TypeAlias = Parts | Mapping[str, object]
+Candidate: TypeAlias = Parts | Annotated[Mapping[str, object], _plain.Fields]

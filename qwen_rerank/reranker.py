@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import math
 import os
 import threading
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, ClassVar, NamedTuple, Self, TypedDict, Unpack
+from typing import Any, ClassVar, NamedTuple, Self, TypedDict, Unpack, cast
 
 from pydantic import PrivateAttr
 from typing_extensions import override
@@ -30,11 +30,12 @@ from qwen_rerank._limits import LIMITS, UNTOLD, ModelLimits, limits_for, price_o
 from qwen_rerank._load import check, load, texts_only
 from qwen_rerank._merge import merge, passed_through
 from qwen_rerank._outage import Outages, Watch
-from qwen_rerank._plan import fits, plan
-from qwen_rerank._prepare import Counter, is_blank, measure, prepare
+from qwen_rerank._plan import Budget, plan
+from qwen_rerank._prepare import bounded, is_blank, measure, prepare
 from qwen_rerank._recall import recall, remember
 from qwen_rerank._refusal import listed
 from qwen_rerank._transport import Transport
+from qwen_rerank._turns import turn_at
 from qwen_rerank._values import (
     Estimate,
     Job,
@@ -48,7 +49,7 @@ from qwen_rerank._values import (
     Scored,
     Usage,
 )
-from qwen_rerank.errors import QuotaError, RequestError, RerankError
+from qwen_rerank.errors import DeadlineError, QuotaError, RequestError, RerankError
 from qwen_rerank.media import Candidate, Image, Parts
 from qwen_rerank.settings import RerankSettings
 
@@ -57,12 +58,6 @@ __all__ = ["BaseReranker", "CallOptions", "Reranker"]
 _log = logging.getLogger("qwen_rerank")
 
 _ORDER = "The query comes first, and then the documents: rerank(query, documents)."
-
-# Few caches may be used by several threads at once, a TTLCache, for one, may not: one lock for each
-# cache that any object here has used, by process and address. A later cache may inherit a lock.
-# They are RLocks because such a lock knows whose it is, and so whether there is anything to give
-# back when an interrupt came between taking it and being told that it was taken.
-_turns: dict[tuple[int, int], threading.RLock] = {}
 
 # Who waits little for an answer misses one sooner, and shall not do without for long.
 _PAUSED_TIMEOUTS = 10
@@ -122,11 +117,14 @@ class BaseReranker(RerankSettings):
             ValueError: An option is unknown or wrong.
         """
         made = copy.copy(self)
-        made._whose, made._live, made._resolved = self._whose or self, self._live, self._resolved
-        # Or the one for each question would warn at each, and wait for a dead service at each.
-        made._told, made._outages = self._told, self._outages
+        made._whose, made._live, made._resolved = self._owner, self._live, self._resolved
         made._assign(options)
         return made
+
+    @property
+    def _owner(self) -> BaseReranker:
+        """Whose are the connections, limits and usage, what was told and is known of outages."""
+        return self._whose or self
 
     @override
     def _assign(self, options: dict[str, Any]) -> None:
@@ -142,20 +140,20 @@ class BaseReranker(RerankSettings):
         self,
         query: str | Image,
         documents: Iterable[Candidate],
+        options: CallOptions,
         *,
         lenient: Container[int] = (),
         rank_fields: Sequence[str] | None = None,
-        **options: Unpack[CallOptions],
     ) -> Ranking:
         """The ranking of *documents* for *query*. See `Reranker.rerank`.
 
         Args:
             query: As for `Reranker.rerank`.
             documents: Likewise.
+            options: Likewise; emptied if one is refused, since it may be the key in a wrong place.
             lenient: Positions of documents that the caller did not make: one that cannot be sent is
                 left unscored with a warning, where it would else be an error.
             rank_fields: As for `Reranker.rerank`.
-            **options: As for `Reranker.rerank`.
         """
         deadline = _drive.deadline_in(self.timeout)
         job = self._job(query, documents, options, rank_fields)
@@ -166,10 +164,10 @@ class BaseReranker(RerankSettings):
         if self._is_to_be_asked(job, prepared, line):
             _drive.learn_length(line, job.model, deadline)
         try:
-            count = self._counting_for(job, prepared, line, deadline)
-            asked = self._asked(job, prepared, line, deadline, count)
+            prepared = self._measured(job, prepared, line, deadline, self._budget(job, line))
         except TimeoutError:
             return self._without_scores(job, line.endpoint.late(), Usage(), ())
+        asked = self._asked(job, prepared, line, deadline)
         watch = self._watch(job, asked, line, deadline)
         outcome = watch.spared or _drive.drive(
             asked.requests, line, deadline, self._meter(job, line)
@@ -183,23 +181,24 @@ class BaseReranker(RerankSettings):
         self,
         query: str | Image,
         documents: Iterable[Candidate],
+        options: CallOptions,
         *,
         lenient: Container[int] = (),
         rank_fields: Sequence[str] | None = None,
-        **options: Unpack[CallOptions],
     ) -> Ranking:
         """`_rank` for a running event loop; what would block it is done in a thread."""
         deadline = _drive.deadline_in(self.timeout)
         job = self._job(query, documents, options, rank_fields)
         if not job.documents:
             return Ranking((), job.model)
-        line = await self._aline()
+        line = None
         # Digests of images take their time too.
         slow_cache = not isinstance(self.cache, dict | None) or (
             self.cache is not None and not job.is_text
         )
         try:
             async with asyncio.timeout(_drive.left(deadline)):
+                line = await self._aline()
                 if job.is_text:
                     prepared = prepare(job)
                 else:
@@ -207,13 +206,19 @@ class BaseReranker(RerankSettings):
                     prepared = prepare(job, loaded)
                 if self._is_to_be_asked(job, prepared, line):
                     await _drive.alearn_length(line, job.model, deadline)
-                count = self._counting_for(job, prepared, line, deadline)
-                if count is not None or slow_cache:
-                    asked = await _loop.aside(self._asked, job, prepared, line, deadline, count)
+                budget = self._budget(job, line)
+                if slow_cache or budget is None or not budget.holds(prepared):
+
+                    def asking(line: _drive.Line = line, prepared: Prepared = prepared) -> _Asked:
+                        measured = self._measured(job, prepared, line, deadline, budget)
+                        return self._asked(job, measured, line, deadline)
+
+                    asked = await _loop.aside(asking)
                 else:
-                    asked = self._asked(job, prepared, line, deadline, None)
+                    asked = self._asked(job, prepared, line, deadline)
         except TimeoutError:
-            return self._without_scores(job, line.endpoint.late(), Usage(), ())
+            late = _late_at_once() if line is None else line.endpoint.late()
+            return self._without_scores(job, late, Usage(), ())
         watch = self._watch(job, asked, line, deadline)
         outcome = watch.spared or await _drive.adrive(
             asked.requests, line, deadline, self._meter(job, line)
@@ -237,22 +242,20 @@ class BaseReranker(RerankSettings):
         self,
         query: str | Image,
         documents: Iterable[Candidate],
+        options: CallOptions,
         *,
         lenient: Container[int] = (),
         rank_fields: Sequence[str] | None = None,
         price_per_million: float | None = None,
-        **options: Unpack[CallOptions],
     ) -> Estimate:
         """What `_rank` would take for the same arguments. See `Reranker.estimate`."""
         job = self._job(query, documents, options, rank_fields)
         line = self._line()
-        prepared, deadline = (
-            prepare(job, self._loaded(job, lenient)),
-            _drive.deadline_in(self.timeout),
-        )
+        prepared = prepare(job, self._loaded(job, lenient))
         if self._is_to_be_asked(job, prepared, line):
-            _drive.learn_length(line, job.model, deadline)
-        asked = self._asked(job, prepared, line, deadline, _tokens.tokenizer)
+            _drive.learn_length(line, job.model, _drive.deadline_in(self.timeout))
+        prepared = self._measured(job, prepared, line, deadline=math.inf, budget=None)
+        asked = self._asked(job, prepared, line, _drive.deadline_in(self.timeout))
         tokens = sum(request.tokens for request in asked.requests)
         listed = _price(job, line)
         price = listed.per_million if listed and price_per_million is None else price_per_million
@@ -273,7 +276,7 @@ class BaseReranker(RerankSettings):
         A copy and an unpickled object begin at nothing. What `with_options` gave counts together
         with what it was called on.
         """
-        return (self._whose or self)._spent
+        return self._owner._spent
 
     def warm_up(self) -> None:
         """Loads the tokenizer and opens a connection, so that the first question does not wait.
@@ -305,7 +308,7 @@ class BaseReranker(RerankSettings):
 
     def _open_transport(self) -> Transport | None:
         """What there is to close; after a fork that is the parent's business."""
-        owner = self._whose or self
+        owner = self._owner
         if (live := owner._live) is None or owner._process != os.getpid():
             return None
         return live.transport if live.transport.is_open else None
@@ -336,7 +339,7 @@ class BaseReranker(RerankSettings):
         self,
         query: str | Image,
         documents: Iterable[Candidate],
-        options: Mapping[str, Any],
+        options: CallOptions,
         rank_fields: Sequence[str] | None = None,
     ) -> Job:
         """The call as a frozen value, or the reason why it cannot be made."""
@@ -350,7 +353,8 @@ class BaseReranker(RerankSettings):
             )
         if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
             kind = type(documents).__name__
-            raise RequestError(f"documents must be a list, not one {kind}", hint=_ORDER)
+            hint = _ORDER if isinstance(documents, str) else None
+            raise RequestError(f"documents must be a list, not one {kind}", hint=hint)
         ranked: list[Parts] = []
         dicts: dict[int, Mapping[str, object]] = {}
         fields = _fields.checked(rank_fields)
@@ -376,23 +380,27 @@ class BaseReranker(RerankSettings):
             extra=self.extra_body or {},
         )
 
-    def _wanted(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def _wanted(self, options: CallOptions) -> dict[str, Any]:
         """The options of one call: the object's own, and *options*, checked."""
+        given = cast("dict[str, Any]", options)
         wanted = {name: getattr(self, name) for name in CallOptions.__annotations__}
-        for name, value in options.items():
+        problem: Exception | None = None
+        for name in given:
             if name not in wanted:
                 if name in type(self).model_fields:
                     why = f"; with_options({name}=...) takes it"
                 else:
                     why = self._meant(name, wanted)
-                raise TypeError(f"unexpected option {name!r} for one call{why}")
+                problem = TypeError(f"unexpected option {name!r} for one call{why}")
+                break
             try:
-                wanted[name] = self._for_this_call(name, value)
+                wanted[name] = self._for_this_call(name, given[name])
             except ValueError as error:
-                problem = str(error)
-            else:
-                continue
-            raise RequestError(problem)  # outside the handler, so that it holds no other error
+                problem = RequestError(str(error))
+                break
+        if problem is not None:
+            given.clear()  # for the sake of who prints the frames that hold it
+            raise problem  # outside the handler, so that it holds no other error
         if wanted["instruct"] is not None and spoken(self.protocol, self.server).instruct is None:
             raise RequestError(
                 f"instruct is given, and a server of the kind {self.server!r} takes none",
@@ -419,8 +427,8 @@ class BaseReranker(RerankSettings):
 
     def _warn_once(self, about: str, message: str, *values: object) -> None:
         """Logs what is so at every call, by the object's own options; only the first says it."""
-        if about not in self._told:
-            self._told.add(about)
+        if about not in self._owner._told:
+            self._owner._told.add(about)
             _log.warning(message, *values)
 
     def _takes_media(self, model: str | None = None) -> bool:
@@ -452,22 +460,49 @@ class BaseReranker(RerankSettings):
         if (line.endpoint.url, job.model) in line.lengths.told or self._is_out(job, line):
             return False
         least = limits_for(job.model, self.server, max_model_len=UNTOLD.value)
-        return not fits(prepared, least, self._width(least))
+        return not Budget(least, self._width(least)).holds(prepared)
 
-    def _counting_for(
-        self, job: Job, prepared: Prepared, line: _drive.Line, deadline: float
-    ) -> Callable[[], Counter] | None:
-        """What counts lengths, which stops at *deadline*; None if none has to be counted."""
-        if self._pace is None or not self._pace.counts_tokens:
-            limits = self._limits(job.model, line)
-            if fits(prepared, limits, self._width(limits)):
-                return None
+    def _budget(self, job: Job, line: _drive.Line) -> Budget | None:
+        """What is to be proven before anything is sent; None if all lengths have to be counted."""
+        if self._pace is not None and self._pace.counts_tokens:
+            return None
+        limits = self._limits(job.model, line)
+        return Budget(limits, self._width(limits))
+
+    def _measured(
+        self,
+        job: Job,
+        prepared: Prepared,
+        line: _drive.Line,
+        deadline: float,
+        budget: Budget | None,
+    ) -> Prepared:
+        """*prepared* with its lengths known by the cheapest way that proves enough.
+
+        That is by bytes, by a closer bound, or by counting, the longest first. May load the
+        tokenizer, so not on an event loop.
+
+        Raises:
+            TimeoutError: The deadline passed meanwhile.
+        """
+        if budget is not None and budget.holds(prepared):
+            return prepared
+        prepared = bounded(prepared)
+        if budget is not None and budget.holds(prepared):
+            return prepared
 
         def check() -> None:
             if not _drive.left(deadline):
                 raise TimeoutError
 
-        return lambda: _tokens.tokenizer().watched(check)
+        return measure(
+            prepared,
+            self._limits(job.model, line),
+            _tokens.tokenizer().watched(check),
+            self.long_documents,
+            long_query=self.long_query,
+            budget=budget,
+        )
 
     def _asked(
         self,
@@ -475,15 +510,9 @@ class BaseReranker(RerankSettings):
         prepared: Prepared,
         line: _drive.Line,
         deadline: float,
-        count: Callable[[], Counter] | None,
     ) -> _Asked:
-        """*job* up to the point where it is sent.
-
-        May load the tokenizer, as *count* does where lengths have to be counted; reads the cache.
-        """
+        """*job*, whose lengths are known, up to the point where it is sent; reads the cache."""
         limits = self._limits(job.model, line)
-        if count is not None:
-            prepared = measure(prepared, limits, count(), self.long_documents, self.long_query)
         if prepared.truncated and limits.pair_tokens is UNTOLD:
             self._warn_once(
                 f"length of {job.model}",
@@ -496,9 +525,9 @@ class BaseReranker(RerankSettings):
         known: tuple[Scored, ...] = ()
         unknown = prepared
         if self.cache is not None:
-            with self._turn_at_cache(deadline) as is_mine:
+            with turn_at(self.cache, _drive.left(deadline)) as is_mine:
                 if is_mine:
-                    known, unknown = recall(job, prepared, line.place, self.cache)
+                    known, unknown = recall(job, prepared, line.place, self.cache, limits.scores)
         return _Asked(prepared, known, plan(job, unknown, limits, self._width(limits)))
 
     def _remember(
@@ -506,21 +535,12 @@ class BaseReranker(RerankSettings):
     ) -> None:
         """Keeps what was paid for, whether the call succeeded or not."""
         if self.cache is not None and new:
-            with self._turn_at_cache(deadline) as is_mine:
+            with turn_at(self.cache, _drive.left(deadline)) as is_mine:
                 if is_mine:
-                    remember(job, asked.prepared, new, line.place, self.cache)
+                    scores = limits_for(job.model, self.server).scores
+                    remember(job, asked.prepared, new, line.place, self.cache, scores)
                 else:
                     _log.warning("The cache was in use too long, so these scores are not kept.")
-
-    @contextmanager
-    def _turn_at_cache(self, deadline: float) -> Iterator[bool]:
-        """Whether it is this call's turn at the cache; not if another holds it for too long."""
-        turn = _turns.setdefault((os.getpid(), id(self.cache)), threading.RLock())
-        try:
-            yield turn.acquire(timeout=_drive.left(deadline))
-        finally:
-            with suppress(RuntimeError):  # it is not ours
-                turn.release()
 
     def _concluded(
         self,
@@ -557,7 +577,7 @@ class BaseReranker(RerankSettings):
     def _watch(self, job: Job, asked: _Asked, line: _drive.Line, deadline: float) -> Watch:
         """Whether an outage is known, which matters to those alone who can do without a ranking."""
         may_pass = self.on_error == "passthrough"
-        return self._outages.watch(
+        return self._owner._outages.watch(
             asked.requests,
             route=self._route(job, line),
             host=line.endpoint.host,
@@ -567,7 +587,9 @@ class BaseReranker(RerankSettings):
 
     def _is_out(self, job: Job, line: _drive.Line) -> bool:
         """Whether an outage is known."""
-        return self.on_error == "passthrough" and self._outages.is_known(self._route(job, line))
+        return self.on_error == "passthrough" and self._owner._outages.is_known(
+            self._route(job, line)
+        )
 
     def _route(self, job: Job, line: _drive.Line) -> Hashable:
         """What an outage is known of."""
@@ -579,9 +601,9 @@ class BaseReranker(RerankSettings):
         return lambda reply: self._count(_paid(job, line, reply))
 
     def _count(self, usage: Usage) -> None:
-        whose = self._whose or self
-        with whose._counting:
-            whose._spent += usage
+        owner = self._owner
+        with owner._counting:
+            owner._spent += usage
 
     def _without_scores(
         self,
@@ -674,6 +696,13 @@ class BaseReranker(RerankSettings):
             return self._live
 
 
+def _late_at_once() -> DeadlineError:
+    return DeadlineError(
+        "The call's timeout ran out before anything could be sent.",
+        hint="timeout= is for the whole call, in seconds: raise it.",
+    )
+
+
 def _price(job: Job, line: _drive.Line) -> Price | None:
     """The list price of *job*; images and videos have prices of their own."""
     return price_of(job.model, line.endpoint.region) if job.is_text else None
@@ -713,7 +742,8 @@ class Reranker(BaseReranker):
     """
 
     _slips: ClassVar[Mapping[str, str]] = {
-        "return_documents": "a hit has its document anyway, as hit.document"
+        "rank_fields": "give it to rerank(), with the dicts",
+        "return_documents": "a hit has its document anyway, as hit.document",
     }
 
     def rerank(
@@ -750,11 +780,14 @@ class Reranker(BaseReranker):
             RequestError: The call is wrong; nothing was sent unless the service says so.
             DeadlineError: ``timeout`` ran out.
             RerankError: There is no ranking; see `qwen_rerank.errors` for the branches. After the
-                first request that fails for good nothing more is sent; requests that are on their
-                way by then are still billed, and end in the background. With a ``cache``, scores
+                first request that fails for good nothing more is sent, and those that are on their
+                way, which may be billed, are given up before it is raised; so they are if anything
+                else is raised meanwhile, such as ``KeyboardInterrupt``. With a ``cache``, scores
                 that had come by then are kept.
+            RuntimeError: It is called in the thread that serves all calls, by a tracing hook say,
+                or the process is ending.
         """
-        return self._rank(query, documents, rank_fields=rank_fields, **options)
+        return self._rank(query, documents, options, rank_fields=rank_fields)
 
     async def arerank(
         self,
@@ -764,11 +797,11 @@ class Reranker(BaseReranker):
         rank_fields: Sequence[str] | None = None,
         **options: Unpack[CallOptions],
     ) -> Ranking:
-        """`rerank` for a running event loop, over connections of that loop.
+        """`rerank` for a running event loop, which it does not block.
 
         A failure or a cancellation ends all requests of the call before it is raised.
         """
-        return await self._arank(query, documents, rank_fields=rank_fields, **options)
+        return await self._arank(query, documents, options, rank_fields=rank_fields)
 
     def estimate(
         self,
@@ -794,7 +827,7 @@ class Reranker(BaseReranker):
         return self._estimate(
             query,
             documents,
+            options,
             rank_fields=rank_fields,
             price_per_million=price_per_million,
-            **options,
         )

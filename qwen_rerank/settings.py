@@ -6,37 +6,36 @@ import copy
 import inspect
 import json
 import os
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Never, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias, cast
 
 from pydantic import (
     AfterValidator,
     AliasChoices,
-    BaseModel,
     ConfigDict,
     Field,
     FiniteFloat,
     PlainSerializer,
     PrivateAttr,
+    PydanticDeprecatedSince20,
     SecretStr,
     SkipValidation,
     Strict,
     StringConstraints,
-    ValidationError,
     field_validator,
 )
 from pydantic_core import from_json
-from typing_extensions import override
+from typing_extensions import deprecated, override
 
 from qwen_rerank import _endpoint, _wire
 from qwen_rerank._dialects import Protocol, Server, spoken
 from qwen_rerank._load import Mixed
 from qwen_rerank._prepare import LongDocuments, LongQuery
+from qwen_rerank._sealed import KEY_NAMES, Sealed
 
 __all__ = ["Folder", "LongDocuments", "LongQuery", "Protocol", "RerankSettings", "Server"]
-
-_KEY_NAMES = ("api_key", "dashscope_api_key")
 
 
 def _is_no_key(text: str) -> str:
@@ -75,7 +74,7 @@ else:
 _Name = Annotated[_Text, AfterValidator(_is_no_key)]
 
 
-class RerankSettings(BaseModel):
+class RerankSettings(Sealed):
     """The options that every reranker of this project has, whatever framework it serves.
 
     Options are checked when they are given and again when one is assigned, which takes effect with
@@ -160,8 +159,9 @@ class RerankSettings(BaseModel):
         extra_body (Mapping | None): More fields for every request's body, for gateways and for what
             this version does not know. They are merged at its top level, and into the objects that
             stand there, such as ``parameters``; a field that the request has itself is refused.
-        http_client: An ``httpx.Client`` to send sync calls through: proxies, certificates.
-        async_http_client: An ``httpx.AsyncClient``, likewise for async calls.
+        http_client: An ``httpx.Client`` to send sync calls through: proxies, certificates. It is
+            used in threads of ours that see the caller's context variables.
+        async_http_client: An ``httpx.AsyncClient``, likewise for async calls, in the caller's loop.
         allow_http: Whether the key and the documents may leave this machine over plain http; not by
             default.
 
@@ -169,19 +169,12 @@ class RerankSettings(BaseModel):
         ValueError: An option is unknown or wrong, or there is no key for an Alibaba Cloud host.
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid",
-        arbitrary_types_allowed=True,
-        validate_assignment=True,
-        populate_by_name=True,
-        hide_input_in_errors=True,
-        protected_namespaces=(),
-    )
+    model_config: ClassVar[ConfigDict] = ConfigDict(populate_by_name=True, protected_namespaces=())
 
     model: _Name = "qwen3-rerank"
     top_n: Annotated[int, Strict(), Field(ge=1)] | None = None
     api_key: _Key | None = Field(
-        default=None, validation_alias=AliasChoices(*_KEY_NAMES), exclude=True, repr=False
+        default=None, validation_alias=AliasChoices(*KEY_NAMES), exclude=True, repr=False
     )
     base_url: _Text | None = None
     region: _Name | None = None
@@ -220,32 +213,28 @@ class RerankSettings(BaseModel):
         *("max_model_len", "max_tokens_per_doc", "mixed"),
     )
 
+    _implied: ClassVar[tuple[str, ...]] = ("protocol",)
+
     # What no dump shows, and a pickle keeps all the same.
     _pickled: ClassVar[tuple[str, ...]] = ()
 
     # Options that others have: what to know instead of them.
-    _slips: ClassVar[Mapping[str, str]] = {"return_documents": "documents come back anyway"}
+    _slips: ClassVar[Mapping[str, str]] = {
+        "rank_fields": "item= says what of a document is ranked",
+        "return_documents": "documents come back anyway",
+    }
 
-    def __init__(self, *positional: Never, **options: Any) -> None:
-        if positional:
-            del positional, options  # perhaps the key, which no frame shows
-            name = type(self).__name__
-            raise TypeError(f"{name} takes its options by name: {name}(model=..., api_key=...)")
-        options = self._sealed(options)
-        try:
-            super().__init__(**options)
-            self._settle()
-        except ValidationError as error:
-            problem = _explain(error, type(self))
-        except ValueError as error:
-            problem = str(error)
-        else:
-            return
-        # A key may stand in the wrong place. Pydantic's errors hold the input, so this is raised
-        # outside the handlers, and a traceback that prints its frames finds nothing in this one.
-        options.clear()
-        self.__dict__.clear()
-        raise ValueError(problem)
+    # What peers call ours; of these, a likeness of the letters would name a wrong one or none.
+    _of_peers: ClassVar[Mapping[str, str]] = {
+        "api_base": "base_url",
+        "batch_size": "max_documents_per_request",
+        "dashscope_api_base": "base_url",
+        "endpoint": "base_url",
+        "k": "top_n",
+        "similarity_cutoff": "score_threshold",
+        "token": "api_key",
+        "url": "base_url",
+    }
 
     @field_validator("cache")
     @classmethod
@@ -287,60 +276,11 @@ class RerankSettings(BaseModel):
             raise ValueError("is for async calls and must be an async client")
         return client
 
-    # Pydantic's own error would hold the whole input.
     @override
-    @classmethod
-    def model_validate(cls, obj: Any, **options: Any) -> Self:
-        return cls(**obj) if isinstance(obj, Mapping) else super().model_validate(obj, **options)
-
-    @override
-    @classmethod
-    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
-        return cls.model_validate(from_json(json_data), **options)
-
-    @override
-    @classmethod
-    def model_validate_strings(cls, obj: Any, **options: Any) -> Self:
-        return cls.model_validate(obj, **options)
-
-    @override
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("_"):
-            super().__setattr__(name, value)
-            return
-        options = {name: value}
-        del value
-        self._assign(options)
-
-    def _assign(self, options: dict[str, Any]) -> None:
-        """Takes all *options*, checked together, or none, and then empties them.
-
-        They may hold a key in the wrong place, and a traceback shows the caller's frame as well.
-        """
-        sealed = self._sealed(options)
-        changing = sealed.keys() | {"protocol"}
-        before = {name: kept for name, kept in self.__dict__.items() if name in changing}
-        unset = sealed.keys() - self.model_fields_set
-        try:
-            for name, value in sealed.items():
-                super().__setattr__(name, value)
-            if not sealed.keys().isdisjoint(self._connection):
-                self._settle()
-        except ValidationError as error:
-            problem = _explain(error, type(self))
-        except ValueError as error:
-            problem = str(error)
-        else:
-            return
-        self.__dict__.update(before)
-        self.model_fields_set.difference_update(unset)
-        options.clear()
-        sealed.clear()
-        del value
-        raise ValueError(problem)
-
-    def _settle(self) -> None:
+    def _settle(self, given: Collection[str]) -> None:
         """Follows what the options imply: a protocol that nobody chose, and the endpoint."""
+        if set(self._connection).isdisjoint(given):
+            return
         if "protocol" not in self.model_fields_set:
             usual = type(self).model_fields["protocol"].default
             self.__dict__["protocol"] = usual if self.server is None else "compatible"
@@ -391,25 +331,10 @@ class RerankSettings(BaseModel):
         setattr(checked, name, value)
         return getattr(checked, name)
 
-    @classmethod
-    def _meant(cls, name: str, options: Iterable[str]) -> str:
-        """What to write of *options* instead of *name*, to be said after what is wrong with it."""
-        if name in cls._slips:
-            return f": {cls._slips[name]}"
-        options = list(options)
-        if (ours := _OF_PEERS.get(name)) not in options:
-            import difflib  # noqa: PLC0415  only mistakes need it
-
-            ours = next(iter(difflib.get_close_matches(name, options, n=1)), None)
-        return f"; did you mean {ours!r}?" if ours else ""
-
+    @override
     @staticmethod
     def _sealed(options: dict[str, Any]) -> dict[str, Any]:
-        """*options* with all secrets out of sight of whoever prints a frame that holds them."""
-        sealed = dict(options)
-        for name in _KEY_NAMES:
-            if isinstance(options.get(name), str):
-                sealed[name] = SecretStr(options[name])
+        sealed = Sealed._sealed(options)
         if isinstance(headers := options.get("headers"), Mapping):
             sealed["headers"] = {
                 name: SecretStr(headers[name]) if isinstance(headers[name], str) else headers[name]
@@ -440,6 +365,24 @@ class RerankSettings(BaseModel):
         return made
 
     @override
+    @deprecated("use model_copy", category=None)  # warned of below
+    def copy(
+        self,
+        *,
+        include: Any = None,
+        exclude: Any = None,
+        update: Mapping[str, Any] | None = None,
+        deep: bool = False,
+    ) -> Self:
+        """`model_copy` by pydantic's former name, which would keep the old host and key."""
+        if include is not None or exclude is not None:
+            raise ValueError("a copy has all options: use model_copy")
+        warnings.warn("copy is deprecated: use model_copy", PydanticDeprecatedSince20, stacklevel=2)
+        made, update = copy.copy(self), dict(update or {})
+        made._assign(update)
+        return made
+
+    @override
     def __copy__(self) -> Self:
         kind: Any = type(self)  # mypy loses Self in model_construct
         return cast("Self", kind.model_construct(set(self.model_fields_set), **self.__dict__))
@@ -461,30 +404,3 @@ class RerankSettings(BaseModel):
 def _is_async(client: Any) -> bool:
     http = getattr(getattr(client, "transport", None), "http_client", client)
     return inspect.iscoroutinefunction(getattr(http, "send", None))
-
-
-# What peers call ours; of these, a likeness of the letters would name a wrong one or none.
-_OF_PEERS = {
-    "api_base": "base_url",
-    "batch_size": "max_documents_per_request",
-    "dashscope_api_base": "base_url",
-    "endpoint": "base_url",
-    "k": "top_n",
-    "similarity_cutoff": "score_threshold",
-    "token": "api_key",
-    "url": "base_url",
-}
-
-
-def _explain(error: ValidationError, owner: type[RerankSettings]) -> str:
-    """What is wrong, without any value that was given."""
-    problems = []
-    for problem in error.errors(include_input=False, include_context=False, include_url=False):
-        name = ".".join(map(str, problem["loc"][:1]))
-        if problem["type"] in ("extra_forbidden", "no_such_attribute"):
-            guess = owner._meant(name, owner.model_fields)
-            problems.append(f"{owner.__name__} has no option {name!r}{guess}")
-        else:
-            said = problem["msg"].removeprefix("Value error, ")
-            problems.append(f"{name}: {said[:1].lower()}{said[1:]}")
-    return "; ".join(problems)

@@ -2,9 +2,10 @@
 
 A pytest plugin. The emulator that the tests share is started with `CANARY` as its key, and nothing
 that a test run puts out may hold that text: standard output and error, what child processes print,
-log records of every library down to DEBUG, warnings, pickles, JSON, the account of a failure, and
-the files below ``tmp_path``. Only the wire may. What is found is masked in the report, so that not
-even that shows the key.
+log records of every library down to DEBUG, warnings, pickles, JSON, errors that a test expects and
+all that pydantic's hold of anybody's models, the account of a failure, and the files below
+``tmp_path``. Only the wire may. What is found is masked in the report, so that not even
+that shows the key.
 """
 
 import functools
@@ -13,6 +14,7 @@ import logging
 import pickle
 import subprocess
 import sys
+import types
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +83,7 @@ class Watch:
             self._tap(owner, name)
         self._tap_warnings()
         self._tap_logs()
+        self._tap_raises()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -131,6 +134,30 @@ class Watch:
 
         self._patches.setattr(logging.Logger, "isEnabledFor", is_enabled_for)
         self._patches.setattr(logging.Logger, "handle", tapped)
+
+    def _tap_raises(self) -> None:
+        # Nobody else sees what pydantic's errors hold: their class is not to be changed.
+        original = pytest.RaisesExc.__exit__
+
+        def tapped(
+            raises: Any, kind: Any, error: BaseException | None, at: types.TracebackType | None
+        ) -> bool:
+            if error is not None:
+                self.look(f"an expected {type(error).__name__}", _said_by(error))
+            return original(raises, kind, error, at)
+
+        self._patches.setattr(pytest.RaisesExc, "__exit__", tapped)
+
+
+def _said_by(error: BaseException) -> str:
+    """What *error* can be made to say."""
+    said = f"{error}\n{error!r}"
+    if not isinstance(error, pydantic.ValidationError):
+        return said
+    try:
+        return f"{said}\n{error.errors()}\n{error.json()}"
+    except ValueError:  # not all that can be given can be JSON
+        return f"{said}\n{error.errors()}"
 
 
 def _all_of(record: logging.LogRecord) -> str:

@@ -27,10 +27,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, Union
 
 import cloudpickle
 import httpx
+import pydantic
+import pydantic.dataclasses
 import pydantic_core
 import pytest
 import rich
@@ -38,6 +40,7 @@ from langchain_classic.retrievers import ContextualCompressionRetriever
 from langchain_core.documents import Document
 from langchain_core.load import dumpd, dumps
 from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers import BaseTracer
 from llama_index.core import MockEmbedding, SummaryIndex
 from llama_index.core.callbacks import CallbackManager, LlamaDebugHandler
@@ -47,7 +50,14 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index_instrumentation import root_dispatcher
 from llama_index_instrumentation.event_handlers import BaseEventHandler
 from llama_index_instrumentation.span_handlers import SimpleSpanHandler
-from pydantic import BaseModel, SecretStr, TypeAdapter
+from pydantic import (
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+    validate_call,
+)
 from rich.console import Console
 from rich.pretty import pretty_repr
 from rich.traceback import Traceback
@@ -55,6 +65,7 @@ from secrets_watch import Watch
 
 import langchain_qwen_rerank
 import llama_index_qwen_rerank
+import qwen_rerank
 from qwen_rerank import BaseReranker, Reranker, RerankError, errors
 from qwen_rerank.emulator import Emulator, Reply
 
@@ -971,6 +982,77 @@ def test_cancelled_at_any_point(behave, through):
     assert _places(error) == []
 
 
+_OURS = tuple(
+    str(Path(package.__file__).parent)
+    for package in (qwen_rerank, langchain_qwen_rerank, llama_index_qwen_rerank)
+)
+
+
+def _is_ours(frame: types.FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(_OURS)
+
+
+def _alive() -> Iterator[types.FrameType]:
+    """Every frame in which a thread is, or a coroutine or generator waits."""
+    for top in sys._current_frames().values():
+        frame: types.FrameType | None = top
+        while frame is not None:
+            yield frame
+            frame = frame.f_back
+    for each in gc.get_objects():
+        if isinstance(each, types.CoroutineType | types.AsyncGeneratorType | types.GeneratorType):
+            kept = [getattr(each, name, None) for name in ("cr_frame", "ag_frame", "gi_frame")]
+            yield from (frame for frame in kept if frame is not None)
+
+
+def _holding() -> set[str]:
+    """The names of those of our own frames that hold the key at this moment."""
+    ours = {each.f_code.co_qualname: repr(each.f_locals) for each in _alive() if _is_ours(each)}
+    assert "BaseReranker._rank" in ours or "BaseReranker._arank" in ours
+    return {name for name, held in ours.items() if _KEY in held}
+
+
+def _holding_in_flight(face: Face, **options: Any) -> set[str]:
+    """Those that hold the key while a call waits for its answer."""
+    asked, seen = threading.Event(), threading.Event()
+
+    def behave(_: socket.socket) -> None:
+        asked.set()
+        seen.wait(10)
+
+    with _served(behave) as base_url:
+        reranker = face.kind(base_url=base_url, api_key=_KEY, max_retries=0, **options)
+        waiting = threading.Thread(target=_raised, args=[partial(face, reranker)])
+        waiting.start()
+        assert asked.wait(10)
+        holding = _holding()
+        for _ in range(20):  # what is just being written has to be somewhere
+            if not holding:
+                break
+            threading.Event().wait(0.01)
+            holding &= _holding()
+        seen.set()
+        waiting.join(10)
+    return holding
+
+
+@_every_face
+def test_frames_of_a_call_in_flight_show_no_key(face):
+    """Who prints all that runs while a call waits, as monitors do, sees no key in our frames."""
+    assert _holding_in_flight(face) == set()
+
+
+@_both_colours
+def test_frames_of_a_call_through_a_callers_client_show_no_key(face):
+    """Nor where it is a client of the caller's that waits."""
+    if face.native:
+        options: dict[str, Any] = {"async_http_client": httpx.AsyncClient()}
+    else:
+        options = {"http_client": httpx.Client()}
+
+    assert _holding_in_flight(face, **options) == set()
+
+
 def test_cancelled_while_queueing(made, service):
     """A call that is cancelled before its turn shows no key either."""
     service.script(Reply(delay=5, repeat=None))
@@ -1278,17 +1360,207 @@ def test_pydantics_ways_in(kind, how):
     assert _KEY not in repr(told)
 
 
-def test_inside_another_model():
-    """A model of the caller's that holds a reranker is shown and dumped without its key."""
+_GIVEN: dict[str, Any] = {
+    "beside a wrong option": {"api_key": _KEY, "top_n": 0},
+    "under another name": {"apikey": _KEY},
+    "in a list": {"api_key": [_KEY]},
+    "as model": {"api_key": _OTHER, "model": _KEY},
+    "as base_url": {"api_key": _OTHER, "base_url": f"https://{_KEY}@h.example"},
+    "as region": {"region": _KEY},
+    "instead of all": _KEY,
+    "instead of all, in a list": [_KEY],
+}
+_AS_JSON = {name: json.JSONEncoder().encode(given) for name, given in _GIVEN.items()} | {
+    "cut short": f'{{"api_key": "{_KEY}", '
+}
 
-    class Configuration(BaseModel):
-        model_config = {"arbitrary_types_allowed": True}
-        reranker: Reranker
 
-    configuration = Configuration(reranker=Reranker(api_key=_KEY))
+@_every_kind
+@pytest.mark.parametrize("how", ["model_validate", "parse_obj", "validate"])
+@pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")
+def test_pydantics_ways_in_leave_no_frames(kind, how):
+    """Nor do their frames, by the names of pydantic's first version either."""
+    for name in ("beside a wrong option", "instead of all"):
+        assert _places(_raised(lambda name=name: getattr(kind, how)(_GIVEN[name]))) == []
 
-    assert _KEY not in repr(configuration) + configuration.model_dump_json()
-    assert _KEY not in repr(configuration.model_dump())
+
+@_every_kind
+@pytest.mark.parametrize("how", ["model_validate_json", "parse_raw"])
+@pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")
+def test_json_is_not_quoted(kind, how):
+    """JSON that holds the key is not shown, even if it is none because it is cut short."""
+    for name in ("beside a wrong option", "cut short"):
+        assert _places(_raised(lambda name=name: getattr(kind, how)(_AS_JSON[name]))) == []
+
+
+@_every_kind
+def test_attributes_show_no_key(kind):
+    """An object whose attributes are read for options is no other case."""
+    owner = types.SimpleNamespace(api_key=_KEY, top_n=0)
+
+    error = _raised(lambda: kind.model_validate(owner, from_attributes=True))
+
+    assert "top_n" in str(error)
+    assert _KEY not in str(error) + repr(error)
+
+
+@_every_kind
+def test_a_key_that_nobody_checked_is_sealed(kind):
+    """What is made without any check still shows no key."""
+    made = kind.model_construct(api_key=_KEY, model="m")
+
+    assert made.model == "m"
+    assert _KEY not in repr([made, vars(made)])
+
+
+# In the models, settings and functions of others
+
+
+def _said_by(error: ValidationError) -> str:
+    """All that pydantic's error says of what it was given, in any way."""
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301  our own
+    assert str(again) == str(error)
+    assert error.__cause__ is error.__context__ is None
+    return "\n".join([str(error), repr(error), repr(error.errors()), error.json(), *_frames(error)])
+
+
+def _frames(error: BaseException) -> list[str]:
+    """What those of our own frames hold that *error* passed."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if _is_ours(frame)]
+    return [repr(frame.f_locals) for frame in frames]
+
+
+def _field(kind):
+    theirs = create_model("Theirs", reranker=(kind, ...))
+    return lambda given: theirs(reranker=given)
+
+
+def _json_field(kind):
+    theirs, encoded = create_model("Theirs", reranker=(kind | None, None)), json.JSONEncoder()
+    return lambda given: theirs.model_validate_json(encoded.encode({"reranker": given}))
+
+
+def _assigned_field(kind):
+    options = {"validate_assignment": True}
+    theirs = create_model("Theirs", __config__=options, reranker=(kind | None, None))()
+    return lambda given: setattr(theirs, "reranker", given)
+
+
+def _argument(kind):
+    def search(reranker, *, others):
+        pytest.fail(f"called with {reranker} and {others}")
+
+    search.__annotations__ = {"reranker": kind, "others": list[kind]}
+    theirs = validate_call(search)
+    return lambda given: theirs(given, others=[given])
+
+
+def _of_a_dataclass(kind):
+    return pydantic.dataclasses.dataclass(dataclasses.make_dataclass("Theirs", [("it", kind)]))
+
+
+def _one_of_two(kind):
+    kinds = [create_model(f"Of{it}", __base__=kind, kind=(Literal[it], it)) for it in "ab"]
+    theirs = TypeAdapter(list[Annotated[Union[*kinds], Field(discriminator="kind")]])
+    # Without a tag pydantic shows what it was given before it is handed to anybody.
+    return lambda given: theirs.validate_python(
+        [{"kind": "b"} | (given if isinstance(given, dict) else {"top_n": given})]
+    )
+
+
+def _adapter(of):
+    return lambda kind: TypeAdapter(of(kind)).validate_python
+
+
+_THEIRS: dict[str, Callable[[Any], Callable[[Any], Any]]] = {
+    "a field": _field,
+    "a field, from JSON": _json_field,
+    "a field that is assigned": _assigned_field,
+    "an argument": _argument,
+    "a dataclass": _of_a_dataclass,
+    "one of two": _one_of_two,
+    "an adapter": _adapter(lambda kind: kind),
+    "a list": lambda kind: lambda given: _adapter(lambda it: list[it])(kind)([given]),
+    "a dict of tuples": lambda kind: (
+        lambda given: TypeAdapter(dict[str, tuple[kind, ...]]).validate_python(
+            {"rerankers": [given]}, strict=False
+        )
+    ),
+    "one or another": _adapter(lambda kind: kind | langchain_qwen_rerank.QwenRerankRetriever),
+}
+_SEALED = {**_KINDS, "retriever": langchain_qwen_rerank.QwenRerankRetriever}
+
+
+@pytest.mark.parametrize("kind", _SEALED.values(), ids=_SEALED)
+@pytest.mark.parametrize("theirs", _THEIRS.values(), ids=_THEIRS)
+def test_in_models_of_others_no_key_is_shown(kind, theirs):
+    """Whoever validates a reranker, and whatever is wrong with it, the error holds no key."""
+    validate = theirs(kind)
+    for given in _GIVEN.values():
+        error = _raised(partial(validate, given))
+
+        assert type(error) is ValidationError
+        assert _KEY not in _said_by(error)
+        assert _KEY[:12] not in str(error)
+        assert {each["input"] for each in error.errors()} == {"**********"}
+
+
+def test_what_is_wrong_in_models_of_others_is_told():
+    """Their error still says what is wrong, and where."""
+    error = _raised(partial(_THEIRS["a dict of tuples"](Reranker), {"top_n": 0}))
+
+    assert [each["loc"] for each in error.errors()] == [("rerankers", 0)]
+    assert "top_n: input should be greater than or equal to 1" in str(error)
+
+
+@_every_kind
+def test_models_of_others_hold_rerankers(kind):
+    """What is right is taken, from options or as an object, and shown without the key."""
+    theirs = create_model("Theirs", reranker=(kind, ...), others=(list[kind], []))
+    made = kind(api_key=_KEY, region="cn-hongkong")
+
+    configured = theirs(reranker={"api_key": _KEY, "top_n": 7}, others=[made])
+
+    assert configured.others == [made]
+    assert configured.reranker.top_n == 7
+    assert configured.reranker.api_key.get_secret_value() == _KEY
+    assert _KEY not in repr(configured) + configured.model_dump_json()
+    assert _KEY not in repr(configured.model_dump())
+    assert len(theirs.model_json_schema()["$defs"]) >= 1  # named, and described once
+
+
+_SLIPS: dict[str, Callable[[Any], Any]] = {
+    "as api_key": lambda kind: kind(api_key=_KEY),
+    "as dashscope_api_key": lambda kind: kind(dashscope_api_key=_KEY),
+    "in options of the reranker": lambda kind: kind(reranker={"api_key": _KEY, "top_n": 0}),
+    "as reranker": lambda kind: kind(reranker=_KEY, base_retriever=_KEY),
+    "as k": lambda kind: kind(k=_KEY, tags=_KEY),
+    "validated": lambda kind: kind.model_validate({"api_key": _KEY}),
+}
+
+
+@pytest.mark.parametrize("slip", _SLIPS.values(), ids=_SLIPS)
+def test_a_retriever_that_is_given_the_key(slip):
+    """The key belongs to the reranker; given to the retriever, it is refused and not shown."""
+    error = _raised(lambda: slip(langchain_qwen_rerank.QwenRerankRetriever))
+
+    assert type(error) is ValueError
+    assert _places(error) == []
+
+
+@pytest.mark.parametrize("name", ["api_key", "reranker", "k", "base_retriever"])
+def test_a_retriever_that_is_assigned_the_key(name):
+    """Nor is it when it is assigned there."""
+    reranker = langchain_qwen_rerank.QwenRerank(api_key=_OTHER)
+    retriever = langchain_qwen_rerank.QwenRerankRetriever(
+        base_retriever=RunnableLambda(lambda _: []), reranker=reranker
+    )
+
+    error = _raised(lambda: setattr(retriever, name, _KEY))
+
+    assert type(error) is ValueError
+    assert _places(error) == []
+    assert retriever.reranker is reranker
 
 
 # Wrong assignment
@@ -1312,9 +1584,11 @@ _ASSIGNED: dict[str, Callable[[Any], None]] = {
     "http_client": lambda made: setattr(made, "http_client", [_KEY]),
     "a copy": lambda made: made.model_copy(update={"api_key": [_KEY]}),
     "a copy's region": lambda made: made.model_copy(update={"region": _KEY}),
+    "a copy by the former name": lambda made: made.copy(update={"region": _KEY}),
 }
 
 
+@pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")
 @_every_kind
 @pytest.mark.parametrize("assign", _ASSIGNED.values(), ids=_ASSIGNED)
 def test_wrong_assignment_shows_no_key(kind, assign):
@@ -1352,11 +1626,38 @@ def test_a_refused_assignment_beside_the_key(kind):
         lambda made: made(langchain_qwen_rerank.QwenRerank).compress_documents([1], _QUERY),
         lambda made: made(langchain_qwen_rerank.QwenRerank).rerank(_TEXTS, ""),
         lambda made: made(llama_index_qwen_rerank.QwenRerank).postprocess_nodes([1], query_str="a"),
+        lambda made: made(Reranker).rerank(_QUERY, _TEXTS, model=_KEY),
+        lambda made: made(Reranker).rerank(_QUERY, _TEXTS, api_key=_KEY),
+        lambda made: made(Reranker).rerank(_QUERY, _TEXTS, top_n=1, instruct=_KEY),
+        lambda made: asyncio.run(made(Reranker).arerank(_QUERY, _TEXTS, model=_KEY)),
+        lambda made: made(Reranker).estimate(_QUERY, _TEXTS, model=_KEY),
+        lambda made: made(langchain_qwen_rerank.QwenRerank).rerank(_TEXTS, _QUERY, model=_KEY),
+        lambda made: made(langchain_qwen_rerank.QwenRerank).estimate(_TEXTS, _QUERY, model=_KEY),
+        lambda made: asyncio.run(
+            made(langchain_qwen_rerank.QwenRerank).arerank(_TEXTS, _QUERY, model=_KEY)
+        ),
     ],
 )
 def test_wrong_calls_show_no_key(made, call):
     """A call that is refused before anything is sent has no key in its frames."""
     assert _places(_raised(lambda: call(made))) == []
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("options", [{"model": _KEY}, {"k": 2, "api_key": _KEY}])
+def test_wrong_calls_of_a_retriever_show_no_key(made, native, options):
+    """What LangChain's own frames hold is LangChain's; ours hold nothing by then."""
+    retriever = langchain_qwen_rerank.QwenRerankRetriever(
+        base_retriever=RunnableLambda(lambda _: [Document("a")]),
+        reranker=made(langchain_qwen_rerank.QwenRerank),
+    )
+    call = partial(retriever.ainvoke if native else retriever.invoke, _QUERY, **options)
+
+    error = _raised(lambda: asyncio.run(call()) if native else call())
+
+    assert _KEY not in str(error)
+    assert len(_frames(error)) >= 2
+    assert _KEY not in repr(_frames(error))
 
 
 # Keys that are found

@@ -33,6 +33,8 @@ _PLANTED = {
     "pydantic": "Model(key=CANARY).model_dump_json()",
     "langchain": "from langchain_core import load, documents; "
     "load.dumps(documents.Document(CANARY))",
+    "model_of_others": "with pytest.raises(ValueError): Theirs(models=[{'key': [CANARY] * 9}])",
+    "expected_error": "with pytest.raises(ValueError): int(CANARY)",
     "file": "(tmp_path / 'deep').mkdir(); (tmp_path / 'deep' / 'x').write_text('key=' + CANARY)",
     "failure": "assert not CANARY",
     "failure_local": "headers = {'authorization': CANARY}; assert not headers",
@@ -42,6 +44,7 @@ _PLANTED = {
 _CLEAN = {
     "another_key": "print('sk-emulator'); json.dumps('sk-emulator'); pickle.dumps('sk-emulator')",
     "key_file": "(tmp_path / 'api_key').write_text(CANARY + '\\n')",
+    "model_of_others_clean": "with pytest.raises(ValueError): Theirs(models=[{'key': 7}])",
     "debug_stays_quiet": "logging.getLogger('a').debug('b'); assert caplog.records == []",
     "told_levels_hold": "caplog.set_level('INFO', 'a'); logging.getLogger('a').info('b'); "
     "assert [each.message for each in caplog.records] == ['b']",
@@ -53,6 +56,9 @@ from secrets_watch import CANARY
 
 class Model(pydantic.BaseModel):
     key: str
+
+class Theirs(pydantic.BaseModel):
+    models: list[Model]
 
 def tell(handle, *arguments):
     handle(logging.LogRecord('x', 10, 'x', 1, *arguments, None))

@@ -50,7 +50,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
                     confirmed=arguments.yes,
                 )
             case "doctor":
-                from qwen_rerank.cli.doctor import doctor  # noqa: PLC0415  rich and httpx
+                from qwen_rerank.cli.doctor import doctor  # noqa: PLC0415  rich
 
                 return doctor(
                     model=arguments.model,

@@ -254,7 +254,8 @@ class Pump:
                     raise
                 if self._stop is not None:
                     break
-                seconds = max(_growing(trouble.tries), error.retry_after or 0.0)
+                asked = min(error.retry_after or 0.0, self._patience)  # a wrong clock may say hours
+                seconds = max(_growing(trouble.tries), asked)
                 if isinstance(error, RateLimitError):  # it is everybody's
                     self._quiet_until = max(self._quiet_until, time.monotonic() + seconds)
                 self._tell_of_waiting(record, error, trouble)

@@ -26,9 +26,10 @@ __all__ = ["ChangedError", "Format", "Journal", "Settled"]
 
 Format: TypeAlias = Literal["jsonl", "trec"]
 
-_HEAD = re.compile(rb'\{"line":(\d{1,10}),"fingerprint":"([0-9a-f]{8})"(?:,"end":(\d+)\})?')
+_HEAD = re.compile(rb'\{"line":(\d{1,10}),"fingerprint":"([0-9a-f]{8})"(?:,"end":(\d{1,18})\}\n)?')
 _BEGINNING = b'{"line":'
 _READ = 2**20
+_AHEAD = 2**20  # lines that failed or are blank, in a row
 
 
 class ChangedError(ValueError):
@@ -36,22 +37,33 @@ class ChangedError(ValueError):
 
 
 class Settled:
-    """Which lines are finished: four bytes a line, however long the lines."""
+    """Which lines are finished: four bytes a line, however long the lines.
+
+    Those far beyond all others take more each, so that one odd number does not ask for gigabytes.
+    """
 
     def __init__(self) -> None:
         self._prints = array("I")
+        self._beyond: dict[int, int] = {}
+        self._last = 0
         self.count = 0
 
     def add(self, line: int, fingerprint: int) -> None:
         """*line* is finished."""
-        if missing := line - len(self._prints):
-            self._prints.extend(array("I", bytes(4 * max(missing, 0))))
-        self.count += not self._prints[line - 1]
+        self.count += not self.was(line)
+        self._last = max(self._last, line)
+        missing = line - len(self._prints)
+        if missing > _AHEAD:
+            self._beyond[line] = fingerprint
+            return
+        if missing > 0:
+            self._prints.extend(array("I", bytes(4 * missing)))
         self._prints[line - 1] = fingerprint
 
     def was(self, line: int) -> int:
         """The fingerprint of *line* when it was finished, or 0."""
-        return self._prints[line - 1] if line <= len(self._prints) else 0
+        found = self._prints[line - 1] if line <= len(self._prints) else 0
+        return found or self._beyond.get(line, 0)
 
     def holds(self, line: int, fingerprint: int) -> bool:
         """Whether *line* is finished.
@@ -75,9 +87,9 @@ class Settled:
         Raises:
             ChangedError: They are.
         """
-        if line < len(self._prints):
+        if line < self._last:
             raise ChangedError(
-                f"the input now ends at line {line}, but the output has line {len(self._prints)}"
+                f"the input now ends at line {line}, but the output has line {self._last}"
             )
 
 
@@ -113,12 +125,13 @@ class Journal:
         try:
             if output != "-":
                 self._output = self._opened(output, resume=resume)
-                if fmt == "trec":
-                    self._ends = self._opened(f"{output}.journal", resume=resume)
+                if fmt == "trec" and self._output.is_kept:
+                    # A run that never got a line through has left its mark, and nothing to lose.
+                    self._ends = self._opened(f"{output}.journal", resume=resume, mark=_MARK)
                     _begin(self._ends, self._output)
                     most = self._output.size
                     self._output.cut(_recover(self._ends, self.settled, most))
-                else:
+                elif fmt == "jsonl":
                     _recover(self._output, self.settled)
             if errors is not None:
                 self._errors = self._opened(errors, resume=resume)
@@ -166,10 +179,10 @@ class Journal:
             if file is not None:
                 file.sync()
 
-    def _opened(self, path: str, *, resume: bool) -> _File:
+    def _opened(self, path: str, *, resume: bool, mark: bytes = b"") -> _File:
         file = _File(path)
         self._open.callback(file.close)
-        if file.size and not resume:
+        if file.size and not resume and not (mark and file.holds(mark)):
             raise ValueError(
                 f"{path} is there already: continue it with --resume, or give another name"
             )
@@ -185,14 +198,14 @@ def _recover(file: _File, settled: Settled, most: int | None = None) -> int:
         most: The size of what *file* is the journal of; a block beyond that is not there.
     """
     end = kept = 0
-    for number, line in enumerate(file.whole_lines(), 1):
+    for number, (line, length) in enumerate(file.whole_lines(), 1):
         if not (head := _HEAD.match(line)):
             raise ValueError(f"{file.path}, line {number} was not written by this command")
         if most is not None:
             if int(head[3] or 0) > most:
                 break
             end = int(head[3] or 0)
-        kept += len(line)
+        kept += length
         if line_of := int(head[1]):
             settled.add(line_of, int(head[2], 16))
     file.cut(kept)
@@ -204,11 +217,14 @@ def _begin(journal: _File, output: _File) -> None:
     if not journal.size:
         if output.size:
             raise ValueError(f"{output.path} was not written with --format trec")
-        journal.write(_entry(0, 0, 0))
+        journal.write(_MARK)
 
 
 def _entry(line: int, fingerprint: int, end: int) -> bytes:
     return f'{{"line":{line},"fingerprint":"{fingerprint:08x}","end":{end}}}\n'.encode()
+
+
+_MARK = _entry(0, 0, 0)
 
 
 def _print(content: bytes) -> None:
@@ -217,14 +233,20 @@ def _print(content: bytes) -> None:
 
 
 class _File:
-    """A file that only grows, of whole lines; ours alone while it is open."""
+    """A file that only grows, of whole lines; ours alone while it is open.
+
+    Attributes:
+        path: Where it is.
+        size: Its bytes.
+        is_kept: Whether it can be read again, unlike a device.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._number = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         try:
             _lock(self._number, path)
-            self._is_kept = stat.S_ISREG(os.fstat(self._number).st_mode)
+            self.is_kept = stat.S_ISREG(os.fstat(self._number).st_mode)
             try:
                 self.size = os.lseek(self._number, 0, os.SEEK_END)
             except OSError:
@@ -242,14 +264,15 @@ class _File:
             while rest:  # a disk that is nearly full takes a part
                 rest = rest[os.write(self._number, rest) :]
         except OSError as error:  # a shorter line may fit, but not behind a torn one
-            os.ftruncate(self._number, self.size)
-            self.cut(self.size)
+            if self.is_kept:
+                os.ftruncate(self._number, self.size)
+                self.cut(self.size)
             error.filename = self.path
             raise
         self.size += len(content)
 
     def sync(self) -> None:
-        if self._is_kept:
+        if self.is_kept:
             os.fsync(self._number)
 
     def cut(self, size: int) -> None:
@@ -258,18 +281,35 @@ class _File:
             os.ftruncate(self._number, size)
         self.size = os.lseek(self._number, size, os.SEEK_SET)
 
-    def whole_lines(self) -> Iterator[bytes]:
-        """Its lines, without a torn one at the end.
+    def holds(self, content: bytes) -> bool:
+        """Whether it is *content* and no more."""
+        if self.size != len(content) or not self.is_kept:
+            return False
+        with Path(self.path).open("rb") as file:
+            return file.read() == content
+
+    def whole_lines(self) -> Iterator[tuple[bytes, int]]:
+        """The beginning and the length of each of its lines, without a torn one at the end.
+
+        Nothing is read of what is no file, as a device may go on for ever.
 
         Raises:
             ValueError: The torn one is none of ours, which is not ours to cut off.
         """
+        if not self.is_kept:
+            return
         with Path(self.path).open("rb", buffering=_READ) as file:
-            for line in file:
-                if line.endswith(b"\n"):
-                    yield line
-                elif line[: len(_BEGINNING)] != _BEGINNING[: len(line)] and line.strip(b"\0"):
+            while head := file.readline(_READ):
+                length, last = len(head), head
+                # A disk that lost its power leaves zeros behind.
+                is_ours = head[: len(_BEGINNING)] == _BEGINNING[: len(head)]
+                while not last.endswith(b"\n") and (is_ours or not last.strip(b"\0")):
+                    if not (last := file.readline(_READ)):
+                        return
+                    length += len(last)
+                if not last.endswith(b"\n"):
                     raise ValueError(f"{self.path} was not written by this command")
+                yield head, length
 
 
 def _lock(number: int, path: str) -> None:

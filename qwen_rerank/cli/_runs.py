@@ -21,7 +21,7 @@ from typing import BinaryIO, NamedTuple, Self, cast
 
 from qwen_rerank.cli._records import lines, parsed_json
 
-__all__ = ["Collection", "Ranked", "judgements", "opened", "ranked_lists"]
+__all__ = ["Collection", "Ranked", "is_trec", "judgements", "opened", "ranked_lists"]
 
 _BATCH = 1_000
 
@@ -80,7 +80,7 @@ def ranked_lists(file: BinaryIO, place: str) -> Iterator[Ranked]:
     lists: Iterator[Ranked]
     if first[1].startswith(b"{"):
         lists = (_from_json(line, f"{place}, line {number}") for number, line in rows)
-    elif _is_trec(first[1]):
+    elif is_trec(first[1]):
         lists = _from_trec(rows, place)
     elif b"\t" in first[1]:
         lists = (_from_tabs(line, f"{place}, line {number}") for number, line in rows)
@@ -210,7 +210,8 @@ def _sendable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _is_trec(line: bytes) -> bool:
+def is_trec(line: bytes) -> bool:
+    """Whether *line* is one of a TREC run."""
     fields = line.split()
     return len(fields) == 6 and fields[1].upper() in (b"Q0", b"0")
 
@@ -249,6 +250,10 @@ def _from_json(line: bytes, place: str) -> Ranked:
         query = fields["id"] if "id" in fields else fields["line"]
         documents = tuple(str(result["id"]) for result in fields["results"])
     except KeyError as error:
+        if "documents" in fields:
+            raise ValueError(
+                f"{place} is a list to rank, which `qwen-rerank rerank` takes as INPUT, and no run"
+            ) from None
         raise ValueError(f"{place} has no {error.args[0]!r}, which measuring it needs") from None
     except (ValueError, TypeError) as error:
         raise ValueError(f"{place}: {error}") from None

@@ -23,11 +23,11 @@ from typing_extensions import override
 
 from qwen_rerank import Candidate, Reranker
 from qwen_rerank.cli._bulk import LINE, Pump, Stop
-from qwen_rerank.cli._journal import Format, Journal
+from qwen_rerank.cli._journal import ChangedError, Format, Journal
 from qwen_rerank.cli._key import headers_in, key_in
 from qwen_rerank.cli._probe import check_surroundings
 from qwen_rerank.cli._records import BadLine, Record, crc, fit_for_trec, lines, parse
-from qwen_rerank.cli._runs import Collection, Ranked, opened, ranked_lists
+from qwen_rerank.cli._runs import Collection, Ranked, is_trec, opened, ranked_lists
 from qwen_rerank.cli._terminal import told, visible
 
 __all__ = ["Lists", "Run", "rerank"]
@@ -122,7 +122,7 @@ def rerank(
                 collection.add_queries(source.queries)
                 records = reading.run(source.path, collection, begun)
             else:
-                records = reading.lists(begun)
+                records = reading.lists(source.path, begun)
             view = _View(reading)
             pump = Pump(reranker, journal, view.say, max_tokens=max_tokens, patience=patience)
             try:
@@ -176,6 +176,7 @@ class _Reading:
         self._settled = journal.settled
         self._failed_before = journal.failed_before
         self._queries: set[str] | None = set() if fmt == "trec" else None
+        self._is_begun = False
         self.skipped = 0
         self.failed = 0
         self.size: int | None = None
@@ -188,10 +189,16 @@ class _Reading:
         """Bytes read of `size`; of a gzipped file, of what is on the disk."""
         return os.lseek(self._file.fileno(), 0, os.SEEK_CUR) if self.size else 0
 
-    def lists(self, begun: int) -> Iterator[Record | BadLine]:
+    def lists(self, path: str, begun: int) -> Iterator[Record | BadLine]:
         """Every line that is not settled."""
         number = 0
         for number, line, whole in lines(self._file):
+            if not self._is_begun and is_trec(line):
+                raise ValueError(
+                    f"{path} is a TREC run: name it with --run, and its texts with --corpus and "
+                    "--queries"
+                )
+            self._is_begun = True
             fingerprint = crc([line], begun)
             is_new = self._is_new(number, fingerprint)
             if is_new or self._queries is not None:  # whose ids of settled lines are taken
@@ -353,7 +360,8 @@ class _View:
             The exit code.
         """
         is_begun = pump.tally.ranked or pump.tally.failed
-        self.say(told(error) + ("; --resume goes on" if is_begun else ""))
+        goes_on = is_begun and not isinstance(error, ChangedError)
+        self.say(told(error) + ("; --resume goes on" if goes_on else ""))
         if is_begun:
             self._sum_up(pump)
         return _STOPPED if is_begun else _WRONG

@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import itertools
 import json
 import os
 import random
@@ -12,11 +13,16 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qwen_rerank.cli import main
+from qwen_rerank.cli._journal import ChangedError, Settled
 from qwen_rerank.cli._runs import Collection
 from qwen_rerank.emulator import Reply
 
@@ -726,6 +732,178 @@ def test_a_file_of_something_else(tmp_path, capfd, emulator):
     assert "line after line failed, the last so: InvalidLine: the line is" in said
     assert said.count("\n") < 30
     assert not emulator.log
+
+
+@pytest.mark.parametrize("blank", ["", "\n\n"])
+def test_a_run_that_is_given_as_input(tmp_path, capfd, emulator, blank):
+    """It is refused as a whole, with the option that takes it, and leaves nothing in the way."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.write_text(f"{blank}q1 Q0 d1 1 9.5 bm25\nq1 Q0 d2 2 9.1 bm25\n")
+
+    assert rank(source, out, "--errors", str(tmp_path / "errors")) == 2
+
+    assert f"{source} is a TREC run: name it with --run" in capfd.readouterr().err
+    assert not emulator.log
+    assert rank(write(source, RED), out, "--errors", str(tmp_path / "errors")) == 0
+
+
+def test_lists_that_are_given_as_a_run(tmp_path, capfd):
+    """The other way round they are sent to where they belong as well."""
+    texts = write(tmp_path / "texts", {"id": "d1", "text": "tea"})
+    lists = write(tmp_path / "in", RED)
+    arguments = ["--run", lists, "--corpus", texts, "--queries", texts]
+
+    assert main(["rerank", *arguments, "--output", str(tmp_path / "out")]) == 2
+
+    assert "is a list to rank, which `qwen-rerank rerank` takes as INPUT" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("fmt", ["jsonl", "trec"])
+def test_a_run_that_reached_nobody_can_be_repeated(tmp_path, monkeypatch, emulator, fmt):
+    """The same command is taken again, as nothing is in its output that could be lost."""
+    monkeypatch.setattr("qwen_rerank.cli._bulk._AT_FIRST", 0.1)
+    source, out = write(tmp_path / "in", RED), tmp_path / "out"
+    arguments = [source, out, "--format", fmt, "--errors", str(tmp_path / "errors")]
+    emulator.fault("refused")
+    assert rank(*arguments) == 1
+    assert rank(*arguments) == 1
+    emulator.clear()
+
+    assert rank(*arguments) == 0
+    assert rank(*arguments) == 2  # now there is something
+    assert rank(*arguments, "--resume") == 0
+    assert len(emulator.log) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device")  # noqa: PTH110  as above
+@pytest.mark.parametrize("fmt", ["jsonl", "trec"])
+@pytest.mark.parametrize("more", [[], ["--resume"]], ids=["anew", "resumed"])
+@pytest.mark.parametrize(("device", "code"), [("/dev/full", 2), ("/dev/zero", 0), ("/dev/null", 0)])
+def test_an_output_without_end(tmp_path, monkeypatch, capfd, fmt, more, device, code):
+    """A device that could be read for ever is only written to, and nothing is put beside it."""
+    opened = Path.open
+
+    def nothing_endless(path, *arguments, **options):
+        assert str(path) != device
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", nothing_endless)
+
+    assert rank(write(tmp_path / "in", RED), device, "--format", fmt, *more) == code
+
+    assert ("/dev/full: No space left on device" in capfd.readouterr().err) is bool(code)
+    assert not Path(f"{device}.journal").exists()
+
+
+def test_errors_without_room(tmp_path, capfd):
+    """A file of errors that takes nothing ends the run as a full disk does."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no such device")
+
+    assert rank(write(tmp_path / "in", b"{"), tmp_path / "out", "--errors", "/dev/full") == 2
+
+    assert "/dev/full: No space left on device" in capfd.readouterr().err
+
+
+def test_a_line_that_claims_to_be_far_away(tmp_path, capfd):
+    """An odd number in an output is one more line of it, and asks for no memory."""
+    source, out = write(tmp_path / "in", RED, RED), tmp_path / "out"
+    assert rank(source, out) == 0
+    with out.open("a") as file:
+        for number in (9_999_999_999, 5_000_000_000):
+            file.write(f'{{"line":{number},"fingerprint":"00000001","results":[]}}\n')
+    tracemalloc.start()
+
+    assert rank(source, out, "--resume") == 2
+
+    assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
+    tracemalloc.stop()
+    said = capfd.readouterr().err
+    assert "ends at line 2, but the output has line 9999999999\n" in said
+    assert "--resume goes on" not in said  # it would end like this again
+
+
+@given(st.dictionaries(st.integers(1, 60), st.integers(1, 2**32 - 1)), st.integers(0, 9))
+def test_what_is_settled(lines, ahead):
+    """Every line is found again with its checksum, however far they are apart, in any order."""
+    with mock.patch("qwen_rerank.cli._journal._AHEAD", ahead):
+        settled = Settled()
+        for line, fingerprint in lines.items():
+            settled.add(line, fingerprint)
+            settled.add(line, fingerprint)
+
+    assert {line: settled.was(line) for line in range(1, 62)} == {
+        line: lines.get(line, 0) for line in range(1, 62)
+    }
+    assert settled.count == len(lines)
+    settled.check_end(max(lines, default=0))
+    if lines:
+        with pytest.raises(ChangedError):
+            settled.check_end(max(lines) - 1)
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (b'{"line":3,"fingerprint":"00000001","id":"' + b"x" * 99, 0),
+        (b'{"li', 0),
+        (b"\0" * 99, 0),  # as file systems leave them when the power goes
+        (b"\0" * 99 + b"mine", 2),
+        (b"mine" * 99, 2),
+        (b"mine" * 99 + b"\n", 2),
+        (b'{"line":3,"fingerprint":"1"}\n', 2),
+    ],
+)
+def test_an_output_is_read_in_pieces(tmp_path, monkeypatch, end, code):
+    """However long a line is, and whatever stands at the end, no more than a piece is held."""
+    monkeypatch.setattr("qwen_rerank.cli._journal._READ", 48)
+    source, out = write(tmp_path / "in", RED, RED), tmp_path / "out"
+    assert rank(source, out) == 0
+    whole = out.read_bytes()
+    out.write_bytes(whole + end)
+
+    assert rank(source, out, "--resume") == code
+
+    assert out.read_bytes() == whole + (end if code else b"")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT])
+@pytest.mark.parametrize("name", ["out", "out.journal", "errors"])
+def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch, capfd, emulator, number, name):
+    """It is said before anything is sent; what was made by then is in nobody's way."""
+    source, really = write(tmp_path / "in", RED), os.open
+
+    def opening(path, *arguments, **options):
+        if str(path) == str(tmp_path / name):
+            raise OSError(number, os.strerror(number), path)
+        return really(path, *arguments, **options)
+
+    arguments = [source, tmp_path / "out", "--errors", str(tmp_path / "errors"), "--format", "trec"]
+    with monkeypatch.context() as patches:
+        patches.setattr("qwen_rerank.cli._journal.os.open", opening)
+        assert rank(*arguments) == 2
+
+    assert f"{tmp_path / name}: {os.strerror(number)}" in capfd.readouterr().err
+    assert not emulator.log
+    assert rank(*arguments) == 0
+
+
+@pytest.mark.parametrize("by", [-3_600, 3_600])
+@pytest.mark.parametrize("fault", ["429-rate", "429-after-date", "503"])
+def test_a_clock_that_jumps(tmp_path, monkeypatch, capfd, emulator, fault, by):
+    """An hour more or less each time it is read: no line fails for it, or waits beyond patience."""
+    jumps, really, here = itertools.count(), time.time, threading.current_thread()
+
+    def jumping():
+        return really() + (by * next(jumps) if threading.current_thread() is here else 0)
+
+    monkeypatch.setattr("time.time", jumping)
+    emulator.fault(fault, first=3)
+
+    assert rank(many(tmp_path / "in", 9), tmp_path / "out", "--patience", "0.2") == 0
+
+    assert set(read(tmp_path / "out")) == set(range(1, 10))
+    assert "9 lines ranked" in capfd.readouterr().err
 
 
 def test_a_mended_line_is_tried_again(tmp_path, capfd):

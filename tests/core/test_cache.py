@@ -13,6 +13,7 @@ import pytest
 from cachetools import LRUCache, TTLCache
 
 from qwen_rerank import DeadlineError, Reranker
+from qwen_rerank._turns import turn_at
 from qwen_rerank.emulator import Emulator, Reply
 
 _QUERY = "a fast red sports car"
@@ -339,7 +340,7 @@ def test_a_fork_while_a_cache_is_read(make):
         child = os.fork()
         if child == 0:
             try:
-                with reranker._turn_at_cache(time.monotonic()) as is_mine:
+                with turn_at(reranker.cache, 0) as is_mine:
                     os._exit(0 if is_mine else 1)
             finally:
                 os._exit(2)

@@ -232,6 +232,16 @@ async def test_queueing_counts(drive):
     assert len(await drive(_requests(1), Recorder(), gate=gate)) == 1
 
 
+async def test_nothing_is_sent_after_the_deadline(drive):
+    """A call whose time is over when it comes to send sends nothing."""
+    transport = Recorder()
+
+    with pytest.raises(errors.DeadlineError):
+        await drive(_requests(1), transport, seconds=0.0)
+
+    assert transport.calls == []
+
+
 async def test_failures_name_the_host(drive):
     """An unreadable answer is blamed on the host that gave it."""
     with pytest.raises(errors.ReplyError, match=r"host\.example"):

@@ -111,6 +111,14 @@ def test_dicts_without_a_text(reranker, rank, emulator: Emulator, document, said
     assert len(emulator.log) == 0
 
 
+def test_a_dict_without_a_named_field(reranker, rank):
+    """Who has named the fields is told which one is missing, and not how to name them."""
+    with pytest.raises(
+        RequestError, match=r"document 1 has no 'title': a dict is ranked by texts$"
+    ):
+        rank(reranker, _QUERY, [_DICTS[0], {"text": "a car"}], rank_fields=["title"])
+
+
 @pytest.mark.parametrize("fields", ["text", [], [7], {"text": 1}, 7, b"text"], ids=repr)
 def test_wrong_rank_fields(reranker, rank, fields):
     """Keys come as a list of texts, and there is at least one."""

@@ -10,6 +10,7 @@ import pytest
 
 from qwen_rerank import Reranker, _drive, _loop
 from qwen_rerank._prepare import prepare
+from qwen_rerank._turns import turn_at
 
 _QUERY = "a fast red sports car"
 _TEXTS = ["green tea", "the red car is fast", "sports in the city", "red"]
@@ -29,8 +30,11 @@ class _Lightning:
         self.left = number
 
     def __call__(self, frame, event, _argument):
-        # What is raised in a weak reference's callback is told nobody.
-        if event in _EVENTS and not frame.f_code.co_filename.endswith("_weakrefset.py"):
+        # What a weak reference's callback raises, or a generator that is given up, is told nobody.
+        code = frame.f_code
+        if code.co_filename.endswith("_weakrefset.py") or code.co_name == "<genexpr>":
+            return
+        if event in _EVENTS:
             self.left -= 1
             if self.left == 0:
                 sys.setprofile(None)
@@ -91,7 +95,7 @@ def _is_whole(reranker):
             await asyncio.sleep(0.001)
         return not _running() and reranker._live.gate._free == 2
 
-    with reranker._turn_at_cache(_drive.deadline_in(0)) as mine:
+    with turn_at(reranker.cache, 0) as mine:
         return mine and _loop.run(idle)
 
 
@@ -136,7 +140,7 @@ def test_a_cancellation_after_any_step(make, several):
     reranker.rerank(_QUERY, _TEXTS)
     line = reranker._line()
     job = reranker._job(_QUERY, _TEXTS, {})
-    asked = reranker._asked(job, prepare(job), line, _drive.deadline_in(5), None)
+    asked = reranker._asked(job, prepare(job), line, _drive.deadline_in(5))
     [way] = line.transport._ways.values()
 
     async def cancelled_after_each(caller):

@@ -228,29 +228,142 @@ def test_fifty_event_loops_in_a_row(silent, emulator):
     assert len(emulator.log) == 100
 
 
-_FORGOTTEN = """
-import asyncio, gc, sys, warnings
-from qwen_rerank import Reranker
-warnings.simplefilter("ignore", ResourceWarning)  # which is what Python says of what nobody closed
-for closed_first in (True, False):
-    reranker = Reranker(base_url=sys.argv[1], api_key=sys.argv[2])
+# Each is a process of its own, whose warnings are errors and whose stderr has to stay empty.
+_LIVES = {
+    "loops closed by hand": """
+counts = []
+for _ in range(12):
     loop = asyncio.new_event_loop()
-    loop.set_exception_handler(lambda *_: None)  # aiohttp's word about the same
-    loop.run_until_complete(reranker.arerank("red car", ["a"]))
-    if closed_first:
-        loop.close()
-    del reranker
-    gc.collect()
+    loop.run_until_complete(reranker.arerank("red car", ["a", "b"]))
     loop.close()
+    counts.append(len(os.listdir("/proc/self/fd")))
+assert len(set(counts[2:])) == 1, counts
+""",
+    "loops never closed": """
+warnings.simplefilter("ignore", ResourceWarning)  # which is what Python itself says of them
+counts = []
+for _ in range(12):
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(reranker.arerank("red car", ["a", "b"]))
     del loop
     gc.collect()
+    counts.append(len(os.listdir("/proc/self/fd")))
+assert max(counts[2:]) <= counts[0] + 3, counts
+""",
+    "forgotten before its loop": """
+loop = asyncio.new_event_loop()
+loop.run_until_complete(reranker.arerank("red car", ["a"]))
+del reranker
+gc.collect()
+loop.close()
+""",
+    "forgotten after its loop": """
+loop = asyncio.new_event_loop()
+loop.run_until_complete(reranker.arerank("red car", ["a"]))
+loop.close()
+del loop, reranker
+gc.collect()
+""",
+    "a call that its loop was closed over": """
+loop = asyncio.new_event_loop()
+call = loop.create_task(reranker.arerank("red car", ["a"]))
+loop.run_until_complete(asyncio.sleep(0))
+call.cancel()
+loop.run_until_complete(asyncio.wait([call]))
+loop.close()
+assert len(reranker.rerank("red car", ["a"])) == 1
+""",
+    "a worker of a pool that was forked after use": """
+reranker.rerank("red car", ["a"])
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    assert pool.map(ranked, range(4)) == [1] * 4
+assert ranked(0) == 1
+""",
+    "threads of an executor": """
+with ThreadPoolExecutor(8) as pool:
+    assert list(pool.map(ranked, range(40))) == [1] * 40
+""",
+    "a daemon thread in the middle of calls": """
+threading.Thread(target=lambda: [ranked(each) for each in range(10**6)], daemon=True).start()
+time.sleep(0.3)
+""",
+    "a first call at the end": """
+atexit.register(lambda: ranked(0) == 1 or os._exit(1))
+""",
+    "a call when all is over": """
+class Late:
+    def __del__(self):
+        try:
+            ranked(0)
+        except RuntimeError:
+            os.write(1, b"refused")
+ranked(0)
+builtins.late = Late()
+""",
+    "uvloop": """
+import uvloop
+async def both():
+    assert len(await reranker.arerank("red car", ["a", "b"])) == 2
+    assert ranked(0) == 1
+for _ in range(3):
+    uvloop.run(both())
+""",
+    "gevent": """
+import gevent
+jobs = [gevent.spawn(ranked, each) for each in range(5)]
+gevent.joinall(jobs)
+assert [job.value for job in jobs] == [1] * 5
+""",
+}
+_BORN = """
+import asyncio, atexit, builtins, gc, multiprocessing, os, sys, threading, time, warnings
+from concurrent.futures import ThreadPoolExecutor
+from qwen_rerank import Reranker
+reranker = Reranker(base_url=sys.argv[1], api_key=sys.argv[2])
+def ranked(number):
+    return len(reranker.rerank("red car", [f"car {number}"]))
 """
 
 
 @pytest.mark.slow
-def test_forgotten_before_or_after_its_loop(silent, emulator):
-    """Where neither object nor loop was closed in good order, no coroutine is left unawaited."""
-    silent(_FORGOTTEN, emulator.base_url, emulator.api_key)
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts file descriptors in /proc")
+@pytest.mark.parametrize("life", _LIVES)
+def test_lives(silent, emulator, life):
+    """However a process and its loops live and end, it ranks, leaves nothing open, says nothing."""
+    born = _BORN
+    if life in ("uvloop", "gevent"):
+        pytest.importorskip(life)
+    if life == "gevent":
+        born = "from gevent import monkey\nmonkey.patch_all()\n" + born
+
+    out = silent(born + _LIVES[life], emulator.base_url, emulator.api_key)
+
+    assert out == ("refused" if life == "a call when all is over" else "")
+    assert {seen.status for seen in emulator.log} <= {200, None}
+
+
+_INTERRUPTED = """
+import os, signal, socket, sys, threading, time
+from qwen_rerank import Reranker
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with socket.create_server(("127.0.0.1", 0)) as silent:
+    url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    reranker = Reranker(base_url=url, api_key="sk-x", timeout=60, max_documents_per_request=1)
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        reranker.rerank("red car", list("abc"))
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+@pytest.mark.slow
+def test_an_interrupted_process_ends(silent):
+    """Ctrl-C ends a call at once, and the process is not held up by what was under way."""
+    started = time.monotonic()
+
+    assert silent(_INTERRUPTED) == "interrupted\n"
+    assert time.monotonic() - started < 30
 
 
 async def test_sync_inside_a_running_loop(reranker):

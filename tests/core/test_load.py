@@ -100,10 +100,10 @@ def _reranker(connection):
 def _rank(request, reranker):
     """Both colours of the call, as one plain function, with the switch that doors have."""
 
-    def rank(*arguments, using=reranker, **options):
+    def rank(*arguments, using=reranker, lenient=(), **options):
         if request.param == "sync":
-            return using._rank(*arguments, **options)
-        return runner.run(using._arank(*arguments, **options))
+            return using._rank(*arguments, options, lenient=lenient)
+        return runner.run(using._arank(*arguments, options, lenient=lenient))
 
     with asyncio.Runner() as runner:
         yield rank
@@ -710,6 +710,106 @@ def test_files_out_of_the_folder(folder, path, monkeypatch, relative):
 
     assert result.parts[1] == ()
     assert [position for position, _ in result.unsendable] == [1]
+
+
+@pytest.fixture(name="exchange")
+def _exchange(folder, monkeypatch):
+    """Exchanges what is in the folder for a link out of it, just before the nth opening."""
+    (folder.parent / "out" / "b.png").write_bytes(drawn((640, 640)))
+    openings = []
+
+    def exchange(name, target, at):
+        really = os.open
+
+        def opening(path, *arguments, **options):
+            openings.append(path)
+            if len(openings) == at:
+                (folder / name).rename(folder.parent / "away")
+                (folder / name).symlink_to(folder.parent / target)
+            return really(path, *arguments, **options)
+
+        monkeypatch.setattr("qwen_rerank._load.os.open", opening)
+        return openings
+
+    return exchange
+
+
+@pytest.mark.skipif(not _load._BY_PARTS, reason="paths are opened as a whole")
+@pytest.mark.parametrize("at", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("deep", "out"), ("deep/b.png", "out/b.png"), ("deep/b.png", "none"), ("deep", "in-private")],
+)
+@pytest.mark.parametrize("path", ["deep/b.png", "folder-in/b.png", "{folder}/deep/b.png"])
+def test_a_folder_that_is_exchanged_for_a_link(folder, exchange, path, name, target, at):
+    """Whenever that happens after the path was checked: what lies outside is not read."""
+    inside = sent(Image(path=folder / "deep" / "b.png"))
+    openings = exchange(name, target, at)
+
+    result = loaded("a", found_image(path.format(folder=folder), folder), lenient=range(9))
+
+    assert len(openings) >= at
+    if result.parts[1]:
+        assert result.parts[1] == (inside,)  # it had been opened by then
+        assert (name, at) == ("deep", 3)
+    else:
+        assert "cannot be read" in result.unsendable[0][1]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+@pytest.mark.parametrize("within", [False, True])
+def test_a_file_that_is_exchanged_for_a_pipe(folder, monkeypatch, within):
+    """It does not make the call wait."""
+    path, is_file = folder / "a.png", Path.is_file
+
+    def exchanged(checked):
+        found = is_file(checked)
+        path.unlink()
+        os.mkfifo(path)
+        return found
+
+    monkeypatch.setattr(Path, "is_file", exchanged)
+
+    assert "is not a file" in refused(Image(path=path, within=folder if within else None))
+
+
+def test_no_descriptor_stays_open(folder):
+    """However reading ends, all that was opened is closed."""
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.exists():
+        pytest.skip("not to be counted here")
+    before = len(list(descriptors.iterdir()))
+    for path in (
+        "deep/b.png",
+        "deep/none.png",
+        "link-out.png",
+        "a.png/",
+        "deep",
+        "folder-in/b.png",
+    ):
+        loaded("a", found_image(path, folder), lenient=range(9))
+
+    assert len(list(descriptors.iterdir())) == before
+
+
+@pytest.mark.parametrize("path", ["a.png/", "a.png/.", "a.png//", "a.png/x/..", "link-in.png/"])
+@pytest.mark.parametrize("within", [False, True])
+def test_a_file_is_no_folder(folder, path, within):
+    """A path that ends like a folder's names no file, as everywhere else."""
+    image = found_image(path, folder) if within else Image(path=f"{folder}/{path}")
+
+    said = refused(image)
+
+    assert "is not a file" in said or "cannot be read: Not a directory" in said
+
+
+@pytest.mark.skipif(not _load._BY_PARTS, reason="paths are opened as a whole")
+def test_where_paths_cannot_be_opened_by_parts(folder, monkeypatch):
+    """As on Windows, what is within the folder is read all the same, and nothing else."""
+    monkeypatch.setattr(_load, "_BY_PARTS", False)
+
+    assert sent(found_image("folder-in/b.png", folder)).size > 0
+    assert "leads out" in refused(found_image("folder-out/c.png", folder))
 
 
 def test_a_path_out_of_the_folder_says_so(folder):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from qwen_rerank import Reranker, errors
-from qwen_rerank._tokens import tokenizer
+from qwen_rerank import Reranker, _tokens, errors
+from qwen_rerank._tokens import Tokenizer, tokenizer
 from qwen_rerank.emulator import Emulator
 
 _QUERY = "a fast red sports car"
@@ -405,3 +405,38 @@ def test_no_text_is_refused(make, service, pieces, how):
 
 def _sendable(text):
     return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+
+
+_ENGLISH = "The archive keeps letters, ledgers and maps of the harbour, most of them from 1850 on. "
+_CHINESE = (
+    "\u6863\u6848\u9986\u4fdd\u5b58\u7740\u6e2f\u53e3\u7684\u4fe1\u4ef6\u3001\u8d26\u672c"
+    "\u548c\u5730\u56fe\uff0c\u5927\u591a\u51fa\u81ea\u4e0a\u4e2a\u4e16\u7eaa\u3002"
+)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "count", "characters"),
+    [(_ENGLISH, 100, 1_200), (_CHINESE, 50, 1_200), (_CHINESE, 20, 2_400), (_CHINESE, 200, 300)],
+)
+def test_what_surely_fits_is_not_counted(
+    rank, emulator: Emulator, connection, monkeypatch, sentence, count, characters
+):
+    """A usual list is sent without a tokenizer, whose loading would take longer than the call."""
+    monkeypatch.setattr(_tokens, "tokenizer", None)
+    documents = [f"{number} {sentence * 30}"[:characters] for number in range(count)]
+
+    assert len(rank(Reranker(**connection), "letters", documents)) == count
+    assert len(emulator.log) == 1
+
+
+def test_the_longest_texts_are_counted_until_it_is_enough(rank, connection, monkeypatch):
+    """Of a list that only just fits, most texts are never counted."""
+    counted = []
+    count = Tokenizer.count
+    monkeypatch.setattr(
+        Tokenizer, "count", lambda self, text: counted.append(text) or count(self, text)
+    )
+    documents = [f"{number} {_CHINESE * 50}"[:1_200] for number in range(100)]
+
+    assert len(rank(Reranker(**connection), "letters", documents)) == 100
+    assert 0 < len(counted) < 40

@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError, fields
 from pathlib import Path, PurePosixPath
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qwen_rerank import Image, Unsendable, Video
@@ -375,6 +375,7 @@ def _encoded(content, *, width=None, url_safe=False):
     st.booleans(),
     st.floats(0, 1),
 )
+@example(0, 2_224, 76, False, 0.005859375)  # several places end within a line end
 def test_base64_in_a_text(seed, size, width, url_safe, before):
     """Three quarters of base64 are recognised, wherever they stand and however they are broken."""
     encoded = _encoded(_compressed(seed, size), width=width, url_safe=url_safe)
@@ -433,9 +434,9 @@ def test_texts_of_machines(text):
 def test_code_and_pages():
     """No part of this project's code and pages is taken for base64."""
     files = [*_ROOT.glob("qwen_rerank/**/*.py"), *_ROOT.glob("tests/**/*.py"), *_ROOT.glob("*.md")]
-    texts = [file.read_text() for file in files]
+    texts = [file.read_text() for file in files if file.name != "self_signed.py"]  # holds some
 
-    assert len(files) > 50
+    assert len(texts) > 50
     assert not any(
         is_mostly_base64(text[at : at + 1_000])
         for text in texts

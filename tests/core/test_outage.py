@@ -278,9 +278,10 @@ from qwen_rerank import Reranker
 reranker = Reranker(
     base_url="http://127.0.0.1:1/api/v1", api_key="none", on_error="passthrough", max_retries=0
 )
-reranker.rerank("a query", ["a text"])
+made = reranker.with_options(top_n=1)
+made.rerank("a query", ["a text"])
 if not (child := os.fork()):
-    print(reranker.rerank("a query", ["a text"]).degraded.retry_after, flush=True)
+    print(made.rerank("a query", ["a text"]).degraded.retry_after, flush=True)
     os._exit(0)
 os.waitpid(child, 0)
 """

@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import fields, replace
+from datetime import date
 from inspect import getmembers
+from types import MappingProxyType
 
 import httpx
 import pytest
@@ -41,7 +43,11 @@ _IMAGES = st.one_of(
     st.builds(Image, path=st.text(min_size=1), within=_WORDS),
 )
 _PARTS = st.text() | _IMAGES | st.builds(Video, _URLS) | st.builds(Unsendable, st.text())
-_DOCUMENTS = _PARTS | st.lists(_PARTS, max_size=3).map(tuple)
+_DICTS = st.dictionaries(st.text(), st.text() | st.lists(_COUNTS)) | st.fixed_dictionaries(
+    {"type": st.sampled_from(["image", "video", "unsendable", "dict", "page"])},
+    optional={"url": _URLS, "fields": st.just({"text": "a"}), "text": st.text()},
+)
+_DOCUMENTS = _PARTS | st.lists(_PARTS, max_size=3).map(tuple) | _DICTS
 _HITS = st.builds(
     Hit,
     _COUNTS,
@@ -137,6 +143,7 @@ def test_a_hit_with_lists_for_tuples():
 
     assert Hit(3, 0.5, "a text", [0, 5]) == Hit(3, 0.5, "a text", (0, 5))
     assert Hit(3, 0.5, list(document)) == Hit(3, 0.5, document)
+    assert Hit(3, 0.5, {"type": "image"}, [0, 5]).document == {"type": "image"}
 
 
 def test_a_field_of_a_model():
@@ -161,12 +168,25 @@ def test_a_field_of_a_model():
 def test_lone_surrogates_are_replaced():
     """JSON cannot hold them, and no document makes an answer fail."""
     document = ("a \ud800 text", Image(path="\udcff.png"))
-    ranking = Ranking((Hit(0, 0.5, "\ud800"), Hit(1, 0.5, document)), "m")
+    documents = ["\ud800", document, {"\ud800": ["\udfff", {"text": "a \ud800"}]}]
+    ranking = Ranking(tuple(Hit(0, 0.5, each) for each in documents), "m")
 
     again = _RANKING.validate_json(_RANKING.dump_json(ranking))
 
     document = ("a \ufffd text", Image(path="\ufffd.png"))
-    assert [hit.document for hit in again] == ["\ufffd", document]
+    documents = ["\ufffd", document, {"\ufffd": ["\ufffd", {"text": "a \ufffd"}]}]
+    assert [hit.document for hit in again] == documents
+
+
+def test_what_a_dict_holds_besides():
+    """Other values stay what they are in Python, and are in JSON as pydantic writes them."""
+    document = MappingProxyType({"text": "a", "read": date(2026, 11, 29), "raw": b"\xff"})
+    ranking = Ranking((Hit(0, 0.5, document),), "m")
+
+    assert _RANKING.dump_python(ranking)["hits"][0]["document"] == dict(document)
+    assert json.loads(_RANKING.dump_json(ranking))["hits"][0]["document"] == {
+        "text": "a", "read": "2026-11-29", "raw": "_w=="
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -176,7 +196,7 @@ def test_lone_surrogates_are_replaced():
         ({"type": "image"}, "exactly one of url, data and path"),
         ({"type": "image", "encoding": "base64"}, "exactly one of url, data and path"),
         ({"type": "video", "url": "file:///etc"}, "a Video takes an https"),
-        ({"url": "https://pictures.example/1.png"}, "type"),
+        ({"type": "image", "url": "https://pictures.example/1.png", "text": "a"}, '"type": "dict"'),
     ],
 )
 def test_what_is_no_document(plain, said):
@@ -222,13 +242,16 @@ async def _asked(app, path, **sent):
 @pytest.mark.parametrize("path", ["/declared", "/annotated"])
 async def test_an_answer_of_fastapi(app, emulator, path):
     """A ranking is a response model, with an error in it as well, and its client reads it again."""
-    sent = {"query": "a fast red car", "documents": ["green tea", "a red sports car", ""]}
+    car = {"type": "dict", "fields": {"type": "image", "text": "a red sports car"}}
+    sent = {"query": "a fast red car", "documents": [{"text": "green tea", "id": 7}, car, ""]}
 
     answer = await _asked(app, path, **sent)
 
     assert answer.status_code == 200
+    assert [hit["document"] for hit in answer.json()["hits"]] == [car, sent["documents"][0], ""]
     ranking = _RANKING.validate_json(answer.content)
     assert [hit.index for hit in ranking] == [1, 0, 2]
+    assert ranking[0].document == car["fields"]
     assert (ranking.usage.requests, ranking.degraded) == (1, None)
 
     emulator.fault("503", first=1)

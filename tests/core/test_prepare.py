@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen_rerank import _tokens
+from qwen_rerank import _bound
 from qwen_rerank._limits import LIMITS, Limit
 from qwen_rerank._prepare import is_blank, measure, prepare
 from qwen_rerank._values import Job, Place
@@ -61,7 +61,9 @@ def _limits(tokens=10, characters=300_000):
 
 def _measured(*documents, query="q", long_documents="truncate", long_query="head", **limits):
     prepared = prepare(_job(*documents, query=query))
-    return measure(prepared, _limits(**limits), OneTokenPerCharacter(), long_documents, long_query)
+    return measure(
+        prepared, _limits(**limits), OneTokenPerCharacter(), long_documents, long_query=long_query
+    )
 
 
 @given(_DOCUMENTS)
@@ -123,7 +125,7 @@ def test_input_untouched(documents):
 def test_lengths_are_bounds(documents):
     """The lengths that come out of this room are never too small."""
     for item in prepare(_job(*documents)).items:
-        assert _tokens.bound(item.text) == item.tokens
+        assert _bound.far(item.text) == item.tokens
 
 
 @pytest.mark.parametrize(

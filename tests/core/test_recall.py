@@ -1,3 +1,4 @@
+import json
 import math
 from decimal import Decimal
 
@@ -5,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qwen_rerank._limits import limits_for
 from qwen_rerank._recall import recall, remember
 from qwen_rerank._values import Item, Job, Place, Prepared
 
@@ -108,11 +110,62 @@ def test_keys_hold_no_text():
     assert "secret" not in key
 
 
-@pytest.mark.parametrize(
-    "odd", [None, "high", b"\xff", math.nan, math.inf, [0.5], pytest.param(10**400, id="huge")]
-)
+class _Fails:
+    """A value of others whose every look raises."""
+
+    def __init__(self, error):
+        self._error = error
+
+    def _fail(self, *_):
+        raise self._error
+
+    __float__ = __eq__ = __bool__ = __str__ = __repr__ = __index__ = __le__ = __ge__ = _fail
+    __hash__ = None
+
+
+class _Odd(float):
+    """A number that is none when it is asked."""
+
+    def __float__(self):
+        raise ZeroDivisionError
+
+
+_ODD = {
+    "none": None,
+    "true": True,
+    "false": False,
+    "a word": "high",
+    "empty": "",
+    "blank": " ",
+    "spaced": " 0.5",
+    "of several lines": "0.5\n",
+    "grouped": "1_0e-2",
+    "of other digits": "\u0660",
+    "hexadecimal": "0x1p-1",
+    "infinite, in words": "inf",
+    "no number, in words": b"nan",
+    "too large, in digits": "1e999",
+    "broken bytes": b"\xff",
+    "no number": math.nan,
+    "infinite": math.inf,
+    "infinite below": -math.inf,
+    "a huge integer": 10**400,
+    "a huge decimal": Decimal("1e999"),
+    "a signal": Decimal("sNaN"),
+    "complex": 0.5 + 0j,
+    "a list": [0.5],
+    "a dict": {},
+    "what fails": _Fails(RuntimeError("mine")),
+    "what is not to be found": _Fails(KeyError("mine")),
+    "what recurses": _Fails(RecursionError("mine")),
+    "what asserts": _Fails(AssertionError("mine")),
+    "a number that fails": _Odd(0.5),
+}
+
+
+@pytest.mark.parametrize("odd", _ODD.values(), ids=_ODD)
 def test_what_is_no_score_is_asked_again(odd, caplog):
-    """What cannot be read as a finite number costs money, so it is said, once a call."""
+    """What is no finite number, whatever it does instead, costs money; that is said once a call."""
     prepared = _prepared("a", "b")
     cache = _Answers(odd)
 
@@ -120,6 +173,40 @@ def test_what_is_no_score_is_asked_again(odd, caplog):
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert f"({type(odd).__name__})" in record.getMessage()
+
+
+@pytest.mark.parametrize("kept", [-0.001, 1.001, 7, "1.5", Decimal(2)])
+def test_what_the_model_never_gives_is_asked_again(kept, caplog):
+    """DashScope's scores are 0.0 to 1.0, so another number is not one of them."""
+    prepared = _prepared("a")
+    between = limits_for("qwen3-rerank").scores
+
+    assert recall(_JOB, prepared, "here", _Answers(kept), between) == ((), prepared)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert recall(_JOB, prepared, "here", _Answers(kept))[1].items == ()  # of any other model
+
+
+@pytest.mark.parametrize("model", ["qwen3-rerank", "any"])
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=3))
+def test_what_is_kept_is_known(model, scores):
+    """A score that would not be taken again is not kept; what is kept comes back as it was."""
+    prepared, cache = _prepared(*map(str, range(len(scores)))), {}
+    between = limits_for(model).scores
+    remember(_JOB, prepared, _scored(prepared, *scores), "here", cache, between)
+
+    known, unknown = recall(_JOB, prepared, "here", cache, between)
+
+    fit = [score for score in scores if model == "any" or 0.0 <= score <= 1.0]
+    assert [score for _, score in known] == fit
+    assert len(cache) == len(fit) == len(scores) - len(unknown.items)
+
+
+@given(st.floats(0, 1))
+def test_every_score_survives_as_text(score):
+    """Whatever Python makes of a score, and JSON, is read again."""
+    for text in (repr(score), repr(score).encode(), json.dumps(score), f"{score:.17e}"):
+        ((_, again),), _ = recall(_JOB, _prepared("a"), "here", _Answers(text))
+        assert again == score
 
 
 @pytest.mark.parametrize("kept", [b"0.5", "0.5", bytearray(b"0.5"), Decimal("0.5")])

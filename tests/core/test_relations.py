@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from qwen_rerank import Reranker, errors
 from qwen_rerank._limits import limits_for
-from qwen_rerank._plan import fits, plan
-from qwen_rerank._prepare import is_blank, measure, prepare
+from qwen_rerank._plan import Budget, plan
+from qwen_rerank._prepare import bounded, is_blank, measure, prepare
+from qwen_rerank._tokens import tokenizer
 from qwen_rerank._values import Job
 from qwen_rerank.emulator import Emulator
 
@@ -351,6 +352,26 @@ def test_a_bound_that_proves_a_fit_tells_the_truth(sizes, width):
     bounds = prepare(job)
     counted = measure(bounds, limits, Letters(), "truncate")
 
-    if fits(bounds, limits, width):
+    if Budget(limits, width).holds(bounds):
         assert [item.text for item in counted.items] == [item.text for item in bounds.items]
         assert len(plan(job, counted, limits, width)) == len(plan(job, bounds, limits, width))
+
+
+@_MORE
+@given(texts=st.lists(_TEXT, max_size=12), room=st.integers(1, 20_000), width=st.integers(1, 15))
+def test_counting_no_more_than_it_takes_changes_nothing(texts, room, width):
+    """Texts that are not counted, because bounds prove enough, are asked in as many requests."""
+    job = Job("qwen3-rerank", "query", tuple(texts))
+    limits = limits_for(job.model)
+    limits = replace(limits, request_tokens=replace(limits.request_tokens, value=room))
+    bounds = bounded(prepare(job))
+    all_counted = measure(bounds, limits, tokenizer(), "truncate")
+    some_counted = measure(bounds, limits, tokenizer(), "truncate", budget=Budget(limits, width))
+
+    assert [item.text for item in some_counted.items] == [item.text for item in all_counted.items]
+    assert all(
+        some.tokens >= each.tokens
+        for some, each in zip(some_counted.items, all_counted.items, strict=True)
+    )
+    assert some_counted.truncated == all_counted.truncated
+    assert len(plan(job, some_counted, limits, width)) == len(plan(job, all_counted, limits, width))

@@ -5,7 +5,7 @@ import threading
 
 import httpx
 import pytest
-from pydantic import SecretStr
+from pydantic import BaseModel, PydanticDeprecatedSince20, SecretStr
 
 from qwen_rerank import Reranker, RerankSettings, errors
 
@@ -357,6 +357,43 @@ def test_copies_keep_key_and_clients(kind, twin):
         assert again.base_url == _URL
         assert (made.top_n, again.top_n) == (3, 5)
         assert again.model_fields_set == made.model_fields_set
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda made, **options: made.model_copy(update=options),
+        lambda made, **options: made.copy(update=options),
+        pytest.param(
+            lambda made, **options: made.__replace__(**options),
+            marks=pytest.mark.skipif(not hasattr(BaseModel, "__replace__"), reason="an older one"),
+        ),
+    ],
+    ids=["model_copy", "copy", "replace"],
+)
+@pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")
+def test_every_copy_takes_another_host_and_key(change):
+    """However a copy is made, what it is given is checked, and its calls go there with that key."""
+    made = _made()
+
+    again = change(made, base_url="http://127.0.0.1:7/api/v1", api_key="sk-other")
+
+    assert again._resolved.origin == "http://127.0.0.1:7/"
+    assert again._resolved.api_key == again.api_key == SecretStr("sk-other")
+    assert made._resolved.origin != again._resolved.origin
+    with pytest.raises(ValueError, match="top_n"):
+        change(made, top_n=0)
+
+
+def test_the_former_copy_is_deprecated_and_whole():
+    """It warns, as pydantic's does; leaving options out would leave half a reranker."""
+    made = _made()
+
+    with pytest.warns(PydanticDeprecatedSince20):
+        again = made.copy()
+    assert vars(again) == vars(made)
+    with pytest.raises(ValueError, match="model_copy"):
+        made.copy(exclude={"api_key"})
 
 
 def test_model_copy_with_an_update():

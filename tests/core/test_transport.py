@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import contextvars
 import gc
 import gzip
 import itertools
@@ -13,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import aiohttp
 import httpx
 import pytest
 from pydantic import SecretStr
@@ -69,6 +71,7 @@ async def _sent(transport, endpoint, body, seconds, client, caller):
     try:
         async with asyncio.timeout(max(seconds, 0.0)):
             deadline = time.monotonic() + seconds
+            await asyncio.sleep(0)  # which ends a call without time
             return await transport.send(endpoint, body, deadline, caller, client)
     except TimeoutError as error:
         if isinstance(error, errors.RerankError):
@@ -279,6 +282,16 @@ def _reset_in_the_body(server, connection):
 
 _SHORT = _answering(b'HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{"output"')
 _BAD_CHUNK = _answering(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n")
+
+
+def _bad_chunk_later(server, connection):
+    server.read(connection)
+    connection.sendall(b'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\n{"ok\r\n')
+    time.sleep(0.05)
+    connection.sendall(b"zz\r\n")
+    server.over.wait(10)
+
+
 _NOT_HTTP = _answering(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
 _LONG_HEAD = _answering(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 1_000_000 + b"\r\n\r\n{}")
 _BAD_LENGTH = _answering(b"HTTP/1.1 200 OK\r\ncontent-length: ten\r\n\r\n{}")
@@ -293,13 +306,14 @@ _BAD_LENGTH = _answering(b"HTTP/1.1 200 OK\r\ncontent-length: ten\r\n\r\n{}")
         _reset_in_the_body,
         _SHORT,
         _BAD_CHUNK,
+        _bad_chunk_later,
         _NOT_HTTP,
         _LONG_HEAD,
         _BAD_LENGTH,
     ],
     ids=[
         *("hang up", "reset before", "reset at once", "reset in the body", "short body"),
-        *("bad chunk", "not HTTP", "long head", "bad length"),
+        *("bad chunk", "bad chunk later", "not HTTP", "long head", "bad length"),
     ],
 )
 def test_broken_connections(fails, serve, behaviour):
@@ -912,3 +926,80 @@ def test_foreign_mistakes_are_not_swallowed(lent, endpoint):
 
     with pytest.raises(LookupError, match="mine"):
         lent(endpoint, transport=httpx.MockTransport(broken))
+
+
+# Those who trace what is sent
+
+
+@pytest.fixture(name="traced")
+def _traced(monkeypatch):
+    """All that aiohttp's tracing tells whoever put themselves into every session."""
+    config, told = aiohttp.TraceConfig(), []
+    for name in [name for name in dir(config) if name.startswith("on_")]:
+
+        async def tell(_session, _context, said, name=name):
+            told.append((name, repr(said), _traced_for.get()))
+
+        getattr(config, name).append(tell)
+    make = aiohttp.ClientSession.__init__
+
+    def instrumented(session, *arguments, **options):
+        make(session, *arguments, trace_configs=[config], **options)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "__init__", instrumented)
+    return told
+
+
+_traced_for = contextvars.ContextVar("traced_for", default=None)
+
+
+@pytest.mark.parametrize("status", [200, 401])
+def test_tracing_shows_no_key(traced, send, serve, status):
+    """The tracing of aiohttp sees each request in the caller's context, and no key."""
+    server = serve(_answering(_raw(_OK, f"{status} Said")))
+    _traced_for.set("ann")
+
+    send(_endpoint_at(server.address))
+    with pytest.raises(errors.ServiceError):
+        send(_endpoint_at("127.0.0.1:1"))
+
+    names = {name for name, _, _ in traced}
+    assert {"on_request_start", "on_request_headers_sent", "on_request_end"} <= names
+    assert {who for _, _, who in traced} == {"ann"}
+    assert _KEY not in repr(traced)
+    assert _KEY.encode() in server.requests[0]
+
+
+_INSTRUMENTED = """
+import sys
+from opentelemetry import trace
+from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from qwen_rerank import Reranker
+spans, provider = InMemorySpanExporter(), TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(spans))
+trace.set_tracer_provider(provider)
+AioHttpClientInstrumentor().instrument()
+with trace.get_tracer("mine").start_as_current_span("mine") as mine:
+    Reranker(base_url=sys.argv[1], api_key=sys.argv[2]).rerank("a query", ["a text"])
+[post] = [span for span in spans.get_finished_spans() if span.name == "POST"]
+assert post.parent.span_id == mine.context.span_id
+assert "http.response.header.x_request_id" in post.attributes
+print(dict(post.attributes))
+"""
+
+
+@pytest.mark.slow
+def test_opentelemetry_captures_no_key(monkeypatch, fresh, emulator):
+    """OpenTelemetry's own instrumentation, told to capture all headers, has the span and no key."""
+    pytest.importorskip("opentelemetry.instrumentation.aiohttp_client")
+    for what in ("REQUEST", "RESPONSE"):
+        name = f"OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_{what}"
+        monkeypatch.setenv(name, ".*")
+
+    said = fresh(_INSTRUMENTED, emulator.base_url, emulator.api_key, strict=False)
+
+    assert emulator.api_key not in said
+    assert emulator.log[0].headers["traceparent"]

@@ -45,7 +45,7 @@ def test_defaults(name):
     default, _ = ROWS[name]
 
     if name == "top_n":
-        assert default == f"{shown(EVERY[name])} in the doors, {shown(CORE[name])} in the core"
+        assert default == f"{shown(EVERY[name])}, in `Reranker` {shown(CORE[name])}"
         assert all(shown(door[name]) == shown(EVERY[name]) for door in DOORS.values())
     else:
         assert default == shown(EVERY[name])
@@ -55,12 +55,12 @@ def test_defaults(name):
 def test_whose_it_is(name):
     """An option that the core lacks says which door has it."""
     having = [door for door, fields in DOORS.items() if name in fields]
-    said = re.match(r"(doors|LangChain|LlamaIndex): ", ROWS[name][1])
+    said = re.match(r"(QwenRerank|LangChain|LlamaIndex): ", ROWS[name][1])
 
     if name in CORE:
         assert said is None
     else:
-        assert said[1] == ("doors" if len(having) == 2 else having[0])
+        assert said[1] == ("QwenRerank" if len(having) == 2 else having[0])
 
 
 def test_options_of_one_call():
@@ -73,7 +73,7 @@ def test_options_of_one_call():
 def test_options_of_the_retriever():
     """The retriever's own options are named."""
     own = vars(langchain_qwen_rerank.QwenRerankRetriever)["__annotations__"]
-    own = own.keys() - {"model_config"}
+    own = {name for name in own if not name.startswith("_")} - {"model_config"}
 
     assert own == {"base_retriever", "reranker", "k"}
     assert all(f"`{name}`" in PAGE for name in own)

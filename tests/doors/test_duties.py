@@ -141,12 +141,19 @@ def test_options_for_one_call(door, connection, emulator):
         reranker.with_options(top_n=0)
 
 
-def test_another_key_for_one_call(door, connection):
+def test_rank_fields_of_peers(door, connection):
+    """Fields of documents are named by item=, and it is said where rank_fields= was meant."""
+    with pytest.raises(ValueError, match=r"QwenRerank has no option 'rank_fields': .*item="):
+        door.kind(rank_fields=["title"], **connection)
+
+
+@pytest.mark.parametrize("name", ["api_key", "dashscope_api_key"])
+def test_another_key_for_one_call(door, connection, name):
     """Such as a tenant's; its connection options are its own, and the object keeps its key."""
     reranker = door.kind(**connection)
 
     with pytest.raises(AuthenticationError):
-        door(reranker.with_options(api_key="sk-of-a-tenant-0123456789"), QUERY, TEXTS)
+        door(reranker.with_options(**{name: "sk-of-a-tenant-0123456789"}), QUERY, TEXTS)
 
     assert len(door(reranker, QUERY, TEXTS)) == 3
 

@@ -691,8 +691,8 @@ def test_wrong_options_of_a_retriever(reranker, options):
         ({"base_compressor": 5}, "no option 'base_compressor' here: write reranker="),
         ({"retriever": 5}, "no option 'retriever' here: write base_retriever="),
         ({"instruct": "Find."}, r"'instruct' here: write QwenRerank\(instruct=\.\.\.\)"),
-        ({"base_retriever": _vectors()}, r"base_retriever\n.*write store\.as_retriever\(\)"),
-        ({"base_retriever": texts}, r"base_retriever\n.*such as RunnableLambda\(function\)"),
+        ({"base_retriever": _vectors()}, r"base_retriever: .*write store\.as_retriever\(\)"),
+        ({"base_retriever": texts}, r"base_retriever: .*such as RunnableLambda\(function\)"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, dict) else str(each),
 )

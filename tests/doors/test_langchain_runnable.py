@@ -377,11 +377,24 @@ def test_wrong_input(invoke, step, emulator: Emulator, asked):
     assert emulator.log == ()
 
 
+_NO_CONFIG = r"config must be a (dict|list), not (str|int)"
+
+
 @pytest.mark.parametrize("config", ["acme", {"configurable": 7}, {"tags": "mine"}], ids=str)
 def test_no_config(invoke, step, emulator: Emulator, config):
     """What is no config is refused by name, and nothing is sent."""
-    with pytest.raises(RequestError, match=r"config must be a (dict|list), not (str|int)"):
+    with pytest.raises(RequestError, match=_NO_CONFIG):
         invoke(step, ASKED, config)
+
+    assert emulator.log == ()
+
+
+async def test_no_config_of_a_stream(step, emulator: Emulator):
+    """Streams refuse it in the same words."""
+    with pytest.raises(RequestError, match=_NO_CONFIG):
+        next(step.stream(ASKED, {"tags": "mine"}))
+    with pytest.raises(RequestError, match=_NO_CONFIG):
+        await anext(step.astream(ASKED, {"tags": "mine"}))
 
     assert emulator.log == ()
 

@@ -90,6 +90,18 @@ def test_one_run(compress, kind):
     assert metadata["ls_model_name"] == "qwen3-rerank"
 
 
+def test_whose_server_it_is(emulator: Emulator):
+    """A server of one's own is named as what it is, not as DashScope."""
+    tracer = _Tracer()
+    reranker = QwenRerank(server="tei", base_url=emulator.server_url("tei"))
+
+    reranker.compress_documents(DOCUMENTS, QUERY, [tracer])
+
+    [run] = tracer.roots
+    assert run.extra["metadata"]["ls_provider"] == "tei"
+    assert "qwen_rerank.tokens" not in run.extra["metadata"]  # which it does not report
+
+
 def test_usage_is_an_event_of_the_run(compress, emulator: Emulator):
     """Documents have no place for what a rerank cost: a custom event has."""
     tracer = _Tracer()

@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+from datetime import date
 from typing import TypedDict
 
 import pytest
@@ -18,6 +19,7 @@ _HITS = (
     Hit(1, 0.9, "a long text", (2, 6), "text"),
     Hit(0, 0.5, ("words", Video("https://pictures.example/1.mp4")), kind="video"),
     Hit(2, None, Image(data=b"\xff\x00")),
+    Hit(3, 0.1, {"type": "image", "text": "a", "read": date(2026, 11, 29)}, (0, 1)),
 )
 _RANKING = Ranking(_HITS, "m", Usage(2, 30), ("r1", "r2"), (1,), True, ((2, "why"),))
 
@@ -129,7 +131,9 @@ from qwen_rerank import DeadlineError, Hit, Ranking, Video
 
 logging.basicConfig(level="WARNING", format="logged: %(message)s")
 ranking = Ranking(
-    (Hit(0, 0.5, ("a", Video("https://x.example/1.mp4"))),), "m", degraded=DeadlineError("late")
+    (Hit(0, 0.5, ("a", Video("https://x.example/1.mp4"))), Hit(1, 0.4, {"type": "dict"}, (0, 1))),
+    "m",
+    degraded=DeadlineError("late"),
 )
 State = TypedDict("State", {"ranking": Ranking, "hits": list[Hit]})
 graph = StateGraph(State)

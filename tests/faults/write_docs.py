@@ -23,7 +23,8 @@ _INTRO = f"""\
 
 What you get when the network, the service or its answer fails: for every fault either the right
 ranking or one typed error, or, with `on_error="passthrough"`, your candidates in their original
-order. Never a wrong order, an invented score, a lost candidate or an exception of another kind.
+order. None of them ends in a wrong order, an invented score, a lost candidate or an exception of
+another kind. What nobody can tell from an answer is [said below](#what-cannot-be-told).
 
 This page is written by `make faults`; tests make all these calls and compare.
 Each fault is set in the emulator that ships with this project, which serves real HTTP on this
@@ -59,6 +60,23 @@ or, in a test of your own, `emulator.fault("reset-mid")` and `emulator.clear()`.
   own spelling of some codes.
 """
 
+_OUTRO = """\
+## What cannot be told
+
+An answer does not say which request it is of: it has a position and a score for each document, and
+no more is there to be checked. An answer of another request, given out by a proxy or a server that
+mixes them up, is found if it has another number of results, and ends in `ReplyError`. **If it has
+as many results as were asked for, nobody can tell it from the right one, and the order is wrong.**
+
+- The requests of one call have sizes that all differ, so that answers swapped among them are found,
+  where that takes no more requests. It does where a list just fills them: 1,000 short documents are
+  two requests of 500, and with `max_documents_per_request=1` all requests are alike.
+- Requests of different calls may well be of one size.
+- So may the next request on a connection be on which, after the answer to the one before, a second
+  one comes that nobody asked for. One that comes together with the first is dropped (`two-answers`
+  above); one that comes later may be taken for the answer to the next request.
+"""
+
 
 def page(bench: Bench) -> str:
     """The whole page; those of the core's calls that have not been made yet are made now."""
@@ -74,7 +92,7 @@ def page(bench: Bench) -> str:
             parts.append("What the errors say:\n")
         for text, names in messages.items():
             parts.append(f"{', '.join(names)}\n\n```text\n{text}\n```\n")
-    return "\n".join(parts)
+    return "\n".join([*parts, _OUTRO])
 
 
 def comparable(text: str) -> str:

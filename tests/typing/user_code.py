@@ -58,6 +58,8 @@ def core(key: str, cache: dict[Any, Any]) -> list[str]:
         assert_type(reranker.with_options(top_n=1), Reranker)
         assert_type(reranker.usage.tokens, int | None)
         assert_type(Hit(0, 0.5, "a").document, Candidate)
+        books = [{"title": "On Tea", "shelf": 3}]
+        assert_type(reranker.rerank("q", books, rank_fields=["title"]), Ranking)
     return [f"{hit.index} {hit.score or 0.0:.2f} {hit.kind}" for hit in ranking]
 
 

@@ -26,7 +26,7 @@ def calls(reranker: Reranker, chain: langchain_qwen_rerank.QwenRerank) -> None:
     """So are the arguments of calls, and what comes back."""
     reranker.rerank(["a", "b"], "q")  # type: ignore[arg-type]
     reranker.rerank("q", ["a"], top_k=1)  # type: ignore[call-arg]
-    reranker.rerank("q", [{"text": "a"}])  # type: ignore[list-item]
+    reranker.rerank("q", [7])  # type: ignore[list-item]
     reranker.rerank("q", ["a"])[0].score + 1  # type: ignore[operator]
     reranker.top_n = "5"  # type: ignore[assignment]
     chain.compress_documents(["a"], "q")  # type: ignore[list-item]

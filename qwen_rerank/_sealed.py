@@ -1,0 +1,217 @@
+"""Models that show nothing of what they are given: it might be the key. No option is known here."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Never, cast, get_args
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    SecretStr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+)
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+from typing_extensions import override
+
+__all__ = ["KEY_NAMES", "Sealed"]
+
+KEY_NAMES = ("api_key", "dashscope_api_key")
+_HIDDEN = "**********"
+
+
+def _quiet(name: str) -> Any:
+    """Pydantic's *name*, whose errors and frames hold nothing of what it is given."""
+
+    @functools.wraps(getattr(BaseModel, name))
+    def quiet(owner: Any, *given: Any, **options: Any) -> Any:
+        try:
+            return getattr(super(Sealed, owner), name)(*given, **options)
+        except ValueError as error:
+            problem = _explained(error, owner if isinstance(owner, type) else type(owner))
+        given, options = (), {}
+        raise ValueError(problem)
+
+    quiet.__doc__ = quiet.__doc__ or f"Pydantic's ``{name}``, which says nothing of its input."
+    return quiet if name == "__replace__" else classmethod(quiet)
+
+
+def _hiding(owner: str) -> Callable[[Any, ValidatorFunctionWrapHandler], Any]:
+    """A validator that raises the errors of others anew, without what was given."""
+
+    def hiding(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            hidden = ValidationError.from_exception_data(error.title, _hidden(error))
+        raise hidden
+
+    hiding.__name__ = owner  # which pydantic shows
+    return hiding
+
+
+class Sealed(BaseModel):
+    """A model that may be given the API key, in the right place or by a slip in a wrong one.
+
+    What is wrong is said without any value, whoever validates: the model itself, or the caller's
+    own models, settings, type adapters and functions that have it as a field or an argument.
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        validate_assignment=True,
+        hide_input_in_errors=True,
+    )
+
+    # Fields that `_settle` may change beside those that were assigned.
+    _implied: ClassVar[tuple[str, ...]] = ()
+
+    # How options are given.
+    _example: ClassVar[str] = "model=..., api_key=..."
+
+    # Options that others have: what to know instead of them.
+    _slips: ClassVar[Mapping[str, str]] = {}
+
+    # What others call ours.
+    _of_peers: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, *positional: Never, **options: Any) -> None:
+        if positional:
+            del positional, options  # perhaps the key, which no frame shows
+            name = type(self).__name__
+            raise TypeError(f"{name} takes its options by name: {name}({self._example})")
+        options = self._sealed(options)
+        try:
+            super().__init__(**options)
+            self._settle(type(self).model_fields)
+        except ValueError as error:
+            problem = _explained(error, type(self))
+        else:
+            return
+        # A key may stand in the wrong place. Pydantic's errors hold the input, so this is raised
+        # outside the handler, and a traceback that prints its frames finds nothing in this one.
+        options.clear()
+        self.__dict__.clear()
+        raise ValueError(problem)
+
+    # Everybody's validation of this class passes here, and validators of subclasses lie within.
+    @override
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema: Any = dict(handler.resolve_ref_schema(handler(source)))
+        # Its name moves to the outside, as with pydantic's own validators of whole models.
+        name = schema.pop("ref", None)
+        return core_schema.no_info_wrap_validator_function(_hiding(cls.__name__), schema, ref=name)
+
+    if not TYPE_CHECKING:  # which shall see pydantic's own
+        model_validate = _quiet("model_validate")
+        model_validate_json = _quiet("model_validate_json")
+        model_validate_strings = _quiet("model_validate_strings")
+        parse_obj = _quiet("parse_obj")
+        parse_raw = _quiet("parse_raw")
+        validate = _quiet("validate")
+        if hasattr(BaseModel, "__replace__"):  # from Python 3.13 on
+            __replace__ = _quiet("__replace__")
+
+        @classmethod
+        def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Any:
+            """Makes one without any check, as pydantic's does; a key among *values* is sealed."""
+            return super().model_construct(_fields_set, **cls._sealed(values))
+
+    @override
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            super().__setattr__(name, value)
+            return
+        options = {name: value}
+        del value
+        self._assign(options)
+
+    def _assign(self, options: dict[str, Any]) -> None:
+        """Takes all *options*, checked together, or none, and then empties them.
+
+        They may hold a key in the wrong place, and a traceback shows the caller's frame as well.
+        """
+        sealed = self._sealed(options)
+        for alias in sealed.keys() & set(KEY_NAMES[1:]):  # which pydantic knows in a new model only
+            sealed[KEY_NAMES[0]] = sealed.pop(alias)
+        changing = sealed.keys() | set(self._implied)
+        before = {name: kept for name, kept in self.__dict__.items() if name in changing}
+        unset = sealed.keys() - self.model_fields_set
+        try:
+            for name, value in sealed.items():
+                super().__setattr__(name, value)
+            self._settle(sealed)
+        except ValueError as error:
+            problem = _explained(error, type(self))
+        else:
+            return
+        self.__dict__.update(before)
+        self.model_fields_set.difference_update(unset)
+        options.clear()
+        sealed.clear()
+        del value
+        raise ValueError(problem)
+
+    def _settle(self, given: Collection[str]) -> None:
+        """Follows what the options in *given* imply.
+
+        Raises:
+            ValueError: They do not go together.
+        """
+
+    @classmethod
+    def _meant(cls, name: str, options: Iterable[str]) -> str:
+        """What to write of *options* instead of *name*, to be said after what is wrong with it."""
+        if name in cls._slips:
+            return f": {cls._slips[name]}"
+        options = list(options)
+        if (ours := cls._of_peers.get(name)) not in options:
+            import difflib  # noqa: PLC0415  only mistakes need it
+
+            ours = next(iter(difflib.get_close_matches(name, options, n=1)), None)
+        return f"; did you mean {ours!r}?" if ours else ""
+
+    @staticmethod
+    def _sealed(options: dict[str, Any]) -> dict[str, Any]:
+        """*options* with all secrets out of sight of whoever prints a frame that holds them."""
+        return {
+            name: SecretStr(value) if name in KEY_NAMES and isinstance(value, str) else value
+            for name, value in options.items()
+        }
+
+
+def _hidden(error: ValidationError) -> list[InitErrorDetails]:
+    """What *error* consists of, without what was given."""
+    known = get_args(core_schema.ErrorType)
+    hidden = []
+    for each in error.errors(include_input=False):
+        kind: Any = each["type"]
+        if kind not in known:
+            kind = PydanticCustomError(kind, cast("Any", each["msg"]))
+        context = {  # errors in it have frames
+            name: ValueError(str(value)) if isinstance(value, Exception) else value
+            for name, value in each.get("ctx", {}).items()
+        }
+        hidden.append(InitErrorDetails(type=kind, loc=each["loc"], input=_HIDDEN, ctx=context))
+    return hidden
+
+
+def _explained(error: ValueError, owner: type[Sealed]) -> str:
+    """What is wrong, without any value that was given."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    problems = []
+    for problem in error.errors(include_input=False, include_context=False, include_url=False):
+        name = ".".join(map(str, problem["loc"][:1]))
+        if problem["type"] in ("extra_forbidden", "no_such_attribute"):
+            guess = owner._meant(name, owner.model_fields)
+            problems.append(f"{owner.__name__} has no option {name!r}{guess}")
+        else:
+            said = problem["msg"].removeprefix("Value error, ")
+            problems.append(f"{name}: {said[:1].lower()}{said[1:]}" if name else said)
+    return "; ".join(problems)

@@ -1,0 +1,220 @@
+"""Whatever a call is at when its time is over, it ends; `test_transport.py` has slow answers."""
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from qwen_rerank import Reranker, _loop, _tokens, _transport, errors
+
+_QUERY, _TEXTS = "a fast red car", ["green tea", "the red car"]
+_LATE = 3.0  # seconds after the deadline that a busy machine may take; what hangs, hangs for 20
+
+
+@pytest.fixture(name="is_late")
+def _is_late(rank):
+    """Whether a call ends in a DeadlineError, and at its deadline."""
+
+    def is_late(reranker, texts=_TEXTS):
+        started = time.monotonic()
+        with pytest.raises(errors.DeadlineError):
+            rank(reranker, _QUERY, texts)
+        return time.monotonic() - started < reranker.timeout + _LATE
+
+    return is_late
+
+
+@pytest.fixture(name="over")
+def _over():
+    """Set when the test is over, so that what hangs does not hang for ever."""
+    over = threading.Event()
+    yield over
+    over.set()
+
+
+def test_looking_up_a_name(monkeypatch, is_late, over):
+    """A name server that does not answer."""
+    look_up = socket.getaddrinfo
+
+    def hang(host, *arguments, **options):
+        if "slow" in str(host):
+            over.wait(20)
+        return look_up(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+
+    assert is_late(Reranker(base_url="https://slow.invalid", api_key="sk-x", timeout=0.3))
+
+
+def test_reading_certificates(monkeypatch, is_late, over):
+    """Files on a disk that does not answer, and imports, which a first call makes there as well."""
+    monkeypatch.setattr(_transport, "certificates", lambda: over.wait(20))
+
+    assert is_late(Reranker(base_url="https://slow.invalid", api_key="sk-x", timeout=0.3))
+
+
+@pytest.mark.parametrize("long_documents", ["truncate", "split"])
+def test_counting(connection, monkeypatch, is_late, long_documents):
+    """Texts whose tokens have to be counted: no further piece is, once the time is over."""
+    tokenizer, pieces = _tokens.tokenizer(), []
+
+    class Slow:
+        def encode_ordinary(self, text):
+            pieces.append(text)
+            time.sleep(0.05)
+            return tokenizer._encoding.encode_ordinary(text)
+
+        def __getattr__(self, name):
+            return getattr(tokenizer._encoding, name)
+
+    slow = tokenizer.watched(None)
+    slow._encoding = Slow()
+    monkeypatch.setattr(_tokens, "tokenizer", lambda: slow)
+    texts = ["tea " * 200_000, *(f"{number} " + "tea " * 30_000 for number in range(200))]
+    reranker = Reranker(**connection, timeout=0.5, long_documents=long_documents)
+
+    assert is_late(reranker, texts)
+    counted = len(pieces)
+    time.sleep(0.3)
+    assert len(pieces) <= counted + 1
+
+
+def test_a_cache_that_is_in_use(connection, is_late, over):
+    """A cache that another call holds."""
+    entered = threading.Event()
+
+    class Held(dict):
+        def __getitem__(self, key):
+            entered.set()
+            over.wait(20)
+            raise KeyError(key)
+
+    reranker = Reranker(**connection, cache=Held(), timeout=0.3)
+    threading.Thread(target=_quietly, args=(reranker,), daemon=True).start()
+    entered.wait(10)
+
+    assert is_late(reranker)
+
+
+def test_a_queue(connection, is_late, emulator, over):
+    """A turn that does not come."""
+    emulator.script(lambda _: over.wait(1))
+    reranker = Reranker(**connection, max_concurrency=1, timeout=0.3, max_retries=0)
+    first = threading.Thread(target=_quietly, args=(reranker,), daemon=True)
+    first.start()
+    time.sleep(0.1)
+
+    assert is_late(reranker)
+    first.join(10)
+
+
+def _quietly(reranker):
+    with contextlib.suppress(errors.DeadlineError):
+        reranker.rerank(_QUERY, _TEXTS)
+
+
+async def test_a_busy_executor(connection):
+    """Threads of the loop that are all taken hold up no call, not the first one either."""
+    loop, over = asyncio.get_running_loop(), threading.Event()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    busy = [loop.run_in_executor(None, over.wait, 20) for _ in range(3)]
+
+    rankings = [
+        len(await Reranker(**connection, timeout=10, **options).arerank(_QUERY, texts))
+        for options, texts in (
+            ({}, _TEXTS),
+            ({"cache": _Slow()}, _TEXTS),
+            ({}, ["tea " * 10_000] * 3),
+        )
+    ]
+    over.set()
+    await asyncio.gather(*busy)
+
+    assert rankings == [2, 2, 3]
+
+
+async def test_threads_of_ours_that_are_busy(connection, over):
+    """Where our own threads are all taken, by caches that hang say, a first call ends in time."""
+    busy = [_loop.aside(over.wait, 20) for _ in range(100)]
+
+    with pytest.raises(errors.DeadlineError, match="before anything could be sent"):
+        await asyncio.wait_for(
+            Reranker(**connection, timeout=0.3).arerank(_QUERY, _TEXTS), 0.3 + _LATE
+        )
+    over.set()
+    await asyncio.gather(*busy)
+
+
+class _Slow:
+    """A cache that is no dict, and so is asked in a thread."""
+
+    def __getitem__(self, key):
+        raise KeyError(key)
+
+    def __setitem__(self, key, value):
+        pass
+
+
+def test_an_address_that_is_dead(monkeypatch, emulator, rank):
+    """A host whose first addresses do not answer is called at the next one, within the time."""
+    port = int(emulator.base_url.rpartition(":")[2].partition("/")[0])
+    full, fillers = _deaf(port)
+    look_up, seen = socket.getaddrinfo, itertools.count()
+
+    def several(host, *arguments, **options):
+        if host != "several.example":
+            return look_up(host, *arguments, **options)
+        next(seen)
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+        return [(*kind, (address, port)) for address in ("127.0.0.7", "127.0.0.8", "127.0.0.1")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", several)
+    base_url = f"http://several.example:{port}"
+    reranker = Reranker(
+        base_url=base_url, api_key=emulator.api_key, allow_http=True, timeout=5, max_retries=0
+    )
+    with reranker:
+        assert len(rank(reranker, _QUERY, _TEXTS)) == 2
+    assert next(seen) > 0
+    for each in (*full, *fillers):
+        each.close()
+
+
+def _deaf(port):
+    """Addresses of this machine that take no connection and refuse none: their queues are full."""
+    listeners, fillers = [], []
+    for address in ("127.0.0.7", "127.0.0.8"):
+        listener = socket.socket()
+        listener.bind((address, port))
+        listener.listen(0)
+        listeners.append(listener)
+        for _ in range(3):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex((address, port))
+            fillers.append(filler)
+    return listeners, fillers
+
+
+@pytest.mark.parametrize("head", [True, False], ids=["head", "body"])
+def test_the_callers_client(serve, is_late, head):
+    """A client of the caller's whose server trickles, in the head too."""
+
+    def trickle(server, connection):
+        server.read(connection)
+        connection.sendall(
+            b"HTTP/1.1 200 OK\r\n" + (b"" if head else b"content-length: 999\r\n\r\n")
+        )
+        while not server.over.wait(0.05):
+            connection.sendall(b"x: y\r\n" if head else b" ")
+
+    url = f"http://{serve(trickle).address}"
+    with httpx.Client() as client:
+        clients = {"http_client": client, "async_http_client": httpx.AsyncClient()}
+        assert is_late(Reranker(base_url=url, api_key="sk-x", timeout=0.4, **clients))

@@ -1,0 +1,161 @@
+"""The thread that serves all calls, by itself; `test_lifetimes.py` has it under rerankers."""
+
+import asyncio
+import contextvars
+import threading
+import time
+
+import pytest
+
+from qwen_rerank import _loop
+
+_user = contextvars.ContextVar("user", default="nobody")
+
+
+@pytest.fixture(name="serve", params=["sync", "async"])
+def _serve(request):
+    """Has a coroutine function served, and waits for it in either way."""
+
+    def serve(function):
+        if request.param == "sync":
+            return _loop.run(function)
+        return asyncio.run(_loop.wait(function))
+
+    return serve
+
+
+async def _here(_):
+    return threading.current_thread(), _user.get()
+
+
+def test_one_thread_serves_all(serve):
+    """Calls are served in one thread, which is none of the caller's and never ends by itself."""
+    thread, _ = serve(_here)
+
+    assert serve(_here)[0] is thread is not threading.current_thread()
+    assert (thread.name, thread.daemon) == ("qwen-rerank", True)
+
+
+def test_the_callers_context(serve):
+    """What runs below a call sees the caller's context variables, and changes none of them."""
+
+    async def look(caller):
+        seen = (await _here(caller))[1]
+        _user.set("somebody else")
+        return seen
+
+    token = _user.set("ann")
+    assert serve(look) == "ann"
+    assert _user.get() == "ann"
+    _user.reset(token)
+
+
+@pytest.mark.parametrize("kind", [ZeroDivisionError, asyncio.CancelledError, TimeoutError])
+def test_what_is_raised_there(serve, kind):
+    """An error comes out as it is."""
+
+    async def fail(_):
+        raise kind("mine")
+
+    with pytest.raises(kind):
+        serve(fail)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_what_would_end_the_loop(serve, kind):
+    """An exit out of a caller's code in a thread reaches the caller, and the loop goes on."""
+
+    def leave():
+        raise kind("mine")
+
+    async def serve_it(_):
+        await asyncio.to_thread(leave)
+
+    thread = serve(_here)[0]
+    with pytest.raises(kind, match="mine"):
+        serve(serve_it)
+    assert serve(_here)[0] is thread
+
+
+def test_errands(serve):
+    """The caller's own code runs where the caller is, and what it raises is raised where asked."""
+
+    async def errand():
+        return threading.get_ident()
+
+    async def broken():
+        raise LookupError
+
+    async def ask(caller):
+        if caller.awaits:
+            return await caller.do(errand), await _failed(caller.do(broken))
+        return await caller.do(threading.get_ident), await _failed(caller.do({}.popitem))
+
+    assert serve(ask) == (threading.get_ident(), True)
+
+
+async def _failed(errand):
+    try:
+        await errand
+    except LookupError:
+        return True
+    return False
+
+
+async def test_errands_end_with_the_call():
+    """A call that is cancelled leaves no errand behind in the caller's loop."""
+    begun = asyncio.Event()
+
+    async def errand():
+        begun.set()
+        await asyncio.sleep(60)
+
+    call = asyncio.create_task(_loop.wait(lambda caller: caller.do(errand)))
+    await begun.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def test_no_sync_call_in_the_thread_itself():
+    """A sync call from code that runs in that thread is refused at once, and not waited for."""
+
+    async def nested(_):
+        return _loop.run(_here)
+
+    with pytest.raises(RuntimeError, match="hand it to another thread"):
+        _loop.run(nested)
+
+
+def test_an_async_call_in_the_loop_itself():
+    """An async one is served there directly."""
+
+    async def nested(_):
+        return await _loop.wait(_here)
+
+    assert _loop.run(nested)[0] is _loop.run(_here)[0]
+
+
+def test_a_sync_call_in_a_sync_call():
+    """A caller's code that a call runs in the caller's thread may make calls of its own."""
+
+    async def nested(caller):
+        return await caller.do(lambda: _loop.run(_here))
+
+    assert _loop.run(nested)[0] is _loop.run(_here)[0]
+
+
+def test_blocking_work_has_threads_without_end():
+    """No look-up of a name waits because others take long."""
+    over = threading.Event()
+
+    async def many(_):
+        slow = [asyncio.create_task(asyncio.to_thread(over.wait, 10)) for _ in range(50)]
+        quick = await asyncio.wait_for(asyncio.to_thread(time.monotonic), 5)
+        over.set()
+        await asyncio.gather(*slow)
+        return quick
+
+    assert _loop.run(many) <= time.monotonic()

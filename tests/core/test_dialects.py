@@ -503,11 +503,14 @@ def test_retries_are_not_multiplied(emulator, rank):
     assert not caught.value.retryable
 
 
-def test_the_id_of_a_gateway(emulator, rank):
-    """What LiteLLM calls a call's id is the request's, also of a ranking."""
-    ranking = rank(_at(emulator, "litellm"), "car", TEXTS)
+def test_the_id_of_a_gateway():
+    """What LiteLLM calls a call's id is the request's, and not what is in its answer."""
+    headers = {"x-litellm-call-id": "call-1", "x-request-id": "other"}
+    body = {"id": "of-upstream", "results": _RESULTS, "meta": None}
 
-    assert ranking.request_ids == (emulator.log[0].request_id,)
+    assert _decode("litellm", body, headers=headers).request_id == "call-1"
+    refused = _error("litellm", {"error": {"message": "m"}}, status=400, headers=headers)
+    assert refused.request_id == "call-1"
 
 
 def test_a_refusal_in_plain_text_is_kept():

@@ -92,7 +92,8 @@ def _native(request):
 
 
 def _invoked(runnable, given, tracer, *, native):
-    config = {"callbacks": [tracer]}
+    # Steps that stand side by side run in threads: here one after the other, as on the page.
+    config = {"callbacks": [tracer], "max_concurrency": 1}
     if native:
         asyncio.run(runnable.ainvoke(given, config))
     else:

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.async_throughput import async_throughput
+from benchmarks.big_list import longest, stalls
 from benchmarks.bulk import bulk
 from benchmarks.cache import cache
 from benchmarks.one_call import cut_finer, near_ideal
@@ -43,6 +44,8 @@ ALL = {
     "planning": proved,
     "counting": counted,
     "cache": cache,
+    "stalls": stalls,
+    "longest": longest,
     "bulk": bulk,
     "first-call": first_call,
     "import": import_door,

@@ -1,13 +1,17 @@
 """A soak: many calls from threads and tasks against a server that fails now and then.
 
-It ends with an error if a single ranking is wrong, a failure is none of ours, a file stays open or
-the memory grows. It is no benchmark: its rate depends on the emulator, which is the slower half.
+Some calls are cancelled, some interrupted, and the process is forked in the middle of them. It ends
+with an error if a single ranking is wrong, a failure is none of ours, a file stays open, the memory
+grows, or an object has not all of its turns in the end. It is no benchmark: its rate depends on the
+emulator, which is the slower half.
 """
 
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import logging
+import os
 import random
 import re
 import resource
@@ -16,12 +20,14 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import matplotlib as mpl
+from cachetools import TTLCache
 from langchain_core.documents import Document
 from llama_index.core.schema import NodeWithScore, TextNode
 from matplotlib.figure import Figure
@@ -30,13 +36,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import langchain_qwen_rerank
 import llama_index_qwen_rerank
-from qwen_rerank import Ranking, Reranker, RerankError
+from qwen_rerank import Ranking, Reranker, RerankError, _loop
 from qwen_rerank.emulator._scorer import lexical_score
 
 CALLS = 50_000
 THREADS, TASKS = 4, 24
 QUESTIONS = 500
 TIMEOUT = 4.0  # seconds, of every call
+# One in so many calls is cancelled or interrupted, at any moment of it; forks are so many.
+CANCELLED = INTERRUPTED = 25
+FORKS = 20
 # 5 percent of the requests: broken connections and bodies, refusals, answers that look well.
 FAULTS = {
     "reset-before": 0.4,
@@ -84,10 +93,10 @@ class Tally:
             self.started += 1
             return self.started - 1
 
-    def add(self, outcome: str, finding: str | None) -> None:
-        """Count one call that has ended."""
+    def add(self, outcome: str, finding: str | None, calls: int = 1) -> None:
+        """Count one call that has ended, or a child's eight, which are counted as none."""
         with self.lock:
-            self.done += 1
+            self.done += calls
             self.outcomes[outcome] += 1
             if finding is not None:
                 self.findings.append(finding)
@@ -126,9 +135,24 @@ class Ways:
             "max_concurrency": THREADS + TASKS,
         }
         self._core = Reranker(**options)
-        self._lenient = Reranker(on_error="passthrough", **options)
+        # Of calls that are made at once some ask the same, and all forget soon.
+        self._lenient = Reranker(on_error="passthrough", cache=TTLCache(200, 1.0), **options)
         self._langchain = langchain_qwen_rerank.QwenRerank(**options)
         self._llama_index = llama_index_qwen_rerank.QwenRerank(**options)
+
+    def lost(self) -> list[str]:
+        """Whether anything is still taken when no call is under way any more."""
+        found = []
+        for each in (self._core, self._lenient, self._langchain, self._llama_index):
+            deadline = time.monotonic() + TIMEOUT
+            while (free := each._live.gate.free) != each.max_concurrency:
+                if time.monotonic() > deadline:
+                    found.append(f"{free} of {each.max_concurrency} turns are left")
+                    break
+                time.sleep(0.01)
+        if asked := len(_loop.engine().in_flight._by_key):
+            found.append(f"{asked} scores are still asked for")
+        return found
 
     def call(self, way: int, query: str, texts: list[str]) -> tuple[Pairs, bool]:
         """What way *way* gives back, and whether that is the list as it was."""
@@ -191,6 +215,8 @@ def _judging(number: int, question: Question, tally: Tally) -> Iterator[Callable
         yield judge
     except RerankError as error:
         outcome, finding = type(error).__name__, None
+    except (_Interrupt, asyncio.CancelledError) as error:
+        outcome, finding = type(error).__name__.strip("_"), None
     except Exception as error:  # noqa: BLE001  a third thing, which must not happen
         outcome, finding = "third thing", f"call {number}: {error!r}"
     if (took := time.monotonic() - began) > TIMEOUT + 2:
@@ -198,11 +224,48 @@ def _judging(number: int, question: Question, tally: Tally) -> Iterator[Callable
     tally.add(outcome, finding)
 
 
+class _Interrupt(BaseException):
+    """What is raised in a thread in the middle of a call, as a signal's handler would."""
+
+
+class _Struck:
+    """Interrupts some calls of a thread: between two of its steps, whichever these are."""
+
+    def __init__(self) -> None:
+        self._thread = ctypes.c_ulong(threading.get_ident())
+        self._lock = threading.Lock()
+        self._under_way = 0
+
+    @contextlib.contextmanager
+    def sometimes(self, number: int) -> Iterator[None]:
+        """Interrupts what is done meanwhile, if *number* is one of those."""
+        if number % INTERRUPTED:
+            yield
+            return
+        self._under_way += 1
+        delay = random.Random(number).expovariate(50)  # noqa: S311  the same in every run
+        timer = threading.Timer(delay, self._strike, [self._under_way])
+        timer.start()
+        try:
+            yield
+        finally:
+            with self._lock:  # no strike after this
+                self._under_way += 1
+            timer.cancel()
+
+    def _strike(self, number: int) -> None:
+        with self._lock:
+            if number == self._under_way:
+                raising = ctypes.pythonapi.PyThreadState_SetAsyncExc
+                raising(self._thread, ctypes.py_object(_Interrupt))
+
+
 def _from_threads(ways: Ways, questions: list[Question], tally: Tally, calls: int) -> None:
+    struck = _Struck()
     while (number := tally.next(calls)) is not None:
         question = questions[number % len(questions)]
-        with _judging(number, question, tally) as judge:
-            judge(ways.call(number % 4, question.query, question.texts))
+        with _judging(number, question, tally) as judge, struck.sometimes(number):
+            judge(ways.call(number // 2 % 4, question.query, question.texts))
 
 
 async def _from_tasks(ways: Ways, questions: list[Question], tally: Tally, calls: int) -> None:
@@ -210,7 +273,13 @@ async def _from_tasks(ways: Ways, questions: list[Question], tally: Tally, calls
         while (number := tally.next(calls)) is not None:
             question = questions[number % len(questions)]
             with _judging(number, question, tally) as judge:
-                judge(await ways.acall(number % 4, question.query, question.texts))
+                call = asyncio.ensure_future(
+                    ways.acall(number // 2 % 4, question.query, question.texts)
+                )
+                if number % CANCELLED == 0:
+                    delay = random.Random(number).expovariate(50)  # noqa: S311  as above
+                    asyncio.get_running_loop().call_later(delay, call.cancel)
+                judge(await call)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(TASKS):
@@ -249,6 +318,26 @@ def _server() -> Iterator[str]:
             server.terminate()
 
 
+def _fork(ways: Ways, question: Question, tally: Tally) -> None:
+    """A child in the middle of calls, which makes some of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # later Pythons warn of any such fork
+        child = os.fork()
+    if child:
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        tally.add("children", f"a child ended with {code}" if code else None, calls=0)
+        return
+    code = 1
+    try:
+        mine = Tally()
+        for number in range(8):
+            with _judging(number, question, mine) as judge:
+                judge(ways.call(number % 4, question.query, question.texts))
+        code = 2 if mine.findings else 3 if ways.lost() else 0
+    finally:
+        os._exit(code)
+
+
 def _run(calls: int, console: Console) -> tuple[Tally, list[Sample], float]:
     questions = [Question(number) for number in range(QUESTIONS)]
     tally, samples = Tally(), []
@@ -261,7 +350,7 @@ def _run(calls: int, console: Console) -> tuple[Tally, list[Sample], float]:
         workers.append(
             threading.Thread(target=lambda: asyncio.run(_from_tasks(ways, questions, tally, calls)))
         )
-        began = time.monotonic()
+        began, forks = time.monotonic(), 0
         with Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -278,8 +367,12 @@ def _run(calls: int, console: Console) -> tuple[Tally, list[Sample], float]:
                 progress.update(bar, completed=tally.done)
                 if tally.done >= len(samples) * calls / SAMPLES:
                     samples.append(_sample(tally.done))
+                if forks < FORKS and tally.done >= (forks + 1) * calls / (FORKS + 1):
+                    forks += 1
+                    _fork(ways, questions[forks], tally)
             for worker in workers:
                 worker.join()
+        tally.findings += ways.lost()
     return tally, samples, time.monotonic() - began
 
 
@@ -343,8 +436,11 @@ def _page(tally: Tally, samples: list[Sample], seconds: float, calls: int) -> st
 
 {calls:,} calls from {THREADS} threads and {TASKS} tasks of one event loop, through the core (once
 raising, once passing through) and both frameworks, against the emulator in a process of its own.
-{sum(FAULTS.values()):.0f} percent of the requests meet a fault: {faults}. Every list that comes
-back is compared with the ranking that the emulator's scorer gives. `make soak` runs it again and
+{sum(FAULTS.values()):.0f} percent of the requests meet a fault: {faults}. One in
+{CANCELLED} calls of a task is cancelled, one in {INTERRUPTED} of a thread interrupted, at any
+moment of it, and the process is forked {FORKS} times meanwhile; each child makes eight calls.
+Every list that comes back is compared with the ranking that the emulator's scorer gives.
+`make soak` runs it again and
 writes this page; it was never run against the live service.
 
 | outcome | calls |
@@ -356,7 +452,8 @@ writes this page; it was never run against the live service.
 | memory, MiB (median) | {_median(first, "memory"):.1f} | {_median(last, "memory"):.1f} |
 | open files (most) | {_most_files(first)} | {_most_files(last)} |
 
-The soak fails if memory grows by more than {MORE_MEMORY - 1:.0%} after the warm-up. It took
+Nothing was taken in the end: each object had all of its turns. The soak fails if that is not so, or
+if memory grows by more than {MORE_MEMORY - 1:.0%} after the warm-up. It took
 {seconds / 60:.1f} minutes, most of them the emulator's.
 
 ![Memory and open files over the calls](soak.png)

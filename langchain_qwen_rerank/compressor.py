@@ -157,10 +157,11 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
         **options: Unpack[CallOptions],
     ) -> list[Score]:
         """`rerank` for a running event loop."""
-        candidates, found = self._explicit(documents)
-        return _scores(
-            await self._arank(query, candidates, options, lenient=found, rank_fields=rank_fields)
+        candidates, found = await self._apart(documents, self._explicit, documents)
+        ranking = await self._arank(
+            query, candidates, options, lenient=found, rank_fields=rank_fields
         )
+        return await self._apart(ranking.hits, _scores, ranking)
 
     def estimate(
         self,
@@ -260,13 +261,13 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
         callbacks: Callbacks | None,
         options: CallOptions,
     ) -> list[Document]:
-        documents = listed(documents)
+        documents = await self._apart(documents, listed, documents)
         if not documents:
             await self._arank(query, [], options)  # likewise
             return []
         async with _tracing.arun(callbacks, query, self._about(options)) as outcome:
-            outcome.ranking = await self._arank_found(query, documents, options)
-            outcome.documents = _reranked(documents, outcome.ranking)
+            outcome.ranking = ranking = await self._arank_found(query, documents, options)
+            outcome.documents = await self._apart(ranking.hits, _reranked, documents, ranking)
         return outcome.documents
 
     def _about(self, options: CallOptions) -> dict[str, Any]:

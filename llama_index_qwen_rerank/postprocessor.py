@@ -229,10 +229,10 @@ class QwenRerank(Door[BaseNode], BaseNodePostprocessor):
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        asked, found = self._query(query_bundle), _found(nodes)
+        asked, found = self._query(query_bundle), await self._apart(nodes, _found, nodes)
         with self._reported(nodes, asked) as outcome:
-            outcome.ranking = await self._arank_found(asked, found)
-            outcome.nodes = self._reranked(nodes, outcome.ranking)
+            outcome.ranking = ranking = await self._arank_found(asked, found)
+            outcome.nodes = await self._apart(ranking.hits, self._reranked, nodes, ranking)
         return outcome.nodes
 
     def _query(self, bundle: QueryBundle | None) -> str | Image:

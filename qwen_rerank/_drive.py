@@ -33,7 +33,6 @@ __all__ = [
     "Lengths",
     "Line",
     "Pace",
-    "adrive",
     "alearn_length",
     "awarm",
     "deadline_in",
@@ -123,28 +122,6 @@ def deadline_in(seconds: float) -> float:
     return time.monotonic() + seconds
 
 
-def drive(
-    requests: tuple[Request, ...], line: Line, deadline: float, meter: Callable[[Reply], None]
-) -> Outcome:
-    """The replies to *requests*, each told to *meter* when it comes; holds up the caller's thread.
-
-    After the first failure nothing more is sent, and what has been answered by then is kept. Once
-    it returns, or raises, nothing is running any more.
-    """
-    if not requests:
-        return Outcome(())
-    return _loop.run(partial(_driven, requests, line, deadline, meter))
-
-
-async def adrive(
-    requests: tuple[Request, ...], line: Line, deadline: float, meter: Callable[[Reply], None]
-) -> Outcome:
-    """`drive` for a running event loop."""
-    if not requests:
-        return Outcome(())
-    return await _loop.wait(partial(_driven, requests, line, deadline, meter))
-
-
 def warm(line: Line, deadline: float) -> None:
     """Opens a connection that the next call finds."""
     _loop.run(partial(line.transport.touch, line.endpoint, deadline, client=line.client))
@@ -196,13 +173,18 @@ async def _told(line: Line, path: str, deadline: float, caller: Caller) -> Answe
     return await line.transport.send(endpoint, None, deadline, caller, line.client)
 
 
-async def _driven(
+async def drive(
     requests: tuple[Request, ...],
     line: Line,
     deadline: float,
-    meter: Callable[[Reply], None],
+    meter: Callable[[Request, Reply], None],
     caller: Caller,
 ) -> Outcome:
+    """The replies to *requests*, each told to *meter* when it comes; on the engine's loop.
+
+    After the first failure nothing more is sent, and what has been answered by then is kept. Once
+    it returns, or raises, nothing is running any more.
+    """
     stop, policy = _Stop(), _policy(line, deadline)
     replies: list[Reply | None] = [None] * len(requests)
     queue = caller.awaits or not line.gate.is_held_by(caller.loop)
@@ -213,7 +195,7 @@ async def _driven(
             replies[place] = reply = await _patiently(
                 lambda: _send(request, line, deadline, stop, caller, queue=queue), policy
             )
-            meter(reply)
+            meter(request, reply)
         except Exception as error:
             stop.fail(error)
             raise

@@ -14,21 +14,24 @@ __all__ = ["Gate"]
 class Gate:
     """At most *width* requests at once, first come, first served. It belongs to one event loop.
 
+    The width alone may be set from any thread. Whoever is in when it shrinks stays in.
+
     It also remembers until when the service asked to be left alone, so that requests that were not
     throttled themselves slow down too.
     """
 
     def __init__(self, width: int) -> None:
         self.width = width
-        self._free = width
+        self._taken = 0
         self._queue: deque[asyncio.Future[None]] = deque()
         self._quiet_until = 0.0
         self._needed: Counter[object] = Counter()
 
     async def enter(self, *, queue: bool = True) -> None:
         """Waits for a turn for as long as it takes; without *queue* it takes one over the limit."""
-        if self._free > 0 or not queue:
-            self._free -= 1
+        self._hand_out()  # it may have become wider
+        if self._taken < self.width or not queue:
+            self._taken += 1
             return
         turn = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
@@ -41,11 +44,19 @@ class Gate:
 
     def leave(self) -> None:
         """Gives the turn to whoever waits longest."""
-        self._free += 1
-        while self._free > 0 and self._queue:
+        self._taken -= 1
+        self._hand_out()
+
+    @property
+    def free(self) -> int:
+        """How many may enter at once."""
+        return self.width - self._taken
+
+    def _hand_out(self) -> None:
+        while self._taken < self.width and self._queue:
             turn = self._queue.popleft()
             if not turn.done():  # else it has given up waiting
-                self._free -= 1
+                self._taken += 1
                 turn.set_result(None)
 
     def hush(self, seconds: float) -> None:

@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import contextvars
 import os
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,13 +21,14 @@ from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
 from qwen_rerank._fork import no_fork
+from qwen_rerank._in_flight import InFlight
 
-__all__ = ["Caller", "Engine", "aside", "engine", "run", "wait"]
+__all__ = ["Caller", "Engine", "aside", "beside", "engine", "run", "wait"]
 
 T = TypeVar("T")
 
 _NAME = "qwen-rerank"
-_LOOK = 1.0  # seconds between two looks at whether the thread still runs
+_LOOK = 1.0  # seconds that a thread waits at a stretch
 _FAREWELL = 2.0  # seconds that the end of the process waits for connections to close
 
 
@@ -98,22 +100,35 @@ def aside(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
     return asyncio.get_running_loop().run_in_executor(engine().aside, job)
 
 
+async def beside(caller: Caller, function: Callable[..., T], *arguments: Any) -> T:
+    """What *function* returns in the caller's thread if that waits, else in one of ours."""
+    if caller.awaits:
+        return await aside(function, *arguments)
+    return await caller.do(partial(function, *arguments))  # type: ignore[no-any-return]
+
+
 class Engine:
-    """The loop, its thread, and what is open there."""
+    """The loop, its thread, and what is open and asked for there."""
 
     def __init__(self) -> None:
         self.process = os.getpid()
         self.over = False
         """Whether the process is ending."""
-        self.ended = False
+        self.closed = False
         self.open: set[Any] = set()
         """What is to be closed at the end of the process; each has an async ``close``."""
+        self.in_flight = InFlight()
         self._spawned: set[asyncio.Task[None]] = set()
         self.aside = ThreadPoolExecutor(thread_name_prefix=f"{_NAME}-aside")
+        _afford(files=3)
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(_Daemons())
         self.thread = threading.Thread(target=self._serve, name=_NAME, daemon=True)
-        self.thread.start()
+        try:
+            self.thread.start()
+        except RuntimeError:  # there are too many
+            self.loop.close()
+            raise
 
     def serves(self) -> bool:
         """Whether it can be called here and now; the thread is not there after a fork.
@@ -121,7 +136,7 @@ class Engine:
         It is not the thread that is asked: ``is_alive`` (before Python 3.13) takes a thread for
         ended if it is interrupted.
         """
-        return not self.ended and self.process == os.getpid()
+        return self.process == os.getpid()
 
     def post(self, function: Callable[..., object], *arguments: Any) -> None:
         """Calls *function* on the loop, from any thread; no more once that has ended."""
@@ -143,11 +158,11 @@ class Engine:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
-        try:
-            self.loop.run_forever()
-        finally:
-            self.ended = True
-            self.loop.close()
+        while not self.closed:
+            # What a log handler raises, say, is told to whose call it was, and to no other.
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                self.loop.run_forever()
+        self.loop.close()
 
     async def _close(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -157,7 +172,15 @@ class Engine:
             await asyncio.wait(others)
         for each in list(self.open):
             await each.close()
+        self.closed = True
         self.loop.stop()
+
+
+def _afford(files: int) -> None:
+    """Raises what opening as many *files* raises: a loop that is half made complains of itself."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(files):
+            stack.enter_context(socket.socket())
 
 
 _current: Engine | None = None
@@ -255,8 +278,6 @@ class _Thread:
             # No wait without a bound, which Ctrl-C does not end everywhere.
             with contextlib.suppress(Empty):
                 return self.inbox.get(timeout=_LOOK)
-            if self._engine.ended and not self._engine.over:
-                raise RuntimeError("The thread that serves all calls has ended.")
 
     async def do(self, errand: Callable[[], Any]) -> Any:
         loop = self._engine.loop

@@ -18,7 +18,7 @@ from aiohttp.client import ClientTimeout
 from aiohttp.connector import Connection
 from yarl import URL
 
-from qwen_rerank._route import Proxy
+from qwen_rerank._route import Proxy, distrust
 from qwen_rerank.errors import RerankError
 
 __all__ = ["failure_of", "session"]
@@ -117,10 +117,12 @@ def failure_of(proxy: Proxy, error: BaseException, cause: BaseException) -> Rera
 def _absence(proxy: Proxy, cause: BaseException) -> RerankError:
     hint = None
     if isinstance(cause, ssl.SSLCertVerificationError):
-        hint = "Its certificate is not trusted here: set SSL_CERT_FILE."
+        hint = distrust(cause)
     elif isinstance(cause, ssl.SSLError):
         hint = f"It is named by {proxy.named_by}: write http:// there if the proxy speaks that."
-    return proxy.absence(str(cause), hint)
+    failure = proxy.absence(str(cause), hint)
+    failure.retryable = not isinstance(cause, ssl.SSLCertVerificationError)
+    return failure
 
 
 def _seen(closed: asyncio.Future[None]) -> None:

@@ -21,7 +21,7 @@ from typing_extensions import TypeIs
 from qwen_rerank._limits import ANY, Range
 from qwen_rerank._values import Item, Job, Prepared, Scored
 
-__all__ = ["Cache", "Store", "recall", "remember"]
+__all__ = ["Cache", "Store", "keys", "recall", "remember"]
 
 _log = logging.getLogger("qwen_rerank")
 
@@ -65,8 +65,8 @@ def recall(
     known: list[Scored] = []
     unknown: list[Item] = []
     odd = ""
-    keys = _keys(job, prepared, prepared.items, place)
-    for item, kept in zip(prepared.items, _read(cache, keys), strict=True):
+    looked_for = keys(job, prepared, prepared.items, place)
+    for item, kept in zip(prepared.items, _read(cache, looked_for), strict=True):
         if kept is _ABSENT:
             unknown.append(item)
         elif (score := _score(kept, scores)) is None:
@@ -92,8 +92,8 @@ def remember(  # noqa: PLR0917  the same as above
     A score that `recall` would not take is not kept.
     """
     scored = tuple(pair for pair in scored if _score(pair[1], scores) is not None)
-    keys = _keys(job, prepared, (item for item, _ in scored), place)
-    kept = zip(keys, (score for _, score in scored), strict=True)
+    under = keys(job, prepared, (item for item, _ in scored), place)
+    kept = zip(under, (score for _, score in scored), strict=True)
     try:
         if _has_brackets(cache):
             for key, score in kept:
@@ -145,7 +145,8 @@ def _score(kept: Any, scores: Range) -> float | None:
     return score if math.isfinite(score) and least <= score <= most else None
 
 
-def _keys(job: Job, prepared: Prepared, items: Iterable[Item], place: str) -> list[str]:
+def keys(job: Job, prepared: Prepared, items: Iterable[Item], place: str) -> list[str]:
+    """Under what the score of each of *items* is kept. See `recall`."""
     extra = [f"extra {json.dumps(job.extra, sort_keys=True)}"] if job.extra else []
     query = _named(prepared.query, job)
     common = _digest(place, job.model, prepared.instruct.text, *query, *extra)

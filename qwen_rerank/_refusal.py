@@ -8,6 +8,7 @@ say was, but of TEI and SGLang.
 
 from __future__ import annotations
 
+import errno
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -27,7 +28,29 @@ from qwen_rerank.errors import (
 )
 from qwen_rerank.media import is_data_uri
 
-__all__ = ["Refusal", "cools_down", "explain", "is_of_model", "listed", "own_server"]
+__all__ = [
+    "Refusal",
+    "cools_down",
+    "exhausted",
+    "explain",
+    "is_of_model",
+    "listed",
+    "own_server",
+]
+
+
+def exhausted(error: BaseException) -> ServiceError | None:
+    """*error* in words of ours, if it says that this process may open or start no more."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        what, limit = "open no more files", "ulimit -n"
+    elif isinstance(error, RuntimeError) and "start new thread" in str(error):
+        what, limit = "start no more threads", "ulimit -u, or a container's limit of processes"
+    else:
+        return None
+    return ServiceError(
+        f"Nothing could be sent, because this process may {what}: {error}.",
+        hint=f"Find out what keeps them, or raise the limit ({limit}).",
+    )
 
 
 class Refusal(NamedTuple):

@@ -27,6 +27,7 @@ __all__ = [
     "Proxy",
     "certificate_variables",
     "certificates",
+    "distrust",
     "is_loopback",
     "names_host",
     "proxy_for",
@@ -113,6 +114,23 @@ class Proxy:
             f"The proxy {self.url} cannot reach the host: {said}.",
             hint=f"It is named by {self.named_by}: check base_url=, and where that proxy may go.",
         )
+
+
+def distrust(error: ssl.SSLCertVerificationError) -> str:
+    """What to do about a certificate that was not accepted."""
+    match error.verify_code:
+        case 9 | 10:  # not valid yet, or no more
+            return (
+                "Whoever runs that host has to renew its certificate, unless the clock of this "
+                "machine is wrong."
+            )
+        case 62 | 64:  # for another name or address
+            return (
+                "The certificate is for another name: check the host, and whether something in "
+                "between answers for it, such as a proxy or a login page."
+            )
+        case _:
+            return "The certificate is not trusted here: set SSL_CERT_FILE, or pass http_client=."
 
 
 def proxy_for(url: str) -> Proxy | None:

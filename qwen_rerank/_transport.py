@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from qwen_rerank import _loop
 from qwen_rerank._fork import no_fork
-from qwen_rerank._route import Proxy, certificates, proxy_for
+from qwen_rerank._refusal import exhausted
+from qwen_rerank._route import Proxy, certificates, distrust, proxy_for
 from qwen_rerank._values import Answer
 from qwen_rerank.errors import ReplyError, RerankError, ServiceError
 
@@ -89,7 +90,7 @@ class Transport:
                 )
             return _answer(status, headers, said, endpoint, most)
         except BaseException as error:  # noqa: BLE001  a cancellation too is shown with its frames
-            failure = _failure(error, endpoint, self._proxy(endpoint))
+            failure = _failure(error, endpoint, self._proxy(endpoint), client)
         # Outside the handler: frames and chained causes hold the request and its key.
         raise failure
 
@@ -121,7 +122,9 @@ class Transport:
                 return
         except BaseException as error:  # noqa: BLE001  as in `send`
             proxy = self._proxy(endpoint)
-            failure = endpoint.late() if limit.expired() else _failure(error, endpoint, proxy)
+            failure = (
+                endpoint.late() if limit.expired() else _failure(error, endpoint, proxy, client)
+            )
         raise failure
 
     async def close(self) -> None:
@@ -307,11 +310,15 @@ def _answer(status: int, raw: _Headers, body: bytes, endpoint: Endpoint, most: i
     return Answer(status, headers, body)
 
 
-def _failure(error: BaseException, endpoint: Endpoint, proxy: Proxy | None = None) -> BaseException:
+def _failure(
+    error: BaseException, endpoint: Endpoint, proxy: Proxy | None, client: Client | None
+) -> BaseException:
     """What to raise for *error*; no frame, cause or request that holds the key hangs on it."""
     cause = error
     while (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner
+    if (limit := exhausted(cause)) is not None:
+        return limit
     if proxy is not None:
         from qwen_rerank._pool import failure_of  # noqa: PLC0415  is imported where a proxy is
 
@@ -326,10 +333,15 @@ def _failure(error: BaseException, endpoint: Endpoint, proxy: Proxy | None = Non
     settings = "the proxy settings" if proxy is None else proxy.named_by
     hint = f"Check the network, {settings} and base_url=."
     if isinstance(cause, socket.gaierror):
-        hint = f"The name {endpoint.host} is not known here: check base_url= and the network."
+        # Which name it was, a client of the caller's does not say.
+        name = endpoint.host + (", or that of your HTTP client's proxy," if client else "")
+        hint = f"The name {name} is not known here: check base_url= and the network."
     elif isinstance(cause, ssl.SSLCertVerificationError):
-        hint = "The certificate is not trusted here: set SSL_CERT_FILE, or pass http_client=."
-    return ServiceError(f"No answer from {endpoint.host}: {_said(cause)}.", hint=hint)
+        hint = distrust(cause)
+    failure = ServiceError(f"No answer from {endpoint.host}: {_said(cause)}.", hint=hint)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        failure.retryable = False
+    return failure
 
 
 def _said(cause: BaseException) -> str:

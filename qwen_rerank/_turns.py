@@ -2,26 +2,25 @@
 
 Few caches may be used by several threads at once: a ``TTLCache``, for one, may not. Whatever
 objects share a cache, there is one lock for it, as long as somebody uses it or waits. A dict takes
-neither a weak reference nor an attribute, so the users are counted here.
+neither a weak reference nor an attribute, so it is found by the address, for as long as it is held.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 
 __all__ = ["turn_at"]
 
 
-@dataclass(slots=True)
 class _Turn:
     # An RLock knows whose it is, and so whether there is anything to give back when an interrupt
     # came between taking it and being told that it was taken.
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    users: int = 0
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
 
 
 class _Register:
@@ -32,8 +31,9 @@ class _Register:
 
     def clear(self) -> None:
         """Nobody has a turn."""
-        self.lock = threading.Lock()
-        self.turns: dict[int, _Turn] = {}
+        self.lock = threading.RLock()
+        # Weakly, so that no interrupt can come between using a turn and counting who does.
+        self.turns: weakref.WeakValueDictionary[int, _Turn] = weakref.WeakValueDictionary()
 
 
 _register = _Register()
@@ -48,13 +48,11 @@ def turn_at(thing: object, seconds: float) -> Iterator[bool]:
     """Whether it is the caller's turn at *thing*; not if others hold it for *seconds*."""
     with _register.lock:
         turn = _register.turns.setdefault(id(thing), _Turn())
-        turn.users += 1
     try:
         yield turn.lock.acquire(timeout=seconds)
     finally:
-        with suppress(RuntimeError):  # it is not ours
+        # At once, with no call before it in which an interrupt may come.
+        try:  # noqa: SIM105  that would be one
             turn.lock.release()
-        with _register.lock:
-            turn.users -= 1
-            if not turn.users and _register.turns.get(id(thing)) is turn:  # in a child it is not
-                del _register.turns[id(thing)]
+        except RuntimeError:
+            pass  # it is not ours

@@ -53,7 +53,8 @@ class Usage:
         requests: HTTP requests that were answered with scores.
         tokens: Input tokens billed, as the service reported them (``usage.total_tokens``); None if
             one of the requests came back without them, as some servers of one's own report none.
-        cache_hits: Distinct texts, images and videos whose score came from the cache.
+        cache_hits: Distinct texts, images and videos whose score came from the cache, or from
+            another call with that cache that was asking for it already.
         cost: What *tokens* cost by the list price, in *currency*; None where none is known, as for
             images and videos and where *tokens* is None, or where a sum has several currencies.
         currency: ISO code of *cost*, or None.

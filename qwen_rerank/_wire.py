@@ -136,7 +136,9 @@ def decode(
     page = _PAGE if body is None and _is_page(answer) else None
     if answer.status != 200 or fields.get("code") or fields.get("error"):
         error = explain(_refusal(answer, fields, request_id, server), request, host, server)
-        error.hint = page or error.hint
+        # Too much is too much, whoever says so.
+        own = error.hint if answer.status == 413 or page is None else None
+        error.hint = " ".join(filter(None, [own, page])) or None
         raise error
     try:
         scores = _scores(body, request, protocol, server)

@@ -73,5 +73,5 @@ class Door(BaseReranker, Generic[Found]):
         self, query: str | Image, found: Sequence[Found], options: CallOptions | None = None
     ) -> Ranking:
         """`_rank_found` for a running event loop."""
-        candidates = self._candidates(found)
+        candidates = await self._apart(found, self._candidates, found)
         return await self._arank(query, candidates, options or {}, lenient=range(len(candidates)))

@@ -16,8 +16,9 @@ import os
 import threading
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, NamedTuple, Self, TypedDict, Unpack, cast
+from typing import Any, ClassVar, NamedTuple, Self, TypedDict, TypeVar, Unpack, cast
 
 from pydantic import PrivateAttr
 from typing_extensions import override
@@ -26,18 +27,20 @@ from qwen_rerank import _drive, _endpoint, _fields, _loop, _tokens
 from qwen_rerank._dialects import spoken
 from qwen_rerank._fork import no_fork
 from qwen_rerank._gate import Gate
+from qwen_rerank._in_flight import Tell
 from qwen_rerank._limits import LIMITS, UNTOLD, ModelLimits, limits_for, price_of
 from qwen_rerank._load import check, load, texts_only
 from qwen_rerank._merge import merge, passed_through
 from qwen_rerank._outage import Outages, Watch
 from qwen_rerank._plan import Budget, plan
 from qwen_rerank._prepare import bounded, is_blank, measure, prepare
-from qwen_rerank._recall import recall, remember
-from qwen_rerank._refusal import listed
+from qwen_rerank._recall import keys, recall, remember
+from qwen_rerank._refusal import exhausted, listed
 from qwen_rerank._transport import Transport
 from qwen_rerank._turns import turn_at
 from qwen_rerank._values import (
     Estimate,
+    Item,
     Job,
     Loaded,
     Outcome,
@@ -48,6 +51,7 @@ from qwen_rerank._values import (
     Request,
     Scored,
     Usage,
+    positions,
 )
 from qwen_rerank.errors import DeadlineError, QuotaError, RequestError, RerankError
 from qwen_rerank.media import Candidate, Image, Parts
@@ -57,7 +61,15 @@ __all__ = ["BaseReranker", "CallOptions", "Reranker"]
 
 _log = logging.getLogger("qwen_rerank")
 
+_T = TypeVar("_T")
+
+_ONE = (str, bytes, Mapping)  # which can be iterated over, and are no list
+
 _ORDER = "The query comes first, and then the documents: rerank(query, documents)."
+
+# As many documents, or characters of texts, are checked, planned and merged in about 5 ms, for
+# which threads keep the interpreter to themselves anyway.
+_MANY, _MUCH = 500, 1_000_000
 
 # Who waits little for an answer misses one sooner, and shall not do without for long.
 _PAUSED_TIMEOUTS = 10
@@ -73,11 +85,55 @@ class CallOptions(TypedDict, total=False):
 
 
 class _Asked(NamedTuple):
-    """A call half way: what it takes, what is known of it already, and what has to be asked."""
+    """A call half way: what it takes, what is known of it already, and what has to be asked.
+
+    With a cache also what each item to be asked is called among all calls, and how many of these
+    had settled when the cache was read.
+    """
 
     prepared: Prepared
     known: tuple[Scored, ...]
     requests: tuple[Request, ...]
+    names: Mapping[Item, Hashable]
+    settled: int
+
+    def only(self, names: list[Hashable]) -> tuple[Item, ...]:
+        """The items of *names*."""
+        wanted = set(names)
+        return tuple(item for item, name in self.names.items() if name in wanted)
+
+
+class _Answered(NamedTuple):
+    """What became of the asking.
+
+    It is put together on the engine's loop, and looked through where that holds up nobody else.
+    """
+
+    sent: tuple[tuple[tuple[Request, ...], Outcome], ...] = ()
+    known: tuple[Scored, ...] = ()
+    found: Mapping[Hashable, float] = {}
+    failure: RerankError | None = None
+
+    @property
+    def replies(self) -> list[Reply]:
+        """The answers to this call's own requests."""
+        return [reply for _, outcome in self.sent for reply in outcome.replies if reply is not None]
+
+    @property
+    def new(self) -> list[Scored]:
+        """Every item that they answer, with its score."""
+        return [
+            pair
+            for requests, outcome in self.sent
+            for request, reply in zip(requests, outcome.replies, strict=True)
+            if reply is not None
+            for pair in zip(request.items, reply.scores, strict=True)
+        ]
+
+    def free(self, asked: _Asked) -> list[Scored]:
+        """Likewise what was known or asked for by others."""
+        found = ((item, name) for item, name in asked.names.items() if name in self.found)
+        return [*asked.known, *self.known, *((item, self.found[name]) for item, name in found)]
 
 
 class _Live(NamedTuple):
@@ -159,23 +215,26 @@ class BaseReranker(RerankSettings):
         job = self._job(query, documents, options, rank_fields)
         if not job.documents:
             return Ranking((), job.model)
+        try:
+            return self._ranked(job, lenient, deadline)
+        except (OSError, RuntimeError) as error:
+            if (failure := exhausted(error)) is None:
+                raise
+        return self._without_scores(job, failure, Usage(), ())
+
+    def _ranked(self, job: Job, lenient: Container[int], deadline: float) -> Ranking:
         line = self._line()
         prepared = prepare(job, self._loaded(job, lenient))
         if self._is_to_be_asked(job, prepared, line):
             _drive.learn_length(line, job.model, deadline)
         try:
-            prepared = self._measured(job, prepared, line, deadline, self._budget(job, line))
+            asked = self._begun(job, lenient, line, deadline, prepared=prepared)
         except TimeoutError:
             return self._without_scores(job, line.endpoint.late(), Usage(), ())
-        asked = self._asked(job, prepared, line, deadline)
-        watch = self._watch(job, asked, line, deadline)
-        outcome = watch.spared or _drive.drive(
-            asked.requests, line, deadline, self._meter(job, line)
-        )
-        watch.ended(outcome)
-        new = _scored(asked.requests, outcome)
-        self._remember(job, asked, new, line, deadline)
-        return self._concluded(job, asked, new, outcome, line)
+        answered = _Answered()
+        if asked.requests:
+            answered = _loop.run(partial(self._answered, job, asked, line, deadline))
+        return self._concluded(job, asked, answered, line)
 
     async def _arank(
         self,
@@ -188,55 +247,47 @@ class BaseReranker(RerankSettings):
     ) -> Ranking:
         """`_rank` for a running event loop; what would block it is done in a thread."""
         deadline = _drive.deadline_in(self.timeout)
-        job = self._job(query, documents, options, rank_fields)
+        if isinstance(documents, Iterable) and not isinstance(documents, _ONE):
+            documents = tuple(documents)  # in this thread, whatever it is
+        job = await self._apart(documents, self._job, query, documents, options, rank_fields)
         if not job.documents:
             return Ranking((), job.model)
-        line = None
-        # Digests of images take their time too.
-        slow_cache = not isinstance(self.cache, dict | None) or (
-            self.cache is not None and not job.is_text
-        )
+        try:
+            return await self._aranked(job, lenient, deadline)
+        except (OSError, RuntimeError) as error:
+            if (failure := exhausted(error)) is None:
+                raise
+        return self._without_scores(job, failure, Usage(), ())
+
+    async def _aranked(self, job: Job, lenient: Container[int], deadline: float) -> Ranking:
+        line, documents = None, job.documents
         try:
             async with asyncio.timeout(_drive.left(deadline)):
                 line = await self._aline()
-                if job.is_text:
-                    prepared = prepare(job)
-                else:
-                    loaded = await _loop.aside(self._loaded, job, lenient)
-                    prepared = prepare(job, loaded)
+                prepared = prepare(job) if job.is_text and not _are_many(documents) else None
                 if self._is_to_be_asked(job, prepared, line):
                     await _drive.alearn_length(line, job.model, deadline)
                 budget = self._budget(job, line)
-                if slow_cache or budget is None or not budget.holds(prepared):
-
-                    def asking(line: _drive.Line = line, prepared: Prepared = prepared) -> _Asked:
-                        measured = self._measured(job, prepared, line, deadline, budget)
-                        return self._asked(job, measured, line, deadline)
-
-                    asked = await _loop.aside(asking)
+                is_quick = budget and prepared and budget.holds(prepared)
+                begin = partial(self._begun, job, lenient, line, deadline, prepared=prepared)
+                if is_quick and not self._is_cache_slow(job):
+                    asked = begin()
                 else:
-                    asked = self._asked(job, prepared, line, deadline)
+                    asked = await _loop.aside(begin)
         except TimeoutError:
             late = _late_at_once() if line is None else line.endpoint.late()
             return self._without_scores(job, late, Usage(), ())
-        watch = self._watch(job, asked, line, deadline)
-        outcome = watch.spared or await _drive.adrive(
-            asked.requests, line, deadline, self._meter(job, line)
-        )
-        watch.ended(outcome)
-        new = _scored(asked.requests, outcome)
-        if slow_cache and new:
-            # Not cancelled when its time is over, nor if none is left: the scores are paid for.
-            left = _drive.left(deadline)
-            kept = _loop.aside(self._remember, job, asked, new, line, deadline)
-            await asyncio.wait({kept}, timeout=left)
-            if kept.done():
-                kept.result()
-            elif left:
-                _log.warning("The cache was too slow to write before the deadline.")
-        else:
-            self._remember(job, asked, new, line, deadline)
-        return self._concluded(job, asked, new, outcome, line)
+        answered = _Answered()
+        if asked.requests:
+            answered = await _loop.wait(partial(self._answered, job, asked, line, deadline))
+        return await self._apart(documents, self._concluded, job, asked, answered, line)
+
+    @staticmethod
+    async def _apart(objects: Iterable[object], function: Callable[..., _T], *arguments: Any) -> _T:
+        """What *function* returns; if there are many *objects*, from a thread, with the context."""
+        if _are_many(objects):
+            return await _loop.aside(function, *arguments)
+        return function(*arguments)
 
     def _estimate(
         self,
@@ -351,7 +402,7 @@ class BaseReranker(RerankSettings):
                 f"query must be a str or an Image, not {type(query).__name__}",
                 hint=_ORDER if isinstance(documents, str) else None,
             )
-        if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
+        if isinstance(documents, _ONE) or not isinstance(documents, Iterable):
             kind = type(documents).__name__
             hint = _ORDER if isinstance(documents, str) else None
             raise RequestError(f"documents must be a list, not one {kind}", hint=hint)
@@ -451,7 +502,7 @@ class BaseReranker(RerankSettings):
             max_tokens_per_doc=self.max_tokens_per_doc,
         )
 
-    def _is_to_be_asked(self, job: Job, prepared: Prepared, line: _drive.Line) -> bool:
+    def _is_to_be_asked(self, job: Job, prepared: Prepared | None, line: _drive.Line) -> bool:
         """Whether its server has to be asked how long a text may be: not for short ones."""
         if self.max_model_len is not None or self.max_tokens_per_doc is not None:
             return False
@@ -460,7 +511,7 @@ class BaseReranker(RerankSettings):
         if (line.endpoint.url, job.model) in line.lengths.told or self._is_out(job, line):
             return False
         least = limits_for(job.model, self.server, max_model_len=UNTOLD.value)
-        return not Budget(least, self._width(least)).holds(prepared)
+        return prepared is None or not Budget(least, self._width(least)).holds(prepared)
 
     def _budget(self, job: Job, line: _drive.Line) -> Budget | None:
         """What is to be proven before anything is sent; None if all lengths have to be counted."""
@@ -504,6 +555,21 @@ class BaseReranker(RerankSettings):
             budget=budget,
         )
 
+    def _begun(
+        self,
+        job: Job,
+        lenient: Container[int],
+        line: _drive.Line,
+        deadline: float,
+        *,
+        prepared: Prepared | None = None,
+    ) -> _Asked:
+        """*job* up to the point where it is sent; reads images and the cache, counts lengths."""
+        if prepared is None:
+            prepared = prepare(job, self._loaded(job, lenient))
+        measured = self._measured(job, prepared, line, deadline, self._budget(job, line))
+        return self._asked(job, measured, line, deadline)
+
     def _asked(
         self,
         job: Job,
@@ -523,34 +589,132 @@ class BaseReranker(RerankSettings):
                 UNTOLD.value,
             )
         known: tuple[Scored, ...] = ()
-        unknown = prepared
+        unknown, names, settled = prepared, {}, 0
+        if (cache := self.cache) is not None:
+            settled = _loop.engine().in_flight.settled  # before the cache is read
+            with turn_at(cache, _drive.left(deadline)) as is_mine:
+                if is_mine:
+                    known, unknown = recall(job, prepared, line.place, cache, limits.scores)
+            under = keys(job, unknown, unknown.items, line.place)
+            names = dict(zip(unknown.items, ((id(cache), key) for key in under), strict=True))
+        requests = plan(job, unknown, limits, self._width(limits))
+        return _Asked(prepared, known, requests, names, settled)
+
+    async def _answered(
+        self, job: Job, asked: _Asked, line: _drive.Line, deadline: float, caller: _loop.Caller
+    ) -> _Answered:
+        """The scores of what has to be asked; on the engine's loop.
+
+        With a cache, what another call with that cache is asking is not asked but waited for.
+        """
+        if not (names := [*asked.names.values()]):
+            return await self._sent(job, asked, line, deadline, caller)
+        in_flight = _loop.engine().in_flight
+        done = _Answered()
+
+        async def ask(mine: list[Hashable], tell: Tell) -> bool:
+            nonlocal done
+            ahead = asked
+            # The requests may be other ones, and the cache may know more by now.
+            if mine != names or in_flight.settled != asked.settled:
+
+                def again() -> _Asked:
+                    prepared = replace(asked.prepared, items=asked.only(mine))
+                    return self._asked(job, prepared, line, deadline)
+
+                try:
+                    async with asyncio.timeout(_drive.left(deadline)):
+                        ahead = await _loop.beside(caller, again)
+                except TimeoutError:
+                    return False
+                tell({asked.names[item]: score for item, score in ahead.known})
+            one = await self._sent(job, ahead, line, deadline, caller, tell=tell)
+            known = (*done.known, *ahead.known) if ahead is not asked else done.known
+            done = _Answered((*done.sent, *one.sent), known, failure=one.failure)
+            return one.failure is None
+
+        async def keep() -> None:
+            if done.replies:
+                remember = partial(self._remember, job, asked, done, line, deadline)
+                await self._kept(job, remember, deadline, caller)
+
+        found = await in_flight.once(
+            names,
+            ask,
+            keep,
+            # Who holds up a loop must wait for nothing that may need that loop to go on.
+            share=caller.awaits or caller.loop is None,
+            left=partial(_drive.left, deadline),
+        )
+        done = done._replace(found=found)
+        got = len(done.known) + len(found) + sum(len(reply.scores) for reply in done.replies)
+        if done.failure is None and got < len(names):
+            missing = asked.names.keys() - {item for item, _ in (*done.free(asked), *done.new)}
+            done = done._replace(failure=line.endpoint.late(positions(missing)))
+        return done
+
+    async def _sent(
+        self,
+        job: Job,
+        asked: _Asked,
+        line: _drive.Line,
+        deadline: float,
+        caller: _loop.Caller,
+        *,
+        tell: Tell | None = None,
+    ) -> _Answered:
+        """What came of the requests of *asked*; each reply is told when it comes."""
+
+        def meter(request: Request, reply: Reply) -> None:
+            # Now, since it is billed whatever becomes of its call.
+            self._count(_paid(job, line, reply))
+            if tell is not None:
+                pairs = zip(request.items, reply.scores, strict=True)
+                tell({asked.names[item]: score for item, score in pairs})
+
+        watch = self._watch(job, asked, line, deadline)
+        outcome = watch.spared or await _drive.drive(asked.requests, line, deadline, meter, caller)
+        watch.ended(outcome)
+        return _Answered(((asked.requests, outcome),), failure=outcome.failure)
+
+    async def _kept(
+        self, job: Job, remember: Callable[[], None], deadline: float, caller: _loop.Caller
+    ) -> None:
+        """Calls *remember* where the cache is used; an awaited call waits until its deadline."""
+        if not caller.awaits:
+            await _loop.beside(caller, remember)
+        elif not self._is_cache_slow(job):
+            remember()
+        else:
+            # Not cancelled when its time is over, nor if none is left: the scores are paid for.
+            left = _drive.left(deadline)
+            kept = _loop.aside(remember)
+            await asyncio.wait({kept}, timeout=left)
+            if kept.done():
+                kept.result()
+            elif left:
+                _log.warning("The cache was too slow to write before the deadline.")
+
+    def _is_cache_slow(self, job: Job) -> bool:
+        """Whether what is done with the cache would hold up a loop; digests of images do too."""
+        return self.cache is not None and not (isinstance(self.cache, dict) and job.is_text)
+
+    def _remember(
+        self, job: Job, asked: _Asked, answered: _Answered, line: _drive.Line, deadline: float
+    ) -> None:
+        """Keeps what was paid for, whether the call succeeded or not."""
         if self.cache is not None:
             with turn_at(self.cache, _drive.left(deadline)) as is_mine:
                 if is_mine:
-                    known, unknown = recall(job, prepared, line.place, self.cache, limits.scores)
-        return _Asked(prepared, known, plan(job, unknown, limits, self._width(limits)))
-
-    def _remember(
-        self, job: Job, asked: _Asked, new: list[Scored], line: _drive.Line, deadline: float
-    ) -> None:
-        """Keeps what was paid for, whether the call succeeded or not."""
-        if self.cache is not None and new:
-            with turn_at(self.cache, _drive.left(deadline)) as is_mine:
-                if is_mine:
                     scores = limits_for(job.model, self.server).scores
-                    remember(job, asked.prepared, new, line.place, self.cache, scores)
+                    remember(job, asked.prepared, answered.new, line.place, self.cache, scores)
                 else:
                     _log.warning("The cache was in use too long, so these scores are not kept.")
 
     def _concluded(
-        self,
-        job: Job,
-        asked: _Asked,
-        new: list[Scored],
-        outcome: Outcome,
-        line: _drive.Line,
+        self, job: Job, asked: _Asked, answered: _Answered, line: _drive.Line
     ) -> Ranking:
-        replies = [reply for reply in outcome.replies if reply is not None]
+        replies, free = answered.replies, answered.free(asked)
         if self.server is not None:
             for used in {reply.model for reply in replies} - {None, job.model}:
                 self._warn_once(
@@ -562,17 +726,17 @@ class BaseReranker(RerankSettings):
                     line.endpoint.masked(used),
                 )
         usage = Usage()
-        if asked.known:
-            usage = Usage(cache_hits=len(asked.known))
+        if free:
+            usage = Usage(cache_hits=len(free))
             if (price := _price(job, line)) is not None:
                 usage = replace(usage, cost=0.0, currency=price.currency)
             self._count(usage)
         usage = sum((_paid(job, line, reply) for reply in replies), usage)
         ids = tuple(reply.request_id for reply in replies if reply.request_id)
-        if outcome.failure is not None:
+        if answered.failure is not None:
             unsendable = asked.prepared.unsendable
-            return self._without_scores(job, outcome.failure, usage, ids, unsendable)
-        return merge(job, asked.prepared, [*asked.known, *new], usage, ids)
+            return self._without_scores(job, answered.failure, usage, ids, unsendable)
+        return merge(job, asked.prepared, [*free, *answered.new], usage, ids)
 
     def _watch(self, job: Job, asked: _Asked, line: _drive.Line, deadline: float) -> Watch:
         """Whether an outage is known, which matters to those alone who can do without a ranking."""
@@ -595,10 +759,6 @@ class BaseReranker(RerankSettings):
         """What an outage is known of."""
         through = id(self.http_client), id(self.async_http_client)
         return line.endpoint, through, job.model
-
-    def _meter(self, job: Job, line: _drive.Line) -> Callable[[Reply], None]:
-        """Counts every answer when it comes, since it is billed whatever becomes of its call."""
-        return lambda reply: self._count(_paid(job, line, reply))
 
     def _count(self, usage: Usage) -> None:
         owner = self._owner
@@ -685,14 +845,14 @@ class BaseReranker(RerankSettings):
             self._counting = threading.Lock()
             self._outages = Outages()
             self._process = os.getpid()
-        live = self._live
-        if live is not None and live.gate.width == self.max_concurrency:
+        if (live := self._live) is not None:
+            live.gate.width = self.max_concurrency  # it may have been assigned
             return live
         with no_fork:
             if self._live is None:
+                import tenacity  # noqa: F401, PLC0415  now: a failure may leave no file to open
+
                 self._live = _Live(Transport(), Gate(self.max_concurrency), _drive.Lengths())
-            elif self._live.gate.width != self.max_concurrency:
-                self._live = self._live._replace(gate=Gate(self.max_concurrency))
             return self._live
 
 
@@ -701,6 +861,13 @@ def _late_at_once() -> DeadlineError:
         "The call's timeout ran out before anything could be sent.",
         hint="timeout= is for the whole call, in seconds: raise it.",
     )
+
+
+def _are_many(objects: Iterable[object]) -> bool:
+    """Whether what is done with each of *objects* would hold up an event loop."""
+    if not isinstance(objects, list | tuple):
+        return False
+    return len(objects) > _MANY or sum(len(it) for it in objects if isinstance(it, str)) > _MUCH
 
 
 def _price(job: Job, line: _drive.Line) -> Price | None:
@@ -714,16 +881,6 @@ def _paid(job: Job, line: _drive.Line, reply: Reply) -> Usage:
         return Usage(1, reply.tokens)
     cost = price.per_million * reply.tokens / 1e6
     return Usage(1, reply.tokens, cost=cost, currency=price.currency)
-
-
-def _scored(requests: tuple[Request, ...], outcome: Outcome) -> list[Scored]:
-    """Every item that was answered, with its score."""
-    return [
-        pair
-        for request, reply in zip(requests, outcome.replies, strict=True)
-        if reply is not None
-        for pair in zip(request.items, reply.scores, strict=True)
-    ]
 
 
 class Reranker(BaseReranker):

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ from qwen_rerank import RequestError, Reranker
 from qwen_rerank._drive import deadline_in, drive, learn_length, warm
 from qwen_rerank._endpoint import REGIONS, Endpoint, Region
 from qwen_rerank._limits import UNKNOWN_MODEL, UNTOLD, ModelLimits, price_of
+from qwen_rerank._loop import run
 from qwen_rerank._route import certificate_variables, certificates, proxy_for
 from qwen_rerank._tokens import tokenizer
 from qwen_rerank._values import Item, Place, Price, Reply, Request, Usage
@@ -202,14 +203,15 @@ class Probe:
         request = Request(self._reranker.model, ask.query, ask.instruct, tuple(items))
         line = self._line if patient else replace(self._line, max_retries=0)
         started = time.perf_counter()
-        outcome = drive((request,), line, deadline_in(self._reranker.timeout), self._pay)
+        deadline = deadline_in(self._reranker.timeout)
+        outcome = run(partial(drive, (request,), line, deadline, self._pay))
         seconds = time.perf_counter() - started
         reply = outcome.replies[0]
         if reply is None:
             raise outcome.failure or AssertionError("neither a reply nor a failure")
         return Told(reply.scores, reply.tokens, seconds)
 
-    def _pay(self, reply: Reply) -> None:
+    def _pay(self, _: Request, reply: Reply) -> None:
         if reply.model is not None:
             self.models.add(reply.model)
         self.usage += Usage(1, reply.tokens)

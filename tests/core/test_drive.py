@@ -2,11 +2,12 @@ import asyncio
 import json
 import threading
 import time
+from functools import partial
 
 import pytest
 from pydantic import SecretStr
 
-from qwen_rerank import _drive, errors
+from qwen_rerank import _drive, _loop, errors
 from qwen_rerank._endpoint import Endpoint
 from qwen_rerank._gate import Gate
 from qwen_rerank._values import Answer, Item, Place, Request
@@ -64,7 +65,7 @@ def _requests(*sizes):
     )
 
 
-def _unmetered(_reply):
+def _unmetered(_request, _reply):
     pass
 
 
@@ -84,10 +85,11 @@ def _drive_fixture(request):
             options.pop("max_retries", 0),
         )
         deadline = _drive.deadline_in(seconds)
+        serve = partial(_drive.drive, requests, line, deadline, _unmetered)
         if request.param == "async":
-            outcome = await _drive.adrive(requests, line, deadline, _unmetered)
+            outcome = await _loop.wait(serve)
         else:
-            outcome = await asyncio.to_thread(_drive.drive, requests, line, deadline, _unmetered)
+            outcome = await asyncio.to_thread(_loop.run, serve)
         if outcome.failure is not None and not whole:
             raise outcome.failure
         return outcome if whole else list(outcome.replies)
@@ -285,7 +287,8 @@ async def test_cancelling_frees_the_gate():
     gate, transport = Gate(2), Recorder(seconds=5)
     line = _drive.Line(_ENDPOINT, "dashscope", transport, None, gate, 0)
     deadline = _drive.deadline_in(30)
-    call = asyncio.create_task(_drive.adrive(_requests(*[1] * 6), line, deadline, _unmetered))
+    serve = partial(_drive.drive, _requests(*[1] * 6), line, deadline, _unmetered)
+    call = asyncio.create_task(_loop.wait(serve))
     await asyncio.sleep(0.05)
 
     call.cancel()
@@ -313,7 +316,9 @@ async def test_a_request_that_is_cancelled_alone(turn):
     line = _drive.Line(_ENDPOINT, "dashscope", Cancelled(), None, Gate(1), 0)
 
     with pytest.raises(asyncio.CancelledError):
-        await _drive.adrive(_requests(1, 1, 1), line, _drive.deadline_in(5), _unmetered)
+        await _loop.wait(
+            partial(_drive.drive, _requests(1, 1, 1), line, _drive.deadline_in(5), _unmetered)
+        )
 
 
 def test_deadlines_are_on_the_clock_that_only_runs_forward():

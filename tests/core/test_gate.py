@@ -73,6 +73,28 @@ async def test_who_gives_up_takes_no_turn_away(steps):
     assert await _has_turns(gate, 1)
 
 
+async def test_another_width():
+    """Who is in stays in when it shrinks; when it grows, those that wait are let in first."""
+    gate = Gate(2)
+    await gate.enter()
+    await gate.enter()
+
+    gate.width = 1
+    gate.leave()
+    assert not await _enters(gate)
+    gate.leave()
+    assert await _has_turns(gate, 1)
+
+    await gate.enter()
+    first = asyncio.create_task(gate.enter())
+    await asyncio.sleep(0)
+    gate.width = 2
+    assert not await _enters(gate)
+    await first
+    gate.width = 4
+    assert await _has_turns(gate, 2)
+
+
 async def test_without_queueing():
     """A turn that cannot be waited for is had over the limit, and is owed."""
     gate = Gate(1)

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from qwen_rerank import Reranker, _drive, _loop
+from qwen_rerank import Reranker, _drive, _loop, _turns
 from qwen_rerank._prepare import prepare
 from qwen_rerank._turns import turn_at
 
@@ -32,7 +32,10 @@ class _Lightning:
     def __call__(self, frame, event, _argument):
         # What a weak reference's callback raises, or a generator that is given up, is told nobody.
         code = frame.f_code
-        if code.co_filename.endswith("_weakrefset.py") or code.co_name == "<genexpr>":
+        if (
+            code.co_filename.endswith(("weakref.py", "_weakrefset.py"))
+            or code.co_name == "<genexpr>"
+        ):
             return
         if event in _EVENTS:
             self.left -= 1
@@ -82,21 +85,35 @@ class _Pace:
 
 def _running():
     """The tasks of calls on the engine's loop, where an object that is forgotten may be closing."""
-    return [each for each in asyncio.all_tasks() if "_driven" in each.get_coro().__qualname__]
+    return [each for each in asyncio.all_tasks() if "_answered" in each.get_coro().__qualname__]
 
 
 def _is_whole(reranker):
-    """Whether nothing runs any more, and both turns and the cache are free again."""
+    """Whether nothing runs or is asked any more, and turns and cache are free again."""
 
     async def idle(_):
         for _ in range(1_000):
             if not _running():
                 break
             await asyncio.sleep(0.001)
-        return not _running() and reranker._live.gate._free == 2
+        asked = _loop.engine().in_flight._by_key
+        return not _running() and not asked and reranker._live.gate.free == 2
 
-    with turn_at(reranker.cache, 0) as mine:
-        return mine and _loop.run(idle)
+    return _is_free(reranker.cache) and _loop.run(idle)
+
+
+def _is_free(cache):
+    """Whether it is another thread's turn at *cache* at once, and there is no trace of it then."""
+    turns = []
+
+    def look():
+        with turn_at(cache, 0) as mine:
+            turns.append(mine)
+
+    other = threading.Thread(target=look)
+    other.start()
+    other.join()
+    return turns == [True] and not _turns._register.turns
 
 
 def _points(call):
@@ -148,14 +165,14 @@ def test_a_cancellation_after_any_step(make, several):
         for steps in range(500):
             deadline = _drive.deadline_in(5)
             task = asyncio.create_task(
-                _drive._driven(asked.requests, line, deadline, lambda _: None, caller)
+                _drive.drive(asked.requests, line, deadline, lambda *_: None, caller)
             )
             for _ in range(steps):
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task])
             cancelled += task.cancelled()
-            assert (line.gate._free, way.busy) == (2, 0), steps
+            assert (line.gate.free, way.busy) == (2, 0), steps
             assert not way.session.connector._acquired, steps
             assert not _running(), steps
         return cancelled

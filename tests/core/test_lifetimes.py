@@ -331,6 +331,8 @@ def ranked(number):
 def test_lives(silent, emulator, life):
     """However a process and its loops live and end, it ranks, leaves nothing open, says nothing."""
     born = _BORN
+    if life == "a first call at the end" and (3, 12) <= sys.version_info < (3, 12, 2):
+        pytest.skip("Python 3.12.0 and 3.12.1 start no thread at the end of a process")
     if life in ("uvloop", "gevent"):
         pytest.importorskip(life)
     if life == "gevent":
@@ -482,6 +484,103 @@ def test_an_assigned_limit(at):
     reranker.rerank(_QUERY, _MANY)
 
     assert service.peak == 4
+
+
+def test_a_limit_that_is_assigned_while_others_call(at):
+    """Never are more in flight than the larger of two limits, and afterwards all of the last."""
+    service = Service(delay=0.005)
+    reranker = at(service, max_concurrency=2, timeout=_PATIENCE)
+
+    def rank():
+        return len(reranker.rerank(_QUERY, _MANY))
+
+    def arank():
+        return len(asyncio.run(reranker.arerank(_QUERY, _MANY)))
+
+    def assign():
+        for width in (5, 1, 3, 5, 2):
+            reranker.max_concurrency = width
+            assert rank() == len(_MANY)
+
+    _all_together(rank, arank, rank, arank, assign)
+    assert 2 < service.peak <= 5
+
+    for width in (6, 3):
+        reranker.max_concurrency = width
+        service.expect(width)
+        rank()
+        assert service.peak == width
+
+
+def test_loops_that_were_broken_off(at):
+    """Loops that are stopped in the middle of calls, and never closed, take no turn with them."""
+    service = Service()
+    service.expect(8)
+    reranker = at(service, max_concurrency=8, timeout=_PATIENCE)
+    loops = [asyncio.new_event_loop() for _ in range(9)]  # one more than there are turns
+    for number, loop in enumerate(loops):
+        loop.create_task(reranker.arerank(f"query {number}", ["a"]))
+        loop.call_later(0.05, loop.stop)
+        loop.run_forever()
+
+    service.reached.wait(_PATIENCE)
+    service.expect(8)
+    rankings = reranker.rerank(_QUERY, _MANY)
+
+    assert len(rankings) == len(_MANY)
+    assert service.peak == 8
+    for loop in loops:
+        loop.run_until_complete(_all_done(loop))
+        loop.close()
+
+
+async def _all_done(loop):
+    others = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
+    await asyncio.wait(others) if others else None
+
+
+_FORK_WITH_EMULATOR = """
+import os, sys, threading, time, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # later Pythons warn of any such fork
+from qwen_rerank import Reranker
+from qwen_rerank.emulator import Emulator
+def ranked(reranker):
+    return len(reranker.rerank("red car", [f"car {each}" for each in range(24)]))
+def check(emulator, reranker):
+    assert ranked(reranker) == 24
+    assert reranker._live.gate.free == reranker.max_concurrency == 4
+with Emulator() as emulator:
+    reranker = Reranker(base_url=emulator.base_url, api_key=emulator.api_key, max_concurrency=4,
+                        max_documents_per_request=1)
+    busy = [threading.Thread(target=ranked, args=(reranker,)) for _ in range(4)]
+    for thread in busy:
+        thread.start()
+    while emulator.requests_seen < 8:
+        time.sleep(0.001)
+    children = []
+    for _ in range(3):
+        if not (child := os.fork()):
+            check(emulator, reranker)
+            with Emulator() as own:
+                check(own, reranker.model_copy(update={"base_url": own.base_url,
+                                                       "api_key": own.api_key}))
+            sys.stderr.flush()
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        assert os.waitpid(child, 0)[1] == 0
+    for thread in busy:
+        thread.join()
+    check(emulator, reranker)
+    reranker.close()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_fork_with_an_emulator_in_the_process(silent):
+    """Beside an emulator of the same process, parent and children have the full width after."""
+    silent(_FORK_WITH_EMULATOR)
 
 
 # Others with other options
@@ -1170,3 +1269,89 @@ def test_exit_while_a_request_is_under_way(silent, emulator, colour):
 
     assert out == "RequestError\n"
     assert len(emulator.log) == 2
+
+
+_EXHAUSTED = """
+import asyncio, logging, os, resource, sys
+from qwen_rerank import Reranker, ServiceError
+logging.disable()
+url, key, when, what, colour = sys.argv[1:]
+options = {"base_url": url, "api_key": key, "max_documents_per_request": 1}
+reranker = Reranker(max_retries=0, **options)
+loop = asyncio.new_event_loop()
+texts = {"short": ["a", "b", "c"], "counted": ["green tea " * 20_000, "b", "c"]}[what]
+def rank(reranker=reranker):
+    if colour == "sync":
+        return reranker.rerank("a query", texts)
+    return loop.run_until_complete(reranker.arerank("a query", texts))
+if when == "warm":
+    reranker.rerank("a query", ["a"])
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, most))
+kept = []
+try:
+    while True:
+        kept.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+try:
+    rank()
+except ServiceError as error:
+    assert "Too many open files" in error.message, error
+    assert "ulimit -n" in error.hint, error
+else:
+    raise AssertionError
+lenient = reranker.with_options(on_error="passthrough", outage_pause=0)
+assert [hit.index for hit in rank(lenient)] == [0, 1, 2]
+if (when, what) == ("warm", "short"):  # the one connection that is open does for all of them
+    assert len(rank(reranker.with_options(max_retries=9))) == 3
+for file in kept:
+    os.close(file)
+assert len(rank()) == 3
+loop.close()
+reranker.close()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit here")
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("what", ["short", "counted"])
+@pytest.mark.parametrize("when", ["cold", "warm"])
+def test_no_file_is_left_to_open(silent, emulator, when, what, colour):
+    """A process that may open no more files is told so, whatever was to be opened, and recovers."""
+    silent(_EXHAUSTED, emulator.base_url, emulator.api_key, when, what, colour)
+
+
+_NO_THREADS = """
+import asyncio, logging, sys, threading
+from qwen_rerank import Reranker, ServiceError
+logging.disable()
+reranker = Reranker(base_url=sys.argv[1], api_key=sys.argv[2])
+loop = asyncio.new_event_loop()
+ways = [
+    lambda: reranker.rerank("a query", ["a"]),
+    lambda: loop.run_until_complete(reranker.arerank("a query", ["a"])),
+]
+def refused(_):
+    raise RuntimeError("can't start new thread")
+start, threading.Thread.start = threading.Thread.start, refused
+for rank in ways:
+    try:
+        rank()
+    except ServiceError as error:
+        assert "start no more threads" in error.message, error
+    else:
+        raise AssertionError
+threading.Thread.start = start
+for rank in ways:
+    assert len(rank()) == 1
+loop.close()
+reranker.close()
+"""
+
+
+@pytest.mark.slow
+def test_no_thread_is_left_to_start(silent, emulator):
+    """So is one that may start no more threads."""
+    silent(_NO_THREADS, emulator.base_url, emulator.api_key)

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,29 @@ def test_one_thread_serves_all(serve):
     assert (thread.name, thread.daemon) == ("qwen-rerank", True)
 
 
+def _open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts file descriptors in /proc")
+def test_no_thread_to_be_had(serve, monkeypatch):
+    """Where no thread can be started a call says so, leaves nothing open, and the next may go."""
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_loop, "_current", None)
+    before = _open_files()
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="start new thread"):
+                serve(_here)
+    assert _open_files() <= before
+    assert serve(_here)[0].name == "qwen-rerank"
+    _loop.engine().end()
+
+
 def test_the_callers_context(serve):
     """What runs below a call sees the caller's context variables, and changes none of them."""
 
@@ -62,19 +86,29 @@ def test_what_is_raised_there(serve, kind):
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
-def test_what_would_end_the_loop(serve, kind):
-    """An exit out of a caller's code in a thread reaches the caller, and the loop goes on."""
+@pytest.mark.parametrize("aside", [True, False], ids=["in a thread", "on the loop"])
+def test_what_would_end_the_loop(serve, kind, aside):
+    """An exit out of a hook or a log handler reaches its caller; the loop and others go on."""
+    free = threading.Event()
 
     def leave():
         raise kind("mine")
 
     async def serve_it(_):
-        await asyncio.to_thread(leave)
+        await asyncio.to_thread(leave) if aside else leave()
 
-    thread = serve(_here)[0]
+    async def slow(caller):
+        await asyncio.to_thread(free.wait, 10)
+        return await _here(caller)
+
+    thread, others = serve(_here)[0], []
+    other = threading.Thread(target=lambda: others.append(serve(slow)[0]))
+    other.start()
     with pytest.raises(kind, match="mine"):
         serve(serve_it)
-    assert serve(_here)[0] is thread
+    free.set()
+    other.join()
+    assert serve(_here)[0] is others[0] is thread
 
 
 def test_errands(serve):

@@ -20,7 +20,7 @@ import httpx_aiohttp
 import pytest
 import yarl
 from pydantic import SecretStr
-from self_signed import PAIR
+from self_signed import EXPIRED, PAIR
 
 from qwen_rerank import Reranker, _endpoint, errors
 
@@ -502,9 +502,9 @@ def test_a_proxys_password_is_not_shown(monkeypatch, colour):
 
 
 @pytest.fixture(name="secure")
-def _secure(serve, tmp_path):
+def _secure(serve, tmp_path, request):
     """A server that speaks TLS as localhost."""
-    (tmp_path / "pair.pem").write_text(PAIR)
+    (tmp_path / "pair.pem").write_text(getattr(request, "param", PAIR))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "pair.pem")
 
@@ -516,8 +516,8 @@ def _secure(serve, tmp_path):
     return serve(behave)
 
 
-def _at(server: Any, host: str = "localhost") -> Reranker:
-    return Reranker(base_url=f"https://{host}:{server.port}", api_key=_KEY, max_retries=0)
+def _at(server: Any, host: str = "localhost", max_retries: int = 0) -> Reranker:
+    return Reranker(base_url=f"https://{host}:{server.port}", api_key=_KEY, max_retries=max_retries)
 
 
 def test_an_unknown_certificate_is_refused(colour, secure):
@@ -540,10 +540,27 @@ def test_a_certificate_for_another_name_is_refused(monkeypatch, tmp_path, colour
     """A certificate that is known but made for another host opens nothing."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pair.pem"))
 
-    with pytest.raises(errors.ServiceError):
-        colour.rank(_at(secure, "127.0.0.1"))
+    with pytest.raises(errors.ServiceError) as caught:
+        colour.rank(_at(secure, "127.0.0.1", max_retries=2))
 
+    assert caught.value.hint.startswith("The certificate is for another name")
+    assert not caught.value.retryable
     assert secure.requests == []
+    assert len(secure._connections) == 1
+
+
+@pytest.mark.parametrize("secure", [EXPIRED], ids=["expired"], indirect=True)
+def test_a_certificate_that_has_expired(monkeypatch, tmp_path, colour, secure):
+    """It is not blamed on who may vouch for it here, and not tried again."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pair.pem"))
+
+    with pytest.raises(errors.ServiceError, match="certificate has expired") as caught:
+        colour.rank(_at(secure, max_retries=2))
+
+    assert "renew its certificate" in caught.value.hint
+    assert "SSL_CERT_FILE" not in str(caught.value)
+    assert not caught.value.retryable
+    assert len(secure._connections) == 1
 
 
 def test_certificates_are_those_of_the_moment(monkeypatch, tmp_path, colour, secure):

@@ -269,7 +269,8 @@ def test_a_proxy_that_is_called_over_https(rank, through, monkeypatch, tmp_path,
     with pytest.raises(errors.ServiceError, match="cannot be reached: ") as caught:
         rank(_reranker(), "a query", ["a text"])
 
-    assert caught.value.hint == "Its certificate is not trusted here: set SSL_CERT_FILE."
+    assert caught.value.hint.startswith("The certificate is not trusted here: set SSL_CERT_FILE")
+    assert not caught.value.retryable
     assert behind.asked == []
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "both.pem"))
     (tmp_path / "both.pem").write_text(SERVICE + PAIR)

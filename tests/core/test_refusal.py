@@ -403,6 +403,16 @@ def test_a_web_page_is_recognised(status):
     assert "web page" in _error(page, status=status).hint
 
 
+def test_a_web_page_that_refuses_too_much():
+    """Where something in between finds it too much, as nginx does, the advice is to send less."""
+    page = b"<html>\r\n<head><title>Refused</title></head></html>"
+
+    hint = _error(page, status=413).hint
+
+    assert "lower max_documents_per_request=" in hint
+    assert "web page" in hint
+
+
 @pytest.mark.parametrize(
     ("positions", "shown"),
     [

@@ -34,7 +34,7 @@ def test_one_at_a_time():
         thread.join(10)
 
     assert order == ["first", ("second", True)]
-    assert _turns._register.turns == {}
+    assert not _turns._register.turns
 
 
 def test_a_turn_that_fails_is_over():
@@ -66,7 +66,7 @@ def test_threads_never_share_a_turn():
 
     assert set(seen) == {1}
     assert len(seen) == 1_600
-    assert _turns._register.turns == {}
+    assert not _turns._register.turns
 
 
 def test_nothing_grows_with_the_caches_that_were_used():
@@ -78,4 +78,4 @@ def test_nothing_grows_with_the_caches_that_were_used():
             reranker.rerank("a", ["b"])
         reranker.cache = None
 
-    assert _turns._register.turns == {}
+    assert not _turns._register.turns

@@ -5,6 +5,7 @@ import contextlib
 import copy
 import json
 import pickle
+import sys
 import tomllib
 from importlib import import_module
 from pathlib import Path
@@ -472,3 +473,28 @@ def test_estimate_of_what_cannot_be_sent(door, seeing, tmp_path):
     objects = door.made("a red sports car", image=tmp_path / "gone.png")
 
     assert door.estimate(door.kind(**seeing), QUERY, objects).requests == 1
+
+
+def test_a_long_list_does_not_hold_up_the_loop(doors, connection):
+    """However many objects there are, little of what is done with each is done in the loop."""
+
+    def steps(door, count):
+        texts = [f"{number} is about a red car" for number in range(count)]
+        reranker, objects = door.kind(top_n=None, **connection), door.made(*texts)
+        seen = 0
+
+        def see(*_):
+            nonlocal seen
+            seen += 1
+
+        sys.setprofile(see)  # of this thread, where the loop runs
+        try:
+            ranked = door.rank(reranker, QUERY, objects, native=True)
+        finally:
+            sys.setprofile(None)
+        assert len(ranked) == count
+        return seen
+
+    for door in filter(lambda each: each.native, doors.values()):
+        steps(door, 1_000)  # imports what a call needs
+        assert steps(door, 2_000) - steps(door, 1_000) < 500, door.kind

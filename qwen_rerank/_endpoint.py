@@ -341,7 +341,8 @@ def url_below(base: str, protocol: Protocol, server: Server | None = None) -> st
         head, tail = SERVERS[server].path
         if base.endswith(tail):
             return base
-        return base + (tail if base.endswith(head) else head + tail)
+        has_version = head and re.search(r"/v\d$", base)
+        return base + (tail if has_version or not head else head + tail)
     head, tail = PATHS[protocol]
     if base.endswith(tail) and not base.endswith(head + tail):
         return base  # a gateway's full URL

@@ -1,13 +1,14 @@
 """What each model and server accepts and what it costs, as data. No logic but look-up.
 
 Every number stands beside its source and date. The vendor's pages are undated unless a date is
-given, and some disagree; the newest one wins here. None of these numbers was measured against the
-live service or a running server.
+given, and some disagree; the newest one wins here. None of DashScope's was measured against the
+live service; what servers of one's own do was seen by running them, but for TEI and SGLang.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -16,12 +17,12 @@ from qwen_rerank._values import Price
 __all__ = [
     "ANY",
     "LIMITS",
-    "OPEN_QWEN3",
     "OWN_MODEL",
     "PRICES",
     "SERVERS",
     "UNKNOWN_MODEL",
     "UNKNOWN_VL_MODEL",
+    "UNTOLD",
     "Limit",
     "ModelLimits",
     "Range",
@@ -58,6 +59,10 @@ class ModelLimits:
             and the template around each pair is not documented, so nothing is planned to the brim.
         images: Images per request, which count as documents too; None if it takes none.
         videos: Videos per request, likewise.
+        pair_tokens: On a server of one's own, tokens of query, instruct, document and template
+            together; None where they have no such limit.
+        template_tokens: Tokens that the server puts around each pair, and bills.
+        document_tokens: Tokens of one document by our own count, where the user says so.
         scores: The least and the most that a score can be.
     """
 
@@ -69,12 +74,27 @@ class ModelLimits:
     share: float = 0.95
     images: Limit | None = None
     videos: Limit | None = None
+    pair_tokens: Limit | None = None
+    template_tokens: int = 0
+    document_tokens: int | None = None
     scores: Range = ANY
 
     @property
     def planned_item_tokens(self) -> int:
-        """Tokens that an item may have after our own cut."""
-        return int(self.item_tokens.value * self.share)
+        """Tokens that the query may have after our own cut, and a document beside a short one."""
+        return min(int(self.item_tokens.value * self.share), max(1, self._planned_pair // 2))
+
+    def planned_document_tokens(self, around: int) -> int:
+        """Tokens that a document may have beside a query and an instruct of *around* tokens."""
+        own = int(self.item_tokens.value * self.share)
+        if self.document_tokens is not None:
+            own = min(own, self.document_tokens)
+        return max(1, min(own, self._planned_pair - around))
+
+    @property
+    def _planned_pair(self) -> int:
+        pair = self.pair_tokens
+        return sys.maxsize if pair is None else int(pair.value * self.share) - self.template_tokens
 
     @property
     def planned_request_tokens(self) -> float:
@@ -170,14 +190,21 @@ UNKNOWN_VL_MODEL = replace(
 # A server of one's own scores every pair by itself, so its requests may have any number of tokens.
 OWN_MODEL = replace(UNKNOWN_MODEL, request_tokens=None)
 
-# "Context Length: 32k" is for query, text, instruct and template together: an eighth is left to the
-# other three. With a longer query, or a server that was started with less, the server decides.
-OPEN_QWEN3 = replace(
-    OWN_MODEL,
-    item_tokens=Limit(
+_SEEN = "2026-11-29"
+# What is left of a pair that cannot be asked for: what most encoders take.
+UNTOLD = Limit(512, _OURS, _SEEN)
+_XINFERENCE = "the table of xinference 4.1.0"
+# How long a pair may be, by what the model's name holds; a server may be started with less.
+_PAIRS = {
+    "qwen3-reranker": Limit(
         32_768, "huggingface.co/Qwen/Qwen3-Reranker-0.6B, likewise -4B and -8B", "2026-11-24"
     ),
-    share=0.875,
+    "bge-reranker-v2-m3": Limit(8_192, _XINFERENCE, _SEEN),
+    "jina-reranker-v2": Limit(1_024, _XINFERENCE, _SEEN),
+}
+_ENCODER_TEMPLATE = 4  # [CLS] query [SEP] document [SEP], and one more with other tokenizers
+_QWEN3_TEMPLATE = (
+    74  # billed for each pair by vLLM 0.32.0, 2026-11-29; an instruct of one's own adds
 )
 
 _TEI = "github.com/huggingface/text-embeddings-inference, docs/source/en/cli_arguments.md"
@@ -196,18 +223,54 @@ SERVERS: dict[str, dict[str, Any]] = {
 }
 
 
-def limits_for(model: str, server: str | None = None) -> ModelLimits:
+# They pass on what they are given, and most of what is behind them cuts or refuses by itself.
+_GATEWAYS = ("litellm", "cohere")
+
+
+def limits_for(
+    model: str,
+    server: str | None = None,
+    *,
+    max_model_len: int | None = None,
+    max_tokens_per_doc: int | None = None,
+) -> ModelLimits:
     """The limits of *model*, or a conservative row for a name that is not in the table.
 
     A name with "vl" as one of its words, as the vendor's naming has it, takes images and videos.
     On a *server* of one's own any name that holds "Qwen3-Reranker", as those of copies and paths
     do, is the open model.
+
+    Args:
+        model: The model's name.
+        server: What kind of server it is; None for DashScope.
+        max_model_len: Tokens of a pair on that server, by the user or by the server itself.
+        max_tokens_per_doc: Tokens of a document there, by the user.
     """
     name = model.lower()
     if server is None:
         return LIMITS.get(model, UNKNOWN_VL_MODEL if "vl" in name.split("-") else UNKNOWN_MODEL)
-    own = OPEN_QWEN3 if "qwen3-reranker" in name else OWN_MODEL
-    return replace(LIMITS.get(model, own), **SERVERS.get(server, {}))
+    is_qwen3 = "qwen3-reranker" in name
+    row = replace(LIMITS.get(model, OWN_MODEL), **SERVERS.get(server, {}))
+    pair = next((limit for part, limit in _PAIRS.items() if part in name), None)
+    if max_model_len is not None:
+        pair = Limit(max_model_len, "max_model_len", _SEEN)
+    elif model in LIMITS or max_tokens_per_doc is not None:
+        pair = None
+    elif pair is None and server not in _GATEWAYS:
+        pair = UNTOLD
+    if pair is not None:
+        row = replace(
+            row,
+            item_tokens=pair if model not in LIMITS else row.item_tokens,
+            pair_tokens=pair,
+            share=0.95 if is_qwen3 else row.share,  # ours is its tokenizer
+        )
+    if max_tokens_per_doc is not None:
+        given = Limit(max(row.item_tokens.value, 2 * max_tokens_per_doc), "max_tokens_per_doc", "")
+        row = replace(row, item_tokens=given, document_tokens=max_tokens_per_doc)
+    if model not in LIMITS:
+        row = replace(row, template_tokens=_QWEN3_TEMPLATE if is_qwen3 else _ENCODER_TEMPLATE)
+    return row
 
 
 # List prices of a million input text tokens; output is free.

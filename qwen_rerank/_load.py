@@ -17,16 +17,18 @@ import stat
 from collections.abc import Container, Iterable
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
-from qwen_rerank._dialects import Protocol, Server
+from qwen_rerank._bound import far
+from qwen_rerank._dialects import Protocol, Server, spoken
 from qwen_rerank._limits import limits_for
+from qwen_rerank._plain import without_surrogates
 from qwen_rerank._prepare import is_blank
 from qwen_rerank._values import Item, Job, Loaded
 from qwen_rerank.errors import RequestError
 from qwen_rerank.media import Image, Parts, Unsendable, Video, is_data_uri, shortened
 
-__all__ = ["check", "load", "texts_only"]
+__all__ = ["Mixed", "check", "load", "texts_only"]
 
 # The formats of help.aliyun.com/zh/model-studio/text-rerank-api (2026), by the names that Pillow
 # gives them; to Pillow a JPEG of several images is an MPO.
@@ -79,13 +81,25 @@ def check(document: object, position: int) -> None:
             )
 
 
+Mixed: TypeAlias = Literal["max", "text", "media", "together"]
+
+
 def texts_only(model: str, protocol: Protocol, server: Server | None) -> str | None:
     """What to change so that images and videos can be sent; None if they can."""
     takes_media = limits_for(model).images is not None
+    if server is not None:
+        if not spoken(protocol, server).takes_parts:
+            return (
+                "Images are sent to DashScope itself, or with server='vllm' to a Qwen3-VL-Reranker."
+            )
+        return (
+            None
+            if takes_media
+            else "vLLM takes images for a model such as Qwen3-VL-Reranker-2B: serve it under a "
+            'name with "vl" in it.'
+        )
     if takes_media and protocol == "dashscope":
         return None
-    if server is not None:
-        return "Images and videos need DashScope itself: a server of your own is sent texts only."
     changes = [] if takes_media else ["model='qwen3-vl-rerank'"]
     changes += [] if protocol == "dashscope" else ["protocol='dashscope'"]
     return f"Use {' with '.join(changes)}."
@@ -93,9 +107,11 @@ def texts_only(model: str, protocol: Protocol, server: Server | None) -> str | N
 
 def load(
     job: Job,
-    mixed: Literal["max", "text", "media"],
+    mixed: Mixed,
     lenient: Container[int] = (),
     hint: str | None = None,
+    *,
+    videos: bool = True,
 ) -> Loaded:
     """The parts of *job* that are to be scored, images and videos as they will be sent.
 
@@ -105,6 +121,7 @@ def load(
         lenient: Positions where a part that cannot be sent is only a warning: its document is then
             scored by its other parts, or not at all.
         hint: What `texts_only` says; unless it is None, nothing but texts is looked at.
+        videos: Whether videos can be sent where images can.
 
     Raises:
         RequestError: The query cannot be sent, or a document elsewhere.
@@ -130,7 +147,7 @@ def load(
                 ignored.append(position)
             else:
                 remedy = hint
-        items, reasons = _items(() if texts and mixed == "text" else media, most)
+        items, reasons = _items(() if texts and mixed == "text" else media, most, videos=videos)
         if remedy is not None:
             reasons = [f"it has no text, and {_takes_texts(job)}"]
         if reasons:
@@ -142,18 +159,37 @@ def load(
                     documents=(position,),
                 )
             unsendable.append((position, f"{reason}. {remedy}" if remedy else reason))
-        parts[position] = (*(() if items and mixed == "media" else texts), *items)
+        parts[position] = _chosen(texts, items, mixed)
     _warn(unsendable)
     return Loaded(query, parts, tuple(unsendable), tuple(ignored))
 
 
-def _items(media: Iterable[Image | Video | Unsendable], most: int) -> tuple[list[Item], list[str]]:
+def _chosen(texts: list[str], items: list[Item], mixed: Mixed) -> tuple[str | Item, ...]:
+    """What is scored of a document of these."""
+    if not items or not texts or mixed in ("max", "text"):
+        return (*texts, *items)
+    if mixed == "together":
+        return tuple(_beside(item, "\n".join(texts)) for item in items)
+    return tuple(items)
+
+
+def _beside(item: Item, text: str) -> Item:
+    """*item*, to be scored together with *text*."""
+    text = without_surrogates(text)
+    return item._replace(
+        tokens=item.tokens + far(text), size=item.size + len(text.encode()), beside=text
+    )
+
+
+def _items(
+    media: Iterable[Image | Video | Unsendable], most: int, *, videos: bool
+) -> tuple[list[Item], list[str]]:
     """Those of *media* that can be sent, and why the others cannot."""
     items: list[Item] = []
     reasons: list[str] = []
     for part in media:
         try:
-            items.append(_item(part, most))
+            items.append(_item(part, most, videos=videos))
         except _UnsendableError as error:
             reasons.append(str(error))
     return items, reasons
@@ -181,11 +217,15 @@ class _UnsendableError(ValueError):
     """A part that cannot be sent, and why; never with its content."""
 
 
-def _item(part: Image | Video | Unsendable, most: int = _MOST_BYTES) -> Item:
+def _item(
+    part: Image | Video | Unsendable, most: int = _MOST_BYTES, *, videos: bool = True
+) -> Item:
     """*part* as it will be sent, with its estimated tokens and its bytes after decoding."""
     if isinstance(part, Unsendable):
         raise _UnsendableError(part.reason)
     if isinstance(part, Video):
+        if not videos:
+            raise _UnsendableError("a server of your own takes no videos")
         return Item(part.url, _VIDEO_TOKENS, kind="video", size=len(part.url))
     if part.url is not None and not is_data_uri(part.url):
         return Item(part.url, _UNSEEN_TOKENS, kind="image", size=len(part.url))

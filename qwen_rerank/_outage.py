@@ -80,6 +80,11 @@ class Outages:
         )
         return replace(watch, spared=Outcome((None,) * len(requests), refusal, sent=False))
 
+    def is_known(self, route: Hashable) -> bool:
+        """Whether *route* was found dead and is left alone for now."""
+        outage = self._found.get(route)
+        return outage is not None and outage.until > self._clock()
+
     def _learn(self, watch: Watch, outcome: Outcome) -> None:
         with self._lock:
             if not _is_dead(outcome):

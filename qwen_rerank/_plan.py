@@ -34,8 +34,11 @@ class Budget:
 
         They do if no item is too long and no more requests are needed.
         """
-        items, most = prepared.items, self.limits.planned_item_tokens
-        if max([prepared.query.tokens, *[item.tokens for item in items]]) > most:
+        items, query = prepared.items, prepared.query.tokens
+        most = self.limits.planned_document_tokens(query + prepared.instruct.tokens)
+        if query > self.limits.planned_item_tokens:
+            return False
+        if max([0, *[item.tokens for item in items]]) > most:
             return False
         if max([0, *[len(item.text) for item in items]]) > self.limits.item_characters.value:
             return False
@@ -46,12 +49,17 @@ class Budget:
 
     def surplus(self, prepared: Prepared) -> float:
         """Tokens that *prepared* has over what those requests hold together."""
-        pair = prepared.query.tokens + prepared.instruct.tokens
+        pair = _around(prepared, self.limits)
         tokens = sum(item.tokens + pair for item in prepared.items)
         return tokens - self._fewest(prepared) * self.limits.planned_request_tokens
 
     def _fewest(self, prepared: Prepared) -> int:
         return -(-len(prepared.items) // self.width)
+
+
+def _around(prepared: Prepared, limits: ModelLimits) -> int:
+    """Tokens that each pair has besides its document's."""
+    return prepared.query.tokens + prepared.instruct.tokens + limits.template_tokens
 
 
 def plan(job: Job, prepared: Prepared, limits: ModelLimits, width: int) -> tuple[Request, ...]:
@@ -112,7 +120,7 @@ def _as_one(prepared: Prepared, limits: ModelLimits, width: int) -> int | None:
     if not 0 < len(items) <= width or {item.kind for item in items} != {"text"}:
         return None
     around = prepared.query, prepared.instruct
-    tokens = sum([item.tokens for item in items]) + len(items) * sum(it.tokens for it in around)
+    tokens = sum([item.tokens for item in items]) + len(items) * _around(prepared, limits)
     size = sum(it.size or _bound(it.text) for it in around)
     size += sum([_bound(item.text) + 2 for item in items])
     fits = tokens <= limits.planned_request_tokens and size <= limits.planned_body_bytes
@@ -211,7 +219,7 @@ class _Ruler:
         size: Callable[[str], int] = _bound,
     ) -> None:
         items = prepared.items
-        pair = prepared.query.tokens + prepared.instruct.tokens
+        pair = _around(prepared, limits)
         query = prepared.query
         around = (query.size or size(query.text)) + size(prepared.instruct.text)
         self._count = len(items)

@@ -163,24 +163,31 @@ def measure(
     Raises:
         RequestError: Something is too long and *long_documents* is ``"error"``.
     """
-    ruler = _Ruler(limits, counter)
     query = prepared.query
-    query_is_long = query.kind == "text" and not ruler.fits(query)
+    of_query = _Ruler(limits, counter, limits.planned_item_tokens)
+    query_is_long = query.kind == "text" and not of_query.fits(query)
+    if query.kind == "text":
+        is_cut = query_is_long and long_documents != "error"
+        query = of_query.counted(_cut(query.text, of_query, long_query) if is_cut else query.text)
+    query = _capped(query, of_query.tokens)
+    instruct = of_query.counted(prepared.instruct.text)
+    ruler = of_query.of_tokens(limits.planned_document_tokens(query.tokens + instruct.tokens))
     items = [item for item in prepared.items if item.kind == "text"]
-    media = [_capped(item, ruler.tokens) for item in prepared.items if item.kind != "text"]
     long = {item.text for item in items if not ruler.fits(item)}
-    over_long = positions(item for item in items if item.text in long)
+    media, cut = [], []
+    for item in prepared.items:
+        if item.kind != "text":
+            media.append(_capped(whole := _beside(item, ruler), ruler.tokens))
+            cut += [item] if whole.beside != item.beside else []
+    over_long = positions([*cut, *(item for item in items if item.text in long)])
     if long_documents == "error" and (query_is_long or over_long):
-        raise _too_long(over_long, limits, query=query_is_long)
+        raise _too_long(over_long, ruler if over_long else of_query, query=query_is_long)
 
     def parts(text: str) -> Iterable[tuple[str, tuple[int, int] | None]]:
         if text not in long:
             return [(text, None)]
         return ruler.windows(text) if long_documents == "split" else [(ruler.head(text), None)]
 
-    if query.kind == "text":
-        cut = _cut(query.text, ruler, long_query) if query_is_long else query.text
-        query = Item(cut, ruler.count(cut))
     texts: Iterable[Item] = items
     if long:
         bounds = {item.text: item.tokens for item in items}
@@ -194,10 +201,10 @@ def measure(
             Item(text, bounds.get(text, ruler.tokens), places) for text, places in _distinct(placed)
         )
     measured = Prepared(
-        query=_capped(query, ruler.tokens),
-        instruct=Item(prepared.instruct.text, ruler.count(prepared.instruct.text)),
+        query=query,
+        instruct=instruct,
         items=(*texts, *media),
-        truncated=() if long_documents == "split" else over_long,
+        truncated=positions(cut) if long_documents == "split" else over_long,
         query_truncated=query_is_long,
         unsendable=prepared.unsendable,
     )
@@ -235,6 +242,17 @@ def _cut(query: str, ruler: _Ruler, end: LongQuery) -> str:
     return kept
 
 
+def _beside(item: Item, ruler: _Ruler) -> Item:
+    """*item* with so much of the text beside it as fits there; windows of that are none."""
+    if not item.beside:
+        return item
+    image = item.tokens - far(item.beside)
+    ruler = ruler.of_tokens(max(1, ruler.tokens - image))
+    text = item.beside
+    beside = ruler.counted(text if ruler.fits(_text(text)) else ruler.head(text))
+    return item._replace(tokens=image + beside.tokens, beside=beside.text)
+
+
 def _capped(item: Item, most: int) -> Item:
     """*item* with no more tokens than one may have: a larger image is scaled down."""
     return item if item.tokens <= most else item._replace(tokens=most)
@@ -252,12 +270,22 @@ def is_blank(text: str) -> bool:
 class _Ruler:
     """Measures texts against the limits of one item, and counts each text once."""
 
-    def __init__(self, limits: ModelLimits, counter: Counter) -> None:
-        self.limit = _limit(limits)
-        self.tokens = limits.planned_item_tokens
+    def __init__(self, limits: ModelLimits, counter: Counter, tokens: int) -> None:
+        self.limit = _limit(limits, tokens)
+        self.tokens = tokens
+        self._limits = limits
         self._characters = limits.item_characters.value
         self._counter = counter
         self._counts: dict[str, int] = {}
+
+    def of_tokens(self, tokens: int) -> _Ruler:
+        """The same with another limit."""
+        if tokens == self.tokens:
+            return self
+        return _Ruler(self._limits, self._counter, tokens)
+
+    def counted(self, text: str) -> Item:
+        return Item(text, self.count(text))
 
     def fits(self, item: Item) -> bool:
         """Whether *item*, of which a bound is known, is within both limits."""
@@ -287,17 +315,19 @@ class _Ruler:
                 yield part, (start, end)
 
 
-def _limit(limits: ModelLimits) -> str:
-    return (
-        f"{limits.planned_item_tokens:,} tokens ({limits.share:.0%} of the limit) and "
-        f"{limits.item_characters.value:,} characters"
-    )
+def _limit(limits: ModelLimits, tokens: int) -> str:
+    part = f"{limits.share:.0%} of the limit"
+    if (pair := limits.pair_tokens) is not None:
+        part = f"of the {pair.value:,} of query, document and template together"
+    elif limits.document_tokens is not None:
+        part = "by max_tokens_per_doc="
+    return f"{tokens:,} tokens ({part}) and {limits.item_characters.value:,} characters"
 
 
-def _too_long(long: tuple[int, ...], limits: ModelLimits, *, query: bool) -> RequestError:
+def _too_long(long: tuple[int, ...], ruler: _Ruler, *, query: bool) -> RequestError:
     what = " and ".join(["the query"] * query + [listed(long)] * bool(long))
     return RequestError(
-        f"too long for one item: {what}; it may have {_limit(limits)}",
+        f"too long for one item: {what}; it may have {ruler.limit}",
         hint="long_documents='truncate' scores the head, 'split' the best of overlapping windows"
         + ("; under both the query is cut, as long_query= says." if query else "."),
         documents=long,

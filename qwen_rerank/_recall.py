@@ -157,7 +157,8 @@ def _named(item: Item, job: Job) -> tuple[str, ...]:
     if item.kind == "text":
         return (item.text,)
     fps = (f"fps {job.fps}",) if item.kind == "video" and job.fps is not None else ()
-    return (item.kind, item.text, *fps)
+    beside = (f"beside {item.beside}",) if item.beside else ()
+    return (item.kind, item.text, *fps, *beside)
 
 
 def _digest(*parts: str) -> str:

@@ -2,7 +2,8 @@
 
 Codes and texts are those of the vendor's catalogue (docs.qwencloud.com/api-reference/preparation/
 error-messages and help.aliyun.com/zh/model-studio/error-code, read in 2026) and of refusals that
-users of the service published. None was seen by this project.
+users of the service published. None of these was seen by this project; what servers of one's own
+say was, but of TEI and SGLang.
 """
 
 from __future__ import annotations
@@ -27,7 +28,15 @@ from qwen_rerank.errors import (
 )
 from qwen_rerank.media import is_data_uri
 
-__all__ = ["Refusal", "exhausted", "explain", "listed", "own_server"]
+__all__ = [
+    "Refusal",
+    "cools_down",
+    "exhausted",
+    "explain",
+    "is_of_model",
+    "listed",
+    "own_server",
+]
 
 
 def exhausted(error: BaseException) -> ServiceError | None:
@@ -213,13 +222,15 @@ _CATALOGUE = (
 _RETIRED = "gte-rerank was retired on 2026-05-30: use model='qwen3-rerank'."
 
 # Where no code says more.
+_NOWHERE = (
+    RequestError,
+    "Nothing is served there: check base_url=, protocol=, server=, workspace=.",
+)
 _BY_STATUS: dict[int, tuple[type[RerankError], str | None]] = {
     401: (AuthenticationError, "Check the key: {host} refused it."),
     403: (AuthenticationError, "Check that the key's workspace may use {model} on {host}."),
-    404: (
-        RequestError,
-        "Nothing is served there: check base_url=, protocol=, server=, workspace=.",
-    ),
+    404: _NOWHERE,
+    405: _NOWHERE,
     407: (RequestError, "The proxy wants a login: put it into the proxy's own setting."),
     408: (ServiceError, None),
     413: (RequestError, _SMALLER),
@@ -227,11 +238,52 @@ _BY_STATUS: dict[int, tuple[type[RerankError], str | None]] = {
 }
 
 
-# Of servers that people run themselves, whose codes are many and whose statuses mean what they say.
+# Of servers that people run themselves: by what they say, and else by their statuses, which mean
+# what they say. Seen with vLLM 0.32.0, Infinity 0.0.78, Xinference 4.1.0 and LiteLLM 1.108.7.
 _BAD_KEY = (
     AuthenticationError,
     "{host} wants another key: pass api_key=. With server= none is taken from the environment.",
 )
+_BUSY = "It has more to do than it takes: lower max_concurrency=, or start more of it."
+_NO_RERANKER = (
+    "What {host} serves is no reranker, or was not started as one. vLLM needs --runner pooling, "
+    "and for an original Qwen3-Reranker --hf-overrides and --chat-template too."
+)
+_TOO_LONG = _Known(
+    RequestError,
+    said=("context length", "maximum input length", "max_model_len"),
+    hint="Too long for the server together with the query: {documents}. Set max_model_len={most}, "
+    "and long_documents= says what becomes of such.",
+)
+_OTHER_MODEL = _Known(
+    RequestError,
+    said=("` does not exist", "model not found", "invalid model", "engine for model name"),
+    hint="{model} is not served by {host}.",
+)
+_COOLS = _Known(
+    RateLimitError,
+    said=("no deployments available",),
+    hint="The gateway lets what is behind it rest after a failure, for everybody; its log says "
+    "which. num_retries: 0 in its settings leaves it to this client to ask again.",
+)
+_OWN = (
+    _TOO_LONG,
+    _Known(
+        RequestError,
+        said=("is not a re-ranker", "does not support rerank", "does not support `rerank`",
+              "is not for rerank", "does not support score"),
+        hint=_NO_RERANKER,
+    ),
+    _OTHER_MODEL,
+    _Known(
+        RequestError,
+        said=("multimodalparam is not supported",),
+        hint="{model} reads texts only.",
+    ),
+    _Known(AuthenticationError, said=("no_db_connection", "no connected db"), hint=_BAD_KEY[1]),
+    _COOLS,
+    _Known(RateLimitError, said=("overload",), hint=_BUSY),
+)  # fmt: skip
 _BY_STATUS_OF_OWN: dict[int, tuple[type[RerankError], str | None]] = {
     401: _BAD_KEY,
     403: _BAD_KEY,
@@ -239,10 +291,15 @@ _BY_STATUS_OF_OWN: dict[int, tuple[type[RerankError], str | None]] = {
     408: (ServiceError, None),
     413: _BY_STATUS[413],
     424: (ServiceError, None),  # what TEI answers where its model failed
-    429: (RateLimitError, None),
-    501: (RequestError, "What {host} serves is no reranker, or was not started as one."),
+    429: (RateLimitError, _BUSY),
+    501: (RequestError, _NO_RERANKER),
+    503: (ServiceError, f"It is starting, or: {_BUSY[0].lower()}{_BUSY[1:]}"),
 }
-_NO_RERANKER = ("is not a re-ranker", "does not support rerank")  # TEI and vLLM, with any status
+# Of a key that the gateway itself has.
+_UPSTREAM_KEY = (
+    "What is behind {host} refused the key that is in the gateway's own settings; api_key= of this "
+    "call is another one."
+)
 
 
 def own_server(server: Server | None) -> str | None:
@@ -263,38 +320,106 @@ def explain(
         host: Who said it, for hints.
         server: What kind of server that is; None for DashScope.
     """
+    wrapped = _wrapped(refusal.message) if server == "litellm" else None
+    if wrapped is not None:
+        refusal = refusal._replace(code=wrapped)
     # The inner service's codes arrive bare or behind the prefix of the layer that passes them on.
     code = re.sub(r"^internalerror\.algo\.(?=.)", "", (refusal.code or "").lower())
     said = (refusal.message or "").lower()
-    kind, hint = (
-        _meaning(code, said, refusal.status)
-        if server is None
-        else _meaning_of_own(said, refusal.status, server)
-    )
+    if server is None:
+        kind, hint = _meaning(code, said, refusal.status)
+    elif server == "litellm" and (upstream := _upstream(code, said)) is not None:
+        kind, hint = upstream
+    else:
+        kind, hint = _meaning_of_own(code, said, refusal.status, server)
     if request.model == "gte-rerank" and hint and "{model}" in hint:
         hint = _RETIRED
-    documents = _concerned(said, request, media=hint == _MEDIA)
+    too_long = server is not None and hint == _TOO_LONG.hint
+    most = _most_tokens(said) if too_long else None
+    documents = (
+        _over(request, most) if too_long else _concerned(said, request, media=hint == _MEDIA)
+    )
     if hint is not None:
         named = listed(documents) if documents else "the query"
-        hint = hint.format(model=request.model, host=host, documents=named)
+        hint = hint.format(model=request.model, host=host, documents=named, most=most or "...")
     if refusal.location is not None:
         hint = (
             "Redirects are not followed, because they could take the key elsewhere. This one leads "
             f"to {refusal.location}: if that is right, set base_url= to it."
         )
-    return kind(
+    error = kind(
         refusal.message or f"{host} answered without saying why",
         code=refusal.code,
         status=refusal.status,
         request_id=refusal.request_id,
         hint=hint,
+        retry_after=float(wait[1]) if server and (wait := _WAIT.search(said)) else None,
         documents=documents,
     )
+    if too_long:
+        error.passes_through = True  # by its tokenizer, of which the caller need not know
+    if server == "litellm" and _REPEATED.search(said):
+        error.retryable = False  # by the gateway, as often as it was told to
+    return error
+
+
+def cools_down(error: RerankError) -> bool:
+    """Whether a gateway says only that it asks nobody after an earlier failure."""
+    return isinstance(error, RateLimitError) and _says(_COOLS, "", error.message.lower())
+
+
+def is_of_model(error: RerankError) -> bool:
+    """Whether a server of one's own does not serve the model that was asked for."""
+    return isinstance(error, RequestError) and _says(_OTHER_MODEL, "", error.message.lower())
+
+
+def _says(known: _Known, code: str, said: str) -> bool:
+    return code.startswith(known.codes) or any(part in said for part in known.said)
+
+
+_REPEATED = re.compile(r"litellm retried: [1-9]")
+_WAIT = re.compile(r"try again in (\d{1,4}) seconds")
+
+
+def _wrapped(message: str | None) -> str | None:
+    """The code of what is behind a gateway that quotes its refusal, or None."""
+    found = re.search(r"""[{,]\s*["']code["']\s*:\s*["']([A-Za-z_][\w.]+)["']""", message or "")
+    return None if found is None else found[1]
+
+
+def _upstream(code: str, said: str) -> tuple[type[RerankError], str | None] | None:
+    """What a refusal that a gateway passes on means, if it is one of DashScope's."""
+    for known in _CATALOGUE:
+        if _says(known, code, said):
+            if known.kind is AuthenticationError:
+                return known.kind, _UPSTREAM_KEY
+            return known.kind, known.hint
+    if "litellm.authenticationerror" in said or "litellm.permissiondeniederror" in said:
+        return AuthenticationError, _UPSTREAM_KEY
+    return None
+
+
+def _most_tokens(said: str) -> int | None:
+    """How many tokens a server says that a pair may have."""
+    found = re.search(r"length (?:is|of)?\s*\(?(\d{1,9})", said)
+    return None if found is None else int(found[1])
+
+
+def _over(request: Request, most: int | None) -> tuple[int, ...]:
+    """Positions of the documents of *request* that have more than *most* tokens with the query.
+
+    Our counts are not the server's, so where none has by them it is the longest.
+    """
+    items = request.items
+    around = (request.tokens - sum(item.tokens for item in items)) // max(len(items), 1)
+    over = [item for item in items if most is not None and item.tokens + around > most]
+    longest = max((item.tokens for item in items), default=0)
+    return positions(over or [item for item in items if item.tokens == longest])
 
 
 def _meaning(code: str, said: str, status: int) -> tuple[type[RerankError], str | None]:
     for known in _CATALOGUE:
-        if code.startswith(known.codes) or any(part in said for part in known.said):
+        if _says(known, code, said):
             return known.kind, known.hint
     if code.endswith(".accessdenied"):
         return _BY_STATUS[403]
@@ -308,9 +433,15 @@ def _meaning(code: str, said: str, status: int) -> tuple[type[RerankError], str 
     return (RequestError if code.startswith(("invalid", "model")) else ServiceError), None
 
 
-def _meaning_of_own(said: str, status: int, server: Server) -> tuple[type[RerankError], str | None]:
-    if any(part in said for part in _NO_RERANKER):
-        return _BY_STATUS_OF_OWN[501]
+def _meaning_of_own(
+    code: str, said: str, status: int, server: Server
+) -> tuple[type[RerankError], str | None]:
+    for known in _OWN:
+        if _says(known, code, said):
+            return known.kind, known.hint
+    if status in (404, 405):  # a path that this server serves to rerankers only, or not at all
+        hint = own_server(server)
+        return RequestError, f"{hint} {_NO_RERANKER}" if server == "vllm" else hint
     if status in _BY_STATUS_OF_OWN:
         return _BY_STATUS_OF_OWN[status]
     if status > 500:

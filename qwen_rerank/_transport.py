@@ -1,4 +1,4 @@
-"""Where a request is sent: one POST out, status and bytes in.
+"""Where a request is sent: one POST or GET out, status and bytes in.
 
 It knows nothing of reranking and decides nothing: no retry, no limit, no deadline, no reading of
 bodies. Connections are opened at the first call, in a thread, because importing aiohttp and reading
@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 __all__ = ["Transport"]
 
 # 500 results are about 40 KB; without a cap one bad server can fill the memory. Beside that it may
-# repeat what it was asked, as some do.
+# repeat what it was asked, as vLLM does with every document; written in ASCII that is three times
+# as long at most.
 _MAX_BODY = 8 * 2**20
+_ECHO = 3
 _PIECE = 2**18
 # What libraries raise for the network's sake; UnicodeError: a host name that no look-up can carry.
 _OF_LIBRARIES = ("aiohttp", "aiohttp_socks", "python_socks", "httpx", "httpcore")
@@ -59,31 +61,32 @@ class Transport:
     async def send(
         self,
         endpoint: Endpoint,
-        body: bytes,
+        body: bytes | None,
         deadline: float,
         caller: _loop.Caller,
         client: Client | None = None,
     ) -> Answer:
-        """Posts *body* and reads the whole answer; goes on until it is cancelled.
+        """Posts *body*, or asks without one; reads the answer and goes on until it is cancelled.
 
         Args:
             endpoint: Where to, with which headers.
-            body: The body, JSON.
+            body: The body, JSON; None for a GET.
             deadline: When a blocking client, which cannot be cancelled, gives up as well.
             caller: Whose client that is.
             client: A client of the caller's to send through.
 
         Raises:
             ServiceError: There was no whole answer.
-            ReplyError: It is far too large.
+            ReplyError: It is far too large for a ranking; of a refusal the head will do.
         """
-        most = _MAX_BODY + 2 * len(body)
+        most = _MAX_BODY + _ECHO * len(body or b"")
+        method = "GET" if body is None else "POST"
         try:
             if client is None:
-                status, headers, said = await self._post(endpoint, body, most)
+                status, headers, said = await self._read(method, endpoint, body, most)
             else:
                 status, headers, said = await client.send(
-                    caller, deadline, most, "POST", endpoint.url, endpoint.headers, body
+                    caller, deadline, most, method, endpoint.url, endpoint.headers, body or b""
                 )
             return _answer(status, headers, said, endpoint, most)
         except BaseException as error:  # noqa: BLE001  a cancellation too is shown with its frames
@@ -113,7 +116,7 @@ class Transport:
         try:
             async with limit:
                 if client is None:
-                    async with self._asked(endpoint):
+                    async with self._asked("HEAD", endpoint):
                         return
                 await client.send(caller, deadline, _PIECE, "HEAD", endpoint.origin, dict, b"")
                 return
@@ -136,10 +139,10 @@ class Transport:
         """Whether there is anything to close. From any thread."""
         return bool(self._ways)
 
-    async def _post(
-        self, endpoint: Endpoint, body: bytes, most: int
+    async def _read(
+        self, method: str, endpoint: Endpoint, body: bytes | None, most: int
     ) -> tuple[int, _Headers, bytes]:
-        async with self._asked(endpoint, body) as answer:
+        async with self._asked(method, endpoint, body or b"") as answer:
             pieces = bytearray()
             with _watched(answer):
                 async for piece in answer.content.iter_any():
@@ -151,20 +154,21 @@ class Transport:
 
     @contextlib.asynccontextmanager
     async def _asked(
-        self, endpoint: Endpoint, body: bytes = b""
+        self, method: str, endpoint: Endpoint, body: bytes = b""
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer to *body*; without one, a mere HEAD that shows no key."""
+        """The answer to *body*, or to a GET; that to a HEAD, which shows no key, is of no use."""
+        is_call = method != "HEAD"
         way = self._ways.get(endpoint.origin) or await self._opened(endpoint)
         way.busy += 1
         try:
             # No name for the headers, or whoever prints this frame while it waits sees the key.
             async with way.session.request(
-                "POST" if body else "HEAD",
-                endpoint.url if body else endpoint.origin,
+                method,
+                endpoint.url if is_call else endpoint.origin,
                 # aiohttp wants large ones in pieces, which would otherwise hold up the loop.
                 data=_in_pieces(body) if len(body) > _PIECE else body or None,
                 headers={"content-length": str(len(body))} if body else None,
-                middlewares=(partial(_dressed, endpoint, way, bool(body)),),
+                middlewares=(partial(_dressed, endpoint, way, is_call),),
                 allow_redirects=False,
                 **way.options,
             ) as answer:
@@ -291,8 +295,10 @@ async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:
 
 
 def _answer(status: int, raw: _Headers, body: bytes, endpoint: Endpoint, most: int) -> Answer:
-    if len(body) > most:
-        raise ReplyError(f"{endpoint.host} sent more than {most} bytes: that is no ranking.")
+    if len(body) > most and status == 200:
+        error = ReplyError(f"{endpoint.host} sent more than {most} bytes: that is no ranking.")
+        error.retryable = False  # it would be as large again, and is billed each time
+        raise error
     head = list(raw)
     # Some servers quote what they refuse. A header's value may be any word of a good answer.
     for secret in endpoint.secrets if status != 200 else filter(None, [endpoint.secret]):

@@ -102,7 +102,8 @@ class Hit:
             ``document[window[0]:window[1]]``, or of a tuple or dict that part of its text. None for
             a document that was scored in one piece.
         kind: What the score is of: ``"text"``, ``"image"`` or ``"video"``; of a document that has
-            more than one, the better one with ``mixed="max"``. None without a score.
+            more than one, the better one with ``mixed="max"``, and the image with
+            ``mixed="together"``. None without a score.
     """
 
     index: int
@@ -274,6 +275,7 @@ class Item(NamedTuple):  # there may be many thousands, and a dataclass takes th
         places: Where it stands in the job's documents, ascending by position.
         kind: What it is.
         size: Of an image or video, the bytes it takes in a request's body after decoding.
+        beside: Of an image, a text that is scored together with it, or "".
     """
 
     text: str
@@ -281,6 +283,7 @@ class Item(NamedTuple):  # there may be many thousands, and a dataclass takes th
     places: tuple[Place, ...] = ()
     kind: Kind = "text"
     size: int = 0
+    beside: str = ""
 
     @property
     def is_fetched(self) -> bool:
@@ -381,11 +384,13 @@ class Reply:
         scores: The scores.
         tokens: Input tokens billed, or None if the answer does not say.
         request_id: The service's id, or None.
+        model: The model that it says it used, or None if it does not say.
     """
 
     scores: tuple[float, ...]
     tokens: int | None
     request_id: str | None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,10 @@ from pydantic_core import from_json, to_json
 
 from qwen_rerank._dialects import DASHSCOPE, Protocol, Server, spoken
 from qwen_rerank._refusal import Refusal, explain, own_server
-from qwen_rerank._values import Answer, Kind, Reply, Request
+from qwen_rerank._values import Answer, Item, Reply, Request
 from qwen_rerank.errors import ReplyError
 
-__all__ = ["PATHS", "Protocol", "decode", "encode", "taken"]
+__all__ = ["PATHS", "Protocol", "decode", "encode", "length_in", "models_in", "taken"]
 
 _LARGEST = sys.float_info.max
 _NUMBERS = (float, int)
@@ -73,13 +73,15 @@ _SPECIMEN = Request("model", "query", "instruct", (), fps=1.0)
 
 def _body(request: Request, protocol: Protocol, server: Server | None) -> dict[str, Any]:
     dialect = spoken(protocol, server)
-    asked = {
-        "query": _one(request.query, request.query_kind),
-        dialect.documents: [_one(item.text, item.kind) for item in request.items],
-    }
+    one = _parts if dialect.takes_parts else _one
+    query = Item(request.query, 0, kind=request.query_kind)
+    asked = {"query": one(query), dialect.documents: [one(item) for item in request.items]}
     options: dict[str, Any] = dict(dialect.constants)
     if request.instruct is not None and dialect.instruct is not None:
-        options[dialect.instruct] = request.instruct
+        told: str = request.instruct
+        if dialect.instruct_within is not None:
+            told = to_json({dialect.instruct_within: told}).decode()
+        options[dialect.instruct] = told
     body: dict[str, Any] = {"model": request.model} if dialect.model else {}
     if protocol == "dashscope":
         if request.fps is not None:
@@ -90,8 +92,16 @@ def _body(request: Request, protocol: Protocol, server: Server | None) -> dict[s
     return body
 
 
-def _one(text: str, kind: Kind) -> str | dict[str, str]:
-    return text if kind == "text" else {kind: text}
+def _one(item: Item) -> Any:
+    return item.text if item.kind == "text" else {item.kind: item.text}
+
+
+def _parts(item: Item) -> Any:
+    """*item* as chat models are sent it, unless it is a bare text."""
+    if item.kind == "text":
+        return item.text
+    text = [{"type": "text", "text": item.beside}] if item.beside else []
+    return {"content": [*text, {"type": "image_url", "image_url": {"url": item.text}}]}
 
 
 def decode(
@@ -119,7 +129,9 @@ def decode(
     """
     body = _json(answer)
     fields = body if isinstance(body, dict) else {}
-    ids = fields.get("request_id"), fields.get("id"), answer.headers.get("x-request-id")
+    ids = [fields.get("request_id"), fields.get("id"), answer.headers.get("x-request-id")]
+    if server == "litellm":
+        ids.insert(0, answer.headers.get("x-litellm-call-id"))
     request_id = next(filter(None, map(_text, ids)), None)
     page = _PAGE if body is None and _is_page(answer) else None
     if answer.status != 200 or fields.get("code") or fields.get("error"):
@@ -138,14 +150,40 @@ def decode(
             hint=page or own_server(server) or (_WHOSE if protocol == "compatible" else None),
         )
     else:
-        usage = spoken(protocol, server).usage
-        tokens = _at(body, usage) if usage else None
+        told = (_at(body, place) for place in spoken(protocol, server).usage)
         return Reply(
             scores=scores,
-            tokens=tokens if type(tokens) is int and tokens >= 0 else None,
+            tokens=next((each for each in told if type(each) is int and each >= 0), None),
             request_id=request_id,
+            model=_text(fields.get("model")),
         )
     raise broken
+
+
+def length_in(answer: Answer, name: str, model: str) -> int | None:
+    """How many tokens a pair may have, by what a server tells of itself; None if it does not.
+
+    Args:
+        answer: What it tells, of itself or as a list of its models.
+        name: The name of the number.
+        model: The model that is asked; of a single one the name does not matter.
+    """
+    body = _json(answer) if answer.status == 200 else None
+    told = _at(body, ("data",)) or [body]
+    if not isinstance(told, list):
+        return None
+    of_model = [each for each in told if len(told) == 1 or _at(each, ("id",)) == model]
+    length = _at(of_model[0], (name,)) if of_model else None
+    return length if type(length) is int and length > 0 else None
+
+
+def models_in(answer: Answer) -> str | None:
+    """The names of the models that a server lists, a few of them; None if it lists none."""
+    told = _at(_json(answer), ("data",)) if answer.status == 200 else None
+    names = [_text(_at(each, ("id",))) for each in told] if isinstance(told, list) else []
+    shown = [name for name in names if name is not None]
+    more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
+    return ", ".join(shown[:5]) + more if shown else None
 
 
 def _scores(
@@ -156,6 +194,8 @@ def _scores(
         raise ValueError("it is not JSON")
     dialect = spoken(protocol, server)
     results = _at(body, dialect.results)
+    if results is None and dialect.results_else is not None:
+        results = _at(body, dialect.results_else)
     expected = len(request.items)
     if not isinstance(results, list):
         setting = f"protocol={protocol!r}" if server is None else f"server={server!r}"

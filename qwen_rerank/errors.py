@@ -18,7 +18,7 @@ What is not always raised becomes the original order under ``on_error="passthrou
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema
@@ -51,13 +51,16 @@ class RerankError(Exception):
             was found gone; None if neither is so.
         documents: Positions, in the list that was given, of the one document that the service
             named, or else of all documents of the request that failed; empty if it was none.
-        retryable: Whether the same call may succeed later without any change.
+        retryable: Whether the same call may succeed later without any change: by the class, except
+            that an answer which was thrown away for its size, or what a gateway has repeated, is
+            not asked for again.
         passes_through: Whether ``on_error="passthrough"`` returns the original order instead: true
-            unless the mistake is the caller's, whom silence would not help.
+            unless the mistake is the caller's, whom silence would not help; and true where a
+            server of one's own found a document too long.
     """
 
     retryable: bool = False
-    passes_through: ClassVar[bool] = True
+    passes_through: bool = True
 
     def __init__(
         self,

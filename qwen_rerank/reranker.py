@@ -28,7 +28,7 @@ from qwen_rerank._dialects import spoken
 from qwen_rerank._fork import no_fork
 from qwen_rerank._gate import Gate
 from qwen_rerank._in_flight import Tell
-from qwen_rerank._limits import ModelLimits, limits_for, price_of
+from qwen_rerank._limits import LIMITS, UNTOLD, ModelLimits, limits_for, price_of
 from qwen_rerank._load import check, load, texts_only
 from qwen_rerank._merge import merge, passed_through
 from qwen_rerank._outage import Outages, Watch
@@ -137,10 +137,11 @@ class _Answered(NamedTuple):
 
 
 class _Live(NamedTuple):
-    """What a reranker keeps open."""
+    """What a reranker keeps open, and what it has heard over it."""
 
     transport: Transport
     gate: Gate
+    lengths: _drive.Lengths
 
 
 class BaseReranker(RerankSettings):
@@ -223,8 +224,11 @@ class BaseReranker(RerankSettings):
 
     def _ranked(self, job: Job, lenient: Container[int], deadline: float) -> Ranking:
         line = self._line()
+        prepared = prepare(job, self._loaded(job, lenient))
+        if self._is_to_be_asked(job, prepared, line):
+            _drive.learn_length(line, job.model, deadline)
         try:
-            asked = self._begun(job, lenient, line, deadline)
+            asked = self._begun(job, lenient, line, deadline, prepared=prepared)
         except TimeoutError:
             return self._without_scores(job, line.endpoint.late(), Usage(), ())
         answered = _Answered()
@@ -260,9 +264,10 @@ class BaseReranker(RerankSettings):
         try:
             async with asyncio.timeout(_drive.left(deadline)):
                 line = await self._aline()
-                prepared, budget = None, self._budget(job)
-                if job.is_text and not _are_many(documents):
-                    prepared = prepare(job)
+                prepared = prepare(job) if job.is_text and not _are_many(documents) else None
+                if self._is_to_be_asked(job, prepared, line):
+                    await _drive.alearn_length(line, job.model, deadline)
+                budget = self._budget(job, line)
                 is_quick = budget and prepared and budget.holds(prepared)
                 begin = partial(self._begun, job, lenient, line, deadline, prepared=prepared)
                 if is_quick and not self._is_cache_slow(job):
@@ -298,7 +303,9 @@ class BaseReranker(RerankSettings):
         job = self._job(query, documents, options, rank_fields)
         line = self._line()
         prepared = prepare(job, self._loaded(job, lenient))
-        prepared = self._measured(job, prepared, deadline=math.inf, budget=None)
+        if self._is_to_be_asked(job, prepared, line):
+            _drive.learn_length(line, job.model, _drive.deadline_in(self.timeout))
+        prepared = self._measured(job, prepared, line, deadline=math.inf, budget=None)
         asked = self._asked(job, prepared, line, _drive.deadline_in(self.timeout))
         tokens = sum(request.tokens for request in asked.requests)
         listed = _price(job, line)
@@ -457,7 +464,7 @@ class BaseReranker(RerankSettings):
         if job.is_text:
             return Loaded()
         hint = texts_only(job.model, self.protocol, self.server)
-        loaded = load(job, self.mixed, lenient, hint)
+        loaded = load(job, self.mixed, lenient, hint, videos=self.server is None)
         if loaded.ignored and self.mixed != "text":
             self._warn_once(
                 job.model,
@@ -486,15 +493,40 @@ class BaseReranker(RerankSettings):
         # A server of one's own may have been started with any limit; DashScope's are what they are.
         return given if self.server is not None else min(given, most)
 
-    def _budget(self, job: Job) -> Budget | None:
+    def _limits(self, model: str, line: _drive.Line) -> ModelLimits:
+        """What *model* accepts, by these options and by what its server told."""
+        return limits_for(
+            model,
+            self.server,
+            max_model_len=self.max_model_len or line.lengths.told.get((line.endpoint.url, model)),
+            max_tokens_per_doc=self.max_tokens_per_doc,
+        )
+
+    def _is_to_be_asked(self, job: Job, prepared: Prepared | None, line: _drive.Line) -> bool:
+        """Whether its server has to be asked how long a text may be: not for short ones."""
+        if self.max_model_len is not None or self.max_tokens_per_doc is not None:
+            return False
+        if spoken(self.protocol, self.server).length is None or job.model in LIMITS:
+            return False
+        if (line.endpoint.url, job.model) in line.lengths.told or self._is_out(job, line):
+            return False
+        least = limits_for(job.model, self.server, max_model_len=UNTOLD.value)
+        return prepared is None or not Budget(least, self._width(least)).holds(prepared)
+
+    def _budget(self, job: Job, line: _drive.Line) -> Budget | None:
         """What is to be proven before anything is sent; None if all lengths have to be counted."""
         if self._pace is not None and self._pace.counts_tokens:
             return None
-        limits = limits_for(job.model, self.server)
+        limits = self._limits(job.model, line)
         return Budget(limits, self._width(limits))
 
     def _measured(
-        self, job: Job, prepared: Prepared, deadline: float, budget: Budget | None
+        self,
+        job: Job,
+        prepared: Prepared,
+        line: _drive.Line,
+        deadline: float,
+        budget: Budget | None,
     ) -> Prepared:
         """*prepared* with its lengths known by the cheapest way that proves enough.
 
@@ -516,7 +548,7 @@ class BaseReranker(RerankSettings):
 
         return measure(
             prepared,
-            limits_for(job.model, self.server),
+            self._limits(job.model, line),
             _tokens.tokenizer().watched(check),
             self.long_documents,
             long_query=self.long_query,
@@ -535,7 +567,7 @@ class BaseReranker(RerankSettings):
         """*job* up to the point where it is sent; reads images and the cache, counts lengths."""
         if prepared is None:
             prepared = prepare(job, self._loaded(job, lenient))
-        measured = self._measured(job, prepared, deadline, self._budget(job))
+        measured = self._measured(job, prepared, line, deadline, self._budget(job, line))
         return self._asked(job, measured, line, deadline)
 
     def _asked(
@@ -546,7 +578,16 @@ class BaseReranker(RerankSettings):
         deadline: float,
     ) -> _Asked:
         """*job*, whose lengths are known, up to the point where it is sent; reads the cache."""
-        limits = limits_for(job.model, self.server)
+        limits = self._limits(job.model, line)
+        if prepared.truncated and limits.pair_tokens is UNTOLD:
+            self._warn_once(
+                f"length of {job.model}",
+                "%s: cut, because %s may have been served with no more than %d tokens for query "
+                "and document together: nothing tells. Set max_model_len= if it is more.",
+                listed(prepared.truncated).capitalize(),
+                job.model,
+                UNTOLD.value,
+            )
         known: tuple[Scored, ...] = ()
         unknown, names, settled = prepared, {}, 0
         if (cache := self.cache) is not None:
@@ -674,6 +715,16 @@ class BaseReranker(RerankSettings):
         self, job: Job, asked: _Asked, answered: _Answered, line: _drive.Line
     ) -> Ranking:
         replies, free = answered.replies, answered.free(asked)
+        if self.server is not None:
+            for used in {reply.model for reply in replies} - {None, job.model}:
+                self._warn_once(
+                    f"{used} for {job.model}",
+                    "Asked for %s, %s answers that it used %s: a server with one model may answer "
+                    "to any name.",
+                    job.model,
+                    line.endpoint.host,
+                    line.endpoint.masked(used),
+                )
         usage = Usage()
         if free:
             usage = Usage(cache_hits=len(free))
@@ -690,14 +741,24 @@ class BaseReranker(RerankSettings):
     def _watch(self, job: Job, asked: _Asked, line: _drive.Line, deadline: float) -> Watch:
         """Whether an outage is known, which matters to those alone who can do without a ranking."""
         may_pass = self.on_error == "passthrough"
-        through = id(self.http_client), id(self.async_http_client)
         return self._owner._outages.watch(
             asked.requests,
-            route=(line.endpoint, through, job.model),
+            route=self._route(job, line),
             host=line.endpoint.host,
             pause=min(self.outage_pause, _PAUSED_TIMEOUTS * self.timeout) if may_pass else 0.0,
             lease=_drive.left(deadline),
         )
+
+    def _is_out(self, job: Job, line: _drive.Line) -> bool:
+        """Whether an outage is known."""
+        return self.on_error == "passthrough" and self._owner._outages.is_known(
+            self._route(job, line)
+        )
+
+    def _route(self, job: Job, line: _drive.Line) -> Hashable:
+        """What an outage is known of."""
+        through = id(self.http_client), id(self.async_http_client)
+        return line.endpoint, through, job.model
 
     def _count(self, usage: Usage) -> None:
         owner = self._owner
@@ -771,6 +832,7 @@ class BaseReranker(RerankSettings):
             self.max_retries,
             self._pace,
             self.server,
+            live.lengths,
         )
 
     def _keep_open(self) -> _Live:
@@ -790,7 +852,7 @@ class BaseReranker(RerankSettings):
             if self._live is None:
                 import tenacity  # noqa: F401, PLC0415  now: a failure may leave no file to open
 
-                self._live = _Live(Transport(), Gate(self.max_concurrency))
+                self._live = _Live(Transport(), Gate(self.max_concurrency), _drive.Lengths())
             return self._live
 
 

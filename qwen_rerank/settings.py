@@ -30,7 +30,8 @@ from pydantic_core import from_json
 from typing_extensions import deprecated, override
 
 from qwen_rerank import _endpoint, _wire
-from qwen_rerank._dialects import Protocol, Server
+from qwen_rerank._dialects import Protocol, Server, spoken
+from qwen_rerank._load import Mixed
 from qwen_rerank._prepare import LongDocuments, LongQuery
 from qwen_rerank._sealed import KEY_NAMES, Sealed
 
@@ -105,10 +106,10 @@ class RerankSettings(Sealed):
             model, or ``"compatible"`` for the flat one at ``/compatible-api/v1/reranks``, which
             *server* implies.
         server (str | None): What answers at *base_url*, if it is a server of your own: ``"vllm"``,
-            ``"sglang"``, ``"tei"`` (Text Embeddings Inference), ``"xinference"``, ``"infinity"`` or
-            ``"litellm"``, whose dialects of the compatible protocol differ. It gets a key only if
-            *api_key* is given. None is Alibaba Cloud. None of them was ever run against the real
-            server.
+            ``"sglang"``, ``"tei"`` (Text Embeddings Inference), ``"xinference"``, ``"infinity"``,
+            ``"litellm"``, or ``"cohere"`` for what else speaks as Cohere's API does; their dialects
+            of the compatible protocol differ. It gets a key only if *api_key* is given. None is
+            Alibaba Cloud.
         instruct (str | None): What counts as relevant, in an English sentence; None leaves the
             model's default (web search retrieval). The gte models ignore it.
         score_threshold (float | None): Keep only documents with at least this score; None keeps
@@ -140,7 +141,8 @@ class RerankSettings(Sealed):
             times *timeout*; then one call tries again. 0 asks with every call.
         mixed (str): What is scored of a document that has a text and an image or video, of which
             the service takes one: ``"max"``, the default, scores both and keeps the better,
-            ``"text"`` or ``"media"`` prefers one. ``Hit.kind`` says what a score is of.
+            ``"text"`` or ``"media"`` prefers one, and ``"together"`` scores an image and its text
+            as one, which vLLM takes (*server*). ``Hit.kind`` says what a score is of.
         fps (float | None): For videos, the part of the frames that is looked at, 0 to 1; None
             leaves the service's default, all that it samples. A ratio, in spite of its name.
         cache (Any): Where scores are kept: anything with ``[]``, such as a dict,
@@ -185,11 +187,13 @@ class RerankSettings(Sealed):
     max_retries: Annotated[int, Strict(), Field(ge=0)] = 2
     max_concurrency: Annotated[int, Strict(), Field(ge=1)] = 8
     max_documents_per_request: Annotated[int, Strict(), Field(ge=1)] | None = None
+    max_model_len: Annotated[int, Strict(), Field(ge=16)] | None = None
+    max_tokens_per_doc: Annotated[int, Strict(), Field(ge=1)] | None = None
     long_documents: LongDocuments = "truncate"
     long_query: LongQuery = "head"
     on_error: Literal["raise", "passthrough"] = "raise"
     outage_pause: Annotated[FiniteFloat, Field(ge=0)] = 30.0
-    mixed: Literal["max", "text", "media"] = "max"
+    mixed: Mixed = "max"
     fps: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
     cache: SkipValidation[Any] = Field(default=None, exclude=True, repr=False)
     client: Any = Field(default=None, exclude=True, repr=False)
@@ -206,6 +210,7 @@ class RerankSettings(Sealed):
     _connection: ClassVar[tuple[str, ...]] = (
         *("api_key", "base_url", "region", "workspace", "protocol", "server", "allow_http"),
         *("client", "async_client", "headers", "extra_body"),
+        *("max_model_len", "max_tokens_per_doc", "mixed"),
     )
 
     _implied: ClassVar[tuple[str, ...]] = ("protocol",)
@@ -283,6 +288,14 @@ class RerankSettings(Sealed):
             raise ValueError(
                 f"extra_body must not hold {taken!r}, which is set by the options of this object"
             )
+        takes_parts = spoken(self.protocol, self.server).takes_parts
+        if self.mixed == "together" and not takes_parts:
+            raise ValueError(
+                "mixed='together' takes server='vllm': DashScope takes a text or an image, not both"
+            )
+        for name in ("max_model_len", "max_tokens_per_doc"):
+            if getattr(self, name) is not None and self.server is None:
+                raise ValueError(f"{name} is for a server of your own, which server= names")
         self._resolved = self._resolve()
 
     @property

@@ -59,6 +59,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
                     base_url=arguments.base_url,
                     protocol=arguments.protocol,
                     server=arguments.server,
+                    max_model_len=arguments.max_model_len,
                     key_variable=arguments.api_key_env,
                     header_variables=arguments.header_env,
                     allow_http=arguments.allow_http,
@@ -194,6 +195,13 @@ def _add_connection(command: argparse.ArgumentParser) -> None:
         help="what answers at --base-url, if it is a server of your own, such as vllm; speaks the "
         "compatible protocol",
     )
+    command.add_argument(
+        "--max-model-len",
+        type=_positive,
+        metavar="TOKENS",
+        help="with --server: what query, document and template may have together; default: asked "
+        "of the server, if it tells",
+    )
     command.add_argument("--api-key", action=_RefusedKey, nargs="?", help=argparse.SUPPRESS)
     command.add_argument(
         "--api-key-env",
@@ -305,6 +313,7 @@ def _rerank(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
             "base_url": arguments.base_url,
             "protocol": arguments.protocol or ("compatible" if arguments.server else None),
             "server": arguments.server,
+            "max_model_len": arguments.max_model_len,
             "allow_http": arguments.allow_http,
             "max_concurrency": arguments.concurrency,
             "timeout": arguments.timeout,

@@ -195,8 +195,13 @@ def _instruct(found: Instruct) -> tuple[str, tuple[str, str], str]:
         else f"An instruct that is {found.ours} tokens longer added {found.billed} to the bill of "
         f"{found.documents} documents."
     )
-    effect = "changes" if found.changes_scores else "does not change"
-    return question, (found.answer, style), f"{seen} It {effect} the scores."
+    effect = (
+        "It counts here: the contrary instruct changes the scores."
+        if found.changes_scores
+        else "It does not count here: with the contrary instruct the scores are the same. vLLM "
+        "needs --chat-template for it; a gateway or the model may ignore it."
+    )
+    return question, (found.answer, style), f"{seen} {effect}"
 
 
 def _blanks(found: Blanks) -> tuple[str, tuple[str, str], str]:

@@ -53,7 +53,7 @@ _THINGS = (
 _DISTINCT = 1_000
 
 _DEFAULT_INSTRUCT = "Given a web search query, retrieve relevant passages that answer the query."
-_SHORT_INSTRUCT = "Retrieve semantically similar text."
+_CONTRARY_INSTRUCT = "Retrieve text about anything else."
 
 _OTHERS = 50
 _SAME = 1e-6  # of two scores that were written with fewer digits
@@ -112,7 +112,7 @@ class OverLong:
 
 @dataclass(frozen=True)
 class Instruct:
-    """Whether the tokens of ``instruct`` are billed.
+    """Whether ``instruct`` counts, and whether its tokens are billed.
 
     Attributes:
         answer: "per document", "per request", "not counted", "unreported" without any usage, or
@@ -120,7 +120,7 @@ class Instruct:
         ours: Tokens by which the longer of two texts is longer, by our count.
         billed: Tokens by which its bill was higher, over all documents; None if unreported.
         documents: How many documents there were.
-        changes_scores: Whether the two texts gave different scores.
+        changes_scores: Whether the two texts, which say the contrary, gave different scores.
     """
 
     answer: Literal["per document", "per request", "not counted", "unreported", "not taken"]
@@ -280,12 +280,12 @@ def _between(asker: Asker, body: str, refused: int) -> tuple[int | None, int]:
 
 
 def instruct(asker: Asker) -> Instruct:
-    """Sends the same list with a shorter and a longer instruct."""
-    ours, documents = count(_DEFAULT_INSTRUCT) - count(_SHORT_INSTRUCT), len(CANDIDATES)
+    """Sends the same list with the usual instruct and with a shorter one that says the contrary."""
+    ours, documents = count(_DEFAULT_INSTRUCT) - count(_CONTRARY_INSTRUCT), len(CANDIDATES)
     if not asker.terms.takes_instruct:
         return Instruct("not taken", ours, None, documents, changes_scores=False)
     long, short = (
-        asker.ask(Ask(QUERY, CANDIDATES, text)) for text in (_DEFAULT_INSTRUCT, _SHORT_INSTRUCT)
+        asker.ask(Ask(QUERY, CANDIDATES, text)) for text in (_DEFAULT_INSTRUCT, _CONTRARY_INSTRUCT)
     )
     changed = _largest(long.scores, short.scores) > _SAME
     if not (long.tokens and short.tokens):

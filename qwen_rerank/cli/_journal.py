@@ -76,7 +76,8 @@ class Settled:
         if was != fingerprint:
             raise ChangedError(
                 f"line {line} of the input has changed since the output was begun, or an option "
-                "that results depend on has (--model, --instruct, --top-n, --protocol, --server)"
+                "that results depend on has (--model, --instruct, --top-n, --protocol, --server, "
+                "--max-model-len)"
             )
         return True
 

@@ -14,9 +14,9 @@ from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from qwen_rerank import RequestError, Reranker
-from qwen_rerank._drive import deadline_in, drive, warm
+from qwen_rerank._drive import deadline_in, drive, learn_length, warm
 from qwen_rerank._endpoint import REGIONS, Endpoint, Region
-from qwen_rerank._limits import UNKNOWN_MODEL, ModelLimits, limits_for, price_of
+from qwen_rerank._limits import UNKNOWN_MODEL, UNTOLD, ModelLimits, price_of
 from qwen_rerank._loop import run
 from qwen_rerank._route import certificate_variables, certificates, proxy_for
 from qwen_rerank._tokens import tokenizer
@@ -96,7 +96,7 @@ class Terms(NamedTuple):
     def documented_item_tokens(self) -> int | None:
         """The limit of a document, or None for a model that nothing is documented of."""
         limit = self.limits.item_tokens
-        return None if limit is UNKNOWN_MODEL.item_tokens else limit.value
+        return None if limit in (UNKNOWN_MODEL.item_tokens, UNTOLD) else limit.value
 
 
 class Asker(Protocol):
@@ -121,15 +121,34 @@ class Probe:
     def __init__(self, reranker: Reranker) -> None:
         self._reranker = reranker
         self._line = reranker._line()
-        limits = limits_for(reranker.model, reranker.server)
+        if reranker.max_model_len is None:  # nothing is asked of DashScope
+            learn_length(self._line, reranker.model, deadline_in(reranker.timeout))
+        limits = reranker._limits(reranker.model, self._line)
         self.terms = Terms(limits, reranker._width(limits), _takes_instruct(reranker))
         self.usage = Usage()
         """What the requests that were answered with scores have cost."""
+        self.models: set[str] = set()
+        """Those that answers say they are of."""
 
     @property
     def endpoint(self) -> Endpoint:
         """Where it asks."""
         return self._line.endpoint
+
+    @property
+    def length(self) -> tuple[str | None, str]:
+        """How long a pair may be on a server of one's own, and who says so."""
+        if self._reranker.server is None:
+            return None, ""
+        if (pair := self.terms.limits.pair_tokens) is None:
+            return None, "not known"
+        told = self._line.lengths.told.get((self.endpoint.url, self._reranker.model))
+        whose = "a guess: set max_model_len=" if pair is UNTOLD else "the model's name"
+        if self._reranker.max_model_len is not None:
+            whose = "--max-model-len"
+        elif told is not None:
+            whose = "the server"
+        return f"{pair.value:,} tokens for query and document", whose
 
     @property
     def price(self) -> Price | None:
@@ -193,6 +212,8 @@ class Probe:
         return Told(reply.scores, reply.tokens, seconds)
 
     def _pay(self, _: Request, reply: Reply) -> None:
+        if reply.model is not None:
+            self.models.add(reply.model)
         self.usage += Usage(1, reply.tokens)
 
     def hang_up(self) -> None:
@@ -222,6 +243,7 @@ class Rehearsal:
         lengths = [count(text) for text in ask.documents]
         each = count(ask.query) + count(ask.instruct or "")
         self.requests += 1
+        each += self.terms.limits.template_tokens
         self.tokens += each * len(lengths) + sum(lengths)
         if self.refuses and max(lengths) > self.terms.limits.item_tokens.value:
             raise RequestError("this would be refused")

@@ -57,6 +57,7 @@ def doctor(
     base_url: str | None = None,
     protocol: str | None = None,
     server: str | None = None,
+    max_model_len: int | None = None,
     key_variable: str | None = None,
     header_variables: Sequence[str] = (),
     allow_http: bool = False,
@@ -72,6 +73,7 @@ def doctor(
         base_url: Base URL, likewise.
         protocol: Protocol, or None for ``dashscope``, and with *server* ``compatible``.
         server: What kind of server answers at *base_url*, or None for DashScope.
+        max_model_len: Tokens that a pair may have on it; None asks it.
         key_variable: Environment variable with a key that may be sent to any host; None for the
             key that the library finds, which goes to Alibaba Cloud and this machine only.
         header_variables: More headers, each as ``NAME=VARIABLE``.
@@ -93,6 +95,7 @@ def doctor(
         "base_url": base_url,
         "protocol": protocol or ("dashscope" if server is None else "compatible"),
         "server": server,
+        "max_model_len": max_model_len,
         "allow_http": allow_http,
         "timeout": _SECONDS,
     }
@@ -169,6 +172,7 @@ class _Visit:
             "protocol": (reranker.protocol, sources["protocol"]),
             "server": (reranker.server, "--server"),
             "model": (reranker.model, sources["model"]),
+            "length": probe.length,
         }
         kept = {
             name: {
@@ -179,6 +183,8 @@ class _Visit:
         }
         self._report["setup"] = kept
         shown = dict(kept)
+        if reranker.server is None:
+            del shown["length"]
         if kept["certificates"]["value"] is None:
             shown["certificates"] = {"value": "not needed", "found_in": None}
         if region is not None:
@@ -228,11 +234,11 @@ class _Visit:
         """Goes from the network to the finer questions, as far as it gets."""
         try:
             if self._reach(probe) and self._call(reranker):
-                self._examine(probe)
+                self._examine(probe, reranker.model)
         finally:
             self._show(reranker, probe)
 
-    def _examine(self, probe: Probe) -> None:
+    def _examine(self, probe: Probe, model: str) -> None:
         for name, exam in EXAMS.items():
             try:
                 with waiting(self.console, f"Measuring: {_TITLES[name]}"):
@@ -244,6 +250,13 @@ class _Visit:
             else:
                 self._report[name] = asdict(finding)
                 self.write()
+        if others := probe.models - {model}:
+            self.failed(
+                "model",
+                "Another model",
+                f"Asked for {model}, it answers that it used {', '.join(sorted(others))}.",
+                "A server with one model may answer to any name: give --model the one it has.",
+            )
 
     def _show(self, reranker: Reranker, probe: Probe) -> None:
         measured = dict(self._findings)
@@ -335,13 +348,30 @@ class _Visit:
             ),
             "",
         )
-        if best != CANDIDATES[1]:
+        scores = [hit.score for hit in ranking if hit.score is not None]
+        if len(set(scores)) == 1:
+            self.failed(
+                "call",
+                "Equal scores",
+                f"All three texts score {scores[0]:.4f}.",
+                "It ranks nothing: check that it is a rerank model that was started as one.",
+            )
+        elif best != CANDIDATES[1]:
             self.failed(
                 "call",
                 "Wrong order",
                 f"Asked {QUERY!r}, the model prefers {best!r}.",
                 "Check that it is a rerank model, and with servers of your own that its prompt "
                 "template is the one it was trained with.",
+            )
+        if any(score < 0 for score in scores):
+            self.failed(
+                "call",
+                "Negative scores",
+                "Some scores are negative, and those of a reranker are from 0 to 1 as a rule.",
+                "They are raw scores, which are fine to rank by if that is meant, or similarities "
+                "of an embedding model: vLLM makes one of a Qwen3-Reranker that it serves without "
+                "--hf-overrides.",
             )
         return True
 

@@ -106,6 +106,7 @@ def rerank(
     settings = [
         *(reranker.model, reranker.instruct, reranker.long_query, reranker.top_n),
         *(reranker.protocol, reranker.server),
+        *([] if reranker.max_model_len is None else [reranker.max_model_len]),
     ]
     begun = crc(str(setting).encode("utf-8", "replace") for setting in settings)
     try:

@@ -27,7 +27,7 @@ from qwen_rerank.emulator._media import base64_of, decoded_size
 from qwen_rerank.emulator._onwire import CLOSE_BEFORE, CLOSE_MID, Manner, RawAnswer, gone
 from qwen_rerank.emulator._script import ErrorBody, Reply, Script
 from qwen_rerank.emulator._servers import SERVERS, OwnServer, Slip, server_at
-from qwen_rerank.emulator._service import RefusedError, Service, invalid
+from qwen_rerank.emulator._service import Own, RefusedError, Service, invalid
 from qwen_rerank.emulator._when import Faults
 from qwen_rerank.emulator._wire import (
     COMPATIBLE,
@@ -55,6 +55,8 @@ class Desk:
     faults: Faults
     log: Log
     api_key: str
+    max_model_len: int
+    server_key: str | None
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,9 @@ def build(desk: Desk) -> FastAPI:
     for server in SERVERS.values():
         for path in server.paths:
             app.add_api_route(path, _route(desk, server), methods=["POST"], response_model=None)
+        for tail in server.tells:
+            told = _telling(server.about(tail, desk.max_model_len))
+            app.add_api_route(server.prefix + tail, told, response_model=None)
     # Unknown paths and methods; the vendor documents no 405.
     app.add_exception_handler(HTTPException, nothing_here)
     return app
@@ -108,6 +113,15 @@ def _route(desk: Desk, wire: Format) -> Callable[[Request], Awaitable[Response]]
         return await _handle(desk, request, wire)
 
     return rerank
+
+
+def _telling(about: Any) -> Callable[[Request], Awaitable[Response]]:
+    """Return a route that says what a server is: it is not logged, and meets no fault."""
+
+    async def tell(_: Request) -> Response:
+        return Response() if about is None else _json(about)
+
+    return tell
 
 
 async def _handle(desk: Desk, request: Request, wire: Format | None) -> Response:
@@ -142,7 +156,7 @@ async def _handle(desk: Desk, request: Request, wire: Format | None) -> Response
             RefusedError(500, "InternalError", f"{type(error).__name__}: {error}")
         )
 
-    response.headers["x-request-id"] = call.request_id
+    response.headers[getattr(wire, "id_header", "x-request-id")] = call.request_id
     response.headers.update(reply.headers)
     of_dashscope = not isinstance(wire, OwnServer)
     if isinstance(fault, Altered) and tokens is not None and of_dashscope:  # it has answered
@@ -176,14 +190,22 @@ async def _serve(desk: Desk, call: _Call) -> tuple[Response, int]:
         server = server_at(call.request.url.path)
         if server is None:
             raise RefusedError(404, "NotFound", "Not found.")
-        raise server.nowhere(405 if call.request.url.path in server.paths else 404)
+        status = 405 if call.request.url.path in server.paths else 404
+        raise server.nowhere(status, call.request.method)
     if call.body is _TOO_LARGE:  # the code of this failure is documented nowhere
         raise RefusedError(413, "RequestTooLarge", "The request body is too large.")
-    if isinstance(call.wire, OwnServer):  # it wants no key, as it does unless started with one
+    if isinstance(call.wire, OwnServer):
+        _let_in(call, call.wire, desk.server_key)
+        kind = headers.get("content-type", "application/json").partition(";")[0]
+        if call.wire.takes_json_only and kind != "application/json":
+            raise call.wire.bad_body([Slip("", "content_type", "Unsupported Media Type")])
         if call.body is _NOT_JSON:
             raise call.wire.bad_body([Slip("", "json_invalid", "JSON decode error")])
         question = call.wire.parse(call.body)
-        answer = await asyncio.to_thread(desk.service.answer_freely, question)
+        server = call.wire
+        refusal = server.too_long if server.refuses_long else None
+        own = Own(desk.max_model_len, server.template, refusal)
+        answer = await asyncio.to_thread(desk.service.answer_freely, question, own)
         return _json(call.wire.render(question, answer, call.request_id)), answer.tokens
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or key.strip() != desk.api_key:
@@ -196,6 +218,15 @@ async def _serve(desk: Desk, call: _Call) -> tuple[Response, int]:
     question = call.wire.parse(call.body)
     answer = await asyncio.to_thread(desk.service.answer, question)
     return _json(call.wire.render(question, answer, call.request_id)), answer.tokens
+
+
+def _let_in(call: _Call, server: OwnServer, key: str | None) -> None:
+    """Refuse a key that is wrong or missing, where *server* was started with one and looks."""
+    tail = call.request.url.path.removeprefix(server.prefix)
+    if key is None or not tail.startswith(server.guarded):
+        return
+    if call.request.headers.get("authorization", "") != f"Bearer {key}":
+        raise server.bad_key()
 
 
 async def _body(request: Request) -> Any:

@@ -13,6 +13,7 @@ others; none was measured against the live service. Sources:
 - apecloud/ApeRAG#1071, Tencent/WeKnora#3458: error texts that users quoted
 - infinity: michaelfeil/infinity, infinity_emb/fastapi_schemas/pymodels.py
 - tei: huggingface/text-embeddings-inference, docs/source/en/cli_arguments.md
+- seen: vLLM 0.32.0 with a tiny model and a template as Qwen3-Reranker's
 - made up: nobody says so; a number was needed where the vendor documents none
 """
 
@@ -136,3 +137,6 @@ INFINITY_TEXTS = Documented(2_048, "infinity", "2026-11-24")
 
 INFINITY_CHARACTERS = Documented(8_192 * 15, "infinity", "2026-11-24")
 """Longest text that Infinity takes."""
+
+TEMPLATE_TOKENS = Documented(74, "seen", "2026-11-29")
+"""What vLLM bills for the template of Qwen3-Reranker around each pair."""

@@ -81,13 +81,16 @@ class Log:
             self.seen = 0
 
 
+_MEDIA = (*KINDS, "url")  # the last is that of vLLM's content parts
+
+
 def without_bulk(value: Any) -> Any:
     """Return *value*, parsed JSON, with every image sent as base64 shortened."""
     if isinstance(value, list):
         return [without_bulk(item) for item in value]
     if isinstance(value, dict):
         return {
-            key: shortened(item) if key in KINDS and isinstance(item, str) else without_bulk(item)
+            key: shortened(item) if key in _MEDIA and isinstance(item, str) else without_bulk(item)
             for key, item in value.items()
         }
     return value

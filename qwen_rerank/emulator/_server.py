@@ -43,8 +43,8 @@ class Emulator:
     ``emulator.fault("400-media-inspection", holding="private.example")``.
 
     It also plays the servers that people run themselves (`server_url`): they serve one model, named
-    ``Qwen/Qwen3-Reranker-0.6B``, want no key, refuse fields that they do not document, and meet no
-    fault that alters an honest answer.
+    ``Qwen/Qwen3-Reranker-0.6B``, want no key unless told to, refuse fields that they do not
+    document, and meet no fault that alters an honest answer.
 
     Args:
         host: A loopback address.
@@ -57,12 +57,17 @@ class Emulator:
             for it.
         shuffle: Answer in a fixed order that is not by score, which the service documents it
             never does.
+        max_model_len: Tokens that query, instruction, document and template may have together on
+            the servers of `server_url`: vLLM refuses what is longer and tells the number at
+            ``/v1/models``, TEI tells it at ``/info``, and all but vLLM cut the document silently.
+        server_key: The key that the servers of `server_url` want, where they look at one: vLLM does
+            below ``/v1`` and ``/v2`` only. None wants none.
         faults: What goes wrong from the first request on, such as "503:first=2"; see `fault`.
         log_size: How many requests `log` keeps, the latest; None for all.
 
     Raises:
-        ValueError: The host is not loopback, the key is blank, *over_long* is unknown, or a fault
-            is.
+        ValueError: The host is not loopback, the key is blank, *over_long* is unknown, a fault is,
+            or *max_model_len* is less than 1.
 
     Examples:
         >>> with Emulator() as emulator:
@@ -79,6 +84,8 @@ class Emulator:
         over_long: OverLong = "truncate",
         score: Score | None = None,
         shuffle: bool = False,
+        max_model_len: int = 32_768,
+        server_key: str | None = None,
         faults: Iterable[str] = (),
         log_size: int | None = None,
     ) -> None:
@@ -88,6 +95,10 @@ class Emulator:
             raise ValueError("api_key must not be blank")
         if over_long not in get_args(OverLong):
             raise ValueError(f'over_long must be "truncate" or "refuse", not {over_long!r}')
+        if max_model_len < 1:
+            raise ValueError(f"max_model_len must be at least 1, not {max_model_len}")
+        self._max_model_len = max_model_len
+        self._server_key = server_key
         self._host = host
         self._port = port
         self._api_key = api_key.strip()  # as it arrives in a header
@@ -115,7 +126,15 @@ class Emulator:
         if self._running is not None:
             raise RuntimeError("the emulator is running already")
         service = Service(qwen_tokenizer(), self._score, self._over_long, self._shuffle)
-        desk = Desk(service, self._script, self._faults, self._log, self._api_key)
+        desk = Desk(
+            service,
+            self._script,
+            self._faults,
+            self._log,
+            self._api_key,
+            self._max_model_len,
+            self._server_key,
+        )
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         listener = socket.create_server((self._host, self._port), family=family)
         port = listener.getsockname()[1]
@@ -167,7 +186,7 @@ class Emulator:
         """The address of a server of another kind, such as ``http://127.0.0.1:49152/vllm``.
 
         Args:
-            server: "vllm", "sglang", "tei", "xinference", "infinity" or "litellm".
+            server: "vllm", "sglang", "tei", "xinference", "infinity", "litellm" or "cohere".
 
         Raises:
             ValueError: There is no such server.

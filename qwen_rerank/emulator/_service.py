@@ -33,16 +33,24 @@ _SAME = 1.0  # the stand-in's score of an image and itself; no words score as hi
 OverLong: TypeAlias = Literal["truncate", "refuse"]
 
 
+class Parts(NamedTuple):
+    """Texts and images that are scored together."""
+
+    texts: tuple[str, ...]
+    media: tuple[Media, ...]
+
+
 @dataclass(frozen=True)
 class Question:
     """One rerank request, whichever protocol it came by."""
 
     model: str
-    query: str | Media
-    documents: tuple[str | Media, ...]
+    query: str | Media | Parts
+    documents: tuple[str | Media | Parts, ...]
     top_n: int | None = None
     instruct: str | None = None
     return_documents: bool = False
+    return_tokens: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,21 @@ class RefusedError(Exception):
 def invalid(message: str, *, inner: bool = False) -> RefusedError:
     """Return the refusal of a bad value."""
     return RefusedError(400, "InvalidParameter", message, inner=inner)
+
+
+class Own(NamedTuple):
+    """How a server of one's own reads a pair.
+
+    Attributes:
+        max_model_len: Tokens that query, instruction, document and template may have together.
+        template: Tokens of the template.
+        too_long: Makes the refusal of a longer pair, from what it may have and has; None for a
+            server that cuts the document without a word.
+    """
+
+    max_model_len: int
+    template: int
+    too_long: Callable[[int, int], RefusedError] | None
 
 
 class _Item(NamedTuple):
@@ -123,18 +146,42 @@ class Service:
         tokens = self._tokens(query, documents, question.instruct, model)
         return self._ranked(query, documents, question.top_n, tokens)
 
-    def answer_freely(self, question: Question) -> Answer:
-        """Return the answer to *question*, of texts only, by a server without DashScope's limits.
+    def answer_freely(self, question: Question, own: Own) -> Answer:
+        """Return the answer to *question* by a server without DashScope's limits.
 
-        Each pair counts as many tokens as its texts have, and the instruction's.
+        Each pair counts as many tokens as its texts, the instruction and the template have.
+
+        Raises:
+            RefusedError: A pair is too long, and *own* says what is then refused.
         """
-        texts = (question.query, *question.documents)
-        query, *documents = (
-            _Item(text, self._tokenizer.count(text)) for text in texts if isinstance(text, str)
-        )
-        around = query.tokens + self._tokenizer.count(question.instruct or "")
+        query, *documents = map(self._whole, (question.query, *question.documents))
+        around = query.tokens + self._tokenizer.count(question.instruct or "") + own.template
+        longest = max((item.tokens for item in documents), default=0) + around
+        if longest > own.max_model_len:
+            if own.too_long is not None:
+                raise own.too_long(own.max_model_len, longest)
+            room = max(own.max_model_len - around, 0)
+            documents = [self._head(item, room) for item in documents]
         tokens = sum(item.tokens + around for item in documents)
         return self._ranked(query, documents, question.top_n, tokens)
+
+    def _whole(self, item: str | Media | Parts) -> _Item:
+        """Return *item* as it is scored: the words of all its parts together."""
+        parts = item if isinstance(item, Parts) else Parts((str(item),), ())
+        try:
+            looks = [look_at(each) for each in parts.media]
+        except UnusableError as error:
+            raise RefusedError(400, "BadRequestError", str(error)) from None
+        tokens = sum(map(self._tokenizer.count, parts.texts))
+        tokens += sum(_price("image", look) for look in looks)
+        words = " ".join([*parts.texts, *(look.words for look in looks)])
+        return _Item(words, tokens, looks[0].content if looks and not parts.texts else None)
+
+    def _head(self, item: _Item, most: int) -> _Item:
+        if item.tokens <= most:
+            return item
+        text = self._tokenizer.cut(item.words, most)
+        return _Item(text, self._tokenizer.count(text))
 
     def _ranked(
         self, query: _Item, documents: Sequence[_Item], top_n: int | None, tokens: int
@@ -146,7 +193,7 @@ class Service:
             results = results[1::2] + results[::2]
         return Answer(results, tokens)
 
-    def _item(self, item: str | Media, most: int, where: str) -> _Item:
+    def _item(self, item: str | Media | Parts, most: int, where: str) -> _Item:
         if isinstance(item, Media):
             try:
                 look = look_at(item)
@@ -154,13 +201,13 @@ class Service:
                 raise invalid(f"{error}: {where}") from None
             tokens = min(_price(item.kind, look), most)
             return _Item(look.words, tokens, look.content if item.kind == "image" else None)
+        item = str(item)  # parts are for other servers
         tokens = self._tokenizer.count(item)
         if tokens <= most:
             return _Item(item, tokens)
         if self._over_long == "refuse":
             raise invalid(f"Range of input length should be [1, {most}]")
-        item = self._tokenizer.cut(item, most)
-        return _Item(item, self._tokenizer.count(item))
+        return self._head(_Item(item, tokens), most)
 
     def _tokens(
         self, query: _Item, documents: Sequence[_Item], instruct: str | None, model: Model
@@ -238,5 +285,5 @@ def _check(question: Question, model: Model) -> None:
         raise invalid("text input should not be empty.: input.query")
 
 
-def _is_blank(item: str | Media) -> bool:
+def _is_blank(item: str | Media | Parts) -> bool:
     return isinstance(item, str) and not item.strip()

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from rich.console import Console
 from self_signed import PAIR
 
 from qwen_rerank import RequestError
 from qwen_rerank._endpoint import Endpoint
 from qwen_rerank._limits import limits_for
 from qwen_rerank._values import Price
-from qwen_rerank.cli import main
+from qwen_rerank.cli import _chart, main
 from qwen_rerank.cli._exams import (
     CANDIDATES,
     EXAMS,
@@ -205,6 +206,7 @@ def test_defaults_and_the_environment(capsys, monkeypatch, tmp_path):
         "protocol": ("dashscope", "default"),
         "server": (None, None),
         "model": ("qwen3-rerank", "default"),
+        "length": (None, None),
     }
 
 
@@ -491,8 +493,11 @@ def test_servers_of_your_own(visit, emulator, kind, billed, others, blank):
     there = ["--server", kind, "--base-url", emulator.server_url(kind)]
     code, report, out = visit(*there, "--model", "Qwen/Qwen3-Reranker-0.6B")
     assert code == 0
-    assert report["over_long"]["answer"] == "read"
-    assert "read to the end" in out
+    # The emulator's servers take 32,768 tokens for a pair; vLLM alone refuses more.
+    assert report["over_long"]["answer"] == ("refused" if kind == "vllm" else "cut")
+    told = "the server" if kind in ("vllm", "tei") else "the model's name"
+    length = {"value": "32,768 tokens for query and document", "found_in": told}
+    assert report["setup"]["length"] == length
     assert report["instruct"]["answer"] == billed
     assert report["score_independence"]["others"] == others
     assert report["over_long"]["documented"] == 32_768
@@ -501,6 +506,60 @@ def test_servers_of_your_own(visit, emulator, kind, billed, others, blank):
     for part in ("call", "spent"):
         assert (report[part]["tokens"] is None) == (kind != "vllm")
     assert ("no tokens reported" in out) == ("not reported" in out) == (kind != "vllm")
+
+
+def test_what_it_announces_covers_a_server_of_ones_own(visit):
+    """The template, which is billed with every pair, and a length that the server tells count."""
+    with Emulator(max_model_len=1_000) as emulator:
+        there = ["--server", "vllm", "--base-url", emulator.server_url("vllm")]
+        _, report, out = visit(*there, "--model", "Qwen/Qwen3-Reranker-0.6B")
+    assert report["spent"]["tokens"] <= report["planned"]["tokens"]
+    assert "1,000 tokens for query and document" in out
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_whether_an_instruct_counts(counts):
+    """It is asked with a contrary one, and said in words."""
+    told = Told((0.9, 0.5, 0.1), 100, 0.0)
+    answers = [told, told._replace(scores=(0.1, 0.5, 0.9), tokens=90) if counts else told]
+
+    class Asked:
+        terms = TERMS
+
+        def ask(self, _, **__):
+            return answers.pop(0)
+
+    found = instruct(Asked())
+    console = Console(width=200, file=io.StringIO())
+    console.print(_chart.answers({"instruct": found}))
+    words = "It counts here" if counts else "It does not count here"
+    assert words in console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("score", "error"),
+    [
+        (lambda *_: 0.5, "Equal scores"),
+        (lambda _, text: 0.6 if "Ines" in text else -0.4, "Negative scores"),
+    ],
+)
+def test_scores_that_are_odd(visit, score, error):
+    """Equal scores for all, and negative ones, are named for what they are."""
+    with Emulator(score=score) as emulator:
+        there = ["--server", "vllm", "--base-url", emulator.server_url("vllm")]
+        code, report, _ = visit(*there, "--model", "Qwen/Qwen3-Reranker-0.6B")
+    assert code == 1
+    assert [each["error"] for each in report["problems"]] == [error]
+
+
+def test_a_server_that_answers_to_any_name(visit, emulator):
+    """An Infinity with one model serves it under every name, and says which it used."""
+    there = ["--server", "infinity", "--base-url", emulator.server_url("infinity")]
+    code, report, _ = visit(*there, "--model", "my-reranker")
+    assert code == 1
+    [problem] = report["problems"]
+    assert problem["error"] == "Another model"
+    assert "Qwen/Qwen3-Reranker-0.6B" in problem["message"]
 
 
 def test_a_limit_that_nobody_documents(visit, emulator):

@@ -7,9 +7,8 @@ import pytest
 from qwen_rerank._dialects import SERVERS
 from qwen_rerank._limits import (
     LIMITS,
-    OPEN_QWEN3,
-    OWN_MODEL,
     UNKNOWN_MODEL,
+    UNTOLD,
     Limit,
     limits_for,
 )
@@ -18,7 +17,11 @@ from qwen_rerank.emulator._limits import DOCUMENT_CHARACTERS, MODELS
 
 _ROWS = {**LIMITS, "any other name": UNKNOWN_MODEL}
 _OWN = {server: limits_for("any name", server) for server in SERVERS}
-_SOURCED = {**_ROWS, **_OWN, "open": OPEN_QWEN3}
+_OPEN = {
+    name: limits_for(name, "vllm")
+    for name in ("Qwen/Qwen3-Reranker-4B", "BAAI/bge-reranker-v2-m3", "jina-reranker-v2-base")
+}
+_SOURCED = {**_ROWS, **_OWN, **_OPEN}
 _NUMBERS = ("documents", "item_tokens", "request_tokens", "item_characters")
 
 
@@ -76,20 +79,47 @@ def test_nothing_is_planned_to_the_brim(row):
     ],
 )
 def test_open_models_on_servers_of_your_own(name):
-    """The open Qwen3 rerankers are known by their name, and room for query and template is left."""
+    """The open Qwen3 rerankers are known by their name, and their template costs tokens."""
     row = limits_for(name, "vllm")
 
-    assert row is not UNKNOWN_MODEL
-    assert (row.planned_item_tokens, row.request_tokens) == (28_672, None)
-    assert row.item_tokens.value - row.planned_item_tokens == 4_096
+    assert (row.pair_tokens.value, row.template_tokens, row.request_tokens) == (32_768, 74, None)
+    assert row.planned_document_tokens(1_000) == int(32_768 * 0.95) - 74 - 1_000
 
 
-@pytest.mark.parametrize("name", ["my-reranker", "BAAI/bge-reranker-v2-m3", "Qwen3-VL-Reranker-2B"])
-def test_other_models_on_servers_of_your_own(name):
-    """Any other model's texts are planned for conservatively, and its requests by their count."""
-    assert limits_for(name, "vllm") == OWN_MODEL
-    assert OWN_MODEL.planned_item_tokens == 3_000
-    assert OWN_MODEL.planned_request_tokens == math.inf
+@pytest.mark.parametrize("server", ["vllm", "sglang", "tei", "xinference", "infinity"])
+def test_other_models_on_servers_of_your_own(server):
+    """Of any other name a pair may have as little as most encoders take."""
+    row = limits_for("my-reranker", server)
+
+    assert UNTOLD is row.pair_tokens
+    assert row.planned_document_tokens(20) == int(512 * 0.75) - 4 - 20
+    assert row.planned_request_tokens == math.inf
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("model", ["my-reranker", "Qwen/Qwen3-Reranker-0.6B", "qwen3-rerank"])
+def test_what_a_pair_may_have(server, model):
+    """Query, document and template are planned for together, and each gets something."""
+    row = limits_for(model, server, max_model_len=512)
+    query = row.planned_item_tokens
+
+    assert row.pair_tokens.value == 512
+    assert query + row.planned_document_tokens(query) + row.template_tokens < 512
+    assert row.planned_document_tokens(10_000) == 1
+    assert limits_for(model, server, max_model_len=16).planned_item_tokens == 1 or (
+        row.template_tokens < 10
+    )
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_what_a_document_may_have(server):
+    """A number of the user's own is taken as it is, and of nothing but documents."""
+    row = limits_for("my-reranker", server, max_tokens_per_doc=300)
+
+    assert row.planned_document_tokens(10_000) == 300
+    assert row.planned_item_tokens == 3_000
+    both = limits_for("my-reranker", server, max_tokens_per_doc=300, max_model_len=256)
+    assert both.planned_document_tokens(10) == 192 - 4 - 10
 
 
 def test_a_gateway_to_dashscope():

@@ -569,13 +569,13 @@ def test_a_document_without_text_of_the_callers_own(
         ({"protocol": "compatible"}, ["model='qwen3-vl-rerank'", "protocol='dashscope'"], []),
         ({"model": "qwen3-vl-rerank", "protocol": "compatible"}, ["'dashscope'"], ["model="]),
         (
-            {"model": "qwen3-vl-rerank", "server": "vllm"},
-            ["a server of your own"],
-            ["model=", "protocol="],
+            {"model": "Qwen/Qwen3-Reranker-0.6B", "server": "vllm"},
+            ["Qwen3-VL-Reranker", '"vl"'],
+            ["server=", "protocol="],
         ),
         (
             {"model": "Qwen/Qwen3-Reranker-0.6B", "server": "tei"},
-            ["of your own"],
+            ["server='vllm'"],
             ["model=", "protocol="],
         ),
     ],

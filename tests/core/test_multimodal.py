@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL.PngImagePlugin import PngInfo
 
 from qwen_rerank import Image, Reranker, Usage, Video, errors
-from qwen_rerank.emulator import Reply
+from qwen_rerank.emulator import Emulator, Reply
 from qwen_rerank.emulator._scorer import lexical_score
 
 _MODEL = "qwen3-vl-rerank"
@@ -704,3 +704,105 @@ def test_no_base64_is_logged_or_shown(rank, connection, emulator, caplog):
     for at in (0, 400, 4_000):
         assert not any(text[at : at + 40] in one for one in told)
     assert not any("\\x89PNG" in one for one in told)
+
+
+# On a vLLM that serves a Qwen3-VL-Reranker
+
+
+@pytest.fixture(name="own")
+def _own(emulator):
+    options = {"server": "vllm", "base_url": emulator.server_url("vllm")}
+    return Reranker(model="Qwen/Qwen3-VL-Reranker-2B", **options)
+
+
+_RED_CAR = "a fast red sports car"
+
+
+def test_images_on_vllm(rank, own, emulator):
+    """An image is sent as chat models are sent it, among bare texts, and by its URL as well."""
+    ranking = rank(
+        _QUERY, ["tea", image(_RED_CAR), Image(url="https://x.example/old-car.png")], using=own
+    )
+
+    assert order(ranking)[0] == 1
+    assert ranking[0].kind == "image"
+    documents = emulator.log[0].body["documents"]
+    assert [each for each in documents if isinstance(each, str)] == ["tea"]
+    [inline], [by_url] = [each["content"] for each in documents if each != "tea"]
+    assert inline["type"] == by_url["type"] == "image_url"
+    assert inline["image_url"]["url"].startswith("data:image/png;base64,<")  # as the log tells it
+    assert by_url["image_url"] == {"url": "https://x.example/old-car.png"}
+
+
+def test_an_image_asks_vllm(rank, own, emulator):
+    """The query may be an image too."""
+    ranking = rank(image("green tea"), ["a red car", "a cup of green tea"], using=own)
+
+    assert order(ranking) == [1, 0]
+    assert emulator.log[0].body["query"]["content"][0]["type"] == "image_url"
+
+
+def test_text_and_image_together(rank, own, emulator):
+    """With "together" they are one: what neither tells alone, both do; else the better counts."""
+    documents = [("a fast red", image("sports car")), ("a fast red", image("tea")), "sports car"]
+
+    together = rank(_QUERY, documents, using=own.with_options(mixed="together"))
+    apart = rank(_QUERY, documents, using=own)
+
+    assert order(together)[0] == 0
+    assert scores(together)[0] > scores(apart)[0]
+    assert [hit.kind for hit in together] == [
+        "image" if hit.index < 2 else "text" for hit in together
+    ]
+    documents = emulator.log[0].body["documents"]
+    assert [each for each in documents if isinstance(each, str)] == ["sports car"]
+    for each in documents:
+        if not isinstance(each, str):
+            assert [part["type"] for part in each["content"]] == ["text", "image_url"]
+            assert each["content"][0]["text"] == "a fast red"
+    assert len(emulator.log[1].body["documents"]) == 4
+
+
+def test_together_is_another_score(rank, own, emulator):
+    """The cache keeps an image apart from the same image beside a text, or beside another."""
+    together = own.with_options(mixed="together", cache={})
+    for document in (image("car"), ("red", image("car")), ("blue", image("car"))):
+        for _ in range(2):
+            rank(_QUERY, [document], using=together)
+
+    assert len(emulator.log) == 3
+
+
+def test_a_long_text_beside_an_image(rank, emulator):
+    """It is cut to what the image leaves of the pair, and said; "error" refuses it by position."""
+    with Emulator(max_model_len=512) as short:
+        options = {"server": "vllm", "base_url": short.server_url("vllm"), "mixed": "together"}
+        reranker = Reranker(model="Qwen/Qwen3-VL-Reranker-2B", **options)
+        document = ("green tea " * 2_000, image(_RED_CAR))
+
+        ranking = rank(_QUERY, ["a car", document], using=reranker)
+
+        assert ranking.truncated == (1,)
+        with pytest.raises(errors.RequestError, match="document 1") as caught:
+            rank(_QUERY, ["a car", document], using=reranker.with_options(long_documents="error"))
+        assert caught.value.documents == (1,)
+    assert emulator.log == ()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"protocol": "compatible"}, {"server": "infinity", "base_url": "http://127.0.0.1:1"}],
+)
+def test_together_takes_vllm(connection, options):
+    """Elsewhere a candidate is a text or an image, and the choice is refused by its name."""
+    with pytest.raises(ValueError, match="mixed='together' takes server='vllm'"):
+        Reranker(mixed="together", **(connection | options))
+
+
+def test_vllm_takes_no_videos(rank, own, emulator):
+    """A video is refused before anything is sent, and names its place."""
+    with pytest.raises(errors.RequestError, match="takes no videos") as caught:
+        rank(_QUERY, ["tea", video("car")], using=own)
+
+    assert caught.value.documents == (1,)
+    assert emulator.log == ()

@@ -42,6 +42,8 @@ def test_defaults():
         "max_retries": 2,
         "max_concurrency": 8,
         "max_documents_per_request": None,
+        "max_model_len": None,
+        "max_tokens_per_doc": None,
         "long_documents": "truncate",
         "long_query": "head",
         "on_error": "raise",

@@ -353,7 +353,7 @@ def test_names_that_nobody_can_look_up(fails, host):
 
 
 def test_a_flood(fails, serve):
-    """An endless body is given up on after 8 MiB and twice what was asked."""
+    """An endless body is given up on after 8 MiB and three times what was asked, and for good."""
 
     def flood(server, connection):
         server.read(connection)
@@ -364,7 +364,18 @@ def test_a_flood(fails, serve):
     error = fails(_endpoint_at(serve(flood).address))
 
     assert type(error) is errors.ReplyError
-    assert f"more than {8 * 2**20 + 2 * len(_BODY)} bytes" in str(error)
+    assert f"more than {8 * 2**20 + 3 * len(_BODY)} bytes" in str(error)
+    assert not error.retryable
+
+
+def test_a_refusal_that_quotes_all_and_more(send, serve):
+    """Of a refusal that is far too large the head is kept, since its status says enough."""
+    server = serve(_answering(_raw(b" " * 9 * 2**20, "422 Unprocessable Entity")))
+
+    answer = send(_endpoint_at(server.address))
+
+    assert answer.status == 422
+    assert len(answer.body) > 8 * 2**20
 
 
 def test_a_large_answer(send, serve):

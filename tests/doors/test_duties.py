@@ -391,6 +391,34 @@ def test_one_image_among_texts(door, connection, emulator: Emulator, caplog):
         assert door.estimate(reranker, QUERY, objects).requests == 1
 
 
+def test_text_and_image_together_on_vllm(door, emulator: Emulator, tmp_path):
+    """With mixed="together" a text and its image are sent as one, to a vLLM that serves images."""
+    (tmp_path / "car.png").write_bytes(drawn("sports car"))
+    vllm = {"server": "vllm", "base_url": emulator.server_url("vllm"), "mixed": "together"}
+    reranker = door.kind(
+        model="Qwen/Qwen3-VL-Reranker-2B", local_files=tmp_path, **door.media, **vllm
+    )
+    objects = [*door.made("tea"), *door.made("a fast red", image=tmp_path / "car.png")]
+
+    ranked = door.ranked(reranker, QUERY, objects)
+
+    assert ranked[0].text == "a fast red"
+    [_, both] = emulator.log[0].body["documents"]
+    assert [part["type"] for part in both["content"]] == ["text", "image_url"]
+
+
+def test_what_is_too_long_for_a_server_of_ones_own(door):
+    """What its length leaves of a text is scored, and the object comes back whole."""
+    text = f"{QUERY}. {'green tea ' * 2_000}"
+    with Emulator(max_model_len=512) as emulator:
+        vllm = {"server": "vllm", "base_url": emulator.server_url("vllm"), "model": SERVED}
+        ranked = door(door.kind(**vllm), QUERY, ["green tea", text])
+        estimate = door.estimate(door.kind(**vllm), QUERY, door.made("green tea", text))
+
+    assert ranked[0][0] == text
+    assert estimate.truncated == (1,)
+
+
 def test_item_of_an_image_for_a_model_of_texts(door, connection, caplog):
     """What item= names is no mistake of the caller's there either."""
     ranked = door(door.kind(item=_image_of, **connection), QUERY, ["green tea"])

@@ -1,9 +1,12 @@
 """The emulator as the servers that people run themselves: strict, in each one's own words."""
 
+import json
+
+import httpx
 import pytest
 
 from qwen_rerank.emulator import Emulator, Reply
-from qwen_rerank.emulator._servers import MODEL, SERVERS
+from qwen_rerank.emulator._servers import MODEL, SERVERS, VL_MODEL
 
 FLAT = {"model": MODEL, "query": "blue cat", "documents": ["a dog", "the blue cat"]}
 BODIES = {
@@ -13,6 +16,7 @@ BODIES = {
     "xinference": FLAT,
     "infinity": FLAT,
     "litellm": FLAT,
+    "cohere": FLAT,
 }
 
 
@@ -63,8 +67,12 @@ def test_envelopes_of_success(ask):
 
     assert set(vllm) == {"id", "model", "usage", "results"}
     assert vllm["results"][0]["document"] == {"text": "the blue cat", "multi_modal": None}
-    assert vllm["usage"] == {"prompt_tokens": 9, "total_tokens": 9}
-    assert (infinity["object"], infinity["usage"]) == ("rerank", vllm["usage"])
+    # vLLM bills its template as well, of 74 tokens a pair.
+    assert vllm["usage"] == {"prompt_tokens": 157, "total_tokens": 157}
+    assert infinity["object"] == "rerank"
+    # Infinity's tokens are characters: 8 of the query with 5 and 12 of the documents.
+    assert infinity["usage"] == {"prompt_tokens": 33, "total_tokens": 33}
+    assert ask("xinference", return_len=True).json()["meta"]["tokens"]["input_tokens"] == 9
     assert infinity["results"][0]["document"] is None
     assert xinference["meta"]["tokens"] is xinference["results"][0]["document"] is None
     assert litellm["meta"]["billed_units"] == {"total_tokens": 9}
@@ -109,7 +117,7 @@ def test_top_n_of_nothing(ask, server, status):
 # Strictness
 
 _BAD_BODY = {"vllm": 400, "sglang": 400, "tei": 422, "xinference": 500, "infinity": 422,
-             "litellm": 500}  # fmt: skip
+             "litellm": 500, "cohere": 422}  # fmt: skip
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -125,9 +133,7 @@ _BAD_BODY = {"vllm": 400, "sglang": 400, "tei": 422, "xinference": 500, "infinit
         {"documents": [1], "texts": [1]},
         {"input": {}},
         {"instruct_": "x"},
-        {"top_n": "1"},
-        {"top_n": True},
-        {"top_n": -1},
+        {"top_n": 1.5},
         {"return_documents": "yes", "return_text": "yes"},
     ],
     ids=str,
@@ -136,13 +142,111 @@ def test_bad_fields(ask, server, changed):
     """A field that is missing, undocumented or of another type is a bad body."""
     answer = ask(server, **changed)
 
-    assert answer.status_code == _BAD_BODY[server]
+    missing = server == "litellm" and changed == {"query": None}
+    assert answer.status_code == (400 if missing else _BAD_BODY[server])
+
+
+@pytest.mark.parametrize(
+    ("server", "top_n", "status", "kept"),
+    [
+        ("vllm", 0, 200, 2),
+        ("vllm", "1", 200, 1),
+        ("vllm", True, 200, 1),
+        ("vllm", -1, 400, None),
+        ("xinference", 0, 200, 0),
+        ("xinference", -1, 200, 1),
+        ("xinference", True, 500, None),
+        ("infinity", -1, 422, None),
+        ("infinity", "1", 200, 1),
+    ],
+)
+def test_odd_top_n(ask, server, top_n, status, kept):
+    """What is no number of documents means what it was seen to mean to each server."""
+    answer = ask(server, top_n=top_n)
+
+    assert answer.status_code == status
+    assert kept is None or len(_results(server, answer)) == kept
+
+
+@pytest.mark.parametrize(
+    ("item", "status"),
+    [
+        (
+            {"content": [{"type": "image_url", "image_url": {"url": "https://x.example/c.png"}}]},
+            200,
+        ),
+        ({"content": [{"type": "text", "text": "a cat"}]}, 200),
+        ({"image": "https://x.example/cat.png"}, 400),
+        ({"content": []}, 400),
+        ({"content": [{"type": "image_url", "image_url": "https://x.example/cat.png"}]}, 400),
+        (
+            {"content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]},
+            400,
+        ),
+        ({"content": [{"type": "text"}]}, 400),
+    ],
+    ids=str,
+)
+def test_parts(ask, item, status):
+    """The server vLLM takes lists of parts for its model of images, and echoes them."""
+    answer = ask("vllm", model=VL_MODEL, documents=["a dog", item])
+
+    assert answer.status_code == status
+    if status == 200:
+        assert {"text": None, "multi_modal": item["content"]} in [
+            each["document"] for each in answer.json()["results"]
+        ]
+        assert ask("vllm", model=VL_MODEL, query=item).status_code == 200
+        assert "MultiModalParam is not supported" in ask("vllm", documents=[item]).text
+
+
+def test_what_vllm_looks_at(emulator):
+    """It refuses a null, half of a surrogate pair and a body that is not called JSON."""
+    url = emulator.server_url("vllm") + "/v1/rerank"
+    for body in ({**FLAT, "top_n": None}, {**FLAT, "query": "\ud83d"}):
+        assert httpx.post(url, content=json.dumps(body)).status_code == 400
+    headers = {"content-type": "text/plain"}
+    assert httpx.post(url, content=json.dumps(FLAT), headers=headers).status_code == 400
+
+
+@pytest.mark.parametrize("tail", ["/v1/rerank", "/v2/rerank", "/rerank"])
+def test_what_clients_of_cohere_and_jina_read(ask, tail):
+    """Both find what they look for, at the paths that they ask, whatever model they name."""
+    answer = ask(
+        "cohere", tail=tail, model="rerank-v3.5", documents=["a dog", {"text": "the blue cat"}]
+    ).json()
+
+    assert [each["index"] for each in answer["results"]] == [1, 0]
+    assert answer["meta"]["billed_units"] == {"search_units": 1}
+    assert answer["usage"]["total_tokens"] == 9
+    assert answer["model"] == "rerank-v3.5"
+
+
+def test_an_instruction_for_xinference(ask):
+    """It counts as JSON text in `kwargs`; what is no JSON there is a bad body."""
+    told = ask("xinference", kwargs='{"instruction": "Find dogs."}', return_len=True)
+
+    assert told.json()["meta"]["tokens"]["input_tokens"] > 9
+    assert ask("xinference", kwargs="{").status_code == 500
+
+
+def test_keys():
+    """Started with a key, a server wants it; vLLM lets anybody in who leaves out the version."""
+    with Emulator(server_key="sk-theirs") as emulator:
+        for name, server in SERVERS.items():
+            for tail in server.tails:
+                url = emulator.server_url(name) + tail
+                good = {"authorization": "Bearer sk-theirs"}
+                assert httpx.post(url, json=BODIES[name], headers=good).status_code == 200
+                status = httpx.post(url, json=BODIES[name]).status_code
+                assert status == (200 if (name, tail) == ("vllm", "/rerank") else 401)
 
 
 @pytest.mark.parametrize(
     ("server", "body"),
     [
-        ("vllm", {"error": {"message": "...", "type": "Bad Request", "param": None, "code": 400}}),
+        ("vllm", {"error": {"message": "...", "type": "Bad Request", "param": "body.documents",
+                            "code": 400}}),
         ("sglang", {"object": "error", "message": "...", "type": "Bad Request", "param": None,
                     "code": 400}),
         ("infinity", {"detail": [{"type": "missing", "loc": ["body", "documents"],
@@ -154,6 +258,8 @@ def test_envelopes_of_bad_bodies(ask, server, body):
     answer = ask(server, documents=None).json()
 
     assert "documents" in str(answer)
+    for slip in answer.get("detail", ()):  # Infinity quotes the whole body
+        assert slip.pop("input") == {"model": MODEL, "query": "blue cat"}
     told = answer.get("error", answer)
     if "message" in told:
         told["message"] = "..."
@@ -183,13 +289,14 @@ def test_bodies_that_are_none(caller, emulator, server, raw):
     [
         ("vllm", 404, "The model `other` does not exist."),
         ("sglang", 200, ""),
-        ("xinference", 400, "Model not found in the model list, uid: other"),
-        ("infinity", 400, "Invalid model"),
+        ("xinference", 404, "Model not found in the model list, uid: other"),
+        ("infinity", 200, MODEL),
+        ("cohere", 200, "other"),
         ("litellm", 400, "Invalid model name passed in model=other"),
     ],
 )
 def test_other_models(ask, server, status, said):
-    """Each serves one model, and says so in its own way; SGLang does not look at the name."""
+    """Each serves one model, and says so in its own way; two do not look at the name."""
     answer = ask(server, model="other")
 
     assert answer.status_code == status
@@ -208,7 +315,7 @@ def test_models_may_be_left_out(ask):
     served = {name: ask(name, model=None).status_code for name in SERVERS}
 
     assert served == {"vllm": 200, "sglang": 200, "tei": 200, "xinference": 500, "infinity": 200,
-                      "litellm": 500}  # fmt: skip
+                      "litellm": 400, "cohere": 200}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -248,6 +355,12 @@ def test_paths_that_are_not_served(caller, emulator, server):
     nowhere = caller.http.post(f"{url}/v9/rerank", json=BODIES[server])
     method = caller.http.get(url + SERVERS[server].tails[0])
 
+    if server == "xinference":
+        assert (nowhere.status_code, method.status_code) == (405, 404)
+        return
+    if server == "cohere":
+        assert (nowhere.json(), method.status_code) == ({"message": "Not Found"}, 405)
+        return
     assert (nowhere.status_code, method.status_code) == (404, 405)
     if server == "tei":
         assert nowhere.content == method.content == b""
@@ -256,6 +369,63 @@ def test_paths_that_are_not_served(caller, emulator, server):
             {"detail": "Not Found"},
             {"detail": "Method Not Allowed"},
         )
+
+
+# Lengths
+
+
+@pytest.fixture(name="short")
+def _short():
+    """Servers that take 100 tokens for a pair, and cut or refuse what is longer."""
+    with Emulator(max_model_len=100) as emulator:
+        yield emulator
+
+
+def _posted(emulator, server, **changed):
+    url = emulator.server_url(server) + SERVERS[server].tails[0]
+    return httpx.post(url, json=BODIES[server] | changed, timeout=30)
+
+
+def test_a_pair_that_is_too_long_for_vllm(short):
+    """The whole request is refused, in the words of vLLM, and no document is named."""
+    answer = _posted(short, "vllm", documents=["a dog", "the blue cat " * 20])
+
+    assert answer.status_code == 400
+    assert answer.json()["error"] | {"message": ""} == {
+        "message": "",
+        "type": "BadRequestError",
+        "param": "input_tokens",
+        "code": 400,
+    }
+    assert "maximum context length is 100 tokens" in answer.json()["error"]["message"]
+    assert _posted(short, "vllm").status_code == 200
+
+
+@pytest.mark.parametrize("server", ["tei", "xinference", "infinity"])
+def test_pairs_that_are_cut_silently(short, server):
+    """What differs behind the model's length scores alike, and nothing says so."""
+    texts = [f"{'the blue cat ' * 60}{end}" for end in ("dog", "mouse", "blue cat")]
+    answer = _posted(short, server, **{SERVERS[server].texts: texts})
+
+    assert len({score for _, score in _results(server, answer)}) == 1
+
+
+def test_what_servers_tell_of_themselves(short):
+    """Both vLLM and TEI tell how long a pair may be, unlogged and whatever is scripted."""
+    short.script(Reply.error(503, "Odd", "m"))
+    models = httpx.get(short.server_url("vllm") + "/v1/models").json()
+    info = httpx.get(short.server_url("tei") + "/info").json()
+
+    assert models["data"][0] == models["data"][0] | {"id": MODEL, "max_model_len": 100}
+    assert info["max_input_length"] == 100
+    assert httpx.get(short.server_url("vllm") + "/health").content == b""
+    assert short.log == ()
+
+
+def test_no_length_at_all():
+    """A pair has at least one token."""
+    with pytest.raises(ValueError, match="max_model_len must be at least 1"):
+        Emulator(max_model_len=0)
 
 
 # What else an emulator does
@@ -280,7 +450,6 @@ def test_addresses(emulator):
         ("tei", {"error": "m", "error_type": "Odd"}),
         ("xinference", {"detail": "m"}),
         ("infinity", {"error": {"message": "m", "type": None, "param": None, "code": 503}}),
-        ("litellm", {"error": {"message": "m", "type": "Odd", "param": None, "code": "503"}}),
     ],
 )
 def test_scripted_errors(ask, emulator, server, body):
@@ -290,6 +459,20 @@ def test_scripted_errors(ask, emulator, server, body):
     answer = ask(server)
 
     assert (answer.status_code, answer.json()) == (503, body)
+
+
+def test_a_gateway_wraps_what_it_is_told(ask, emulator):
+    """LiteLLM puts DashScope's refusal into the message of its own, and has an id of its own."""
+    emulator.script(Reply.error(400, "Arrearage", "Access denied."))
+
+    answer = ask("litellm")
+
+    told = answer.json()["error"]
+    assert (answer.status_code, told["code"]) == (400, "400")
+    assert told["message"].startswith("litellm.BadRequestError: ")
+    assert '"code": "Arrearage"' in told["message"]
+    assert answer.headers["x-litellm-call-id"]
+    assert "x-request-id" not in answer.headers
 
 
 @pytest.mark.parametrize("server", SERVERS)

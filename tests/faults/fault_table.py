@@ -145,7 +145,7 @@ _BROKEN_FRAMES = (
     _again("chunk-broken", ServiceError),
     _fine("two-answers"),
     _once("body-1gb-announced", DeadlineError, requests=(0, 1), options=_SHORT),
-    _again("body-1gb-sent", ReplyError),
+    _once("body-1gb-sent", ReplyError),
 )
 _BODIES = (
     _again("truncated-json", ReplyError, 200),

@@ -8,14 +8,16 @@ imitations do now.
 """
 
 import json
+import os
 import sys
 import time
 from datetime import UTC, datetime
 from typing import Any
 
-from duties import ANSWERS, DUTIES, REAL_DUTIES, answered, see
-from seen_page import PAGE, SEEN, page
+from duties import ANSWERS, DUTIES, REAL_DUTIES, Server, answered, see
+from seen_page import PAGE, PICTURE, SEEN, known, page
 from setups import SETUPS, Setup
+from throughput import DOCUMENTS, compared, draw, measured
 
 
 def main() -> None:
@@ -24,11 +26,11 @@ def main() -> None:
     if names != ["--page"]:
         for setup in SETUPS:
             if not names or setup.name in names:
-                keep(setup.name, seen_of(setup))
+                _keep(**{setup.name: _seen_of(setup)})
     PAGE.write_text(page(), encoding="utf-8")
 
 
-def seen_of(setup: Setup) -> dict[str, Any]:
+def _seen_of(setup: Setup) -> dict[str, Any]:
     """Installs, starts and asks *setup*."""
     started = time.monotonic()
     setup.install()
@@ -41,6 +43,8 @@ def seen_of(setup: Setup) -> dict[str, Any]:
             duties[words] = held, seen = see(duty, server)
             print(f"  {'held' if held else 'NOT HELD'}: {words}: {seen}", flush=True)
         answers = {name: answered(name, server) for name in ANSWERS}
+        title = f"{DOCUMENTS} documents a request to {setup.name}, on {os.cpu_count()} cores"
+        throughput = _throughput_of(server, title) if setup.measured else None
     print(f"  asked in {_since(started)}", flush=True)
     return {
         "kind": setup.kind,
@@ -50,14 +54,27 @@ def seen_of(setup: Setup) -> dict[str, Any]:
         "imitated": setup.imitated,
         "duties": duties,
         "answers": answers,
+        "throughput": throughput,
     }
 
 
-def keep(name: str, seen: Any) -> None:
+def _keep(**seen: Any) -> None:
     """Writes *seen* into the record, in place of what the last run saw."""
-    known = json.loads(SEEN.read_text(encoding="utf-8")) if SEEN.exists() else {}
-    known[name] = seen
-    SEEN.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    kept = known() if SEEN.exists() else {}
+    order = [setup.name for setup in SETUPS]
+    kept = dict(sorted({**kept, **seen}.items(), key=lambda item: order.index(item[0])))
+    SEEN.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _throughput_of(server: Server, title: str) -> dict[str, list[float]]:
+    """Ours over bare aiohttp, by requests in flight: requests per second, processor time."""
+    found = measured(server)
+    draw(found, title, PICTURE)
+    for name, rounds in found.items():
+        print(f"  {name}: {rounds}", flush=True)
+    return {
+        str(number): [round(each, 2) for each in compared(found, number)] for number in (16, 64)
+    }
 
 
 def _since(started: float) -> str:

@@ -8,9 +8,10 @@ from duties import ANSWERS, DUTIES, Seen, Server, answered, see
 
 from qwen_rerank.emulator import Emulator
 
-__all__ = ["PAGE", "SEEN", "known", "page", "section"]
+__all__ = ["PAGE", "PICTURE", "SEEN", "known", "page", "section"]
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-servers-seen.md"
+PICTURE = PAGE.with_suffix(".png")
 SEEN = Path(__file__).parent / "seen.json"
 _MODEL = "Qwen/Qwen3-Reranker-0.6B"  # the one that the emulator serves
 _TOKENS = 2_048
@@ -76,6 +77,22 @@ def section(name: str, emulator: Emulator) -> str:
         f"```text\n{seen['command']}\n```\n\n"
         f"| duty | seen | emulator |\n|---|---|---|\n{rows(duties)}\n"
         f"| asked | answered | emulator |\n|---|---|---|\n{rows(answers)}"
+        f"{_measured(seen['throughput'])}"
+    )
+
+
+def _measured(throughput: dict[str, list[float]] | None) -> str:
+    """What the page says of throughput, if it was measured."""
+    if throughput is None:
+        return ""
+    lines = "".join(
+        f"| {number} | {rate:.2f} | {cpu:.2f} |\n" for number, (rate, cpu) in throughput.items()
+    )
+    return (
+        "\nBeside a bare aiohttp loop that posts the same and parses the answer, in turns, each in "
+        "a process of its own (medians of five rounds; the targets are at least 0.97 and at most "
+        f"1.5):\n\n![Requests per second over requests in flight]({PICTURE.name})\n\n"
+        f"| in flight | requests per second | client's processor time |\n|---|---|---|\n{lines}"
     )
 
 

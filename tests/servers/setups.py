@@ -64,6 +64,7 @@ class Setup:
         ready: The path that answers 200 when it can be asked.
         instructs: Whether an instruction counts, started so.
         imitated: Whether the emulator plays it as it is set up here.
+        measured: Whether throughput is measured here.
         environment: More variables.
         prepare: What is done when it is ready, before it can be asked: given its address, the
             folder that is its home and the model, it returns the key.
@@ -78,6 +79,7 @@ class Setup:
     ready: str = "/health"
     instructs: bool = False
     imitated: bool = True
+    measured: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[str, Path, Model], str] | None = None
 
@@ -303,6 +305,7 @@ SETUPS = (
         model=_BERT,
         command=(*_SERVE, "--max-model-len", str(_BERT.tokens)),
         imitated=False,
+        measured=True,
         **_VLLM,
     ),
     Setup(

@@ -111,7 +111,7 @@ class Setup:
             venv.create(self.folder, clear=True, with_pip=True)
             # PyTorch with whatever it needs on this machine, and the rest as it is listed: what
             # servers ask for beside that (a torchvision for CUDA) keeps some of them from starting.
-            pip = ("-m", "pip", "install", "--quiet")
+            pip = ("-m", "pip", "install", "--quiet", "--no-compile")
             (torch,) = re.findall(r"(?m)^torch==.*", requirements.read_text())
             self._python(*pip, torch)
             self._python(*pip, "--no-deps", "--requirement", str(requirements))

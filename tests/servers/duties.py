@@ -142,6 +142,8 @@ def see(duty: Duty, server: Server) -> Seen:
         return Seen(False, str(broken))
     except RerankError as error:
         return Seen(False, _told(error))
+    except httpx.HTTPError as error:
+        return Seen(False, f"no answer to a bare request: {type(error).__name__}")
 
 
 def texts(count: int) -> list[str]:

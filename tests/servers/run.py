@@ -4,11 +4,12 @@
     python tests/servers/run.py --page       writes the page again from the last run
 
 What was seen of real servers is kept in `seen.json`; the page sets it beside what the emulator's
-imitations do now.
+imitations do now. It ends with an error if a duty no longer holds that held before.
 """
 
 import json
 import os
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -23,11 +24,21 @@ from throughput import DOCUMENTS, compared, draw, measured
 def main() -> None:
     """Runs what was asked for."""
     names = sys.argv[1:]
+    lost = []
     if names != ["--page"]:
         for setup in SETUPS:
             if not names or setup.name in names:
-                _keep(**{setup.name: _seen_of(setup)})
+                before = known().get(setup.name, {"duties": {}})["duties"]
+                seen = _seen_of(setup)
+                _keep(setup.name, seen)
+                lost += [
+                    f"{setup.name}: {words}: {said}"
+                    for words, (held, said) in seen["duties"].items()
+                    if not held and before.get(words, (False, ""))[0]
+                ]
     PAGE.write_text(page(), encoding="utf-8")
+    if lost:
+        sys.exit("\n".join(["Held when it was last written down, and no longer:", *lost]))
 
 
 def _seen_of(setup: Setup) -> dict[str, Any]:
@@ -58,12 +69,11 @@ def _seen_of(setup: Setup) -> dict[str, Any]:
     }
 
 
-def _keep(**seen: Any) -> None:
+def _keep(name: str, seen: dict[str, Any]) -> None:
     """Writes *seen* into the record, in place of what the last run saw."""
-    kept = known() if SEEN.exists() else {}
-    order = [setup.name for setup in SETUPS]
-    kept = dict(sorted({**kept, **seen}.items(), key=lambda item: order.index(item[0])))
-    SEEN.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    kept = {**known(), name: seen}
+    ordered = {setup.name: kept[setup.name] for setup in SETUPS if setup.name in kept}
+    SEEN.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _throughput_of(server: Server, title: str) -> dict[str, list[float]]:
@@ -82,4 +92,5 @@ def _since(started: float) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not before the servers have ended
     main()

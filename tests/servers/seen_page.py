@@ -32,7 +32,7 @@ servers](own-servers.md) says how to use them.
   differs. Tests compare it with this page in every run. It has no processes to kill.
 - The second table of each server is what it answers to bare requests: the status, and the body with
   `""` for every text and `0` for every number.
-- Never run: Text Embeddings Inference, SGLang and the LiteLLM proxy.
+- Not run by it: Text Embeddings Inference, SGLang and the LiteLLM proxy.
 """
 
 
@@ -105,7 +105,7 @@ def _imitation(kind: str, emulator: Emulator) -> Server:
         _TOKENS,
         api_key=emulator.api_key,
         path="/rerank" if kind == "infinity" else "/v1/rerank",
-        instructs=kind == "vllm",
+        instructs=kind != "infinity",
     )
 
 

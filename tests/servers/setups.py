@@ -111,7 +111,7 @@ class Setup:
             venv.create(self.folder, clear=True, with_pip=True)
             # PyTorch with whatever it needs on this machine, and the rest as it is listed: what
             # servers ask for beside that (a torchvision for CUDA) keeps some of them from starting.
-            pip = ("-m", "pip", "install", "--quiet", "--no-compile")
+            pip = ("-m", "pip", "install", "-qq", "--no-compile")
             (torch,) = re.findall(r"(?m)^torch==.*", requirements.read_text())
             self._python(*pip, torch)
             self._python(*pip, "--no-deps", "--requirement", str(requirements))
@@ -325,6 +325,7 @@ SETUPS = (
         model=_BERT,
         command=("xinference-local", "--host", "127.0.0.1", "--port", "PORT"),
         ready="/status",
+        instructs=True,
         prepare=_launch,
     ),
 )

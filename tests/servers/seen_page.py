@@ -91,7 +91,7 @@ def _measured(throughput: dict[str, list[float]] | None) -> str:
     )
     return (
         "\nBeside a bare aiohttp loop that posts the same and parses the answer, in turns, each in "
-        "a process of its own (medians of three rounds; the targets are at least 0.97 and at most "
+        "a process of its own (medians of five rounds; the targets are at least 0.97 and at most "
         f"1.5):\n\n![Requests per second over requests in flight]({PICTURE.name})\n\n"
         f"| in flight | requests per second | client's processor time |\n|---|---|---|\n{lines}"
     )

@@ -20,10 +20,10 @@ from duties import QUERY, Server, texts
 
 __all__ = ["IN_FLIGHT", "draw", "measured"]
 
-IN_FLIGHT = {1: 30, 4: 80, 16: 240, 64: 256}
+IN_FLIGHT = {1: 40, 4: 120, 16: 480, 64: 480}
 """How many requests are made with so many in flight."""
 DOCUMENTS = 20
-_ROUNDS = 3
+_ROUNDS = 5
 _COLOURS = {"qwen-rerank": "#0a5fb4", "bare aiohttp": "#5c6670"}
 
 _Ask = Callable[[], Awaitable[Any]]

@@ -13,7 +13,7 @@ UNMEASURED := tests/docs tests/faults tests/hostile tests/quality tests/test_exa
 	tests/test_examples_langchain.py tests/test_examples_llama_index.py tests/test_live.py \
 	tests/test_notebooks.py
 
-.PHONY: help demo test check nox docs faults limits picture live notebooks ray soak bench format clean
+.PHONY: help demo test check nox docs faults limits picture live notebooks ray servers soak bench format clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -59,6 +59,9 @@ live: .venv/installed  ## ask the real service with your key; a few cents, see t
 ray: .venv/installed-ray  ## run the Ray recipe on two local workers; installs 550 MB
 	$(BIN)/python -m pytest tests/test_ray.py -m ray
 
+servers: .venv/installed-servers  ## run vLLM, Infinity and Xinference here and write what was seen; 5 GB
+	$(BIN)/python tests/servers/run.py
+
 soak: .venv/installed-bench  ## 50,000 calls against a failing server; writes docs/soak.md
 	$(BIN)/python -m benchmarks.soak --output docs
 
@@ -71,7 +74,7 @@ format: .venv/installed  ## let ruff mend what it can
 
 clean:  ## remove what these commands made
 	rm -rf .venv .nox dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache \
-		.ruff_cache .site
+		.ruff_cache .servers .site
 
 .venv/installed-bench: .venv/installed
 	$(BIN)/pip install --quiet --group bench
@@ -83,6 +86,10 @@ clean:  ## remove what these commands made
 
 .venv/installed-ray: .venv/installed
 	$(BIN)/pip install --quiet --group ray
+	touch $@
+
+.venv/installed-servers: .venv/installed
+	$(BIN)/pip install --quiet --group servers
 	touch $@
 
 # The mark is written last, so an interrupted install is made again.

@@ -25,7 +25,9 @@ MARKDOWN = sorted(
     for path in ROOT.glob(pattern)
 )
 # What these show besides the output of examples, other tests make anew.
-RECORDED = {Path("docs", name) for name in ("faults.md", "soak.md", "tracing.md")}
+RECORDED = {
+    Path("docs", name) for name in ("faults.md", "own-servers-seen.md", "soak.md", "tracing.md")
+}
 
 _PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:)([^)\s#]*)(?:#([^)\s]*))?(?=\))")

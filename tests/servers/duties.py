@@ -1,0 +1,542 @@
+"""What this project owes whoever runs a server of their own, as one list; starts no server.
+
+Every duty is asked of a real server by `make servers`, and of the emulator's imitation of it by
+the tests. It returns what was seen, in words that do not change from run to run, or raises
+`BrokenError` with them, and the lines of the two can be compared.
+"""
+
+import asyncio
+import contextlib
+import random
+import ssl
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import httpx
+from langchain_core.documents import Document
+from llama_index.core.schema import NodeWithScore, TextNode
+
+import langchain_qwen_rerank
+import llama_index_qwen_rerank
+from qwen_rerank import DeadlineError, Ranking, RequestError, Reranker, RerankError, ServiceError
+
+__all__ = ["ANSWERS", "DUTIES", "REAL_DUTIES", "BrokenError", "Seen", "Server", "see"]
+
+KEY = "sk-own-servers"
+QUERY = "fast red car"
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # loading certificates takes longer than asking
+_CLOSE = 1e-4  # what a score may differ by when the same pair is asked in another batch
+
+
+class BrokenError(AssertionError):
+    """A duty did not hold; the message says what was seen instead."""
+
+
+class Seen(NamedTuple):
+    """What came of a duty.
+
+    Attributes:
+        held: Whether the duty was done.
+        words: What was seen.
+    """
+
+    held: bool
+    words: str
+
+
+class Running(NamedTuple):
+    """What can be done to a server that really runs.
+
+    Attributes:
+        cpu_seconds: The processor time that it has used so far.
+        kill: Ends it at once, as a crash would.
+        restart: Starts it again on the same port; returns when it is ready.
+    """
+
+    cpu_seconds: Callable[[], float]
+    kill: Callable[[], None]
+    restart: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that answers: where, and what has to be known of it to ask it.
+
+    Attributes:
+        kind: What ``server=`` is called.
+        address: Scheme, host and port, and for the emulator's the path of the imitation.
+        model: The name it serves its model under.
+        tokens: The most tokens of query and document together that its model was given.
+        api_key: The key it was started with.
+        path: Where it is asked to rerank.
+        instructs: Whether the way it was started lets an instruction count.
+        running: Its processes; None for an imitation.
+    """
+
+    kind: str
+    address: str
+    model: str
+    tokens: int
+    api_key: str = KEY
+    path: str = "/v1/rerank"
+    instructs: bool = False
+    running: Running | None = field(default=None, repr=False)
+
+    def reranker(self, **options: Any) -> Reranker:
+        """One that asks this server."""
+        return Reranker(**self.options(**options))
+
+    def options(self, **options: Any) -> dict[str, Any]:
+        """What every class of the project is given to ask this server."""
+        known = {"server": self.kind, "base_url": self.address, "model": self.model}
+        return {**known, "api_key": self.api_key, "timeout": 120, **options}
+
+    def ask(self, method: str = "POST", path: str | None = None, **request: Any) -> httpx.Response:
+        """Its answer to a bare request, without any code of the project."""
+        headers = {"authorization": f"Bearer {self.api_key}", **request.pop("headers", {})}
+        url = self.address + (path or self.path)
+        return httpx.request(
+            method,
+            url,
+            headers=headers,
+            trust_env=False,
+            verify=_NO_TLS,
+            **{"timeout": 120, **request},
+        )
+
+    def scores(self, query: str, documents: Sequence[str], **more: Any) -> list[float]:
+        """What it scores *documents* when it is asked without the project."""
+        scores: dict[int, float] = {}
+        for start in range(0, len(documents), 25):  # cut otherwise than the project cuts
+            part = list(documents[start : start + 25])
+            body = {"model": self.model, "query": query, "documents": part, **more}
+            answer = self.ask(json=body).raise_for_status().json()
+            for each in answer["results"]:
+                scores[start + each["index"]] = each["relevance_score"]
+        return [scores[index] for index in range(len(documents))]
+
+
+Duty = Callable[[Server], str]
+DUTIES: dict[str, Duty] = {}
+"""What is asked of real servers and imitations alike."""
+REAL_DUTIES: dict[str, Duty] = {}
+"""What takes a process that works and dies, or more than a moment."""
+
+
+def _duty(words: str, *, real: bool = False) -> Callable[[Duty], Duty]:
+    def listed(duty: Duty) -> Duty:
+        (REAL_DUTIES if real else DUTIES)[words] = duty
+        return duty
+
+    return listed
+
+
+def see(duty: Duty, server: Server) -> Seen:
+    """What comes of *duty* at *server*; an error that nobody foresaw is one that did not hold."""
+    try:
+        return Seen(True, duty(server))
+    except BrokenError as broken:
+        return Seen(False, str(broken))
+    except RerankError as error:
+        return Seen(False, _told(error))
+    except httpx.HTTPError as error:
+        return Seen(False, f"no answer to a bare request: {type(error).__name__}")
+
+
+def texts(count: int) -> list[str]:
+    """So many different documents; the same at every call."""
+    chance = random.Random(count)  # noqa: S311  not for secrets
+    words = ["car", "red", "fast", "tea", "green", "old", "house", "hill", "moon", "stone"]
+    return [f"{number} {' '.join(chance.choices(words, k=8))}" for number in range(count)]
+
+
+# Rankings
+
+
+@_duty("1, 2, 20 and 300 documents, sync and async: order and scores are the server's own")
+def _right(server: Server) -> str:
+    with contextlib.closing(server.reranker()) as reranker:
+        for count in (1, 2, 20, 300):
+            _same(reranker.rerank(QUERY, texts(count)), server)
+            _same(asyncio.run(_closed(server, texts(count))), server)
+    return "so it is"
+
+
+@_duty("1,000 documents in one request, with `max_documents_per_request=1000`")
+def _large(server: Server) -> str:
+    documents = texts(1_000)
+    with contextlib.closing(server.reranker(max_documents_per_request=1_000)) as reranker:
+        ranking = reranker.rerank(QUERY, documents)
+    _same(ranking, server)
+    _held(ranking.usage.requests == 1, f"{ranking.usage.requests} requests")
+    return "one request, right"
+
+
+@_duty("64 awaited calls at once, each with another query, get each its own ranking")
+def _together(server: Server) -> str:
+    queries = [f"{QUERY} {number}" for number in range(64)]
+
+    async def all_of_them() -> list[Ranking]:
+        async with server.reranker(max_concurrency=64) as reranker:
+            return await asyncio.gather(*(reranker.arerank(each, texts(5)) for each in queries))
+
+    for query, ranking in zip(queries, asyncio.run(all_of_them()), strict=True):
+        _same(ranking, server, query)
+    return "so it is"
+
+
+@_duty("`QwenRerank` of LangChain and of LlamaIndex, sync and async, rank as the core does")
+def _classes(server: Server) -> str:
+    documents = texts(20)
+    with contextlib.closing(server.reranker()) as reranker:
+        expected = [hit.document for hit in reranker.rerank(QUERY, documents, top_n=3)]
+    compressor = langchain_qwen_rerank.QwenRerank(**server.options(top_n=3))
+    pages = [Document(text) for text in documents]
+    postprocessor = llama_index_qwen_rerank.QwenRerank(**server.options(top_n=3))
+    nodes = [NodeWithScore(node=TextNode(text=text)) for text in documents]
+    with contextlib.closing(compressor), contextlib.closing(postprocessor):
+        found = [
+            [each.page_content for each in compressor.compress_documents(pages, QUERY)],
+            [
+                each.page_content
+                for each in asyncio.run(compressor.acompress_documents(pages, QUERY))
+            ],
+            [each.text for each in postprocessor.postprocess_nodes(nodes, query_str=QUERY)],
+            [
+                each.text
+                for each in asyncio.run(postprocessor.apostprocess_nodes(nodes, query_str=QUERY))
+            ],
+        ]
+    _held(all(each == expected for each in found), "another order")
+    return "all four"
+
+
+@_duty("`top_n` is the head of the whole ranking; a blank document comes last without a score")
+def _head(server: Server) -> str:
+    documents = ["", *texts(10)]
+    with contextlib.closing(server.reranker()) as reranker:
+        whole = reranker.rerank(QUERY, documents)
+        _held(reranker.rerank(QUERY, documents, top_n=3).hits == whole.hits[:3], "another head")
+    _held(whole[-1].index == 0 and whole[-1].score is None, "the blank one has a score")
+    return "so it is"
+
+
+@_duty("Emoji, Arabic, control characters, half of a surrogate pair, a word of 5,000 letters")
+def _odd(server: Server) -> str:
+    documents = [
+        "\U0001f697 \U0001f375",
+        "سيارة حمراء",
+        "car\x00tea\x1b[0m",
+        "\ud83d car",
+        "a" * 5_000,
+    ]
+    with contextlib.closing(server.reranker()) as reranker:
+        ranking = reranker.rerank(QUERY, documents)
+    _held(sorted(hit.index for hit in ranking) == [0, 1, 2, 3, 4], "one is missing")
+    _held(all(hit.score is not None for hit in ranking), "one has no score")
+    return "all have scores"
+
+
+@_duty("An empty list is an empty ranking, and the server is not asked")
+def _nothing(server: Server) -> str:
+    with contextlib.closing(server.reranker()) as reranker:
+        ranking = reranker.rerank(QUERY, [])
+    _held(len(ranking) == 0 and ranking.usage.requests == 0, f"{ranking.usage.requests} requests")
+    return "so it is"
+
+
+@_duty("100 documents of 90 kB each in one call", real=True)
+def _big(server: Server) -> str:
+    # Blanks, which are few tokens, so that no model is too short for them.
+    documents = [f"car {number}{' ' * 90_000}tea" for number in range(100)]
+    with contextlib.closing(server.reranker()) as reranker:
+        ranking = reranker.rerank(QUERY, documents)
+    _held(len(ranking) == 100 and all(hit.score is not None for hit in ranking), "some are missing")
+    return "all have scores"
+
+
+# What cannot be ranked as it is
+
+
+@_duty("Three documents that differ only behind what the model reads are not equal without a word")
+def _over_long(server: Server) -> str:
+    body = "red car green tea " * server.tokens  # about four times too long
+    documents = [body + end for end in ("moon", "stone", "house")]
+    with contextlib.closing(server.reranker()) as reranker:
+        try:
+            ranking = reranker.rerank(QUERY, [*documents, "car"])
+        except RequestError as error:
+            is_named = error.documents == (0, 1, 2)
+            words = f"{_told(error)} that {'names' if is_named else 'does not name'} them"
+            _held(is_named, words)
+            return words
+    if ranking.truncated == (0, 1, 2):
+        return "cut, and `Ranking.truncated` says so"
+    _held(len({hit.score for hit in ranking}) == 4, "equal scores, `Ranking.truncated` is empty")
+    return "four scores"
+
+
+@_duty('`long_documents="split"` finds what stands only at the end of an over-long document')
+def _split(server: Server) -> str:
+    body = "red car green tea " * server.tokens
+    documents = [body + end for end in ("moon", "stone", "house")]
+    options: dict[str, Any] = {"long_documents": "split"}
+    if "max_model_len" in Reranker.model_fields:
+        options["max_model_len"] = server.tokens
+    with contextlib.closing(server.reranker(**options)) as reranker:
+        try:
+            ranking = reranker.rerank("moon", documents)
+        except RequestError as error:
+            raise BrokenError(_told(error)) from error
+    for hit in ranking:
+        _held(hit.window is not None, "not split, and cut by the server without a word")
+        part = hit.document[slice(*hit.window)]
+        score, longer = server.scores("moon", [part, f"{part} moon"])
+        _held(score != longer, "split into windows whose end the model does not read")
+    return "split into windows that the model reads"
+
+
+@_duty("A wrong key is told as one")
+def _key(server: Server) -> str:
+    return _refused_as(server, "AuthenticationError", api_key="sk-wrong")
+
+
+@_duty("No key, where the server wants one, is told as such")
+def _no_key(server: Server) -> str:
+    return _refused_as(server, "AuthenticationError", api_key=None)
+
+
+@_duty("A model that is not served is told as such, unless the server answers to any name")
+def _wrong_model(server: Server) -> str:
+    if ANSWERS["another model"](server).is_success:
+        return "it answers to any name"
+    return _refused_as(server, "RequestError", model="not-served")
+
+
+def _refused_as(server: Server, name: str, **options: Any) -> str:
+    with contextlib.closing(server.reranker(**options)) as reranker:
+        try:
+            reranker.rerank(QUERY, texts(2))
+        except RerankError as error:
+            _held(type(error).__name__ == name, _told(error))
+            return _told(error)
+    raise BrokenError("ranked all the same")
+
+
+# What is told beside the scores
+
+
+@_duty("`usage.tokens` are tokens, or None where the server tells none")
+def _usage(server: Server) -> str:
+    documents = ["car", "red car", "green tea green tea"]
+    with contextlib.closing(server.reranker()) as reranker:
+        tokens = reranker.rerank(QUERY, documents).usage.tokens
+    if tokens is None:
+        return "None"
+    characters = sum(len(QUERY) + len(each) for each in documents)
+    _held(tokens != characters, "characters")
+    return "tokens"
+
+
+@_duty("`instruct=` changes scores, or is refused where it would not count")
+def _instruct(server: Server) -> str:
+    try:
+        reranker = server.reranker(instruct="Find green tea, and nothing red.")
+        with contextlib.closing(reranker):
+            hits = reranker.rerank(QUERY, texts(10)).hits
+    except ValueError:  # a RequestError is one
+        return "refused before anything is sent"
+    with contextlib.closing(server.reranker()) as plain:
+        before = {hit.index: hit.score for hit in plain.rerank(QUERY, texts(10))}
+    changed = sum(abs(hit.score - before[hit.index]) > _CLOSE for hit in hits)
+    if not server.instructs and changed == 0:
+        return "sent, and no score changes: it was started without a chat template"
+    _held(changed == len(hits), f"{changed} of {len(hits)} scores change")
+    return "all scores change"
+
+
+# What a server says to whoever asks it without the project
+
+
+def _answer(**change: Any) -> Callable[[Server], httpx.Response]:
+    def asked(server: Server) -> httpx.Response:
+        body = {"model": server.model, "query": QUERY, "documents": ["car", "tea"], **change}
+        return server.ask(json={name: value for name, value in body.items() if value is not ...})
+
+    return asked
+
+
+ANSWERS: dict[str, Callable[[Server], httpx.Response]] = {
+    "two documents": _answer(),
+    "`return_documents` true": _answer(return_documents=True),
+    "`documents` empty": _answer(documents=[]),
+    "a document empty": _answer(documents=["car", ""]),
+    "a document that is a number": _answer(documents=["car", 1]),
+    "`query` missing": _answer(query=...),
+    "`top_n` 0": _answer(top_n=0),
+    "`top_n` -1": _answer(top_n=-1),
+    "`top_n` 99": _answer(top_n=99),
+    "`top_n` null": _answer(top_n=None),
+    '`top_n` "1"': _answer(top_n="1"),
+    "an unknown field": _answer(unknown=1),
+    "another model": _answer(model="not-served"),
+    "no model": _answer(model=...),
+    "no JSON": lambda server: server.ask(
+        content=b"{", headers={"content-type": "application/json"}
+    ),
+    "text/plain": lambda server: server.ask(content=b"{}", headers={"content-type": "text/plain"}),
+    "a wrong key": lambda server: server.ask(
+        json={"model": server.model, "query": QUERY, "documents": ["car"]},
+        headers={"authorization": "Bearer sk-wrong"},
+    ),
+    "GET": lambda server: server.ask("GET"),
+    "another path": lambda server: server.ask(path="/no/such/path", json={}),
+    "its models": lambda server: server.ask(
+        "GET", "/models" if server.kind == "infinity" else "/v1/models"
+    ),
+}
+"""Bare requests, by what is special about them."""
+
+
+def answered(name: str, server: Server) -> str:
+    """How *server* answers the request *name*: the status and the shape of the body."""
+    answer = ANSWERS[name](server)
+    try:
+        shape = _shape(answer.json())
+    except ValueError:
+        shape = "text" if answer.content else "nothing"
+    return f"{answer.status_code} {shape}"
+
+
+def _shape(value: Any) -> str:
+    """*value*, parsed JSON, with "" and 0 for every text and number."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_shape(value[name])}" for name in sorted(value)) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(sorted(set(map(_shape, value))))}]"
+    if isinstance(value, str):
+        return '""'
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else "0"
+
+
+# What can be seen only where there is a process
+
+
+@_duty("Two seconds after a call is cancelled the server is idle", real=True)
+def _cancel(server: Server) -> str:
+    async def cancelled() -> None:
+        async with server.reranker() as reranker:
+            task = asyncio.create_task(reranker.arerank(QUERY, _much(server)))
+            await asyncio.sleep(1)
+            _held(not task.done(), "it was done before it could be ended")
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    asyncio.run(cancelled())
+    return _idle(server)
+
+
+@_duty(
+    "Two seconds after a sync call's `timeout` it is idle too, and the call ended in time",
+    real=True,
+)
+def _deadline(server: Server) -> str:
+    started = time.monotonic()
+    with contextlib.closing(server.reranker(timeout=1.5)) as reranker:
+        try:
+            reranker.rerank(QUERY, _much(server))
+        except DeadlineError:
+            took = time.monotonic() - started
+        else:
+            raise BrokenError("it was done before its time")
+    _held(took < 3, f"it ended after {took:.0f} s of 1.5 s")
+    return _idle(server)
+
+
+@_duty("A server that is killed in the middle of a call is a `ServiceError`", real=True)
+def _kill(server: Server) -> str:
+    async def killed() -> RerankError | None:
+        async with server.reranker(timeout=20) as reranker:
+            task = asyncio.create_task(reranker.arerank(QUERY, _much(server)))
+            await asyncio.sleep(1)
+            await asyncio.to_thread(server.running.kill)
+            try:
+                await task
+            except RerankError as error:
+                return error
+        return None
+
+    error = asyncio.run(killed())
+    _held(error is not None, "ranked all the same")
+    _held(isinstance(error, ServiceError), _told(error))
+    return _told(error)
+
+
+@_duty("Started again, it is asked by the same object, and ranks right", real=True)
+def _again(server: Server) -> str:
+    with contextlib.closing(server.reranker(timeout=60)) as reranker:
+        with contextlib.suppress(ServiceError):
+            reranker.rerank(QUERY, texts(2))  # it is still dead
+        server.running.restart()
+        _same(reranker.rerank(QUERY, texts(20)), server)
+    return "so it is"
+
+
+def _much(server: Server) -> list[str]:
+    """What keeps the server busy for more than some seconds."""
+    return [f"{number} " + "red car green tea " * (server.tokens // 8) for number in range(3_000)]
+
+
+def _idle(server: Server) -> str:
+    """What the server does two seconds after a call was given up."""
+    if _is_idle(server):
+        return "idle"
+    end = time.monotonic() + 120
+    while time.monotonic() < end and not _is_idle(server):
+        pass
+    with ThreadPoolExecutor() as threads:  # as much again, in two parts: one would be refused
+        for start in (0, 1_500):
+            documents = _much(server)[start : start + 1_500]
+            body = {"model": server.model, "query": QUERY, "documents": documents}
+            threads.submit(server.ask, json=body, timeout=1.5)  # its error is what is wanted
+    _held(not _is_idle(server), "still at work, though it ends a bare request that is given up")
+    return "still at work, as with any client: it ends what it was sent"
+
+
+def _is_idle(server: Server) -> bool:
+    """Whether the server does nothing, two seconds from now and for a second."""
+    time.sleep(2)
+    before = server.running.cpu_seconds()
+    time.sleep(1)
+    return server.running.cpu_seconds() - before < 0.3
+
+
+def _same(ranking: Ranking, server: Server, query: str = QUERY) -> None:
+    """Raise unless *ranking*, of all documents, is what the server says without the project."""
+    documents = {hit.index: hit.document for hit in ranking}
+    count = len(documents)
+    expected = server.scores(query, [str(documents[index]) for index in range(count)])
+    _held(sorted(documents) == list(range(count)), "a document is missing")
+    scores = [hit.score for hit in ranking]
+    _held(scores == sorted(scores, reverse=True), "not best first")
+    apart = max(abs(hit.score - expected[hit.index]) for hit in ranking)
+    _held(apart < _CLOSE, f"a score is off by {apart:.4f}")
+
+
+async def _closed(server: Server, documents: Iterable[str]) -> Ranking:
+    async with server.reranker() as reranker:
+        return await reranker.arerank(QUERY, documents)
+
+
+def _told(error: RerankError) -> str:
+    status = f", HTTP {error.status}" if error.status else ""
+    return f"`{type(error).__name__}`{status}"
+
+
+def _held(is_so: bool, otherwise: str) -> None:
+    if not is_so:
+        raise BrokenError(otherwise)

@@ -440,7 +440,7 @@ def test_one_call_uses_the_whole_width(at, colour):
     assert service.peak == 5
 
 
-def test_no_turn_is_lost(at):
+def test_no_turn_is_lost(at, serve):
     """After any mixture of cancellations and timeouts the full width is there again."""
     chance = random.Random(7)  # noqa: S311  no secret
     service = Service(delay=0.01)
@@ -461,7 +461,9 @@ def test_no_turn_is_lost(at):
 
     reranker.timeout = 0.04
     _all_together(late, late, lambda: asyncio.run(cancelled()), lambda: asyncio.run(cancelled()))
-    service.settle()
+    # Another service, on its way to which there is no request that was given up.
+    service = Service(delay=0.01)
+    reranker.base_url = f"http://{serve(service).address}/api/v1"
     reranker.timeout = _PATIENCE
 
     service.expect(3)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from duties import ANSWERS, DUTIES, Seen, Server, answered, see
+from duties import ANSWERS, DUTIES, KEY, Seen, Server, answered, see
 
 from qwen_rerank.emulator import Emulator
 
@@ -42,9 +42,14 @@ def known() -> dict[str, dict[str, Any]]:
     return seen
 
 
+def imitating() -> Emulator:
+    """An emulator that takes as little as the tiny models do, and wants their servers' key."""
+    return Emulator(max_model_len=_TOKENS, server_key=KEY)
+
+
 def page() -> str:
     """The whole page; the imitations are asked now."""
-    with Emulator() as emulator:
+    with imitating() as emulator:
         return "\n".join([_INTRO, *(section(name, emulator) for name in known())])
 
 
@@ -103,7 +108,7 @@ def _imitation(kind: str, emulator: Emulator) -> Server:
         emulator.server_url(kind),
         _MODEL,
         _TOKENS,
-        api_key=emulator.api_key,
+        api_key=KEY,
         path="/rerank" if kind == "infinity" else "/v1/rerank",
         instructs=kind != "infinity",
     )

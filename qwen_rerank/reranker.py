@@ -268,11 +268,15 @@ class BaseReranker(RerankSettings):
                 if self._is_to_be_asked(job, prepared, line):
                     await _drive.alearn_length(line, job.model, deadline)
                 budget = self._budget(job, line)
-                is_quick = budget and prepared and budget.holds(prepared)
-                begin = partial(self._begun, job, lenient, line, deadline, prepared=prepared)
-                if is_quick and not self._is_cache_slow(job):
-                    asked = begin()
+                if (
+                    prepared is not None
+                    and budget is not None
+                    and not self._is_cache_slow(job)
+                    and budget.holds(prepared)
+                ):
+                    asked = self._asked(job, prepared, line, deadline)
                 else:
+                    begin = partial(self._begun, job, lenient, line, deadline, prepared=prepared)
                     asked = await _loop.aside(begin)
         except TimeoutError:
             late = _late_at_once() if line is None else line.endpoint.late()

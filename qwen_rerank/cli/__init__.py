@@ -40,7 +40,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
             case "demo":
                 if arguments.region and not arguments.live:
                     parser.error("--region needs --live: the emulator is in no region")
-                from qwen_rerank.cli.demo import demo  # noqa: PLC0415  rich and both frameworks
+                from qwen_rerank.cli.demo.flow import demo  # noqa: PLC0415  rich and both frameworks
 
                 return demo(
                     live=arguments.live,
@@ -50,7 +50,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
                     confirmed=arguments.yes,
                 )
             case "doctor":
-                from qwen_rerank.cli.doctor import doctor  # noqa: PLC0415  rich
+                from qwen_rerank.cli.doctor.flow import doctor  # noqa: PLC0415  rich
 
                 return doctor(
                     model=arguments.model,
@@ -69,7 +69,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
             case "rerank":
                 return _rerank(parser, arguments)
             case "evaluate":
-                from qwen_rerank.cli.evaluate import (  # noqa: PLC0415  rich and ir_measures
+                from qwen_rerank.cli.evaluate.flow import (  # noqa: PLC0415  rich and ir_measures
                     DEFAULT_MEASURES,
                     evaluate,
                 )
@@ -82,7 +82,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
                     as_json=arguments.json,
                 )
             case _:
-                from qwen_rerank.cli.serve import list_faults, serve  # noqa: PLC0415  FastAPI
+                from qwen_rerank.cli.serve.flow import list_faults, serve  # noqa: PLC0415  FastAPI
 
                 if arguments.list_faults:
                     return list_faults()
@@ -298,7 +298,7 @@ def _rerank(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
     texts = (arguments.corpus, arguments.queries)
     if any((text is None) != (arguments.run is None) for text in texts):
         parser.error("--run, --corpus and --queries belong together")
-    from qwen_rerank.cli.rerank import Lists, Run, rerank  # noqa: PLC0415  rich
+    from qwen_rerank.cli.rerank.flow import Lists, Run, rerank  # noqa: PLC0415  rich
 
     return rerank(
         Lists(arguments.input) if arguments.run is None else Run(arguments.run, *texts),

@@ -65,15 +65,19 @@ def test_wrong_arguments(capsys, argv, said):
 @pytest.mark.parametrize(
     ("command", "package", "ours"),
     [
-        ("demo", "rich", ("cli.demo", "cli._report", "cli._terminal")),
-        ("demo", "ir_measures", ("cli.demo", "cli._report", "cli._measure")),
-        ("demo", "langchain_core", ("cli._frameworks", "cli._first_stage")),
-        ("demo", "llama_index", ("cli._frameworks", "cli._first_stage")),
+        ("demo", "rich", ("cli.demo.flow", "cli.demo.report", "cli._terminal")),
+        ("demo", "ir_measures", ("cli.demo.flow", "cli.demo.report", "cli.demo.measure")),
+        ("demo", "langchain_core", ("cli.demo.frameworks", "cli.demo.first_stage")),
+        ("demo", "llama_index", ("cli.demo.frameworks", "cli.demo.first_stage")),
         ("demo", "uvicorn", ("emulator",)),
-        ("serve", "fastapi", ("cli.serve", "emulator")),
-        ("doctor", "rich", ("cli.doctor", "cli._chart", "cli._terminal")),
-        ("rerank in --output out", "rich", ("cli.rerank", "cli._terminal")),
-        ("evaluate --qrels q --run r", "ir_measures", ("cli.evaluate", "cli._compare")),
+        ("serve", "fastapi", ("cli.serve.flow", "emulator")),
+        ("doctor", "rich", ("cli.doctor.flow", "cli.doctor.chart", "cli._terminal")),
+        ("rerank in --output out", "rich", ("cli.rerank.flow", "cli._terminal")),
+        (
+            "evaluate --qrels q --run r",
+            "ir_measures",
+            ("cli.evaluate.flow", "cli.evaluate.compare"),
+        ),
     ],
 )
 def test_a_missing_package_is_one_sentence(monkeypatch, capsys, command, package, ours):
@@ -104,7 +108,7 @@ def test_the_first_cause_of_an_import_error_is_named(monkeypatch, capsys):
     def nameless(**_):
         raise ImportError("somewhere")
 
-    monkeypatch.setattr("qwen_rerank.cli.serve.serve", nameless)
+    monkeypatch.setattr("qwen_rerank.cli.serve.flow.serve", nameless)
     assert main(["serve"]) == 2
     assert "needs a package, which" in capsys.readouterr().err
 
@@ -115,7 +119,7 @@ def test_ctrl_c_leaves_no_traceback(monkeypatch, capsys):
     def interrupted(**_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("qwen_rerank.cli.demo.demo", interrupted)
+    monkeypatch.setattr("qwen_rerank.cli.demo.flow.demo", interrupted)
     assert main(["demo"]) == 130
     assert capsys.readouterr() == ("", "")
 

@@ -6,7 +6,7 @@ from pydoc_data.topics import topics as reference
 
 import pytest
 
-from qwen_rerank.cli._corpus import cut, load_passages, load_questions, parse_questions
+from qwen_rerank.cli.demo.corpus import cut, load_passages, load_questions, parse_questions
 
 _TITLE = "The Title\n*********\n\n"
 

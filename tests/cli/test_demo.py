@@ -13,8 +13,8 @@ import llama_index.core  # noqa: F401
 import pytest
 
 from qwen_rerank.cli import main
-from qwen_rerank.cli._corpus import load_questions
-from qwen_rerank.cli.demo import _spread
+from qwen_rerank.cli.demo.corpus import load_questions
+from qwen_rerank.cli.demo.flow import _spread
 from qwen_rerank.emulator import Reply
 
 KEY = "sk-secret-of-the-test"
@@ -153,7 +153,7 @@ def test_live_takes_no_for_an_answer(live, capsys, monkeypatch, answer):
 
 def test_live_without_a_key(capsys, monkeypatch):
     """Without a key there is one sentence, at once, that names the variable to set."""
-    monkeypatch.setitem(sys.modules, "qwen_rerank.cli._frameworks", None)  # not even loaded
+    monkeypatch.setitem(sys.modules, "qwen_rerank.cli.demo.frameworks", None)  # not even loaded
     assert main(["demo", "--live"]) == 2
     out, err = capsys.readouterr()
     assert out == ""

@@ -20,8 +20,9 @@ from qwen_rerank import RequestError
 from qwen_rerank._endpoint import Endpoint
 from qwen_rerank._limits import limits_for
 from qwen_rerank._values import Price
-from qwen_rerank.cli import _chart, main
-from qwen_rerank.cli._exams import (
+from qwen_rerank.cli import main
+from qwen_rerank.cli.doctor import chart
+from qwen_rerank.cli.doctor.exams import (
     CANDIDATES,
     EXAMS,
     QUERY,
@@ -33,7 +34,7 @@ from qwen_rerank.cli._exams import (
     over_long,
     passage,
 )
-from qwen_rerank.cli._probe import Rehearsal, Terms, Told, key_end
+from qwen_rerank.cli.doctor.probe import Rehearsal, Terms, Told, key_end
 from qwen_rerank.emulator import Emulator, Reply
 
 PAGE = Path(__file__).parents[2] / "docs" / "doctor.md"
@@ -145,7 +146,7 @@ def test_what_it_announces_covers_what_is_billed(monkeypatch, visit, over, canar
 def test_the_price_is_named(live, visit, monkeypatch):
     """Where a list price is known, it is named before and after, with its source."""
     price = Price(0.5, "CNY", "a page", "2026")
-    monkeypatch.setattr("qwen_rerank.cli._probe.price_of", lambda *_: price)
+    monkeypatch.setattr("qwen_rerank.cli.doctor.probe.price_of", lambda *_: price)
     _, report, out = visit()
     planned, spent = report["planned"], report["spent"]
     assert live.log
@@ -531,7 +532,7 @@ def test_whether_an_instruct_counts(counts):
 
     found = instruct(Asked())
     console = Console(width=200, file=io.StringIO())
-    console.print(_chart.answers({"instruct": found}))
+    console.print(chart.answers({"instruct": found}))
     words = "It counts here" if counts else "It does not count here"
     assert words in console.file.getvalue()
 
@@ -908,7 +909,9 @@ def test_ctrl_c_keeps_what_was_found(live, monkeypatch, tmp_path, capsys):
         if not isinstance(asker, Rehearsal):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("qwen_rerank.cli.doctor.EXAMS", {**EXAMS, "score_independence": broken_off})
+    monkeypatch.setattr(
+        "qwen_rerank.cli.doctor.flow.EXAMS", {**EXAMS, "score_independence": broken_off}
+    )
     file = tmp_path / "report.json"
     assert main(["doctor", "--yes", "--json", str(file)]) == 130
     report = json.loads(file.read_text())

@@ -9,8 +9,8 @@ import pytest
 from ir_measures import RR, R, nDCG
 
 from qwen_rerank.cli import main
-from qwen_rerank.cli._compare import compared, measured, measures_of
 from qwen_rerank.cli._runs import Ranked
+from qwen_rerank.cli.evaluate.compare import compared, measured, measures_of
 
 QRELS = "q1 0 a 1\nq1 0 b 2\nq2 0 c 1\nq3 0 d 1\n"
 

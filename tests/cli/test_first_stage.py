@@ -8,9 +8,9 @@ import llama_index.core  # noqa: F401
 import pytest
 
 from qwen_rerank import RequestError, Usage
-from qwen_rerank.cli._corpus import Passage, load_passages
-from qwen_rerank.cli._first_stage import LangChainEmbedding, LlamaIndexEmbedding, embed
-from qwen_rerank.cli._frameworks import FRAMEWORKS, LangChain, LlamaIndex
+from qwen_rerank.cli.demo.corpus import Passage, load_passages
+from qwen_rerank.cli.demo.first_stage import LangChainEmbedding, LlamaIndexEmbedding, embed
+from qwen_rerank.cli.demo.frameworks import FRAMEWORKS, LangChain, LlamaIndex
 
 LOOP = "which loops are there?"
 PASSAGES = tuple(

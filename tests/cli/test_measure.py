@@ -5,8 +5,8 @@ import math
 import pytest
 
 from qwen_rerank import Usage
-from qwen_rerank.cli._corpus import Passage, Question
-from qwen_rerank.cli._measure import Found, Judged, Quality, Result, Trial, by_topic, judge
+from qwen_rerank.cli.demo.corpus import Passage, Question
+from qwen_rerank.cli.demo.measure import Found, Judged, Quality, Result, Trial, by_topic, judge
 
 
 def ranking(*topics):

@@ -9,9 +9,10 @@ import pytest
 from rich.console import Console
 
 from qwen_rerank import Usage
-from qwen_rerank.cli import _report, _terminal
-from qwen_rerank.cli._corpus import Passage, Question
-from qwen_rerank.cli._measure import Found, Judged, Quality, Result, Trial
+from qwen_rerank.cli import _terminal
+from qwen_rerank.cli.demo import report
+from qwen_rerank.cli.demo.corpus import Passage, Question
+from qwen_rerank.cli.demo.measure import Found, Judged, Quality, Result, Trial
 
 HOSTILE = "[/oops] [bold]x[/bold] :smile: \x1b[31mred\x1b[0m \x07 \u202eevil \ud800 \x85 end"
 
@@ -72,9 +73,9 @@ def test_hostile_text_is_shown_as_it_is(width):
     )
     results = [result(hostile)]
     text = shown(
-        *_report.samples(results),
-        _report.summary(results, HOSTILE),
-        _report.explanation(passages=1, questions=1, retrieved=1, live=True, model=HOSTILE),
+        *report.samples(results),
+        report.summary(results, HOSTILE),
+        report.explanation(passages=1, questions=1, retrieved=1, live=True, model=HOSTILE),
         width=width,
     )
     text.encode()
@@ -86,14 +87,14 @@ def test_hostile_text_is_shown_as_it_is(width):
 def test_no_line_is_wider_than_the_terminal():
     """At 80 columns nothing wraps."""
     results = [result(trial("q1", 0.1, 0.9), trial("q2", 0.9, 0.1)) for _ in range(2)]
-    text = shown(*_report.samples(results), _report.summary(results, "x"))
+    text = shown(*report.samples(results), report.summary(results, "x"))
     assert max(map(len, text.splitlines())) <= 80
 
 
 def test_both_ends_are_shown():
     """The largest gain is shown with the first framework, the largest loss with the other."""
     trials = (trial("q1", 0.1, 0.2), trial("q2", 0.1, 0.9, "up?"), trial("q3", 0.9, 0.1, "down?"))
-    text = shown(*_report.samples([result(*trials), result(*trials, framework="LlamaIndex")]))
+    text = shown(*report.samples([result(*trials), result(*trials, framework="LlamaIndex")]))
     assert re.search(r"Largest gain, with LangChain .*0\.10 → 0\.90.*\n up\?", text)
     assert re.search(r"Largest loss, with LlamaIndex .*0\.90 → 0\.10.*\n down\?", text)
 
@@ -101,18 +102,18 @@ def test_both_ends_are_shown():
 def test_without_a_loss_there_is_none():
     """If every question gained, the other end is the smallest gain."""
     trials = (trial("q1", 0.1, 0.2), trial("q2", 0.1, 0.9))
-    assert "Smallest gain" in shown(*_report.samples([result(*trials)]))
+    assert "Smallest gain" in shown(*report.samples([result(*trials)]))
 
 
 def test_one_question_is_shown_once():
     """With a single question there is a single sample."""
-    text = shown(*_report.samples([result(trial("q1", 0.1, 0.2))]))
+    text = shown(*report.samples([result(trial("q1", 0.1, 0.2))]))
     assert text.count("nDCG@10") == 1
 
 
 def test_a_sample_shows_grades_and_moves():
     """Each topic has its grade as a symbol, and where it came from."""
-    text = shown(*_report.samples([result(trial("q1", 0.1, 0.2))]))
+    text = shown(*report.samples([result(trial("q1", 0.1, 0.2))]))
     before, after = text.split("after")[:2]
     assert re.search(r"1 +●●● a +words .*0\.50", before)
     assert re.search(r"2 +●○○ b", before)
@@ -127,7 +128,7 @@ def test_a_snippet_has_words():
     """The heading and the lines of a table are left out; a passage of one line is shown whole."""
     order = (found("a", "Heading\n\n+-----+=====+\n| cell |\n+-----+"), found("b", "only"))
     judged = Judged(order, Quality(0.0, 0.0))
-    text = shown(*_report.samples([result(Trial(Question("q", "?", {}), judged, judged))]))
+    text = shown(*report.samples([result(Trial(Question("q", "?", {}), judged, judged))]))
     assert "Heading" not in text
     assert "-----" not in text
     assert "| cell |" in text
@@ -138,7 +139,7 @@ def test_the_figures_are_the_last_lines():
     """The four numbers of each framework, the counts, requests, tokens and seconds end it all."""
     trials = (trial("q1", 0.1, 0.2), trial("q2", 0.3, 0.1), trial("q3", 0.2, 0.2))
     results = [result(*trials), result(*trials, framework="LlamaIndex")]
-    lines = shown(_report.summary(results, "somebody")).splitlines()[-15:]
+    lines = shown(report.summary(results, "somebody")).splitlines()[-15:]
     text = " ".join(re.sub(r"[^\w@./, ]", " ", " ".join(lines)).split())
     assert text == (
         "3 questions LangChain LlamaIndex "
@@ -152,19 +153,19 @@ def test_the_figures_are_the_last_lines():
 def test_tokens_that_were_not_reported():
     """They are unknown, not 0."""
     unknown = replace(result(trial("q1", 0.1, 0.2)), usage=Usage(1, None))
-    assert re.search(r"tokens\W+unknown", shown(_report.summary([unknown], "somebody")))
+    assert re.search(r"tokens\W+unknown", shown(report.summary([unknown], "somebody")))
 
 
 def test_the_explanation_says_what_the_scores_are():
     """Against the emulator the reader is told that nothing here measures the Qwen models."""
     about = {"passages": 384, "questions": 99, "retrieved": 100, "model": "qwen3-rerank"}
-    text = " ".join(re.sub("[│\n]", " ", shown(_report.explanation(live=False, **about))).split())
+    text = " ".join(re.sub("[│\n]", " ", shown(report.explanation(live=False, **about))).split())
     assert "384 passages" in text
     assert "99 questions" in text
     assert "weak on purpose" in text
     assert "lexical stand-in" in text
     assert "no measure of the Qwen models" in text
-    live = shown(_report.explanation(live=True, **about))
+    live = shown(report.explanation(live=True, **about))
     assert "stand-in" not in live
     assert "qwen3-rerank" in live
 
@@ -175,7 +176,7 @@ def test_progress_leaves_no_trace():
         console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
         with _terminal.waiting(console, "[/it]"):
             pass
-        with _report.progress(console) as progress:
+        with report.progress(console) as progress:
             assert list(progress.track([1, 2], description="[/x] works")) == [1, 2]
         written = console.file.getvalue()
         assert ("[/x] works" in written) == terminal
@@ -188,7 +189,7 @@ def test_a_poor_encoding_is_no_error(monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
     console = _terminal.open_console()
-    console.print(_report.summary([result(trial("q1", 0.1, 0.2))], "变量"))
+    console.print(report.summary([result(trial("q1", 0.1, 0.2))], "变量"))
     sys.stdout.flush()
     assert b"Scored by ??" in raw.getvalue()
     assert b"0.200" in raw.getvalue()
@@ -213,7 +214,7 @@ def test_only_a_yes_is_a_yes(monkeypatch, answer, expected):
 def test_the_intention_says_how_much():
     """The user is told the requests, the model and roughly the tokens; the model is no markup."""
     about = {"requests": 24, "retrieved": 100, "tokens": 612_345, "model": HOSTILE}
-    said = " ".join(shown(_report.intention(**about), width=200).split())
+    said = " ".join(shown(report.intention(**about), width=200).split())
     assert "24 requests of 100 passages" in said
     assert "about 612,345 tokens" in said
     assert "to [/oops] [bold]x[/bold]" in said

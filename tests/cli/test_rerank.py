@@ -22,8 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_rerank.cli import main
-from qwen_rerank.cli._journal import ChangedError, Settled
 from qwen_rerank.cli._runs import Collection
+from qwen_rerank.cli.rerank.journal import ChangedError, Settled
 from qwen_rerank.emulator import Reply
 
 COMMAND = [sys.executable, "-m", "qwen_rerank.cli", "rerank"]
@@ -35,7 +35,7 @@ RED = {"query": "a red car", "documents": ["green tea", "a red sports car"]}
 def quick(monkeypatch):
     """Pauses between tries are short."""
     monkeypatch.setattr("qwen_rerank._retry._FIRST", 0.001)
-    monkeypatch.setattr("qwen_rerank.cli._bulk._growing", lambda _: 0.01)
+    monkeypatch.setattr("qwen_rerank.cli.rerank.bulk._growing", lambda _: 0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -363,7 +363,7 @@ def test_no_room_for_the_texts(tmp_path, monkeypatch, capfd):
         yield "d1", "a text"
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr("qwen_rerank.cli.rerank.Collection", lambda: texts)
+    monkeypatch.setattr("qwen_rerank.cli.rerank.flow.Collection", lambda: texts)
     monkeypatch.setattr("qwen_rerank.cli._runs._texts", full)
     write(tmp_path / "empty")
     arguments = [f"--{name}={tmp_path / 'empty'}" for name in ("run", "corpus", "queries")]
@@ -642,7 +642,7 @@ def test_what_every_line_would_share_stops_the_run(tmp_path, emulator, capfd, re
 @pytest.mark.parametrize("name", ["result-missing", "html-200", "no-answer"])
 def test_an_outage_of_any_kind_fails_no_line(tmp_path, emulator, capfd, monkeypatch, name):
     """While nothing gets through, no line is written off, and --resume ranks them all."""
-    monkeypatch.setattr("qwen_rerank.cli._bulk._AT_FIRST", 0.3)
+    monkeypatch.setattr("qwen_rerank.cli.rerank.bulk._AT_FIRST", 0.3)
     emulator.fault(name)
     out, errors = tmp_path / "out", tmp_path / "errors"
     source = many(tmp_path / "in", 60)
@@ -761,7 +761,7 @@ def test_lists_that_are_given_as_a_run(tmp_path, capfd):
 @pytest.mark.parametrize("fmt", ["jsonl", "trec"])
 def test_a_run_that_reached_nobody_can_be_repeated(tmp_path, monkeypatch, emulator, fmt):
     """The same command is taken again, as nothing is in its output that could be lost."""
-    monkeypatch.setattr("qwen_rerank.cli._bulk._AT_FIRST", 0.1)
+    monkeypatch.setattr("qwen_rerank.cli.rerank.bulk._AT_FIRST", 0.1)
     source, out = write(tmp_path / "in", RED), tmp_path / "out"
     arguments = [source, out, "--format", fmt, "--errors", str(tmp_path / "errors")]
     emulator.fault("refused")
@@ -826,7 +826,7 @@ def test_a_line_that_claims_to_be_far_away(tmp_path, capfd):
 @given(st.dictionaries(st.integers(1, 60), st.integers(1, 2**32 - 1)), st.integers(0, 9))
 def test_what_is_settled(lines, ahead):
     """Every line is found again with its checksum, however far they are apart, in any order."""
-    with mock.patch("qwen_rerank.cli._journal._AHEAD", ahead):
+    with mock.patch("qwen_rerank.cli.rerank.journal._AHEAD", ahead):
         settled = Settled()
         for line, fingerprint in lines.items():
             settled.add(line, fingerprint)
@@ -856,7 +856,7 @@ def test_what_is_settled(lines, ahead):
 )
 def test_an_output_is_read_in_pieces(tmp_path, monkeypatch, end, code):
     """However long a line is, and whatever stands at the end, no more than a piece is held."""
-    monkeypatch.setattr("qwen_rerank.cli._journal._READ", 48)
+    monkeypatch.setattr("qwen_rerank.cli.rerank.journal._READ", 48)
     source, out = write(tmp_path / "in", RED, RED), tmp_path / "out"
     assert rank(source, out) == 0
     whole = out.read_bytes()
@@ -880,7 +880,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch, capfd, emulat
 
     arguments = [source, tmp_path / "out", "--errors", str(tmp_path / "errors"), "--format", "trec"]
     with monkeypatch.context() as patches:
-        patches.setattr("qwen_rerank.cli._journal.os.open", opening)
+        patches.setattr("qwen_rerank.cli.rerank.journal.os.open", opening)
         assert rank(*arguments) == 2
 
     assert f"{tmp_path / name}: {os.strerror(number)}" in capfd.readouterr().err
@@ -936,7 +936,7 @@ def test_a_full_disk_tears_no_line(tmp_path, monkeypatch, capfd, fmt):
             raise OSError(errno.ENOSPC, "No space left on device")
         return write_all(number, content)
 
-    monkeypatch.setattr("qwen_rerank.cli._journal.os.write", full_once)
+    monkeypatch.setattr("qwen_rerank.cli.rerank.journal.os.write", full_once)
 
     assert rank(source, out, "--format", fmt) == 1
 
@@ -952,7 +952,7 @@ def test_a_full_disk_tears_no_line(tmp_path, monkeypatch, capfd, fmt):
 
 def test_an_address_where_nobody_is(tmp_path, monkeypatch, capfd):
     """It is told soon, not after ten minutes."""
-    monkeypatch.setattr("qwen_rerank.cli._bulk._AT_FIRST", 0.1)
+    monkeypatch.setattr("qwen_rerank.cli.rerank.bulk._AT_FIRST", 0.1)
     monkeypatch.setenv("DASHSCOPE_BASE_URL", "http://127.0.0.1:9/api/v1")
 
     assert rank(write(tmp_path / "in", RED), tmp_path / "out") == 1
@@ -1093,7 +1093,7 @@ def test_a_terminal_sees_how_far_it_is(tmp_path, monkeypatch, emulator, capfd, p
     """Lines, rate, tokens and, of a file, the time left; the bar is gone at the end."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "150")
-    monkeypatch.setattr("qwen_rerank.cli.rerank._SHOWN_EVERY", 0.05)
+    monkeypatch.setattr("qwen_rerank.cli.rerank.flow._SHOWN_EVERY", 0.05)
     monkeypatch.setattr("qwen_rerank.cli._records._LONGEST", 4096)  # is what is read ahead
     emulator.script(*[Reply(delay=0.02)] * 10)
     emulator.fault("400-content", nth=1)

@@ -28,7 +28,7 @@ def _once_it_serves(monkeypatch):
             if "Ctrl-C" in text:
                 act(text)
 
-        monkeypatch.setattr("qwen_rerank.cli.serve.print", said, raising=False)
+        monkeypatch.setattr("qwen_rerank.cli.serve.flow.print", said, raising=False)
 
     return once_it_serves
 
@@ -151,6 +151,6 @@ def test_a_closed_pipe_is_no_taken_port(monkeypatch, capsys):
     def closed(*_, **__):
         raise BrokenPipeError
 
-    monkeypatch.setattr("qwen_rerank.cli.serve._greeting", closed)
+    monkeypatch.setattr("qwen_rerank.cli.serve.flow._greeting", closed)
     assert main(["serve", "--port", "0"]) == 1
     assert "cannot listen" not in capsys.readouterr().err

@@ -6,8 +6,8 @@ The passages are those of the running Python's reference; another version may dr
 from html import escape
 from pathlib import Path
 
-from qwen_rerank.cli._corpus import Question, load_passages, load_questions
-from qwen_rerank.cli._measure import Found
+from qwen_rerank.cli.demo.corpus import Question, load_passages, load_questions
+from qwen_rerank.cli.demo.measure import Found
 from qwen_rerank.emulator import Emulator
 
 PICTURE = Path(__file__).parents[2] / "docs" / "ranking.svg"
@@ -38,7 +38,7 @@ _STYLE = """\
 
 def main() -> None:
     """Ranks and draws."""
-    from qwen_rerank.cli._frameworks import LangChain  # takes both frameworks
+    from qwen_rerank.cli.demo.frameworks import LangChain  # takes both frameworks
 
     [question] = [each for each in load_questions() if each.id == _QUESTION]
     with Emulator() as emulator:

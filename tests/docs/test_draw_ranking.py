@@ -4,8 +4,8 @@ from xml.etree import ElementTree as ET
 
 from draw_ranking import PICTURE, drawn
 
-from qwen_rerank.cli._corpus import Passage, Question
-from qwen_rerank.cli._measure import Found
+from qwen_rerank.cli.demo.corpus import Passage, Question
+from qwen_rerank.cli.demo.measure import Found
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from qwen_rerank import Hit, Ranking, ServiceError, Usage
-from qwen_rerank.cli import _report
-from qwen_rerank.cli._corpus import Passage, Question
-from qwen_rerank.cli._measure import Found, Judged, Quality, Result, Trial
+from qwen_rerank.cli.demo import report
+from qwen_rerank.cli.demo.corpus import Passage, Question
+from qwen_rerank.cli.demo.measure import Found, Judged, Quality, Result, Trial
 
 _STYLING = re.compile(r"\x1b\[[0-9;]*m")  # colours and weights, as rich writes them
 
@@ -72,7 +72,7 @@ def _result(question, topics, texts):
 def test_visible_is_one_printable_line(texts, corpus):
     """No character of any text moves the cursor, and what can be printed stays as it is."""
     for text in texts:
-        shown = _report.visible(text)
+        shown = report.visible(text)
         assert shown.isprintable()
         if text.isprintable() and not any(hidden in text for hidden in corpus.HIDDEN):
             assert shown == " ".join(text.split())
@@ -80,7 +80,7 @@ def test_visible_is_one_printable_line(texts, corpus):
 
 def test_nothing_hides_on_the_command_line(corpus):
     """What shows nothing is spelled out, also where Python calls it printable."""
-    hidden = {text for text in corpus.HIDDEN if _report.visible(f"a{text}b") == f"a{text}b"}
+    hidden = {text for text in corpus.HIDDEN if report.visible(f"a{text}b") == f"a{text}b"}
 
     assert sorted(map(ascii, hidden)) == []
 
@@ -90,12 +90,12 @@ def test_samples_show_texts_as_they_are(texts):
     """Questions, topics and passages appear literally: no markup, no emoji code, no escape."""
     for five in _by(5, texts):
         topics = [f"{number} {text[:9]}" for number, text in enumerate(five)]
-        drawn = _drawn(*_report.samples([_result(five[0], topics, five)]))
+        drawn = _drawn(*report.samples([_result(five[0], topics, five)]))
 
         assert _is_harmless(drawn)
-        assert _report.visible(five[0]) in drawn
+        assert report.visible(five[0]) in drawn
         for text in five:
-            passage = _report.visible(_report._RULE.sub(" ", text))[:200]
+            passage = report.visible(report._RULE.sub(" ", text))[:200]
             assert drawn.count(passage) >= 2
 
 
@@ -104,7 +104,7 @@ def test_narrow_terminals(texts, width):
     """Where texts are wrapped and cut, nothing gets through either."""
     some = [text for text in texts if text.strip()][:: len(texts) // 15]
     for five in _by(5, some):
-        drawn = _drawn(*_report.samples([_result(five[0], five, five)]), width=width)
+        drawn = _drawn(*report.samples([_result(five[0], five, five)]), width=width)
         assert _is_harmless(drawn)
 
 
@@ -113,12 +113,12 @@ def test_names_are_no_markup(texts):
     result = _result("q", ["a"], ["b"])
     for text in texts[::9]:
         drawn = _drawn(
-            _report.summary([result], text),
-            _report.explanation(passages=1, questions=1, retrieved=1, live=True, model=text),
-            _report.intention(requests=1, retrieved=1, tokens=1, model=text),
+            report.summary([result], text),
+            report.explanation(passages=1, questions=1, retrieved=1, live=True, model=text),
+            report.intention(requests=1, retrieved=1, tokens=1, model=text),
         )
         assert _is_harmless(drawn)
-        assert drawn.count(_report.visible(text)) >= 3
+        assert drawn.count(report.visible(text)) >= 3
 
 
 # print and repr

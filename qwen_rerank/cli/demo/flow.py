@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from qwen_rerank import Reranker, RerankError
-from qwen_rerank.cli import _report
-from qwen_rerank.cli._corpus import Passage, Question, load_passages, load_questions
-from qwen_rerank.cli._measure import Found, Result, Trial, judge
 from qwen_rerank.cli._terminal import agreed, open_console, waiting
+from qwen_rerank.cli.demo import report
+from qwen_rerank.cli.demo.corpus import Passage, Question, load_passages, load_questions
+from qwen_rerank.cli.demo.measure import Found, Result, Trial, judge
 
 if TYPE_CHECKING:
-    from qwen_rerank.cli._frameworks import Framework
+    from qwen_rerank.cli.demo.frameworks import Framework
 
 __all__ = ["demo"]
 
@@ -51,7 +51,7 @@ def demo(*, live: bool, model: str, region: str | None, count: int | None, confi
     with ExitStack() as stack:
         frameworks = _opened(console, stack, passages, options, live=live)
         console.print(
-            _report.explanation(
+            report.explanation(
                 passages=len(passages),
                 questions=len(questions),
                 retrieved=_RETRIEVED,
@@ -70,12 +70,12 @@ def demo(*, live: bool, model: str, region: str | None, count: int | None, confi
         except RerankError as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             return 1
-    for sample in _report.samples(results):
+    for sample in report.samples(results):
         console.print(sample)
     scorer = (
         f"{model} on DashScope" if live else "the lexical stand-in: no measure of the Qwen models"
     )
-    console.print(_report.summary(results, scorer))
+    console.print(report.summary(results, scorer))
     return 0
 
 
@@ -95,7 +95,7 @@ def _opened(
 ) -> list["Framework[Any]"]:
     """Both frameworks with the passages in their stores, connected until *stack* is closed."""
     with waiting(console, "Loading LangChain and LlamaIndex"):
-        from qwen_rerank.cli._frameworks import FRAMEWORKS  # noqa: PLC0415  takes three seconds
+        from qwen_rerank.cli.demo.frameworks import FRAMEWORKS  # noqa: PLC0415  takes three seconds
 
         if not live:
             from qwen_rerank.emulator import Emulator  # noqa: PLC0415  likewise, and not if live
@@ -111,7 +111,7 @@ def _retrieved(
     console: Console, frameworks: Sequence["Framework[Any]"], questions: Sequence[Question]
 ) -> list[list[Any]]:
     """For each framework, what it finds for each question."""
-    with _report.progress(console) as progress:
+    with report.progress(console) as progress:
         return [
             [
                 framework.retrieve(question.text, _RETRIEVED)
@@ -135,7 +135,7 @@ def _announce(
         for found in framework.read(candidate)
     )
     console.print(
-        _report.intention(
+        report.intention(
             requests=len(frameworks) * len(questions),
             retrieved=_RETRIEVED,
             tokens=characters // _CHARACTERS_PER_TOKEN,
@@ -152,7 +152,7 @@ def _reranked(
 ) -> list[Result]:
     """The figures of each framework, one framework after the other."""
     results = []
-    with _report.progress(console) as progress:
+    with report.progress(console) as progress:
         for framework, lists in zip(frameworks, candidates, strict=True):
             before = [framework.read(candidate) for candidate in lists]
             started = time.perf_counter()

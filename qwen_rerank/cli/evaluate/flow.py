@@ -1,4 +1,4 @@
-"""`qwen-rerank evaluate`: the flow, the tables and the JSON. Measuring lives in `_compare`."""
+"""`qwen-rerank evaluate`: the flow, the tables and the JSON. Measuring lives in `compare`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from qwen_rerank.cli._compare import Comparison, Measured, compared, measured, measures_of
 from qwen_rerank.cli._runs import judgements, opened, ranked_lists
 from qwen_rerank.cli._terminal import open_console, told, visible
+from qwen_rerank.cli.evaluate.compare import Comparison, Measured, compared, measured, measures_of
 
 __all__ = ["DEFAULT_MEASURES", "evaluate"]
 

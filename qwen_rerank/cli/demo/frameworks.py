@@ -16,9 +16,9 @@ from typing_extensions import override
 import langchain_qwen_rerank
 import llama_index_qwen_rerank
 from qwen_rerank import BaseReranker, Usage
-from qwen_rerank.cli._corpus import Passage
-from qwen_rerank.cli._first_stage import LangChainEmbedding, LlamaIndexEmbedding
-from qwen_rerank.cli._measure import Found
+from qwen_rerank.cli.demo.corpus import Passage
+from qwen_rerank.cli.demo.first_stage import LangChainEmbedding, LlamaIndexEmbedding
+from qwen_rerank.cli.demo.measure import Found
 
 __all__ = ["FRAMEWORKS", "Framework", "LangChain", "LlamaIndex"]
 

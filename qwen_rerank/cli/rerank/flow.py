@@ -1,7 +1,7 @@
 """`qwen-rerank rerank`: the flow of a bulk job, its progress and its last words.
 
 Nothing is parsed, sent or written here: reading lives in `_records` and `_runs`, sending in
-`_bulk`, what is finished in `_journal`.
+`bulk`, what is finished in `journal`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from rich.text import Text
 from typing_extensions import override
 
 from qwen_rerank import Candidate, Reranker
-from qwen_rerank.cli._bulk import LINE, Pump, Stop
-from qwen_rerank.cli._journal import ChangedError, Format, Journal
 from qwen_rerank.cli._key import headers_in, key_in
-from qwen_rerank.cli._probe import check_surroundings
 from qwen_rerank.cli._records import BadLine, Record, crc, fit_for_trec, lines, parse
 from qwen_rerank.cli._runs import Collection, Ranked, is_trec, opened, ranked_lists
 from qwen_rerank.cli._terminal import told, visible
+from qwen_rerank.cli.doctor.probe import check_surroundings
+from qwen_rerank.cli.rerank.bulk import LINE, Pump, Stop
+from qwen_rerank.cli.rerank.journal import ChangedError, Format, Journal
 
 __all__ = ["Lists", "Run", "rerank"]
 

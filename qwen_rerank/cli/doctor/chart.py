@@ -11,9 +11,9 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from qwen_rerank.cli._exams import Blanks, Independence, Instruct, Latencies, OverLong
-from qwen_rerank.cli._probe import Reach
 from qwen_rerank.cli._terminal import visible
+from qwen_rerank.cli.doctor.exams import Blanks, Independence, Instruct, Latencies, OverLong
+from qwen_rerank.cli.doctor.probe import Reach
 
 __all__ = [
     "answers",

@@ -27,8 +27,8 @@ from qwen_rerank import (
     Reranker,
     RerankError,
 )
-from qwen_rerank.cli._journal import Journal
 from qwen_rerank.cli._records import BadLine, Record
+from qwen_rerank.cli.rerank.journal import Journal
 
 __all__ = ["LINE", "Pump", "Stop", "Tally"]
 

@@ -12,7 +12,7 @@ import ir_measures
 from ir_measures import RR, nDCG
 
 from qwen_rerank import Usage
-from qwen_rerank.cli._corpus import Passage, Question
+from qwen_rerank.cli.demo.corpus import Passage, Question
 
 __all__ = ["Found", "Judged", "Quality", "Result", "Trial", "by_topic", "judge"]
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from qwen_rerank import RequestError
-from qwen_rerank.cli._probe import Ask, Asker, Told, count, filled
+from qwen_rerank.cli.doctor.probe import Ask, Asker, Told, count, filled
 
 __all__ = [
     "CANDIDATES",

@@ -14,8 +14,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from qwen_rerank.cli._measure import Found, Judged, Result, Trial
 from qwen_rerank.cli._terminal import visible
+from qwen_rerank.cli.demo.measure import Found, Judged, Result, Trial
 
 __all__ = ["explanation", "intention", "progress", "samples", "summary"]
 

@@ -22,11 +22,11 @@ from qwen_rerank import (
     RerankError,
     __version__,
 )
-from qwen_rerank.cli import _chart
-from qwen_rerank.cli._exams import CANDIDATES, EXAMS, QUERY
 from qwen_rerank.cli._key import headers_in, key_in
-from qwen_rerank.cli._probe import Probe, Rehearsal, certificates_for, key_end, proxy_for
 from qwen_rerank.cli._terminal import agreed, open_console, waiting
+from qwen_rerank.cli.doctor import chart
+from qwen_rerank.cli.doctor.exams import CANDIDATES, EXAMS, QUERY
+from qwen_rerank.cli.doctor.probe import Probe, Rehearsal, certificates_for, key_end, proxy_for
 
 __all__ = ["doctor"]
 
@@ -190,15 +190,15 @@ class _Visit:
         if region is not None:
             shown["region"] = kept["region"] | {"value": f"{endpoint.region} ({region.city})"}
         self.console.print(
-            _chart.heading("Set-up"),
-            _chart.rows(
+            chart.heading("Set-up"),
+            chart.rows(
                 (name, each["value"] or "none", each["found_in"] or "")
                 for name, each in shown.items()
             ),
             "",
         )
         if region is not None and region.listed is None:
-            self.console.print(_chart.unlisted(f"{endpoint.region} ({region.city})"), "")
+            self.console.print(chart.unlisted(f"{endpoint.region} ({region.city})"), "")
 
     def announce(self, reranker: Reranker, probe: Probe) -> None:
         """Says what the rest will cost at most."""
@@ -221,8 +221,8 @@ class _Visit:
             "price_date": None if price is None else price.date,
         }
         self.console.print(
-            _chart.heading("Cost"),
-            _chart.intention(
+            chart.heading("Cost"),
+            chart.intention(
                 **planned, cost=_shown_cost(probe, planned["tokens"]), where=probe.endpoint.host
             ),
             "",
@@ -262,9 +262,9 @@ class _Visit:
         measured = dict(self._findings)
         latency = measured.pop("latency", None)
         if measured:
-            self.console.print(_chart.heading("Measured"), _chart.answers(measured), "")
+            self.console.print(chart.heading("Measured"), chart.answers(measured), "")
         if latency is not None:
-            self.console.print(_chart.heading("Latency"), _chart.latencies(latency), "")
+            self.console.print(chart.heading("Latency"), chart.latencies(latency), "")
         self._total(reranker, probe)
 
     def failed(self, during: str, error: str, facts: str, fix: str | None, **more: Any) -> None:
@@ -272,7 +272,7 @@ class _Visit:
         self._report["problems"].append(
             {"during": during, "error": error, "message": facts, "hint": fix, **more}
         )
-        self.console.print(_chart.problem(error, facts, fix), "")
+        self.console.print(chart.problem(error, facts, fix), "")
 
     def end(self) -> int:
         """Writes the report; the exit code."""
@@ -309,18 +309,18 @@ class _Visit:
             raise ValueError(f"{self._file} cannot be written: {error.strerror}") from None
 
     def _reach(self, probe: Probe) -> bool:
-        self.console.print(_chart.heading("Reachability"))
+        self.console.print(chart.heading("Reachability"))
         try:
             with waiting(self.console, f"Connecting to {probe.endpoint.host}"):
                 reach = probe.reach()
         except RerankError as error:
             return self.refused("reachability", error)
         self._report["reach"] = reach._asdict()
-        self.console.print(_chart.reached(reach), "")
+        self.console.print(chart.reached(reach), "")
         return True
 
     def _call(self, reranker: Reranker) -> bool:
-        self.console.print(_chart.heading("One call"))
+        self.console.print(chart.heading("One call"))
         try:
             with waiting(self.console, "Calling"):
                 started = time.perf_counter()
@@ -338,7 +338,7 @@ class _Visit:
             "best_first": best == CANDIDATES[1],
         }
         self.console.print(
-            _chart.rows(
+            chart.rows(
                 (
                     ("query", QUERY, ""),
                     *((f"{hit.score:.4f}", str(hit.document), "") for hit in ranking),
@@ -398,7 +398,7 @@ class _Visit:
             if name not in self._findings and self._report["call"] is not None
         ]
         self.console.print(
-            _chart.spent(
+            chart.spent(
                 requests=requests,
                 tokens=tokens,
                 cost=_shown_cost(probe, tokens),

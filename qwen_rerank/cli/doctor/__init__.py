@@ -1,0 +1,1 @@
+"""`qwen-rerank doctor`: does the key work, and what the service does. The flow is in `flow`."""

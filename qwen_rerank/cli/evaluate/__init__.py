@@ -1,0 +1,1 @@
+"""`qwen-rerank evaluate`: runs against judgements. The flow is in `flow`."""

@@ -1,0 +1,1 @@
+"""`qwen-rerank serve`: the emulator until Ctrl-C. The flow is in `flow`."""

@@ -1,24 +1,29 @@
 """DashScope's rerank models behind one call: query and texts in, ranking out.
 
 This package knows no framework; `langchain_qwen_rerank` and `llama_index_qwen_rerank` do. Importing
-it imports neither them nor dashscope nor an http library.
+it imports nothing: what is public is imported when it is first asked for, since the command line's
+help asks for none of it.
 """
 
-from qwen_rerank._values import Estimate, Hit, Price, Ranking, Usage
-from qwen_rerank.errors import (
-    AuthenticationError,
-    ContentError,
-    DeadlineError,
-    QuotaError,
-    RateLimitError,
-    ReplyError,
-    RequestError,
-    RerankError,
-    ServiceError,
-)
-from qwen_rerank.media import Candidate, Image, Unsendable, Video
-from qwen_rerank.reranker import BaseReranker, CallOptions, Reranker
-from qwen_rerank.settings import RerankSettings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qwen_rerank._values import Estimate, Hit, Price, Ranking, Usage
+    from qwen_rerank.errors import (
+        AuthenticationError,
+        ContentError,
+        DeadlineError,
+        QuotaError,
+        RateLimitError,
+        ReplyError,
+        RequestError,
+        RerankError,
+        ServiceError,
+    )
+    from qwen_rerank.media import Candidate, Image, Unsendable, Video
+    from qwen_rerank.reranker import BaseReranker, CallOptions, Reranker
+    from qwen_rerank.settings import RerankSettings
 
 __version__ = "0.1.0"
 
@@ -47,3 +52,20 @@ __all__ = [
     "Video",
     "__version__",
 ]
+
+_HOMES = ("errors", "media", "_values", "settings", "reranker")  # the lightest first
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for home in _HOMES:
+            found = vars(import_module(f"{__name__}.{home}"))
+            if name in found:
+                return globals().setdefault(name, found[name])
+    elif name in _HOMES:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=None)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

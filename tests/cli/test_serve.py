@@ -1,5 +1,6 @@
 """`qwen-rerank serve`: what it prints, that it serves, and how it ends."""
 
+import errno
 import os
 import re
 import shlex
@@ -149,8 +150,10 @@ def test_a_closed_pipe_is_no_taken_port(monkeypatch, capsys):
     """Whoever reads the greeting may leave; that is not blamed on the port."""
 
     def closed(*_, **__):
-        raise BrokenPipeError
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
     monkeypatch.setattr("qwen_rerank.cli.serve.flow._greeting", closed)
-    assert main(["serve", "--port", "0"]) == 1
+    with pytest.raises(SystemExit) as end:
+        main(["serve", "--port", "0"])
+    assert end.value.code == 1
     assert "cannot listen" not in capsys.readouterr().err

@@ -16,7 +16,7 @@ import yaml
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser
 
-from qwen_rerank.cli import _parser
+from qwen_rerank.cli._app import app
 
 ROOT = Path(__file__).parents[2]
 MARKDOWN = sorted(
@@ -68,6 +68,12 @@ def _parse_yaml(example: Example) -> None:
     assert yaml.safe_load(example.parsed)
 
 
+def _parse(words: list[str]) -> None:
+    with app.make_context(words[0], words[1:]) as context:
+        name, command, arguments = app.resolve_command(context, words[1:])
+        command.make_context(name, arguments, parent=context)
+
+
 def _dry_run(example: Example) -> None:
     for command in example.parsed.strip().splitlines():
         words = [word for word in shlex.split(command) if not re.match("[A-Z_]+=", word)]
@@ -76,7 +82,7 @@ def _dry_run(example: Example) -> None:
                 [*words, "--dry-run", "--quiet"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
             )
         elif words[0] == "qwen-rerank":
-            _parser().parse_args(words[1:])
+            _parse(words)
         elif words[0] == "python":
             assert (ROOT / words[1]).is_file()
         elif words[:2] == ["pip", "install"]:

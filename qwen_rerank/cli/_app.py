@@ -1,0 +1,64 @@
+"""The commands that there are, and how each ends. What one takes and does lives in its folder.
+
+Importing this imports nothing heavy; each command imports what it needs when it is run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from qwen_rerank import __version__
+from qwen_rerank.cli import demo, doctor, evaluate, rerank, serve
+from qwen_rerank.cli._troubles import missing, said
+
+__all__ = ["app", "run"]
+
+_INTERRUPTED = 130  # the shells' exit code for Ctrl-C
+
+
+class _Commands(click.Group):
+    """Commands that return their exit code, and whose troubles are a sentence."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        return list(self.commands)  # in this order, not the alphabet's
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            code = super().invoke(ctx)
+            sys.stdout.flush()  # in here, since click knows what to do where nobody reads any more
+        except ImportError as error:
+            code = said(missing(f"qwen-rerank {ctx.invoked_subcommand}", error))
+        except ValueError as error:  # a setting refused before anything was sent
+            code = said(f"qwen-rerank {ctx.invoked_subcommand}: {error}")
+        except KeyboardInterrupt:
+            code = _INTERRUPTED
+        ctx.exit(code)
+
+
+app = _Commands(
+    commands=[each.command for each in (demo, doctor, rerank, evaluate, serve)],
+    help="DashScope's rerank models (qwen3-rerank and relatives): is the key good, rerank a file, "
+    "measure it, and without a key a demo and a local stand-in.",
+    epilog="\b\nTo complete commands and options in bash (or zsh_source, fish_source):\n"
+    '  eval "$(_QWEN_RERANK_COMPLETE=bash_source qwen-rerank)"',
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "show_default": True,
+    },
+)
+click.version_option(__version__, message="%(prog)s %(version)s")(app)
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Runs the command that *argv*, or the process's own arguments, ask for; the exit code."""
+    try:
+        code: int = app.main(argv, "qwen-rerank", standalone_mode=False)
+    except click.ClickException as error:  # wrong arguments
+        error.show()
+        return error.exit_code
+    return code

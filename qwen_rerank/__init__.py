@@ -6,7 +6,7 @@ help asks for none of it.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qwen_rerank._values import Estimate, Hit, Price, Ranking, Usage
@@ -56,16 +56,18 @@ __all__ = [
 _HOMES = ("errors", "media", "_values", "settings", "reranker")  # the lightest first
 
 
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        for home in _HOMES:
-            found = vars(import_module(f"{__name__}.{home}"))
-            if name in found:
-                return globals().setdefault(name, found[name])
-    elif name in _HOMES:
-        return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=None)
-
-
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+if not TYPE_CHECKING:  # checkers would take it for leave to ask for any name
+
+    def __getattr__(name: str) -> object:
+        if name in __all__:
+            for home in _HOMES:
+                found = vars(import_module(f"{__name__}.{home}"))
+                if name in found:
+                    return globals().setdefault(name, found[name])
+        elif name in _HOMES:
+            return import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -75,12 +75,22 @@ def test_opening_a_door_imports_no_sdk(package):
 
 
 def test_core_is_light():
-    """`import qwen_rerank` brings neither an http library nor a framework."""
-    heavy = ["httpx", "aiohttp", "dashscope", "langchain_core", "llama_index", "fastapi", "rich"]
+    """What the core exports brings neither an http library nor a framework, and nothing unasked."""
+    heavy = {"httpx", "aiohttp", "dashscope", "langchain_core", "llama_index", "fastapi", "rich"}
+    code = "import sys, json; {}; print(json.dumps(list(sys.modules)))"
 
-    loaded = fresh("import sys, json, qwen_rerank; print(json.dumps(list(sys.modules)))")
+    assert not heavy & set(json.loads(fresh(code.format("from qwen_rerank import *"))))
+    assert "pydantic" not in json.loads(fresh(code.format("import qwen_rerank")))
 
-    assert not set(heavy) & set(json.loads(loaded))
+
+def test_a_name_that_is_not_there():
+    """`dir` shows what is imported when it is asked for; what is not there is an error."""
+    shown = fresh(
+        "import qwen_rerank as ours; "
+        "print('Reranker' in dir(ours), hasattr(ours, 'Rerankr'), ours.errors.__name__)"
+    )
+
+    assert shown == "True False qwen_rerank.errors"
 
 
 @pytest.mark.parametrize("package", [*DOORS, "qwen_rerank.emulator"])

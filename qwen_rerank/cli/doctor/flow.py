@@ -23,10 +23,11 @@ from qwen_rerank import (
     __version__,
 )
 from qwen_rerank.cli._key import headers_in, key_in
+from qwen_rerank.cli._surroundings import certificates_for, proxy_for
 from qwen_rerank.cli._terminal import agreed, open_console, waiting
 from qwen_rerank.cli.doctor import chart
 from qwen_rerank.cli.doctor.exams import CANDIDATES, EXAMS, QUERY
-from qwen_rerank.cli.doctor.probe import Probe, Rehearsal, certificates_for, key_end, proxy_for
+from qwen_rerank.cli.doctor.probe import Probe, Rehearsal, key_end
 
 __all__ = ["doctor"]
 

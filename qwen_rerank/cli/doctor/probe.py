@@ -1,7 +1,8 @@
 """What the doctor asks with: one request exactly as given. What to ask, and why, lives elsewhere.
 
 A reranker drops blanks, cuts what is too long and splits long lists; the doctor wants to see what
-the service does with them. This is the one module of the command line that enters the core's rooms.
+the service does with them. With `_surroundings` it is what enters the core's rooms of the command
+line.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from qwen_rerank._drive import deadline_in, drive, learn_length, warm
 from qwen_rerank._endpoint import REGIONS, Endpoint, Region
 from qwen_rerank._limits import UNKNOWN_MODEL, UNTOLD, ModelLimits, price_of
 from qwen_rerank._loop import run
-from qwen_rerank._route import certificate_variables, certificates, proxy_for
+from qwen_rerank._route import certificates, proxy_for
 from qwen_rerank._tokens import tokenizer
 from qwen_rerank._values import Item, Place, Price, Reply, Request, Usage
 
@@ -30,12 +31,9 @@ __all__ = [
     "Rehearsal",
     "Terms",
     "Told",
-    "certificates_for",
-    "check_surroundings",
     "count",
     "filled",
     "key_end",
-    "proxy_for",
 ]
 
 _PORTS = {"http": 80, "https": 443}
@@ -265,31 +263,6 @@ def _takes_instruct(reranker: Reranker) -> bool:
 def count(text: str) -> int:
     """Tokens of *text* in the Qwen vocabulary."""
     return tokenizer().count(text)
-
-
-def certificates_for(endpoint: Endpoint) -> tuple[str | None, str]:
-    """Whose certificates are trusted on the way and what says so; None if none are looked at.
-
-    Raises:
-        RequestError: What the environment says of them, or of the proxy, cannot be followed.
-    """
-    proxy = proxy_for(endpoint.url)
-    way = (endpoint.url, "" if proxy is None else proxy.url)
-    if not any(url.startswith("https:") for url in way):
-        return None, ""
-    certificates()
-    if not (named := certificate_variables()):
-        return "those of certifi", "default"
-    return ", ".join(named.values()), f"the environment variable {' and '.join(named)}"
-
-
-def check_surroundings(reranker: Reranker) -> None:
-    """Finds out before a long run whether every call would fail for the environment's sake.
-
-    Raises:
-        RequestError: It would.
-    """
-    certificates_for(reranker._line().endpoint)
 
 
 def filled(sentences: Iterable[str], tokens: int) -> str:

@@ -25,8 +25,8 @@ from qwen_rerank import Candidate, Reranker
 from qwen_rerank.cli._key import headers_in, key_in
 from qwen_rerank.cli._records import BadLine, Record, crc, fit_for_trec, lines, parse
 from qwen_rerank.cli._runs import Collection, Ranked, is_trec, opened, ranked_lists
+from qwen_rerank.cli._surroundings import check_surroundings
 from qwen_rerank.cli._terminal import told, visible
-from qwen_rerank.cli.doctor.probe import check_surroundings
 from qwen_rerank.cli.rerank.bulk import LINE, Pump, Stop
 from qwen_rerank.cli.rerank.journal import ChangedError, Format, Journal
 

@@ -14,7 +14,7 @@ UNMEASURED := tests/docs tests/faults tests/hostile tests/quality tests/test_exa
 	tests/test_examples_langchain.py tests/test_examples_llama_index.py tests/test_live.py \
 	tests/test_notebooks.py
 
-.PHONY: help demo test check nox docs faults limits picture live notebooks ray servers soak bench format clean
+.PHONY: help demo test again check nox docs faults limits picture live notebooks ray servers soak bench format clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -23,8 +23,15 @@ demo: .venv/installed  ## rerank the Python language reference through both fram
 	$(BIN)/qwen-rerank demo
 
 test: .venv/installed  ## run the tests on all cores, with branch coverage
-	$(PYTEST) $(addprefix --ignore=,$(UNMEASURED)) --cov --cov-report=term
-	$(PYTEST) $(UNMEASURED)
+	@trap 'exit 130' INT; status=0; \
+	$(PYTEST) $(addprefix --ignore=,$(UNMEASURED)) --cov --cov-report=term || status=1; \
+	$(PYTEST) $(UNMEASURED) || status=1; \
+	[ $$status = 0 ] && echo "Passed. Next is make check: lint, types, and who may import whom." || \
+		echo "Failed, see above. To run again only the tests that failed: make again"; \
+	exit $$status
+
+again: .venv/installed  ## run only the tests that failed in the last make test
+	$(PYTEST) --last-failed --last-failed-no-failures=none
 
 check: .venv/installed  ## lint, types, import contracts, and whether it installs beside its neighbours
 	$(BIN)/ruff check

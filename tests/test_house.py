@@ -4,6 +4,7 @@ import doctest
 import importlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -133,3 +134,21 @@ def test_docstring_examples(package):
 
     assert sum(outcome.attempted for outcome in outcomes) > 0
     assert sum(outcome.failed for outcome in outcomes) == 0
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="this machine has no make")
+@pytest.mark.parametrize(
+    ("outcome", "code", "then"),
+    [("true", 0, "Passed. Next is make check"), ("false", 2, "make again")],
+)
+def test_make_test_runs_both_halves(outcome, code, then):
+    """A failure of the first half hides nothing of the second, and the last line says what next."""
+    command = ["make", "--old-file=.venv/installed", "test", f"PYTEST=echo half; {outcome}"]
+    done = subprocess.run(  # noqa: S603  our own Makefile
+        command, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    *halves, last = done.stdout.splitlines()
+    assert halves == ["half", "half"]
+    assert then in last
+    assert done.returncode == code

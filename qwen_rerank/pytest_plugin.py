@@ -1,0 +1,42 @@
+"""The fixture for tests of programs that rerank, which pytest finds by itself. No test is here.
+
+Pytest imports this at the start of every run in an environment that has this package, so nothing
+else may be imported before a test asks for the fixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from qwen_rerank.emulator import Emulator
+
+__all__ = ["qwen_rerank_emulator"]
+
+
+@pytest.fixture(scope="session")
+def _qwen_rerank_emulator() -> Iterator[Emulator]:
+    from qwen_rerank.emulator import Emulator  # noqa: PLC0415  FastAPI, in half a second
+
+    with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def qwen_rerank_emulator(
+    _qwen_rerank_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Emulator]:
+    """The emulator, which every reranker made in this test asks unless it is told otherwise.
+
+    One runs for the whole session, in each worker of pytest-xdist; each test finds its log empty
+    and nothing scripted or faulty. ``DASHSCOPE_BASE_URL`` and ``DASHSCOPE_API_KEY`` name it while
+    the test runs. It takes the extra ``emulator``.
+    """
+    monkeypatch.setenv("DASHSCOPE_BASE_URL", _qwen_rerank_emulator.base_url)
+    monkeypatch.setenv("DASHSCOPE_API_KEY", _qwen_rerank_emulator.api_key)
+    _qwen_rerank_emulator.clear()
+    yield _qwen_rerank_emulator
+    _qwen_rerank_emulator.clear()

@@ -32,7 +32,7 @@ def test_third(monkeypatch):
 def test_their_tests(tmp_path):
     """A test asks for the emulator by its name; the next finds it clean, and others nothing."""
     (tmp_path / "test_theirs.py").write_text(THEIRS)
-    done = subprocess.run(  # noqa: S603  our own interpreter
+    done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
         cwd=tmp_path,
         capture_output=True,

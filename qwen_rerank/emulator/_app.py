@@ -97,6 +97,8 @@ def build(desk: Desk) -> FastAPI:
     app.add_api_route("/", about, response_model=None)
     for wire in (NATIVE, COMPATIBLE):
         app.add_api_route(wire.path, _route(desk, wire), methods=["POST"], response_model=None)
+    for path in COMPATIBLE.models_paths:
+        app.add_api_route(path, _listing(desk), response_model=None)
     for server in SERVERS.values():
         for path in server.paths:
             app.add_api_route(path, _route(desk, server), methods=["POST"], response_model=None)
@@ -122,6 +124,18 @@ def _telling(about: Any) -> Callable[[Request], Awaitable[Response]]:
         return Response() if about is None else _json(about)
 
     return tell
+
+
+def _listing(desk: Desk) -> Callable[[Request], Awaitable[Response]]:
+    """Return a route that lists DashScope's models to who has the key; likewise."""
+
+    async def models(request: Request) -> Response:
+        if _has_key(desk, request):
+            return _json(COMPATIBLE.models())
+        refused = RefusedError(401, "InvalidApiKey")
+        return _json(COMPATIBLE.failure(refused, str(uuid.uuid4())), refused.status)
+
+    return models
 
 
 async def _handle(desk: Desk, request: Request, wire: Format | None) -> Response:
@@ -187,11 +201,7 @@ async def _serve(desk: Desk, call: _Call) -> tuple[Response, int]:
     """Answer as the service does; raise `RefusedError` where it refuses."""
     headers = call.request.headers
     if call.wire is None:
-        server = server_at(call.request.url.path)
-        if server is None:
-            raise RefusedError(404, "NotFound", "Not found.")
-        status = 405 if call.request.url.path in server.paths else 404
-        raise server.nowhere(status, call.request.method)
+        raise _nowhere(call.request.method, call.request.url.path)
     if call.body is _TOO_LARGE:  # the code of this failure is documented nowhere
         raise RefusedError(413, "RequestTooLarge", "The request body is too large.")
     if isinstance(call.wire, OwnServer):
@@ -207,8 +217,7 @@ async def _serve(desk: Desk, call: _Call) -> tuple[Response, int]:
         own = Own(desk.max_model_len, server.template, refusal)
         answer = await asyncio.to_thread(desk.service.answer_freely, question, own)
         return _json(call.wire.render(question, answer, call.request_id)), answer.tokens
-    scheme, _, key = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or key.strip() != desk.api_key:
+    if not _has_key(desk, call.request):
         raise RefusedError(401, "InvalidApiKey")
     if "x-dashscope-async" in headers:
         message = "Current user api does not support asynchronous calls."
@@ -218,6 +227,21 @@ async def _serve(desk: Desk, call: _Call) -> tuple[Response, int]:
     question = call.wire.parse(call.body)
     answer = await asyncio.to_thread(desk.service.answer, question)
     return _json(call.wire.render(question, answer, call.request_id)), answer.tokens
+
+
+def _nowhere(method: str, path: str) -> RefusedError:
+    """Return the refusal of a path or method that is not served."""
+    server = server_at(path)
+    if server is not None:
+        return server.nowhere(405 if path in server.paths else 404, method)
+    if method == "POST" and path.startswith(NATIVE.tasks):
+        return invalid("task can not be null")
+    return RefusedError(404, "NotFound", "Not found.")
+
+
+def _has_key(desk: Desk, request: Request) -> bool:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and key.strip() == desk.api_key
 
 
 def _let_in(call: _Call, server: OwnServer, key: str | None) -> None:

@@ -218,10 +218,26 @@ _TABLE: dict[str, tuple[Fault, str]] = {
         "403 AllocationQuota.FreeTierOnly: the free quota is used up.",
     ),
     "404-model": (_error(404, "ModelNotFound"), "404 ModelNotFound, or model_not_found."),
+    "404-model-not-exist": (
+        _error(404, "Model.NotExist"),
+        '404 Model.NotExist: "Model not exist.", a code that the SDK knows.',
+    ),
+    "404-invalid-model": (
+        _error(404, "InvalidModel"),
+        '404 InvalidModel: "Model not exist.", a code that the SDK knows.',
+    ),
     "404-unsupported": (_error(404, "model_not_supported"), "404 model_not_supported."),
     "404-workspace": (_error(404, "WorkSpaceNotFound"), "404 WorkSpaceNotFound."),
     "404-path": (_error(404, "NotFound", "Not found."), "404 NotFound."),
     "400-model": (_invalid("Model not exist."), '400 InvalidParameter: "Model not exist."'),
+    "400-flat-body": (
+        _invalid("Field required: input.query & Field required: input.documents", inner=True),
+        "400 InvalidParameter behind the inner service's prefix: the body is not of this protocol.",
+    ),
+    "400-task": (
+        _invalid("task can not be null"),
+        "400 InvalidParameter: the path of the URL names no task.",
+    ),
     "400-batch-size": (
         _invalid(
             "Value error, batch size of documents is invalid, "
@@ -229,6 +245,13 @@ _TABLE: dict[str, tuple[Fault, str]] = {
             inner=True,
         ),
         "400 InvalidParameter behind the inner service's prefix: too many documents.",
+    ),
+    "400-batch-size-short": (
+        _invalid(
+            "Value error, batch size is invalid, it should not be larger than 10.: input.contents",
+            inner=True,
+        ),
+        "400 InvalidParameter, likewise, in the words of the route for embeddings.",
     ),
     "400-document-long": (
         _invalid(
@@ -280,6 +303,10 @@ _TABLE: dict[str, tuple[Fault, str]] = {
         _error(429, "Throttling.AllocationQuota"),
         "429 Throttling.AllocationQuota, or insufficient_quota: too many tokens in a minute.",
     ),
+    "429-concurrency": (
+        _error(429, "concurrency_limit_exceeded"),
+        "429 concurrency_limit_exceeded: too many requests at a time.",
+    ),
     "429-free-quota": (
         _error(429, "Throttling.AllocationQuota", "Free allocated quota exceeded."),
         '429 Throttling.AllocationQuota: "Free allocated quota exceeded."',
@@ -300,6 +327,15 @@ _TABLE: dict[str, tuple[Fault, str]] = {
     "500-timeout": (_error(500, "InternalError.Timeout"), "500 InternalError.Timeout."),
     "500-capacity": (_error(500, "ModelServingError"), "500 ModelServingError."),
     "503": (_error(503, "ModelUnavailable"), "503 ModelUnavailable."),
+    "503-throttled": (
+        _error(
+            503,
+            "ModelServingError",
+            "[Too many requests. Your requests are being throttled due to system capacity limits. "
+            "Please try again later.]",
+        ),
+        '503 ModelServingError: "[Too many requests. ...]", which is throttling.',
+    ),
     "504": (_error(504, "GatewayTimeout"), "504 GatewayTimeout."),
     # Errors inside a 200
     "200-error": (

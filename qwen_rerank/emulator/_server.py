@@ -23,6 +23,7 @@ from qwen_rerank.emulator._tokenizer import qwen_tokenizer
 from qwen_rerank.emulator._when import Faults, When, parsed
 
 _STARTUP_SECONDS = 30.0
+_TICK_SECONDS = 1.0
 _KEEP_ALIVE_SECONDS = 75  # well over a test's pauses, so that a pooled connection is still good
 
 
@@ -31,8 +32,10 @@ class Emulator:
 
     It answers both documented protocols, enforces the documented limits with the documented
     errors, and can be told what to answer instead. It was written from documents and public
-    reports and never compared with the live service. **Its scores are a lexical stand-in, not
-    the Qwen models**: deterministic, and a pair's score depends on that pair alone.
+    reports and never compared with the live service. It refuses in the words that were
+    recorded; where recordings disagree, as on the status of an unknown model, it answers with the
+    newest, and the others are faults. **Its scores are a lexical stand-in, not the Qwen models**:
+    deterministic, and a pair's score depends on that pair alone.
 
     Images and videos, which qwen3-vl-rerank takes on the native protocol, are neither seen nor
     fetched. Words stand for them: for an image sent as base64 its own description (the PNG texts
@@ -351,8 +354,10 @@ class _Server(uvicorn.Server):
         self.stopping = asyncio.Event()
 
     async def main_loop(self) -> None:
-        await self.on_tick(0)
-        await self.stopping.wait()
+        while not self.stopping.is_set():
+            await self.on_tick(0)  # the Date of the answers
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), timeout=_TICK_SECONDS)
 
     async def refuse(self) -> None:
         """Hang up, and keep the port with a socket that does not listen."""

@@ -22,10 +22,14 @@ class Failure(NamedTuple):
 
 # docs.qwencloud.com/api-reference/preparation/error-messages, 2026, and
 # www.alibabacloud.com/help/en/model-studio/error-code, 2024-08 to 2026-06. A code without a
-# documented lower-case twin is sent as it is by both protocols.
+# documented lower-case twin is sent as it is by both protocols. `InvalidModel` and
+# `Model.NotExist` are names that the SDK knows (dashscope 2.0.2), `concurrency_limit_exceeded` was
+# published without its text, and the backticks were seen (volcengine/OpenViking#1677, 2026-04-24).
 CATALOGUE = {
     "AccessDenied": Failure("Access denied."),
-    "AccessDenied.Unpurchased": Failure("Access to model denied."),
+    "AccessDenied.Unpurchased": Failure(
+        "Access to model denied. Please make sure you are eligible for using the model."
+    ),
     "AllocationQuota.FreeTierOnly": Failure(
         "The free tier of the model has been exhausted. If you want to continue access the model "
         'on a paid basis, please disable the "use free tier only" mode in the management console.'
@@ -34,6 +38,7 @@ CATALOGUE = {
     "BadRequest.EmptyInput": Failure("Required input parameter missing from request."),
     "BadRequest.InputDownloadFailed": Failure("Failed to download the input file."),
     "CommodityNotPurchased": Failure("Commodity has not purchased yet."),
+    "concurrency_limit_exceeded": Failure("Too many requests at a time."),
     "DataInspectionFailed": Failure(
         "Input data may contain inappropriate content.", "data_inspection_failed"
     ),
@@ -44,6 +49,7 @@ CATALOGUE = {
     "InvalidApiKey": Failure(
         "Invalid API-key provided.", "invalid_api_key", "Incorrect API key provided."
     ),
+    "InvalidModel": Failure("Model not exist."),
     "InvalidParameter.DataInspection": Failure(
         "Unable to download the media resource during the data inspection process."
     ),
@@ -52,7 +58,8 @@ CATALOGUE = {
         "Download https://example.com/a.png timeout, please check network connection."
     ),
     "Model.AccessDenied": Failure("Model access denied."),
-    "model_not_supported": Failure("Unsupported model xxx for OpenAI compatibility mode."),
+    "Model.NotExist": Failure("Model not exist."),
+    "model_not_supported": Failure("Unsupported model `xxx` for OpenAI compatibility mode."),
     "ModelNotFound": Failure("Model can not be found.", "model_not_found"),
     "ModelServingError": Failure(
         "Too many requests. Your requests are being throttled due to system capacity limits."
@@ -101,20 +108,35 @@ class Format(Protocol):
 
 
 class Native:
-    """`input` and `parameters` in, `output` out."""
+    """`input` and `parameters` in, `output` out.
+
+    It refuses as was recorded. What is missing of `input`, all of it where a flat body is sent, is
+    named by the service behind the gateway (volcengine/OpenViking#3459, 2026-07-22); the catalogue
+    has BadRequest.EmptyInput for that. A model that is unknown or not offered is a 404 with the
+    text that was seen in Singapore on 2026-09-25, and the code that the catalogue has for this
+    status; other recordings have 400 InvalidParameter, and the SDK knows 404 Model.NotExist and
+    InvalidModel. A path of no task is a 400 as well. The others are faults: 400-empty-input,
+    400-model, 404-model-not-exist and 404-invalid-model.
+    """
 
     path = "/api/v1/services/rerank/text-rerank/text-rerank"
+    tasks = "/api/v1/services/"
+    """What all paths of the native protocol begin with."""
 
     def parse(self, body: Any) -> Question:
         body = _object(body)
         name = _model_name(body)
-        if body.get("input") is None:
-            raise RefusedError(400, "BadRequest.EmptyInput")
         if name not in MODELS:
-            raise invalid("Model not exist.")
-        asked, parameters = body["input"], body.get("parameters")
-        if not isinstance(asked, dict):
+            raise RefusedError(404, "ModelNotFound", "Model not exist.")
+        asked, parameters = body.get("input"), body.get("parameters")
+        if not isinstance(asked, dict | None):
             raise invalid("input should be an object: input")
+        asked = asked or {}
+        missing = [field for field in ("query", "documents") if asked.get(field) is None]
+        if missing:
+            raise invalid(
+                " & ".join(f"Field required: input.{field}" for field in missing), inner=True
+            )
         if not isinstance(parameters, dict | None):
             raise invalid("parameters should be an object: parameters")
         return _question(name, asked, parameters or {}, where="input.")
@@ -127,22 +149,26 @@ class Native:
         }
 
     def failure(self, refused: RefusedError, request_id: str) -> dict[str, Any]:
-        message = refused.message
-        if message is None:
-            message = CATALOGUE[refused.code].message if refused.code in CATALOGUE else ""
-        if refused.inner:
-            message = f"<{refused.status}> InternalError.Algo.{refused.code}: {message}"
+        known = CATALOGUE.get(refused.code, Failure(""))
+        message = _told(refused, known.message)
         return {"code": refused.code, "message": message, "request_id": request_id}
 
 
 class Compatible:
     """Everything at top level, in and out.
 
-    Which failure envelope the live route uses was not captured; this one is what its family of
-    routes documents.
+    Of its refusals one was published (volcengine/OpenViking#1677, 2026-04-24), that of a model
+    which it does not serve: an `error` of the type invalid_request_error and a `request_id`. That
+    is what the gateway refuses itself. What the service behind it refuses was published of the
+    sibling routes: on that for embeddings the text has the prefix of the native protocol, the type
+    is the code and there is an `id`, and on that for chats the type is the code too
+    (limit_requests, Arrearage).
     """
 
     path = "/compatible-api/v1/reranks"
+    models_paths = ("/compatible-mode/v1/models", "/compatible-api/v1/models")
+    """Where the models are listed: for chats, as many clients ask it, and beside the route of this
+    protocol, of which no recording was found."""
 
     def parse(self, body: Any) -> Question:
         body = _object(body)
@@ -151,13 +177,13 @@ class Compatible:
             raise RefusedError(
                 404,
                 "ModelNotFound",
-                f"The model {name} does not exist or you do not have access to it.",
+                f"The model `{name}` does not exist or you do not have access to it.",
             )
         if not MODELS[name].compatible:
             raise RefusedError(
                 404,
                 "model_not_supported",
-                f"Unsupported model {name} for OpenAI compatibility mode.",
+                f"Unsupported model `{name}` for OpenAI compatibility mode.",
             )
         return _question(name, body, body, where="")
 
@@ -172,22 +198,38 @@ class Compatible:
 
     def failure(self, refused: RefusedError, request_id: str) -> dict[str, Any]:
         known = CATALOGUE.get(refused.code, Failure(""))
-        message = refused.message
-        if message is None:
-            message = known.compatible_message or known.message
+        code = known.compatible_code or refused.code
+        of_gateway = not code or code in _OF_GATEWAY
+        error = {
+            "message": _told(refused, known.compatible_message or known.message),
+            "type": "invalid_request_error" if of_gateway else code,
+            "param": None,
+            "code": code,
+        }
         return {
-            "error": {
-                "message": message,
-                "type": "invalid_request_error" if refused.status < 500 else "server_error",
-                "param": None,
-                "code": known.compatible_code or refused.code,
-            },
+            "error": error,
+            **({} if of_gateway else {"id": request_id}),
             "request_id": request_id,
         }
+
+    def models(self) -> dict[str, Any]:
+        """Return the list of models: those of rerank that are served."""
+        about = {"object": "model", "created": 0, "owned_by": "system"}
+        return {"object": "list", "data": [{"id": name, **about} for name in MODELS]}
 
 
 NATIVE = Native()
 COMPATIBLE = Compatible()
+
+_OF_GATEWAY = frozenset({"invalid_api_key", "model_not_found", "model_not_supported"})
+
+
+def _told(refused: RefusedError, known: str) -> str:
+    """Return what *refused* says; of a code alone, what is *known* of it."""
+    message = known if refused.message is None else refused.message
+    if refused.inner:
+        return f"<{refused.status}> InternalError.Algo.{refused.code}: {message}"
+    return message
 
 
 def read_json(raw: bytes) -> Any:

@@ -59,7 +59,7 @@ def test_the_root_says_what_it_is(caller, emulator):
     ("method", "path"),
     [
         ("POST", "/compatible-mode/v1/reranks"),
-        ("POST", "/api/v1/services/rerank/text-rerank"),
+        ("GET", "/api/v1/services/rerank/text-rerank"),
         ("GET", "/compatible-api/v1/reranks"),
         ("PUT", "/"),
         ("ODD", "/x"),
@@ -77,6 +77,27 @@ def test_anything_else_is_not_found(caller, emulator, method, path):
         "request_id": answer.headers["x-request-id"],
     }
     assert [(e.method, e.path, e.status) for e in emulator.log] == [(method, path, 404)]
+
+
+def test_a_path_of_no_task(caller, emulator):
+    """A native path that names no task is a 400 in the recorded words."""
+    answer = caller.post(f"{emulator.base_url}/services/rerank/text-rerank", json={})
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "InvalidParameter")
+    assert answer.json()["message"] == "task can not be null"
+
+
+@pytest.mark.parametrize("family", ["compatible-mode", "compatible-api"])
+def test_models_are_listed(caller, emulator, family):
+    """Both families of flat routes list the models to whom has the key, as OpenAI's clients ask."""
+    url = f"{emulator.base_url.removesuffix('/api/v1')}/{family}/v1/models"
+    refused = caller.http.get(url)
+    listed = caller.http.get(url, headers={"authorization": "Bearer sk-emulator"}).json()
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert {"qwen3-rerank", "gte-rerank-v2"} < {model["id"] for model in listed["data"]}
+    assert listed["object"] == "list"
+    assert emulator.log == ()
 
 
 @pytest.mark.parametrize(
@@ -102,24 +123,28 @@ def test_asynchronous_calls_are_refused(caller):
 
 
 def test_an_unknown_model(caller):
-    """An unknown model is 400 on the native route and 404 on the compatible one."""
+    """A model that is unknown or not served is a 404 in the recorded words."""
     native = caller.native(model="gte-rerank")
     compatible = caller.compatible(model="gte-rerank")
     unsupported = caller.compatible(model="gte-rerank-v2")
 
-    assert (native.status_code, native.json()["message"]) == (400, "Model not exist.")
+    assert (native.status_code, native.json()["message"]) == (404, "Model not exist.")
     assert (compatible.status_code, compatible.json()["error"]["code"]) == (404, "model_not_found")
     assert unsupported.json()["error"]["message"] == (
-        "Unsupported model gte-rerank-v2 for OpenAI compatibility mode."
+        "Unsupported model `gte-rerank-v2` for OpenAI compatibility mode."
     )
 
 
 def test_a_flat_body_on_the_native_route(caller):
-    """A compatible body on the native route has no input."""
+    """A compatible body on the native route lacks what it has elsewhere, in the recorded words."""
     body = {"model": "qwen3-rerank", "query": "q", "documents": ["d"]}
     answer = caller.post(caller.native_url, json=body)
 
-    assert (answer.status_code, answer.json()["code"]) == (400, "BadRequest.EmptyInput")
+    assert (answer.status_code, answer.json()["code"]) == (400, "InvalidParameter")
+    assert answer.json()["message"] == (
+        "<400> InternalError.Algo.InvalidParameter: "
+        "Field required: input.query & Field required: input.documents"
+    )
 
 
 def test_a_limit_is_refused_with_the_seen_text(caller):

@@ -525,11 +525,16 @@ CODES = {
     "403-workspace": (403, "Workspace.AccessDenied"),
     "403-free-tier": (403, "AllocationQuota.FreeTierOnly"),
     "404-model": (404, "ModelNotFound", "model_not_found"),
+    "404-model-not-exist": (404, "Model.NotExist"),
+    "404-invalid-model": (404, "InvalidModel"),
     "404-unsupported": (404, "model_not_supported"),
     "404-workspace": (404, "WorkSpaceNotFound"),
     "404-path": (404, "NotFound"),
     "400-model": (400, "InvalidParameter"),
+    "400-flat-body": (400, "InvalidParameter"),
+    "400-task": (400, "InvalidParameter"),
     "400-batch-size": (400, "InvalidParameter"),
+    "400-batch-size-short": (400, "InvalidParameter"),
     "400-document-long": (400, "InvalidParameter"),
     "400-blank": (400, "InvalidParameter"),
     "400-length": (400, "InvalidParameter"),
@@ -546,6 +551,7 @@ CODES = {
     "429-rate": (429, "Throttling.RateQuota", "limit_requests"),
     "429-burst": (429, "Throttling.BurstRate", "limit_burst_rate"),
     "429-tokens": (429, "Throttling.AllocationQuota", "insufficient_quota"),
+    "429-concurrency": (429, "concurrency_limit_exceeded"),
     "429-free-quota": (429, "Throttling.AllocationQuota", "insufficient_quota"),
     "429-not-purchased": (429, "CommodityNotPurchased"),
     "429-prepaid": (429, "PrepaidBillOverdue"),
@@ -556,6 +562,7 @@ CODES = {
     "500-timeout": (500, "InternalError.Timeout"),
     "500-capacity": (500, "ModelServingError"),
     "503": (503, "ModelUnavailable"),
+    "503-throttled": (503, "ModelServingError"),
     "504": (504, "GatewayTimeout"),
     "200-error": (200, "InvalidParameter"),
     "200-throttling": (200, "Throttling.RateQuota", "limit_requests"),
@@ -578,39 +585,59 @@ def test_refusals(emulator, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "native", "compatible"),
+    ("name", "text"),
     [
-        ("400-model", "Model not exist.", "Model not exist."),
+        ("400-model", "Model not exist."),
+        ("404-model-not-exist", "Model not exist."),
+        ("404-invalid-model", "Model not exist."),
+        ("404-unsupported", "Unsupported model `xxx` for OpenAI compatibility mode."),
+        (
+            "403-unpurchased",
+            "Access to model denied. Please make sure you are eligible for using the model.",
+        ),
+        (
+            "400-flat-body",
+            f"{INNER}Field required: input.query & Field required: input.documents",
+        ),
+        ("400-task", "task can not be null"),
         (
             "400-batch-size",
-            INNER + "Value error, batch size of documents is invalid, it should not be empty or "
-            "larger than 500.: input.documents",
             (
-                "Value error, batch size of documents is invalid, "
-                "it should not be empty or larger than 500.: input.documents"
+                f"{INNER}Value error, batch size of documents is invalid, it should not be empty "
+                "or larger than 500.: input.documents"
+            ),
+        ),
+        (
+            "400-batch-size-short",
+            (
+                f"{INNER}Value error, batch size is invalid, it should not be larger than 10.: "
+                "input.contents"
             ),
         ),
         (
             "400-document-long",
-            INNER + "Value error, document index:0 is invalid, it should not be larger than "
-            "300000: input.documents",
             (
-                "Value error, document index:0 is invalid, "
-                "it should not be larger than 300000: input.documents"
+                f"{INNER}Value error, document index:0 is invalid, it should not be larger than "
+                "300000: input.documents"
             ),
         ),
-        ("429-tokens", "Allocated quota exceeded, please increase your quota limit.", None),
-        ("429-free-quota", "Free allocated quota exceeded.", "Free allocated quota exceeded."),
-        ("500-media-length", "Missing Content-Length of multimodal url.", None),
+        ("429-free-quota", "Free allocated quota exceeded."),
+        ("500-media-length", "Missing Content-Length of multimodal url."),
+        (
+            "503-throttled",
+            (
+                "[Too many requests. Your requests are being throttled due to system capacity "
+                "limits. Please try again later.]"
+            ),
+        ),
     ],
 )
-def test_texts_that_decide(emulator, name, native, compatible):
+def test_texts_that_decide(emulator, name, text):
     """Where the code says too little, the text is the one that was seen or documented."""
     emulator.fault(name)
     plain, wrapped = (json.loads(posted(emulator, p)[1]) for p in ("native", "compatible"))
 
-    assert plain["message"] == native
-    assert compatible in (None, wrapped["error"]["message"])
+    assert plain["message"] == wrapped["error"]["message"] == text
 
 
 @both

@@ -1,6 +1,7 @@
 import asyncio
 import gc
 import http.client
+import itertools
 import logging
 import socket
 import threading
@@ -291,3 +292,15 @@ def test_stop_after_the_loop_has_closed():
 
     running.stop()
     assert isinstance(running, _server._Running)
+
+
+def test_the_date_moves(monkeypatch, calling):
+    """Each answer says when it was sent: a Date is good for reading a Retry-After against it."""
+    monkeypatch.setattr(_server, "_TICK_SECONDS", 0.001)
+    days = itertools.count(1)
+    monkeypatch.setattr(uvicorn.server, "formatdate", lambda *_, **__: f"day {next(days)}")
+    caller = calling()
+
+    dates = {caller.native().headers["date"] for _ in range(20)}
+
+    assert len(dates) > 1

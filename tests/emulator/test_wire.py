@@ -69,7 +69,10 @@ def test_success_bodies():
 
 
 def test_failure_bodies():
-    """A known code has its documented texts and its lower-case twin in the compatible envelope."""
+    """A known code has its documented texts and its lower-case twin in the compatible envelope.
+
+    Its type there is the one that was recorded of what the gateway refuses by itself.
+    """
     refused = RefusedError(401, "InvalidApiKey")
 
     assert NATIVE.failure(refused, "id") == {
@@ -95,20 +98,43 @@ def test_an_unknown_code_is_sent_as_it_is():
     assert NATIVE.failure(refused, "id") == {"code": "Odd", "message": "", "request_id": "id"}
     assert COMPATIBLE.failure(refused, "id")["error"] == {
         "message": "",
-        "type": "server_error",
+        "type": "Odd",
         "param": None,
         "code": "Odd",
     }
 
 
-def test_the_inner_code_is_shown_by_the_native_format_only():
-    """Texts of the inner service carry the prefix that was seen on the native route."""
+def test_what_is_refused_behind_the_gateway():
+    """Texts of the inner service carry its prefix, and on the flat route type and code are one."""
     refused = RefusedError(400, "InvalidParameter", "bad", inner=True)
+    said = "<400> InternalError.Algo.InvalidParameter: bad"
 
-    assert (
-        NATIVE.failure(refused, "id")["message"] == "<400> InternalError.Algo.InvalidParameter: bad"
-    )
-    assert COMPATIBLE.failure(refused, "id")["error"]["message"] == "bad"
+    assert NATIVE.failure(refused, "id")["message"] == said
+    assert COMPATIBLE.failure(refused, "id") == {
+        "error": {
+            "message": said,
+            "type": "InvalidParameter",
+            "param": None,
+            "code": "InvalidParameter",
+        },
+        "id": "id",
+        "request_id": "id",
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("Throttling.RateQuota", "limit_requests"),
+        ("Arrearage", "Arrearage"),
+        ("model_not_supported", "invalid_request_error"),
+        ("ModelNotFound", "invalid_request_error"),
+        ("", "invalid_request_error"),
+    ],
+)
+def test_the_type_of_a_compatible_refusal(code, kind):
+    """Quota and billing have their code as the type, and what the gateway refuses has OpenAI's."""
+    assert COMPATIBLE.failure(RefusedError(400, code), "id")["error"]["type"] == kind
 
 
 REFUSED = [
@@ -137,9 +163,9 @@ def test_options_of_a_wrong_type_are_refused_by_name(wire, body, options, named)
         (NATIVE, [], (400, "InvalidParameter")),
         (NATIVE, None, (400, "InvalidParameter")),
         (NATIVE, {}, (400, "BadRequest.EmptyModel")),
-        (NATIVE, compatible(), (400, "BadRequest.EmptyInput")),
+        (NATIVE, compatible(), (400, "InvalidParameter")),
         (NATIVE, native() | {"model": 7}, (400, "InvalidParameter")),
-        (NATIVE, native() | {"model": "gte-rerank"}, (400, "InvalidParameter")),
+        (NATIVE, native() | {"model": "gte-rerank"}, (404, "ModelNotFound")),
         (NATIVE, native() | {"input": "q"}, (400, "InvalidParameter")),
         (NATIVE, native() | {"input": {"query": "q"}}, (400, "InvalidParameter")),
         (NATIVE, native() | {"input": {"documents": ["d"]}}, (400, "InvalidParameter")),

@@ -25,6 +25,7 @@ from qwen_rerank.errors import DeadlineError
 
 __all__ = [
     "KEY",
+    "PLANS",
     "REGIONS",
     "Endpoint",
     "Region",
@@ -50,7 +51,8 @@ class Region(NamedTuple):
     listed: str | None
 
 
-# Hosts: https://www.alibabacloud.com/help/model-studio/base-url of 2026-10-11. Models:
+# Hosts: https://www.alibabacloud.com/help/model-studio/base-url of 2026-10-11, in English, Spanish,
+# Japanese and Chinese; the French page has no shared host for us-east-1. Models:
 # https://www.alibabacloud.com/help/en/model-studio/text-rerank-api of 2026-10-12.
 REGIONS = {
     "cn-beijing": Region("Beijing", "https://dashscope.aliyuncs.com", "all"),
@@ -61,6 +63,14 @@ REGIONS = {
     "ap-northeast-1": Region("Tokyo", None, None),
 }
 _DEFAULT_REGION = "cn-beijing"
+
+# Hosts of subscriptions, mostly for chat and code models, whose keys begin with "sk-sp-". Until
+# 2026-11-29 no evidence was found that any of them serves rerank.
+PLANS = {
+    "token-plan.cn-beijing.maas.aliyuncs.com": "Token Plan",
+    "coding.dashscope.aliyuncs.com": "Coding Plan",
+    "coding-intl.dashscope.aliyuncs.com": "Coding Plan",
+}
 
 # Not *.aliyuncs.com: anybody can rent a bucket or a function there.
 _ALIBABA = re.compile(

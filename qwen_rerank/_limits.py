@@ -17,8 +17,10 @@ from qwen_rerank._values import Price
 __all__ = [
     "ANY",
     "LIMITS",
+    "LISTED_TOO",
     "OWN_MODEL",
     "PRICES",
+    "RATES",
     "SERVERS",
     "UNKNOWN_MODEL",
     "UNKNOWN_VL_MODEL",
@@ -26,6 +28,7 @@ __all__ = [
     "Limit",
     "ModelLimits",
     "Range",
+    "Rates",
     "limits_for",
     "price_of",
 ]
@@ -273,7 +276,7 @@ def limits_for(
     return row
 
 
-# List prices of a million input text tokens; output is free.
+# List prices of a million input text tokens; output is free. A call's cost is computed from these.
 PRICES: dict[tuple[str, str], Price] = {
     ("qwen3.7-text-rerank", "cn-beijing"): Price(
         0.5, "CNY", "help.aliyun.com/en/model-studio/qwen3-7-text-rerank", "2026"
@@ -290,6 +293,66 @@ PRICES: dict[tuple[str, str], Price] = {
     ("gte-rerank-v2", "cn-beijing"): Price(
         0.8, "CNY", "help.aliyun.com/en/model-studio/gte-rerank-v2", "2026"
     ),
+}
+
+
+# What the vendor lists besides, as model, region, tokens of what, price: in dollars, on its
+# international site, and for images. Nothing is computed from these: which of two currencies an
+# account pays in is not ours to guess, and how an image's tokens are counted is not documented.
+_INTERNATIONAL = "www.alibabacloud.com/help/en/model-studio/text-rerank-api"
+LISTED_TOO: tuple[tuple[str, str, str, Price], ...] = (
+    (
+        "qwen3-rerank",
+        "cn-beijing",
+        "text",
+        Price(0.069, "USD", "www.alibabacloud.com/help/en/model-studio/qwen3-rerank", "2026"),
+    ),
+    ("qwen3-vl-rerank", "cn-beijing", "text", Price(0.1, "USD", _INTERNATIONAL, "2026")),
+    (
+        "qwen3-vl-rerank",
+        "cn-beijing",
+        "images",
+        Price(1.8, "CNY", "help.aliyun.com/zh/model-studio/qwen3-vl-rerank", "2026"),
+    ),
+    ("qwen3-vl-rerank", "cn-beijing", "images", Price(0.258, "USD", _INTERNATIONAL, "2026")),
+    (
+        "gte-rerank-v2",
+        "cn-beijing",
+        "text",
+        Price(0.115, "USD", "help.aliyun.com/en/model-studio/gte-rerank-v2", "2026"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What an account may send to one model in a minute, over all its keys."""
+
+    requests: Limit
+    tokens: Limit
+
+
+def _rates(requests: int, tokens: int, source: str, date: str) -> Rates:
+    return Rates(Limit(requests, source, date), Limit(tokens, source, date))
+
+
+_RATES = "help.aliyun.com/zh/model-studio/rate-limit"
+# By model and where; "international" is the vendor's site for accounts outside of China.
+RATES: dict[tuple[str, str], Rates] = {
+    ("qwen3.7-text-rerank", "cn-beijing"): _rates(
+        3_000, 9_000_000, "help.aliyun.com/en/model-studio/qwen3-7-text-rerank", "2026, after 09-01"
+    ),
+    ("qwen3-rerank", "cn-beijing"): _rates(
+        5_400, 5_000_000_000, "www.alibabacloud.com/help/en/model-studio/qwen3-rerank", "2026"
+    ),
+    ("qwen3-rerank", "international"): _rates(5_400, 5_000_000_000, _RATES, "2026-02-24"),
+    ("qwen3-vl-rerank", "cn-beijing"): _rates(
+        600, 9_000_000, "help.aliyun.com/zh/model-studio/qwen3-vl-rerank", "2026"
+    ),
+    ("gte-rerank-v2", "cn-beijing"): _rates(
+        5_040, 4_980_000_000, "help.aliyun.com/en/model-studio/gte-rerank-v2", "2026"
+    ),
+    ("gte-rerank-v2", "international"): _rates(5_040, 4_980_000_000, _RATES, "2026-02-24"),
 }
 
 

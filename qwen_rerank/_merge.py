@@ -1,7 +1,9 @@
 """Room 5: scores become one ranking. They are compared by raw value and top_n is applied here.
 
-The open Qwen rerankers score every pair on its own, and public clients merge requests this way; the
-vendor nevertheless documents scores as relative to one request. Never checked against the service.
+The open Qwen rerankers score every pair on its own, and so did the service in an independent run of
+943 requests with qwen3-rerank: other orders and shorter lists moved no score by more than 6.7e-7
+(github.com/samyung0/capy-notebook, 1ab3bc07, 2026-09-25). The vendor documents scores as relative
+to one request all the same.
 """
 
 from __future__ import annotations

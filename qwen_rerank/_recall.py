@@ -1,7 +1,8 @@
 """Room 2: which (query, item) pairs are already scored; reads and writes the caller's cache.
 
 A cached score assumes that a pair's score depends on nothing but what its key digests. The open
-Qwen rerankers are pointwise; the vendor does not promise it for the service.
+Qwen rerankers are pointwise, and the service was found to be for qwen3-rerank (see `_merge`); the
+vendor does not promise it. Regions score differently, so the URL is digested too.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class RerankSettings(Sealed):
         instruct (str | None): What counts as relevant, in an English sentence; None leaves the
             model's default (web search retrieval). The gte models ignore it.
         score_threshold (float | None): Keep only documents with at least this score; None keeps
-            all.
+            all. Scores differ by model, region and *instruct*.
         timeout (float): Seconds for the whole call, 30 by default, from its start to its ranking:
             queueing, all attempts, the waits between them and the reading of answers included.
         max_retries (int): How often a request is sent again after a failure that may pass; 2 by
@@ -148,8 +148,9 @@ class RerankSettings(Sealed):
         cache (Any): Where scores are kept: anything with ``[]``, such as a dict,
             ``cachetools.TTLCache`` or ``diskcache.Cache``, or with ``mget`` and ``mset``, such as a
             key-value store of LangChain's. It is used as given, never copied. A cached score
-            assumes that a pair's score does not depend on its neighbours, which the vendor does not
-            promise.
+            assumes that a pair's score does not depend on its neighbours, which others measured for
+            qwen3-rerank and the vendor does not promise. Keys hold the URL: no region is given
+            another's score.
         client: A ``dashscope.Client`` (dashscope 2.x) whose connections, key and host are used for
             sync calls.
         async_client: A ``dashscope.AsyncClient``, likewise for async calls.

@@ -13,6 +13,7 @@ import pytest
 from cachetools import LRUCache, TTLCache
 
 from qwen_rerank import DeadlineError, Reranker
+from qwen_rerank._endpoint import REGIONS
 from qwen_rerank._turns import turn_at
 from qwen_rerank.emulator import Emulator, Reply
 
@@ -380,6 +381,35 @@ def test_another_question_is_asked_anew(rank, make, emulator, change):
         assert ranking.usage.cache_hits == 0
         assert _sent(emulator) + _sent(second) == _DISTINCT
     assert len(cache) == 2 * _DISTINCT
+
+
+def test_two_regions_share_no_score(rank, make, emulator, monkeypatch):
+    """One cache may serve two regions: each is asked for its own scores, which differ."""
+    cache = {}
+    with Emulator(api_key=emulator.api_key, score=lambda *_: 0.25) as second:
+        for name, of in (("cn-beijing", emulator), ("ap-southeast-1", second)):
+            host = of.base_url.removesuffix("/api/v1")
+            monkeypatch.setitem(REGIONS, name, REGIONS[name]._replace(host=host))
+        beijing = make(cache=cache, base_url=None, region="cn-beijing")
+        singapore = make(cache=cache, base_url=None, region="ap-southeast-1")
+
+        first, other = (rank(each, _QUERY, _DOCUMENTS) for each in (beijing, singapore))
+
+        assert {hit.score for hit in other if hit.score is not None} == {0.25}
+        assert (_sent(emulator), _sent(second)) == (_DISTINCT, _DISTINCT)
+        assert rank(beijing, _QUERY, _DOCUMENTS).hits == first.hits
+        assert _sent(emulator) == _DISTINCT
+
+
+def test_no_two_hosts_of_the_vendors_are_one():
+    """Every region, by its shared host and by a workspace's, has a URL of its own in the keys."""
+    urls = [
+        Reranker(api_key="sk-any", region=region, workspace=workspace)._resolved.url
+        for region, row in REGIONS.items()
+        for workspace in ("ws-1", "ws-2", *([None] if row.host else []))
+    ]
+
+    assert len(set(urls)) == len(urls) > 2 * len(REGIONS)
 
 
 def test_the_query_as_it_is_sent(rank, make, emulator):

@@ -7,6 +7,7 @@ import pytest
 from qwen_rerank._dialects import SERVERS
 from qwen_rerank._limits import (
     LIMITS,
+    RATES,
     UNKNOWN_MODEL,
     UNTOLD,
     Limit,
@@ -38,6 +39,18 @@ def test_every_number_has_a_source_and_a_date(name, number):
     assert limit.value > 0
     assert limit.source.strip()
     assert re.search(r"202\d", limit.date)
+
+
+@pytest.mark.parametrize("row", RATES, ids=" ".join)
+def test_every_rate_has_a_source_and_a_date(row):
+    """So does each rate limit, of a model that is in the table."""
+    model, _ = row
+
+    assert model in LIMITS
+    for limit in (RATES[row].requests, RATES[row].tokens):
+        assert limit.value > 0
+        assert limit.source.strip()
+        assert re.search(r"202\d", limit.date)
 
 
 @pytest.mark.parametrize("name", LIMITS)

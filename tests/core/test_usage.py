@@ -518,6 +518,7 @@ def test_prices_and_their_sources():
     """Every price says its currency, where it stands, and when it was read."""
     for (model, region), price in _limits.PRICES.items():
         assert _limits.price_of(model, region) is price
+    for price in (*_limits.PRICES.values(), *(row[-1] for row in _limits.LISTED_TOO)):
         assert price.per_million > 0
         assert price.currency in {"CNY", "USD"}
         assert price.source

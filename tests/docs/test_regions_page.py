@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from qwen_rerank._endpoint import REGIONS
+from qwen_rerank._endpoint import PLANS, REGIONS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "regions-and-keys.md").read_text()
 OLD_SDK = os.environ.get("QWEN_RERANK_OLD_SDK")  # read before the tests' environment is cleaned
@@ -252,3 +252,10 @@ def test_the_regions():
         )
         for name, city, host, listed in rows
     } == {name: tuple(region) for name, region in REGIONS.items()}
+
+
+def test_the_plans():
+    """The page names every host of a subscription for what it is, and claims no rerank for it."""
+    rows = re.findall(r"^\| `(\S+)` \| (\w+ Plan), .+ \| no evidence \|$", PAGE, re.MULTILINE)
+
+    assert dict(rows) == PLANS

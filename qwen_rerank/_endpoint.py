@@ -126,7 +126,9 @@ class Endpoint:
 
     @property
     def region(self) -> str | None:
-        """The Alibaba Cloud region that serves this host, or None for any other host."""
+        """The Alibaba Cloud region that serves this host, or None for any other and for `PLANS`."""
+        if self.host in PLANS:
+            return None  # what a region lists, prices too, is not for subscriptions
         for name, region in REGIONS.items():
             of_workspace = self.host.endswith(f".{name}.maas.aliyuncs.com")
             if f"https://{self.host}" == region.host or of_workspace:

@@ -875,7 +875,7 @@ def _are_many(objects: Iterable[object]) -> bool:
 
 
 def _price(job: Job, line: _drive.Line) -> Price | None:
-    """The list price of *job*; images and videos have prices of their own."""
+    """The list price of *job*; that of images is listed, but not how their tokens are counted."""
     return price_of(job.model, line.endpoint.region) if job.is_text else None
 
 

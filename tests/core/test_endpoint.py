@@ -95,6 +95,21 @@ def test_regions(options, host, protocol, path):
 
 
 @pytest.mark.parametrize(
+    ("host", "region"),
+    [
+        *((row.host, name) for name, row in _endpoint.REGIONS.items() if row.host),
+        ("https://ws-1.eu-central-1.maas.aliyuncs.com", "eu-central-1"),
+        ("https://trial.ap-southeast-1.maas.aliyuncs.com", "ap-southeast-1"),
+        *((f"https://{host}", None) for host in _endpoint.PLANS),
+        ("https://gateway.example", None),
+    ],
+)
+def test_the_region_of_a_host(host, region):
+    """A host is its region's, so that its prices are known; a subscription's is nobody's."""
+    assert _resolve(base_url=f"{host}/api/v1").region == region
+
+
+@pytest.mark.parametrize(
     ("region", "city"), [("eu-central-1", "Frankfurt"), ("ap-northeast-1", "Tokyo")]
 )
 @pytest.mark.parametrize("by", ["option", "environment"])

@@ -14,7 +14,7 @@ UNMEASURED := tests/docs tests/faults tests/hostile tests/quality tests/test_exa
 	tests/test_examples_langchain.py tests/test_examples_llama_index.py tests/test_live.py \
 	tests/test_notebooks.py
 
-.PHONY: help demo test again check nox docs faults limits picture live notebooks ray servers soak bench format clean
+.PHONY: help demo test again check nox docs faults limits picture live notebooks ray servers clients soak bench format clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -69,6 +69,9 @@ ray: .venv/installed-ray  ## run the Ray recipe on two local workers; installs 5
 
 servers: .venv/installed-servers  ## run vLLM, Infinity and Xinference here and write what was seen; 5 GB
 	$(BIN)/python tests/servers/run.py
+
+clients: .venv/installed  ## ask the emulator through other clients and write who can, in docs/offline.md
+	$(BIN)/python scripts/clients.py
 
 soak: .venv/installed-bench  ## 50,000 calls against a failing server; writes docs/soak.md
 	$(BIN)/python -m benchmarks.soak --output docs

@@ -89,7 +89,7 @@ TOLD = COMMUNITY.replace("()", "().model_copy(update={'model': 'qwen3-rerank'})"
 SDK = "dashscope==1.27.8"  # the last of 1.x
 COMMUNITYS = ("langchain-community==0.4.2", SDK)
 LLAMAS = ("llama-index-postprocessor-dashscope-rerank==0.6.0", SDK)
-VERCELS = ("npm:qwen-ai-provider-v5@2.1.3", "npm:ai@6.0.326")
+VERCELS = ("npm:qwen-ai-provider-v5@2.1.3", "npm:ai@6.0.326", "npm:zod@4.6.7")
 CLIENTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("the SDK's `TextReRank`", ("dashscope==1.22.2",), TEXT_RERANK),
     ("the SDK's `TextReRank`", (SDK,), TEXT_RERANK),
@@ -135,9 +135,9 @@ def ask(program: str, code: str, emulator: Emulator, key: str, folder: Path) -> 
     }
     done = subprocess.run(  # noqa: S603
         [program, script], cwd=folder, env=environment, capture_output=True, text=True,
-        timeout=SECONDS, check=False,
+        timeout=SECONDS, check=True,
     )  # fmt: skip
-    told = json.loads((done.stdout.splitlines() or ["null"])[-1])
+    told = json.loads(done.stdout.splitlines()[-1])
     again = f", asked {emulator.requests_seen} times" if emulator.requests_seen > 1 else ""
     return ("yes" if told == ORDER else f"`{told}`") + again
 
@@ -160,8 +160,9 @@ def main() -> None:
                     cells = name, packages[0].removeprefix("npm:"), route, *said
                     rows.append(f"| {' | '.join(cells)} |")
                     print(rows[-1], flush=True)
-    text, table = PAGE.read_text(encoding="utf-8"), "\n".join(rows)
-    text = re.sub(r"(?s)(?<=<!-- clients -->\n).*?(?=<!-- end -->)", lambda _: f"{table}\n", text)
+    table = "\n".join(["", *rows, "", ""])
+    between = re.compile(r"(?<=<!-- clients -->\n).*?(?=<!-- end -->)", re.DOTALL)
+    text = between.sub(lambda _: table, PAGE.read_text(encoding="utf-8"))
     PAGE.write_text(text, encoding="utf-8")
 
 

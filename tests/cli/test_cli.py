@@ -62,7 +62,7 @@ def test_wrong_arguments(capsys, argv, said):
         ("demo", "uvicorn", ("emulator",)),
         ("serve", "fastapi", ("cli.serve.flow", "emulator")),
         ("doctor", "rich", ("cli.doctor.flow", "cli.doctor.chart", "cli._terminal")),
-        ("rerank in --output out", "rich", ("cli.rerank.flow", "cli._terminal")),
+        ("rerank in --output out", "rich", ("cli.rerank.flow", "cli.rerank.view", "cli._terminal")),
         (
             "evaluate --qrels q --run r",
             "ir_measures",

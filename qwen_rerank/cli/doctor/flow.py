@@ -1,13 +1,10 @@
 """`qwen-rerank doctor`: the flow and the report. What is asked and how it looks lives elsewhere."""
 
-import json
-import platform
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,27 +17,19 @@ from qwen_rerank import (
     RequestError,
     Reranker,
     RerankError,
-    __version__,
 )
 from qwen_rerank.cli._key import headers_in, key_in
-from qwen_rerank.cli._surroundings import certificates_for, proxy_for
 from qwen_rerank.cli._terminal import agreed, open_console, waiting
 from qwen_rerank.cli.doctor import chart
 from qwen_rerank.cli.doctor.exams import CANDIDATES, EXAMS, QUERY
-from qwen_rerank.cli.doctor.probe import Probe, Rehearsal, key_end
+from qwen_rerank.cli.doctor.probe import Probe, Rehearsal
+from qwen_rerank.cli.doctor.report import Report
+from qwen_rerank.cli.doctor.setup import setup_of
 
 __all__ = ["doctor"]
 
-_VERSION = 1  # of the report's shape, which docs/doctor.md describes
 _DEFAULT_MODEL = "qwen3-rerank"
 _SECONDS = 60.0
-# Of `Endpoint.found_in`, in the words of the command line.
-_PLACES = {
-    "": "default",
-    "base_url": "--base-url",
-    "region": "--region",
-    "workspace": "--workspace",
-}
 _TITLES = {
     "score_independence": "score independence",
     "over_long": "over-long documents",
@@ -103,8 +92,7 @@ def doctor(
     if key_variable is not None:
         options["api_key"] = key_in(key_variable)
     options["headers"] = headers_in(header_variables)
-    visit = _Visit(open_console(), report)
-    visit.try_file()
+    visit = _Visit(open_console(), Report(report, EXAMS))
     try:
         reranker = Reranker(**options)
     except ValueError as error:
@@ -129,67 +117,30 @@ def doctor(
         try:
             visit.examine(reranker, probe)
         finally:  # Ctrl-C too: it was paid for
-            visit.write()
+            visit.report.write()
     return visit.end()
 
 
 class _Visit:
     """One visit to the doctor: what was found, shown as it comes and kept for the report."""
 
-    def __init__(self, console: Console, file: Path | None) -> None:
+    def __init__(self, console: Console, report: Report) -> None:
         self.console = console
-        self._file = file
-        self._report: dict[str, Any] = {
-            "version": _VERSION,
-            "made": datetime.now(UTC).isoformat(timespec="seconds"),
-            "qwen_rerank": __version__,
-            "python": platform.python_version(),
-            "setup": None,
-            "planned": None,
-            "reach": None,
-            "call": None,
-            **dict.fromkeys(EXAMS),
-            "spent": None,
-            "problems": [],
-        }
+        self.report = report
         self._findings: dict[str, Any] = {}
-        self._is_new = True
 
     def show_setup(self, reranker: Reranker, probe: Probe, sources: dict[str, str]) -> None:
         """Shows which key, region, host, protocol and model are used, and where each came from."""
-        endpoint, found = probe.endpoint, probe.endpoint.found_in
-        end, proxy, region = key_end(endpoint), proxy_for(endpoint.url), probe.region
-        places = _PLACES | sources
-        host = places.get(found["host"], found["host"])
-        setup = {
-            "key": (None if end is None else f"...{end}", found["key"]),
-            "region": (endpoint.region, host if endpoint.region else ""),
-            "host": (endpoint.host, host),
-            "url": (endpoint.url, ""),
-            "proxy": (None, "") if proxy is None else (proxy.url, proxy.named_by),
-            "certificates": certificates_for(endpoint),
-            "workspace": (endpoint.workspace, found["workspace"]),
-            "headers": (", ".join(reranker.headers or ()) or None, "--header-env"),
-            "protocol": (reranker.protocol, sources["protocol"]),
-            "server": (reranker.server, "--server"),
-            "model": (reranker.model, sources["model"]),
-            "length": probe.length,
-        }
-        kept = {
-            name: {
-                "value": value,
-                "found_in": places.get(place, place) if value and place else None,
-            }
-            for name, (value, place) in setup.items()
-        }
-        self._report["setup"] = kept
+        kept = setup_of(reranker, probe, sources)
+        self.report.fields["setup"] = kept
         shown = dict(kept)
         if reranker.server is None:
             del shown["length"]
         if kept["certificates"]["value"] is None:
             shown["certificates"] = {"value": "not needed", "found_in": None}
+        place, region = kept["region"], probe.region
         if region is not None:
-            shown["region"] = kept["region"] | {"value": f"{endpoint.region} ({region.city})"}
+            shown["region"] = place | {"value": f"{place['value']} ({region.city})"}
         self.console.print(
             chart.heading("Set-up"),
             chart.rows(
@@ -199,7 +150,7 @@ class _Visit:
             "",
         )
         if region is not None and region.listed is None:
-            self.console.print(chart.unlisted(f"{endpoint.region} ({region.city})"), "")
+            self.console.print(chart.unlisted(shown["region"]["value"]), "")
 
     def announce(self, reranker: Reranker, probe: Probe) -> None:
         """Says what the rest will cost at most."""
@@ -214,7 +165,7 @@ class _Visit:
             "tokens": first.tokens + max(each.tokens for each in rehearsals),
         }
         price = probe.price
-        self._report["planned"] = {
+        self.report.fields["planned"] = {
             **planned,
             **_cost(probe, planned["tokens"]),
             "price_per_million": None if price is None else price.per_million,
@@ -228,8 +179,8 @@ class _Visit:
             ),
             "",
         )
-        if self._is_new:  # an earlier report stays until something was asked
-            self.write()
+        if self.report.is_new:  # an earlier report stays until something was asked
+            self.report.write()
 
     def examine(self, reranker: Reranker, probe: Probe) -> None:
         """Goes from the network to the finer questions, as far as it gets."""
@@ -249,8 +200,8 @@ class _Visit:
                 if isinstance(error, AuthenticationError | QuotaError):
                     break
             else:
-                self._report[name] = asdict(finding)
-                self.write()
+                self.report.fields[name] = asdict(finding)
+                self.report.write()
         if others := probe.models - {model}:
             self.failed(
                 "model",
@@ -270,44 +221,15 @@ class _Visit:
 
     def failed(self, during: str, error: str, facts: str, fix: str | None, **more: Any) -> None:
         """Shows a problem and keeps it."""
-        self._report["problems"].append(
+        self.report.fields["problems"].append(
             {"during": during, "error": error, "message": facts, "hint": fix, **more}
         )
         self.console.print(chart.problem(error, facts, fix), "")
 
     def end(self) -> int:
         """Writes the report; the exit code."""
-        self.write()
-        return 1 if self._report["problems"] else 0
-
-    def write(self) -> None:
-        """Writes the report as far as it goes.
-
-        Raises:
-            ValueError: It cannot be written.
-        """
-        if self._file is None:
-            return
-        try:
-            self._file.write_text(json.dumps(self._report, indent=2) + "\n", "utf-8")
-        except OSError as error:
-            raise ValueError(f"{self._file} cannot be written: {error.strerror}") from None
-
-    def try_file(self) -> None:
-        """Finds out before anything is paid for whether the report can be written.
-
-        Raises:
-            ValueError: It cannot.
-        """
-        if self._file is None:
-            return
-        if str(self._file) == "-":
-            raise ValueError("--json takes a file, because standard output shows the visit")
-        try:
-            with self._file.open("a") as file:
-                self._is_new = file.tell() == 0
-        except OSError as error:
-            raise ValueError(f"{self._file} cannot be written: {error.strerror}") from None
+        self.report.write()
+        return 1 if self.report.fields["problems"] else 0
 
     def _reach(self, probe: Probe) -> bool:
         self.console.print(chart.heading("Reachability"))
@@ -316,7 +238,7 @@ class _Visit:
                 reach = probe.reach()
         except RerankError as error:
             return self.refused("reachability", error)
-        self._report["reach"] = reach._asdict()
+        self.report.fields["reach"] = reach._asdict()
         self.console.print(chart.reached(reach), "")
         return True
 
@@ -331,7 +253,7 @@ class _Visit:
         seconds = time.perf_counter() - started
         tokens = ranking.usage.tokens
         best = CANDIDATES[ranking[0].index]
-        self._report["call"] = {
+        self.report.fields["call"] = {
             "seconds": seconds,
             "tokens": tokens,
             "request_id": next(iter(ranking.request_ids), None),
@@ -392,11 +314,15 @@ class _Visit:
     def _total(self, reranker: Reranker, probe: Probe) -> None:
         usage = reranker.usage + probe.usage
         requests, tokens = usage.requests, usage.tokens
-        self._report["spent"] = {"requests": requests, "tokens": tokens, **_cost(probe, tokens)}
+        self.report.fields["spent"] = {
+            "requests": requests,
+            "tokens": tokens,
+            **_cost(probe, tokens),
+        }
         open_questions = [
             title
             for name, title in _TITLES.items()
-            if name not in self._findings and self._report["call"] is not None
+            if name not in self._findings and self.report.fields["call"] is not None
         ]
         self.console.print(
             chart.spent(

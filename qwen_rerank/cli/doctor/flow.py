@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +17,7 @@ from qwen_rerank import (
     Reranker,
     RerankError,
 )
-from qwen_rerank.cli._key import headers_in, key_in
+from qwen_rerank.cli._key import reranker_options
 from qwen_rerank.cli._terminal import agreed, open_console, waiting
 from qwen_rerank.cli.doctor import chart
 from qwen_rerank.cli.doctor.exams import CANDIDATES, EXAMS, QUERY
@@ -28,7 +27,6 @@ from qwen_rerank.cli.doctor.setup import setup_of
 
 __all__ = ["doctor"]
 
-_DEFAULT_MODEL = "qwen3-rerank"
 _SECONDS = 60.0
 _TITLES = {
     "score_independence": "score independence",
@@ -39,37 +37,13 @@ _TITLES = {
 }
 
 
-def doctor(
-    *,
-    model: str | None = None,
-    region: str | None = None,
-    workspace: str | None = None,
-    base_url: str | None = None,
-    protocol: str | None = None,
-    server: str | None = None,
-    max_model_len: int | None = None,
-    key_variable: str | None = None,
-    header_variables: Sequence[str] = (),
-    allow_http: bool = False,
-    report: Path | None = None,
-    confirmed: bool = False,
-) -> int:
+def doctor(*, report: Path | None = None, confirmed: bool = False, **connection: Any) -> int:
     """Shows the set-up, makes one call, and measures what the vendor's pages leave open.
 
     Args:
-        model: Name of the rerank model; None for ``qwen3-rerank``.
-        region: Region, or None for the one the library finds.
-        workspace: Workspace id, likewise.
-        base_url: Base URL, likewise.
-        protocol: Protocol, or None for ``dashscope``, and with *server* ``compatible``.
-        server: What kind of server answers at *base_url*, or None for DashScope.
-        max_model_len: Tokens that a pair may have on it; None asks it.
-        key_variable: Environment variable with a key that may be sent to any host; None for the
-            key that the library finds, which goes to Alibaba Cloud and this machine only.
-        header_variables: More headers, each as ``NAME=VARIABLE``.
-        allow_http: Whether the key may leave this machine over plain http.
         report: A file for the report as JSON.
         confirmed: Send without asking.
+        connection: What is asked, where, and with which key: of `reranker_options`.
 
     Returns:
         The exit code: 0 if all was answered, 1 if something was not, or the user declined.
@@ -78,20 +52,7 @@ def doctor(
         ImportError: Something of the extra ``all`` is not installed.
         ValueError: *report* cannot be written, or a variable that is named holds nothing.
     """
-    options: dict[str, Any] = {
-        "model": model or _DEFAULT_MODEL,
-        "region": region,
-        "workspace": workspace,
-        "base_url": base_url,
-        "protocol": protocol or ("dashscope" if server is None else "compatible"),
-        "server": server,
-        "max_model_len": max_model_len,
-        "allow_http": allow_http,
-        "timeout": _SECONDS,
-    }
-    if key_variable is not None:
-        options["api_key"] = key_in(key_variable)
-    options["headers"] = headers_in(header_variables)
+    options = reranker_options(**connection, timeout=_SECONDS)
     visit = _Visit(open_console(), Report(report, EXAMS))
     try:
         reranker = Reranker(**options)
@@ -101,9 +62,11 @@ def doctor(
     with closing(reranker):
         probe = Probe(reranker)
         sources = {
-            "api_key": f"the environment variable {key_variable}",
-            "model": "default" if model is None else "--model",
-            "protocol": "--protocol" if protocol else "--server" if server else "default",
+            "api_key": f"the environment variable {connection['key_variable']}",
+            "model": "--model" if "model" in options else "default",
+            "protocol": next(
+                (f"--{name}" for name in ("protocol", "server") if name in options), "default"
+            ),
         }
         try:
             visit.show_setup(reranker, probe, sources)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from qwen_rerank import Reranker
-from qwen_rerank.cli._key import headers_in, key_in
+from qwen_rerank.cli._key import reranker_options
 from qwen_rerank.cli._records import BadLine, Record, crc
 from qwen_rerank.cli._runs import Collection, opened
 from qwen_rerank.cli._surroundings import check_surroundings
@@ -48,8 +48,6 @@ def rerank(
     output: str,
     *,
     options: dict[str, Any],
-    key_variable: str | None = None,
-    header_variables: Sequence[str] = (),
     fmt: Format = "jsonl",
     errors: str | None = None,
     resume: bool = False,
@@ -61,10 +59,7 @@ def rerank(
     Args:
         source: The lists.
         output: The file, or ``-`` for standard output.
-        options: Of the `Reranker`; what is None is left to it.
-        key_variable: The environment variable with the key to send, whatever the host; None looks
-            in the usual places.
-        header_variables: More headers, each as ``NAME=VARIABLE``.
+        options: Of `reranker_options`.
         fmt: What is written: JSON lines, or a TREC run.
         errors: The file for lines that failed, or None to tell the terminal.
         resume: Go on where an earlier run with the same input and options was stopped or killed.
@@ -85,11 +80,7 @@ def rerank(
         raise ValueError("--errors takes a file; without it, standard error is told")
     if errors == output:
         raise ValueError("--output and --errors must be two files")
-    options = {name: value for name, value in options.items() if value is not None}
-    if key_variable is not None:
-        options["api_key"] = key_in(key_variable)
-    options["headers"] = headers_in(header_variables)
-    reranker = Reranker(**options)
+    reranker = Reranker(**reranker_options(**options))
     options.clear()
     check_surroundings(reranker)
     settings = [

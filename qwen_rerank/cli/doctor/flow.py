@@ -4,7 +4,6 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
@@ -37,7 +36,7 @@ _TITLES = {
 }
 
 
-def doctor(*, report: Path | None = None, confirmed: bool = False, **connection: Any) -> int:
+def doctor(*, report: str | None = None, confirmed: bool = False, **connection: Any) -> int:
     """Shows the set-up, makes one call, and measures what the vendor's pages leave open.
 
     Args:

@@ -25,8 +25,8 @@ class Report:
         ValueError: *file* cannot be written, which is found out before anything is paid for.
     """
 
-    def __init__(self, file: Path | None, questions: Iterable[str]) -> None:
-        self._file = file
+    def __init__(self, file: str | None, questions: Iterable[str]) -> None:
+        self._file = None if file is None else Path(file)
         self.is_new = True
         """Whether the file held no earlier report."""
         self.fields: dict[str, Any] = {
@@ -43,12 +43,12 @@ class Report:
             "problems": [],
         }
         """By name, as they are written."""
-        if file is None:
+        if self._file is None:
             return
-        if str(file) == "-":
+        if file == "-":
             raise ValueError("--json takes a file, because standard output shows the visit")
         try:
-            with file.open("a") as opened:
+            with self._file.open("a") as opened:
                 self.is_new = opened.tell() == 0
         except OSError as error:
             raise ValueError(f"{file} cannot be written: {error.strerror}") from None

@@ -106,12 +106,14 @@ def test_the_first_cause_of_an_import_error_is_named(monkeypatch, capsys):
 def test_ctrl_c_leaves_no_traceback(monkeypatch, capsys):
     """An interrupted command ends with the shell's exit code for it, in silence."""
 
-    def interrupted(**_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("qwen_rerank.cli.demo.flow.demo", interrupted)
     assert main(["demo"]) == 130
     assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr("qwen_rerank.cli._app.app.invoke", interrupted)
+    assert main(["demo"]) == 130
 
 
 def test_the_command_line_is_light():

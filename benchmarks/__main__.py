@@ -31,7 +31,7 @@ from benchmarks.one_call import cut_finer, near_ideal
 from benchmarks.planning import counted, proved
 from benchmarks.results import Comparison
 from benchmarks.server import serving
-from benchmarks.startup import first_call, import_door
+from benchmarks.startup import command_line, first_call, import_door
 from benchmarks.sync_cpu import sync_cpu
 from benchmarks.sync_throughput import sync_throughput
 
@@ -49,6 +49,7 @@ ALL = {
     "bulk": bulk,
     "first-call": first_call,
     "import": import_door,
+    "command-line": command_line,
 }
 
 

@@ -1,7 +1,10 @@
-"""What a fresh process pays: its first call, and the import of a door."""
+"""What a fresh process pays: its first call, the import of a door, and the help of the command."""
 
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
 
 from benchmarks import contenders
 from benchmarks.results import Comparison, Measure, Spread, at_most, ratios, spread
@@ -60,6 +63,31 @@ def import_door(server: Server, *, quick: bool = False) -> Comparison:  # noqa: 
         ],
         would_take="Importing later what only a call needs.",
     )
+
+
+def command_line(server: Server, *, quick: bool = False) -> Comparison:  # noqa: ARG001  nothing is sent
+    """Help and version of the command, against importing the library that reads its arguments."""
+    command = str(Path(sys.executable).with_name("qwen-rerank"))
+    asked = [[sys.executable, "-c", "import click"], [command, "--version"], [command, "--help"]]
+    rounds = (1 if quick else 25) + 1
+    samples = [[_whole(words) for words in asked] for _ in range(rounds)][1:]
+    alone, version, shown = map(list, zip(*samples, strict=True))
+    return Comparison(
+        what="`qwen-rerank --help` and `--version` against `python -c 'import click'`",
+        how="A whole process for each sample, in turn, with compiled files in place.",
+        measures=[
+            Measure("--version", ratios(version, alone), at_most(1.3)),
+            Measure("--help", ratios(shown, alone), at_most(1.2)),
+            Measure("--help, alone", _seconds(shown)),
+            Measure("import click, alone", _seconds(alone)),
+        ],
+    )
+
+
+def _whole(command: Sequence[str]) -> float:
+    started = perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603  our own
+    return perf_counter() - started
 
 
 def _in_turn(ours: str, theirs: str, rounds: int) -> tuple[list[float], list[float]]:

@@ -14,6 +14,8 @@ __all__ = ["Gate"]
 class Gate:
     """At most *width* requests at once, first come, first served. It belongs to one event loop.
 
+    asyncio's semaphore has one width for good, and anyio's limiter lets nobody in over the limit.
+
     The width alone may be set from any thread. Whoever is in when it shrinks stays in.
 
     It also remembers until when the service asked to be left alone, so that requests that were not

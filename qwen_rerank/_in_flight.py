@@ -1,7 +1,8 @@
 """Which keys are being asked for by which call, so that no other asks meanwhile; it sends nothing.
 
 All of it runs on the engine's loop, where no interrupt comes: there is no lock to be left behind,
-and a call that ends in whatever way lets go of its keys there.
+and a call that ends in whatever way lets go of its keys there. What async-lru and its like share is
+a whole call; two lists have some pairs in common.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 One a process, made at the first call and anew after a fork. Async calls go there as sync ones do:
 so connections, limits and deadlines do not depend on what loop a caller has, whether that stands
-still, and what becomes of it.
+still, and what becomes of it. anyio's portal, which is such a loop too, goes on with a call whose
+thread was interrupted, and knows nothing of a fork.
 """
 
 from __future__ import annotations

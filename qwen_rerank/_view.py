@@ -2,6 +2,7 @@
 
 Documents, model names and error texts are text of others. They stand between tags and never inside
 one, escaped, cut, and with everything spelled out that would hide, act or reorder its neighbours.
+No template engine does that last part, and the core would have to install it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Certificates and their keys, for servers of the tests; they open nothing."""
+"""Certificates and their keys, for servers of the tests; they open nothing.
+
+They are kept as text: trustme would make new ones in every run, and needs cryptography for that.
+"""
 
 # Of nobody: a server for "localhost" that vouches for itself, from 2020 to 2120.
 PAIR = """\

@@ -61,4 +61,6 @@ def run(argv: Sequence[str] | None = None) -> int:
     except click.ClickException as error:  # wrong arguments
         error.show()
         return error.exit_code
+    except click.Abort:  # Ctrl-C outside of a command
+        return _INTERRUPTED
     return code

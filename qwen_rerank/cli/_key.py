@@ -2,13 +2,34 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import SecretStr
 
-__all__ = ["headers_in", "key_in"]
+__all__ = ["reranker_options"]
 
 
-def key_in(variable: str) -> SecretStr:
+def reranker_options(
+    *, key_variable: str | None, header_variables: Sequence[str], **given: Any
+) -> dict[str, Any]:
+    """What `_options.connected` took, as options of a `Reranker`, to which the rest is left.
+
+    Args:
+        key_variable: The environment variable with the key to send, whatever the host; None for
+            the key that the library finds, which goes to Alibaba Cloud and this machine only.
+        header_variables: More headers for every request, each as ``NAME=VARIABLE``.
+        given: Options by their names; None for one that was not given.
+
+    Raises:
+        ValueError: A variable that is named holds nothing.
+    """
+    options = {name: value for name, value in given.items() if value is not None}
+    if key_variable is not None:
+        options["api_key"] = _key_in(key_variable)
+    return options | {"headers": _headers_in(header_variables)}
+
+
+def _key_in(variable: str) -> SecretStr:
     """The key in the environment variable named *variable*.
 
     Raises:
@@ -20,7 +41,7 @@ def key_in(variable: str) -> SecretStr:
     return SecretStr(key)
 
 
-def headers_in(pairs: Sequence[str]) -> dict[str, SecretStr]:
+def _headers_in(pairs: Sequence[str]) -> dict[str, SecretStr]:
     """The request headers of *pairs*, each a name, ``=`` and the environment variable to look in.
 
     Raises:

@@ -3,7 +3,8 @@
 A stand-in for development and tests, not the Qwen models: BM25's term saturation and length
 normalisation, with inverse frequencies read off the Qwen vocabulary. That vocabulary is ordered by
 how early a tokenizer's training merged each entry, so that a word's rank tells roughly how common
-it is, in any language. A score depends on its pair only: not on the neighbours, not on the past.
+it is, in any language. A score depends on its pair only: not on the neighbours, not on the past;
+what libraries of BM25 give depends on a collection.
 """
 
 import math

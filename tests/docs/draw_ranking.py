@@ -1,6 +1,7 @@
 """Draws docs/ranking.svg, one question of the demo before and after reranking: `make picture`.
 
 The passages are those of the running Python's reference; another version may draw another picture.
+It is written as SVG, because a plotting library knows no style that follows a reader's dark mode.
 """
 
 from html import escape

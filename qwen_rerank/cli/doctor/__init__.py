@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from qwen_rerank.cli._options import connected
+from qwen_rerank.cli._options import FILE, connected
 
 __all__ = ["command"]
 
 
 @click.command("doctor")
 @connected
-@click.option(
-    "--json",
-    "report",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the findings there too.",
-)
+@click.option("--json", "report", type=FILE, help="Write the findings there too.")
 @click.option("--yes", "confirmed", is_flag=True, help="Send without asking.")
 def command(**given: Any) -> int:
     """Find out whether your key, region and model work.

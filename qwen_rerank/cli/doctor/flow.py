@@ -1,14 +1,9 @@
 """`qwen-rerank doctor`: the flow and the report. What is asked and how it looks lives elsewhere."""
 
-import json
-import platform
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
@@ -20,27 +15,18 @@ from qwen_rerank import (
     RequestError,
     Reranker,
     RerankError,
-    __version__,
 )
-from qwen_rerank.cli._key import headers_in, key_in
-from qwen_rerank.cli._surroundings import certificates_for, proxy_for
+from qwen_rerank.cli._key import reranker_options
 from qwen_rerank.cli._terminal import agreed, open_console, waiting
 from qwen_rerank.cli.doctor import chart
 from qwen_rerank.cli.doctor.exams import CANDIDATES, EXAMS, QUERY
-from qwen_rerank.cli.doctor.probe import Probe, Rehearsal, key_end
+from qwen_rerank.cli.doctor.probe import Probe, Rehearsal
+from qwen_rerank.cli.doctor.report import Report
+from qwen_rerank.cli.doctor.setup import setup_of
 
 __all__ = ["doctor"]
 
-_VERSION = 1  # of the report's shape, which docs/doctor.md describes
-_DEFAULT_MODEL = "qwen3-rerank"
 _SECONDS = 60.0
-# Of `Endpoint.found_in`, in the words of the command line.
-_PLACES = {
-    "": "default",
-    "base_url": "--base-url",
-    "region": "--region",
-    "workspace": "--workspace",
-}
 _TITLES = {
     "score_independence": "score independence",
     "over_long": "over-long documents",
@@ -50,37 +36,13 @@ _TITLES = {
 }
 
 
-def doctor(
-    *,
-    model: str | None = None,
-    region: str | None = None,
-    workspace: str | None = None,
-    base_url: str | None = None,
-    protocol: str | None = None,
-    server: str | None = None,
-    max_model_len: int | None = None,
-    key_variable: str | None = None,
-    header_variables: Sequence[str] = (),
-    allow_http: bool = False,
-    report: Path | None = None,
-    confirmed: bool = False,
-) -> int:
+def doctor(*, report: str | None = None, confirmed: bool = False, **connection: Any) -> int:
     """Shows the set-up, makes one call, and measures what the vendor's pages leave open.
 
     Args:
-        model: Name of the rerank model; None for ``qwen3-rerank``.
-        region: Region, or None for the one the library finds.
-        workspace: Workspace id, likewise.
-        base_url: Base URL, likewise.
-        protocol: Protocol, or None for ``dashscope``, and with *server* ``compatible``.
-        server: What kind of server answers at *base_url*, or None for DashScope.
-        max_model_len: Tokens that a pair may have on it; None asks it.
-        key_variable: Environment variable with a key that may be sent to any host; None for the
-            key that the library finds, which goes to Alibaba Cloud and this machine only.
-        header_variables: More headers, each as ``NAME=VARIABLE``.
-        allow_http: Whether the key may leave this machine over plain http.
         report: A file for the report as JSON.
         confirmed: Send without asking.
+        connection: What is asked, where, and with which key: of `reranker_options`.
 
     Returns:
         The exit code: 0 if all was answered, 1 if something was not, or the user declined.
@@ -89,22 +51,8 @@ def doctor(
         ImportError: Something of the extra ``all`` is not installed.
         ValueError: *report* cannot be written, or a variable that is named holds nothing.
     """
-    options: dict[str, Any] = {
-        "model": model or _DEFAULT_MODEL,
-        "region": region,
-        "workspace": workspace,
-        "base_url": base_url,
-        "protocol": protocol or ("dashscope" if server is None else "compatible"),
-        "server": server,
-        "max_model_len": max_model_len,
-        "allow_http": allow_http,
-        "timeout": _SECONDS,
-    }
-    if key_variable is not None:
-        options["api_key"] = key_in(key_variable)
-    options["headers"] = headers_in(header_variables)
-    visit = _Visit(open_console(), report)
-    visit.try_file()
+    options = reranker_options(**connection, timeout=_SECONDS)
+    visit = _Visit(open_console(), Report(report, EXAMS))
     try:
         reranker = Reranker(**options)
     except ValueError as error:
@@ -113,9 +61,11 @@ def doctor(
     with closing(reranker):
         probe = Probe(reranker)
         sources = {
-            "api_key": f"the environment variable {key_variable}",
-            "model": "default" if model is None else "--model",
-            "protocol": "--protocol" if protocol else "--server" if server else "default",
+            "api_key": f"the environment variable {connection['key_variable']}",
+            "model": "--model" if "model" in options else "default",
+            "protocol": next(
+                (f"--{name}" for name in ("protocol", "server") if name in options), "default"
+            ),
         }
         try:
             visit.show_setup(reranker, probe, sources)
@@ -129,67 +79,30 @@ def doctor(
         try:
             visit.examine(reranker, probe)
         finally:  # Ctrl-C too: it was paid for
-            visit.write()
+            visit.report.write()
     return visit.end()
 
 
 class _Visit:
     """One visit to the doctor: what was found, shown as it comes and kept for the report."""
 
-    def __init__(self, console: Console, file: Path | None) -> None:
+    def __init__(self, console: Console, report: Report) -> None:
         self.console = console
-        self._file = file
-        self._report: dict[str, Any] = {
-            "version": _VERSION,
-            "made": datetime.now(UTC).isoformat(timespec="seconds"),
-            "qwen_rerank": __version__,
-            "python": platform.python_version(),
-            "setup": None,
-            "planned": None,
-            "reach": None,
-            "call": None,
-            **dict.fromkeys(EXAMS),
-            "spent": None,
-            "problems": [],
-        }
+        self.report = report
         self._findings: dict[str, Any] = {}
-        self._is_new = True
 
     def show_setup(self, reranker: Reranker, probe: Probe, sources: dict[str, str]) -> None:
         """Shows which key, region, host, protocol and model are used, and where each came from."""
-        endpoint, found = probe.endpoint, probe.endpoint.found_in
-        end, proxy, region = key_end(endpoint), proxy_for(endpoint.url), probe.region
-        places = _PLACES | sources
-        host = places.get(found["host"], found["host"])
-        setup = {
-            "key": (None if end is None else f"...{end}", found["key"]),
-            "region": (endpoint.region, host if endpoint.region else ""),
-            "host": (endpoint.host, host),
-            "url": (endpoint.url, ""),
-            "proxy": (None, "") if proxy is None else (proxy.url, proxy.named_by),
-            "certificates": certificates_for(endpoint),
-            "workspace": (endpoint.workspace, found["workspace"]),
-            "headers": (", ".join(reranker.headers or ()) or None, "--header-env"),
-            "protocol": (reranker.protocol, sources["protocol"]),
-            "server": (reranker.server, "--server"),
-            "model": (reranker.model, sources["model"]),
-            "length": probe.length,
-        }
-        kept = {
-            name: {
-                "value": value,
-                "found_in": places.get(place, place) if value and place else None,
-            }
-            for name, (value, place) in setup.items()
-        }
-        self._report["setup"] = kept
+        kept = setup_of(reranker, probe, sources)
+        self.report.fields["setup"] = kept
         shown = dict(kept)
         if reranker.server is None:
             del shown["length"]
         if kept["certificates"]["value"] is None:
             shown["certificates"] = {"value": "not needed", "found_in": None}
+        place, region = kept["region"], probe.region
         if region is not None:
-            shown["region"] = kept["region"] | {"value": f"{endpoint.region} ({region.city})"}
+            shown["region"] = place | {"value": f"{place['value']} ({region.city})"}
         self.console.print(
             chart.heading("Set-up"),
             chart.rows(
@@ -199,7 +112,7 @@ class _Visit:
             "",
         )
         if region is not None and region.listed is None:
-            self.console.print(chart.unlisted(f"{endpoint.region} ({region.city})"), "")
+            self.console.print(chart.unlisted(shown["region"]["value"]), "")
 
     def announce(self, reranker: Reranker, probe: Probe) -> None:
         """Says what the rest will cost at most."""
@@ -214,7 +127,7 @@ class _Visit:
             "tokens": first.tokens + max(each.tokens for each in rehearsals),
         }
         price = probe.price
-        self._report["planned"] = {
+        self.report.fields["planned"] = {
             **planned,
             **_cost(probe, planned["tokens"]),
             "price_per_million": None if price is None else price.per_million,
@@ -228,8 +141,8 @@ class _Visit:
             ),
             "",
         )
-        if self._is_new:  # an earlier report stays until something was asked
-            self.write()
+        if self.report.is_new:  # an earlier report stays until something was asked
+            self.report.write()
 
     def examine(self, reranker: Reranker, probe: Probe) -> None:
         """Goes from the network to the finer questions, as far as it gets."""
@@ -249,8 +162,8 @@ class _Visit:
                 if isinstance(error, AuthenticationError | QuotaError):
                     break
             else:
-                self._report[name] = asdict(finding)
-                self.write()
+                self.report.fields[name] = asdict(finding)
+                self.report.write()
         if others := probe.models - {model}:
             self.failed(
                 "model",
@@ -270,44 +183,15 @@ class _Visit:
 
     def failed(self, during: str, error: str, facts: str, fix: str | None, **more: Any) -> None:
         """Shows a problem and keeps it."""
-        self._report["problems"].append(
+        self.report.fields["problems"].append(
             {"during": during, "error": error, "message": facts, "hint": fix, **more}
         )
         self.console.print(chart.problem(error, facts, fix), "")
 
     def end(self) -> int:
         """Writes the report; the exit code."""
-        self.write()
-        return 1 if self._report["problems"] else 0
-
-    def write(self) -> None:
-        """Writes the report as far as it goes.
-
-        Raises:
-            ValueError: It cannot be written.
-        """
-        if self._file is None:
-            return
-        try:
-            self._file.write_text(json.dumps(self._report, indent=2) + "\n", "utf-8")
-        except OSError as error:
-            raise ValueError(f"{self._file} cannot be written: {error.strerror}") from None
-
-    def try_file(self) -> None:
-        """Finds out before anything is paid for whether the report can be written.
-
-        Raises:
-            ValueError: It cannot.
-        """
-        if self._file is None:
-            return
-        if str(self._file) == "-":
-            raise ValueError("--json takes a file, because standard output shows the visit")
-        try:
-            with self._file.open("a") as file:
-                self._is_new = file.tell() == 0
-        except OSError as error:
-            raise ValueError(f"{self._file} cannot be written: {error.strerror}") from None
+        self.report.write()
+        return 1 if self.report.fields["problems"] else 0
 
     def _reach(self, probe: Probe) -> bool:
         self.console.print(chart.heading("Reachability"))
@@ -316,7 +200,7 @@ class _Visit:
                 reach = probe.reach()
         except RerankError as error:
             return self.refused("reachability", error)
-        self._report["reach"] = reach._asdict()
+        self.report.fields["reach"] = reach._asdict()
         self.console.print(chart.reached(reach), "")
         return True
 
@@ -331,7 +215,7 @@ class _Visit:
         seconds = time.perf_counter() - started
         tokens = ranking.usage.tokens
         best = CANDIDATES[ranking[0].index]
-        self._report["call"] = {
+        self.report.fields["call"] = {
             "seconds": seconds,
             "tokens": tokens,
             "request_id": next(iter(ranking.request_ids), None),
@@ -392,11 +276,15 @@ class _Visit:
     def _total(self, reranker: Reranker, probe: Probe) -> None:
         usage = reranker.usage + probe.usage
         requests, tokens = usage.requests, usage.tokens
-        self._report["spent"] = {"requests": requests, "tokens": tokens, **_cost(probe, tokens)}
+        self.report.fields["spent"] = {
+            "requests": requests,
+            "tokens": tokens,
+            **_cost(probe, tokens),
+        }
         open_questions = [
             title
             for name, title in _TITLES.items()
-            if name not in self._findings and self._report["call"] is not None
+            if name not in self._findings and self.report.fields["call"] is not None
         ]
         self.console.print(
             chart.spent(

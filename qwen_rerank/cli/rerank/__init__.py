@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import click
@@ -68,8 +67,6 @@ def command(
     fmt: Literal["jsonl", "trec"],
     errors: str | None,
     resume: bool,
-    key_variable: str | None,
-    header_variables: Sequence[str],
     patience: float,
     max_tokens: int | None,
     **options: Any,
@@ -89,14 +86,10 @@ def command(
         raise click.UsageError("--run, --corpus and --queries belong together")
     from qwen_rerank.cli.rerank.flow import Lists, Run, rerank  # noqa: PLC0415  rich
 
-    if options["protocol"] is None and options["server"] is not None:
-        options["protocol"] = "compatible"
     return rerank(
         Run(run, corpus, queries) if run and corpus and queries else Lists(lists or "-"),
         output,
         options=options,
-        key_variable=key_variable,
-        header_variables=header_variables,
         fmt=fmt,
         errors=errors,
         resume=resume,

@@ -4,6 +4,7 @@ Every line is one write, so that a process that is killed leaves whole lines and
 one at the end, which is cut off when the file is opened again. A line says which line of the input
 it is of and holds a checksum of that. The blocks of a TREC run cannot say so: a journal beside the
 run does, one line for each block, written after it; what the journal does not know is cut off.
+No database keeps it: what the user asked for is the record, and stays whole if it is moved.
 """
 
 from __future__ import annotations

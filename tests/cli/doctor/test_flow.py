@@ -1,0 +1,245 @@
+"""`qwen-rerank doctor`: a visit from the set-up to the bill, and what it says is wrong."""
+
+import io
+import re
+import socket
+import sys
+
+import pytest
+from visits import posts, scored
+
+from qwen_rerank._values import Price
+from qwen_rerank.cli import main
+from qwen_rerank.cli.doctor.exams import (
+    CANDIDATES,
+    EXAMS,
+    QUERY,
+    passage,
+)
+
+QUESTIONS = list(EXAMS)
+
+
+@pytest.mark.parametrize("protocol", ["dashscope", "compatible"])
+def test_all_is_well(live, visit, protocol):
+    """Every question is answered, in order, and the exit code is 0."""
+    code, report, out = visit("--protocol", protocol)
+    titles = ("Set-up", "Cost", "Reachability", "One call", "Measured", "Latency", "Spent")
+    places = [out.index(title) for title in titles]
+    assert code == 0
+    assert places == sorted(places)
+    assert report["problems"] == []
+    assert all(report[question] for question in QUESTIONS)
+    assert report["call"]["best_first"]
+    assert live.api_key not in out
+
+
+@pytest.mark.usefixtures("live")
+def test_it_fits_the_terminal(capsys, monkeypatch):
+    """Nothing is wider than 80 columns, and a pipe gets no escape codes."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["doctor", "--yes"]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "\x1b" not in out
+
+
+def test_the_price_is_named(live, visit, monkeypatch):
+    """Where a list price is known, it is named before and after, with its source."""
+    price = Price(0.5, "CNY", "a page", "2026")
+    monkeypatch.setattr("qwen_rerank.cli.doctor.probe.price_of", lambda *_: price)
+    _, report, out = visit()
+    planned, spent = report["planned"], report["spent"]
+    assert live.log
+    assert planned["cost"] == pytest.approx(planned["tokens"] * 0.5 / 1e6, abs=1e-6)
+    assert (planned["price_source"], spent["currency"]) == ("a page", "CNY")
+    assert f"CNY {planned['cost']:.4f} by the list price" in out
+    assert f"CNY {spent['cost']:.4f} by the list price" in out
+
+
+@pytest.mark.parametrize("answer", ["n\n", ""])
+def test_it_takes_no_for_an_answer(live, capsys, monkeypatch, answer):
+    """It names the cost and asks; without a yes not even a connection is made."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+    assert main(["doctor"]) == 1
+    out, err = capsys.readouterr()
+    assert re.search(r"sends up to \d+ requests .* tokens in all", " ".join(out.split()))
+    assert err == "Nothing was sent.\n"
+    assert live.log == ()
+
+
+def test_a_yes_is_enough(live, capsys, monkeypatch):
+    """A yes at the question sends it."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    assert main(["doctor"]) == 0
+    assert len(posts(live)) > 20
+    assert "Measured" in capsys.readouterr().out
+
+
+WRONG = {
+    "another region's key": (["401-native"], [], "A key works only in its own region"),
+    "another region's key, compatible": (
+        ["401-compatible"],
+        ["--protocol", "compatible"],
+        "set region= or base_url= to where the key was made",
+    ),
+    "a workspace that is not the key's": (["401-workspace"], [], "Check workspace= and the region"),
+    "a retired model": ([], ["--model", "gte-rerank"], "use model='qwen3-rerank'"),
+    "a model that is none": ([], ["--model", "qwen9"], "Check the name: qwen9 may not be offered"),
+    "not on this route": (
+        [],
+        ["--model", "qwen3-vl-rerank", "--protocol", "compatible"],
+        "not offered on this route: use protocol='dashscope'",
+    ),
+    "free quota, 403": (["403-free-tier"], [], "turn it off to pay for calls"),
+    "free quota, 429": (["429-free-quota"], [], "enable pay-as-you-go"),
+    "arrears": (["400-arrearage"], [], "top up the Alibaba Cloud account"),
+    "arrears, 429": (["429-postpaid"], [], "top up the Alibaba Cloud account"),
+    "not bought": (["429-not-purchased"], [], "enable pay-as-you-go"),
+    "not activated": (["403-unpurchased"], [], "Activate Model Studio for this account"),
+    "no grant": (["403-model"], [], "grant it in the console"),
+    "not a member": (["403-workspace"], [], "Check workspace= and the region"),
+    "a workspace that is none": (["404-workspace"], [], "Check workspace= and the region"),
+    "nothing there": (["404-path"], [], "Nothing is served there: check base_url="),
+    "a login page": (["html-200"], [], "check base_url= and the proxy settings"),
+    "a proxy's refusal": (["html-403"], [], "check base_url= and the proxy settings"),
+    "a proxy that wants a login": (["proxy-407"], [], "check base_url= and the proxy settings"),
+    "moved": (["redirect"], [], "set base_url= to it"),
+    "nobody listens": (["refused"], [], "Check the network, the proxy settings and base_url="),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_setup_ends_in_what_to_do(live, visit, case):
+    """The sentence that mends it is shown and kept, nothing more is asked, and the code is 1."""
+    faults, arguments, fix = WRONG[case]
+    for fault in faults:
+        live.fault(fault)
+    code, report, out = visit(*arguments)
+    (problem,) = report["problems"]
+    assert code == 1
+    assert problem["during"] in ("reachability", "call")
+    assert fix in problem["hint"]
+    assert fix in out
+    assert out.index("What to do") < out.index(fix)
+    assert all(report[question] is None for question in QUESTIONS)
+    assert {request.documents for request in posts(live)} <= {3}
+    live.clear()
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "fix"),
+    [
+        ({}, [], "set DASHSCOPE_API_KEY"),
+        (
+            {},
+            ["--base-url", "https://dashscope.aliyuncs.com/compatible-mode/v1"],
+            "use https://dashscope.aliyuncs.com/api/v1",
+        ),
+        (
+            {"DASHSCOPE_BASE_URL": "https://dashscope.aliyuncs.com/compatible-mode/v1"},
+            [],
+            "the environment variable DASHSCOPE_BASE_URL ends in /compatible-mode/v1",
+        ),
+        ({}, ["--region", "mars"], "region must be one of cn-beijing"),
+        ({}, ["--region", "ap-northeast-1"], "(Tokyo) has no shared host: pass workspace=..."),
+        (
+            {"DASHSCOPE_API_KEY": '"sk-0123456789abcdef"'},
+            [],
+            "the API key in the environment variable DASHSCOPE_API_KEY has quotes around it",
+        ),
+        (
+            {"DASHSCOPE_API_KEY": "Bearer sk-0123456789abcdef"},
+            [],
+            "the API key in the environment variable DASHSCOPE_API_KEY has 'Bearer ' before it",
+        ),
+        (
+            {"DASHSCOPE_API_KEY": "sk-01234567 89abcdef"},
+            [],
+            "the environment variable DASHSCOPE_API_KEY holds a blank that no HTTP header can",
+        ),
+        (
+            {"DASHSCOPE_API_KEY": " "},
+            [],
+            "no API key (the environment variable DASHSCOPE_API_KEY is blank)",
+        ),
+        (
+            {"DASHSCOPE_API_KEY": "sk-0123456789abcdef", "https_proxy": "ftp://proxy.example"},
+            [],
+            "https_proxy has a scheme that is not known",
+        ),
+        (
+            {"DASHSCOPE_API_KEY": "sk-0123456789abcdef", "SSL_CERT_FILE": "/none.pem"},
+            [],
+            "SSL_CERT_FILE names /none.pem, which cannot be read",
+        ),
+        ({}, ["--base-url", "http://gpu.example/v1"], "allow_http=True on a network you trust"),
+    ],
+)
+def test_a_setup_that_names_no_host(visit, monkeypatch, variables, arguments, fix):
+    """A setting refused before anything is sent ends in its sentence and exit code 1."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    code, report, out = visit(*arguments)
+    assert code == 1
+    assert fix in out
+    assert fix in report["problems"][0]["message"]
+    assert (report["problems"][0]["during"], report["setup"]) == ("set-up", None)
+
+
+def test_a_name_that_is_not_known(visit, monkeypatch):
+    """A host without an address ends in the setting to look at."""
+
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-0123456789abcdef")
+    code, report, out = visit()
+    assert code == 1
+    assert report["problems"][0]["during"] == "reachability"
+    assert "The name dashscope.aliyuncs.com is not known here: check base_url=" in out
+
+
+def test_a_model_that_prefers_nonsense(live, visit):
+    """An order that nobody would call right is a problem with its own advice; the rest goes on."""
+    live.script(scored(lambda text, *_: float(text == CANDIDATES[0])))
+    code, report, out = visit()
+    assert code == 1
+    assert report["problems"][0]["error"] == "Wrong order"
+    assert not report["call"]["best_first"]
+    assert report["latency"]
+    assert f"Asked {QUERY!r}, the model prefers" in out
+
+
+def test_a_question_that_fails_is_left_open(live, visit):
+    """A failure amid the questions is a problem of its question; the others are answered."""
+    live.fault("400-content", holding=passage(3))
+    code, report, out = visit()
+    problems = {problem["during"]: problem["error"] for problem in report["problems"]}
+    assert code == 1
+    assert problems["score independence"] == "ContentError"
+    assert report["score_independence"] is None
+    assert report["instruct"]["answer"] == "per document"
+    assert "Not answered: score independence" in out
+
+
+def test_an_empty_purse_ends_the_visit(live, visit):
+    """Once the balance is used up, nothing more is asked, and what was found is kept."""
+    live.fault("400-arrearage", holding=passage(3))
+    code, report, out = visit()
+    assert code == 1
+    assert len(report["problems"]) == 1
+    assert report["call"]["best_first"]
+    assert [report[question] for question in QUESTIONS] == [None] * len(QUESTIONS)
+    assert "top up the Alibaba Cloud account" in out
+
+
+def test_an_empty_purse_at_the_end_is_no_latency(live, visit):
+    """Lists fail by their length only if the service says so of the request."""
+    live.fault("400-arrearage", holding=passage(400))
+    code, report, out = visit()
+    assert code == 1
+    assert report["problems"][0]["during"] == "latency"
+    assert report["blanks"]
+    assert "Not answered: latency" in out

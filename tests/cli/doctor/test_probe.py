@@ -1,0 +1,146 @@
+"""`qwen-rerank doctor`: what it asks with, how long the way takes, and what it will cost."""
+
+import json
+import socket
+import ssl
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from pydantic import SecretStr
+from self_signed import PAIR
+from visits import flat, posts, settle
+
+from qwen_rerank._endpoint import Endpoint
+from qwen_rerank.cli import main
+from qwen_rerank.cli.doctor.exams import (
+    passage,
+)
+from qwen_rerank.cli.doctor.probe import key_end
+from qwen_rerank.emulator import Emulator
+
+
+@pytest.mark.parametrize("over", ["truncate", "refuse"])
+def test_what_it_announces_covers_what_is_billed(monkeypatch, visit, over, canary):
+    """The requests and tokens that are named first are never exceeded, and are near the bill."""
+    with Emulator(api_key=canary, over_long=over) as emulator:
+        settle(monkeypatch, emulator)
+        _, report, _ = visit()
+        sent = posts(emulator)
+    billed = sum(request.tokens or 0 for request in sent)
+    assert report["spent"]["tokens"] == billed
+    assert len(sent) <= report["planned"]["requests"] <= len(sent) + 8
+    assert billed <= report["planned"]["tokens"] < 1.4 * billed
+    assert report["spent"]["requests"] == sum(request.status == 200 for request in sent)
+
+
+@pytest.mark.parametrize(
+    ("key", "end"),
+    [(None, None), ("abc", ""), ("abcdefgh", "gh"), ("sk-0123456789abcdef", "cdef")],
+)
+def test_no_more_than_a_quarter_of_a_key(key, end):
+    """Of a short key less is shown; never more than four characters."""
+    secret = None if key is None else SecretStr(key)
+    shown = Endpoint("http://x/", "x", local=False, api_key=secret, workspace=None)
+    assert key_end(shown) == end
+
+
+def test_what_it_announces_covers_a_server_of_ones_own(visit):
+    """The template, which is billed with every pair, and a length that the server tells count."""
+    with Emulator(max_model_len=1_000) as emulator:
+        there = ["--server", "vllm", "--base-url", emulator.server_url("vllm")]
+        _, report, out = visit(*there, "--model", "Qwen/Qwen3-Reranker-0.6B")
+    assert report["spent"]["tokens"] <= report["planned"]["tokens"]
+    assert "1,000 tokens for query and document" in out
+
+
+def test_a_rehearsal_asks_what_is_asked(live, visit):
+    """The documents of all examinations are different texts, so that none is scored for free."""
+    visit()
+    for request in posts(live):
+        documents = request.body["input"]["documents"]
+        assert len(set(documents)) == len(documents)
+    assert len({passage(number) for number in range(500)}) == 500
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Knows nobody's key."""
+
+    def do_HEAD(self):
+        """Nothing."""
+        self.send_response(404)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def do_POST(self):
+        """A refusal that would like to take over the terminal."""
+        self.rfile.read(int(self.headers["content-length"]))
+        body = json.dumps({"code": "InvalidApiKey", "message": "\x1b[2J\u202e[/bold] who?"})
+        self.send_response(401)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_):
+        """Silence."""
+
+
+@contextmanager
+def encrypted(folder):
+    """A server that speaks TLS as localhost, as its base URL."""
+    (folder / "pair.pem").write_text(PAIR)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "pair.pem")
+    server = HTTPServer(("127.0.0.1", 0), Refusing)
+    server.handle_error = lambda *_: None
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"https://localhost:{server.server_port}/api/v1"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_certificate_that_is_not_trusted(visit, tmp_path, monkeypatch):
+    """A certificate of nobody ends in the setting that would vouch for it."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-0123456789abcdef")
+    with encrypted(tmp_path) as base_url:
+        code, report, out = visit("--base-url", base_url)
+    assert code == 1
+    assert report["problems"][0]["during"] == "reachability"
+    assert "The certificate is not trusted here: set SSL_CERT_FILE" in out
+
+
+def test_encryption_is_timed_and_words_are_tamed(visit, tmp_path, monkeypatch):
+    """TLS has its own time, and what a server says can neither draw nor hide."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-0123456789abcdef")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pair.pem"))
+    with encrypted(tmp_path) as base_url:
+        code, report, out = visit("--base-url", base_url)
+    assert code == 1
+    assert all(report["reach"][step] > 0 for step in ("connect", "tls", "answer"))
+    assert "[/bold] who?" in out
+    assert out.isprintable()
+    assert report["problems"][0]["status"] == 401
+
+
+def test_the_name_is_timed_too(monkeypatch, tmp_path, capsys):
+    """Of a host that is not this machine the look-up is measured by itself."""
+    real = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda _, *rest, **more: real("127.0.0.1", *rest, **more)
+    )
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-0123456789abcdef")
+    file = tmp_path / "report.json"
+    with Emulator() as emulator:
+        base_url = emulator.base_url.replace("127.0.0.1", "gateway.example")
+        arguments = ["--base-url", base_url, "--allow-http", "--json", str(file), "--yes"]
+        assert main(["doctor", *arguments]) == 1
+    report = json.loads(file.read_text())
+    assert report["reach"]["look_up"] > 0
+    assert report["setup"]["key"]["value"] is None  # a found key is not for this host
+    assert "any other host needs api_key=" in flat(capsys.readouterr().out)

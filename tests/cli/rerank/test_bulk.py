@@ -1,0 +1,259 @@
+"""`qwen-rerank rerank` while the service fails, throttles or refuses, and where it ends."""
+
+import itertools
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from bulk_files import RED, many, rank, read, write
+
+from qwen_rerank.emulator import Reply
+
+
+def test_what_the_service_refuses_is_noted_with_its_code(tmp_path, emulator):
+    """A refused list is noted with the service's code."""
+    emulator.fault("400-content", holding="bad word")
+    out, errors = tmp_path / "out", tmp_path / "errors"
+    bad = {"id": "b", "query": "q", "documents": ["a bad word"]}
+
+    assert rank(write(tmp_path / "in", RED, bad, RED), out, "--errors", str(errors)) == 4
+
+    noted = read(errors)[2]
+    assert (noted["id"], noted["error"], noted["code"]) == (
+        *("b", "ContentError"),
+        "DataInspectionFailed",
+    )
+    assert set(read(out)) == {1, 3}
+
+
+def test_max_tokens_stops_cleanly(tmp_path, capfd):
+    """The exit code says so, what was paid for is there, and --resume goes on."""
+    source, out = many(tmp_path / "in", 12), tmp_path / "out"
+    arguments = ["--concurrency", "1", "--max-tokens", "100"]
+
+    assert rank(source, out, *arguments) == 3
+
+    first = read(out)
+    spent = [line["tokens"] for line in first.values()]
+    assert sum(spent) + max(spent) >= 100  # while a line is written, it may count twice
+    assert sorted(first) == list(range(1, len(first) + 1))
+    assert len(first) < 6
+    assert "--max-tokens is reached" in capfd.readouterr().err
+    runs = 1
+    while (code := rank(source, out, "--resume", *arguments)) == 3:
+        runs += 1
+    assert code == 0
+    assert runs > 2
+    assert set(read(out)) == set(range(1, 13))
+
+
+def test_tokens_that_no_server_reports(tmp_path, emulator, capfd):
+    """They are null and unknown, and --max-tokens, which they cannot be held against, stops."""
+    source, out = many(tmp_path / "in", 12), tmp_path / "out"
+    there = ["--server", "tei", "--base-url", emulator.server_url("tei"), "--concurrency", "1"]
+
+    assert rank(source, out, *there, "--max-tokens", "100") == 1
+
+    first = read(out)
+    assert len(first) < 6
+    assert {line["tokens"] for line in first.values()} == {None}
+    assert "does not report the tokens" in capfd.readouterr().err
+    assert rank(source, out, *there, "--resume") == 0
+    assert len(read(out)) == 12
+    assert "tokens unknown" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["429-rate", "503", "reset-before"])
+def test_what_passes_is_waited_for(tmp_path, emulator, name):
+    """Throttling and outages fail no line."""
+    emulator.fault(name, first=40)
+    out = tmp_path / "out"
+
+    assert rank(many(tmp_path / "in", 10), out) == 0
+
+    assert set(read(out)) == set(range(1, 11))
+    assert len(emulator.log) >= 50
+
+
+def test_a_line_that_always_fails_is_given_up(tmp_path, emulator):
+    """While others get through, a line is tried four times, each with the core's own retries."""
+    emulator.fault("503", holding="cursed")
+    out, errors = tmp_path / "out", tmp_path / "errors"
+    cursed = {"query": "q", "documents": ["cursed"]}
+    source = write(tmp_path / "in", RED, cursed, *[RED] * 60)
+
+    assert rank(source, out, "--errors", str(errors), "--concurrency", "2") == 4
+
+    assert {each["error"] for each in read(errors).values()} == {"ServiceError"}
+    assert set(read(errors)) == {2}
+
+
+def test_throttling_without_end_ends_the_run(tmp_path, emulator, capfd):
+    """No line fails by it: after --patience the run stops, and --resume goes on."""
+    out, errors = tmp_path / "out", tmp_path / "errors"
+    source = many(tmp_path / "in", 6)
+    emulator.fault("429-rate")
+    arguments = ["--errors", str(errors), "--patience", "1"]
+
+    assert rank(source, out, *arguments) == 1
+
+    said = capfd.readouterr().err
+    assert "no line got through any more: RateLimitError" in said
+    assert said.count(" waits, and others may: ") == 1
+    assert not errors.read_text()
+    emulator.clear()
+    assert rank(source, out, "--resume", *arguments) == 0
+    assert set(read(out)) == set(range(1, 7))
+
+
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [((400, "Arrearage"), "QuotaError"), ((401, "InvalidApiKey"), "AuthenticationError")],
+)
+def test_what_every_line_would_share_stops_the_run(tmp_path, emulator, capfd, refusal, said):
+    """A used-up balance or a refused key ends it at once, and no line is called failed."""
+    out, errors = tmp_path / "out", tmp_path / "errors"
+    source = many(tmp_path / "in", 40)
+    emulator.script(Reply.error(*refusal, repeat=99))
+
+    assert rank(source, out, "--errors", str(errors), "--concurrency", "2") == 1
+
+    shown = " ".join(capfd.readouterr().err.split())
+    assert f"stopped, because every line would fail so: {said}" in shown
+    assert len(emulator.log) <= 4
+    assert not errors.read_text()
+
+
+@pytest.mark.parametrize("name", ["result-missing", "html-200", "no-answer"])
+def test_an_outage_of_any_kind_fails_no_line(tmp_path, emulator, capfd, monkeypatch, name):
+    """While nothing gets through, no line is written off, and --resume ranks them all."""
+    monkeypatch.setattr("qwen_rerank.cli.rerank.bulk._AT_FIRST", 0.3)
+    emulator.fault(name)
+    out, errors = tmp_path / "out", tmp_path / "errors"
+    source = many(tmp_path / "in", 60)
+    arguments = ["--errors", str(errors), "--timeout", "0.2", "--concurrency", "16"]
+
+    assert rank(source, out, *arguments) == 1
+
+    assert "no line got through any more: " in capfd.readouterr().err
+    assert not errors.read_text()
+    emulator.clear()
+    assert rank(source, out, "--errors", str(errors), "--resume") == 0
+    assert set(read(out)) == set(range(1, 61))
+
+
+def test_a_line_that_failed_in_an_outage_is_not_its_own_fault(tmp_path, emulator):
+    """Only tries that failed while others got through count against a line."""
+    emulator.fault("503", first=60)
+    emulator.fault("503", holding="unlucky")
+    threading.Timer(0.5, emulator.clear).start()
+    out, errors = tmp_path / "out", tmp_path / "errors"
+    source = write(tmp_path / "in", {"query": "q", "documents": ["unlucky"]})
+
+    assert rank(source, out, "--errors", str(errors)) == 0
+
+    assert not errors.read_text()
+
+
+def test_one_line_holds_up_no_other(tmp_path, emulator):
+    """With one request in flight a line that never gets through is passed over, too."""
+    emulator.fault("503", holding="cursed")
+    out, errors = tmp_path / "out", tmp_path / "errors"
+    source = write(tmp_path / "in", {"query": "q", "documents": ["cursed"]}, *[RED] * 40)
+
+    assert rank(source, out, "--errors", str(errors), "--concurrency", "1") == 4
+
+    assert set(read(errors)) == {1}
+    assert set(read(out)) == set(range(2, 42))
+
+
+def test_refused_content_blocks_nothing(tmp_path, emulator):
+    """However many lines moderation refuses at the head, the others are ranked."""
+    emulator.fault("400-content", holding="bad word")
+    bad = {"query": "q", "documents": ["a bad word"]}
+    out = tmp_path / "out"
+
+    assert rank(write(tmp_path / "in", *[bad] * 25, *[RED] * 5), out) == 4
+
+    assert set(read(out)) == set(range(26, 31))
+
+
+def test_a_wrong_request_is_not_made_of_every_line(tmp_path, capfd, emulator):
+    """If all that the service does is refuse, the run stops, and says what would pass over it."""
+    out = tmp_path / "out"
+    source = many(tmp_path / "in", 60)
+
+    assert rank(source, out, "--model", "qwen9") == 1
+
+    said = capfd.readouterr().err
+    assert "line after line failed, the last so: RequestError: " in said
+    assert "with --errors FILE, --resume passes over such lines" in said
+    assert len(emulator.log) < 40
+
+
+def test_a_file_of_something_else(tmp_path, capfd, emulator):
+    """A file in which no line is a list is given up early."""
+    source = tmp_path / "in"
+    source.write_text(json.dumps([RED] * 99, indent=1))
+
+    assert rank(source, tmp_path / "out") == 1
+
+    said = capfd.readouterr().err
+    assert "line after line failed, the last so: InvalidLine: the line is" in said
+    assert said.count("\n") < 30
+    assert not emulator.log
+
+
+@pytest.mark.parametrize("by", [-3_600, 3_600])
+@pytest.mark.parametrize("fault", ["429-rate", "429-after-date", "503"])
+def test_a_clock_that_jumps(tmp_path, monkeypatch, capfd, emulator, fault, by):
+    """An hour more or less each time it is read: no line fails for it, or waits beyond patience."""
+    jumps, really, here = itertools.count(), time.time, threading.current_thread()
+
+    def jumping():
+        return really() + (by * next(jumps) if threading.current_thread() is here else 0)
+
+    monkeypatch.setattr("time.time", jumping)
+    emulator.fault(fault, first=3)
+
+    assert rank(many(tmp_path / "in", 9), tmp_path / "out", "--patience", "0.2") == 0
+
+    assert set(read(tmp_path / "out")) == set(range(1, 10))
+    assert "9 lines ranked" in capfd.readouterr().err
+
+
+def test_an_address_where_nobody_is(tmp_path, monkeypatch, capfd):
+    """It is told soon, not after ten minutes."""
+    monkeypatch.setattr("qwen_rerank.cli.rerank.bulk._AT_FIRST", 0.1)
+    monkeypatch.setenv("DASHSCOPE_BASE_URL", "http://127.0.0.1:9/api/v1")
+
+    assert rank(write(tmp_path / "in", RED), tmp_path / "out") == 1
+
+    assert "no line got through any more: ServiceError" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_memory_stays_flat(tmp_path):
+    """Six times the lines take no more memory."""
+    code = (
+        "import sys; from qwen_rerank.cli import main; code = main(sys.argv[1:]); "
+        "print(open('/proc/self/statm').read()); sys.exit(code)"
+    )
+    resident = []
+    for count in (100, 600):
+        text = "words " * 500
+        lists = ({"query": f"q{n}", "documents": [f"{n} {text}"] * 5} for n in range(count))
+        source = write(tmp_path / f"in{count}", *lists)
+        done = subprocess.run(  # noqa: S603  our own interpreter, our own code
+            [sys.executable, "-c", code, "rerank", source, "--output", str(tmp_path / f"o{count}")],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        resident.append(int(done.stdout.split()[1]))
+    assert resident[1] < 1.1 * resident[0]

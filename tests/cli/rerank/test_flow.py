@@ -1,0 +1,216 @@
+"""`qwen-rerank rerank`: its arguments and settings, pipes and signals, over real HTTP."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+from bulk_files import COMMAND, RED, many, rank, read, write
+
+from qwen_rerank.cli import main
+from qwen_rerank.emulator import Reply
+
+
+def test_options_reach_the_service(tmp_path, emulator):
+    """Model, instruct and top_n are those of the arguments."""
+    out = tmp_path / "out"
+    source = write(tmp_path / "in", RED)
+    arguments = ["--model", "qwen3.7-text-rerank", "--instruct", "Find cars.", "--top-n", "1"]
+
+    assert rank(source, out, *arguments) == 0
+
+    assert len(read(out)[1]["results"]) == 1
+    assert emulator.log[0].body["model"] == "qwen3.7-text-rerank"
+    assert emulator.log[0].body["parameters"]["instruct"] == "Find cars."
+
+
+@pytest.mark.parametrize("end", ["head", "tail"])
+def test_the_end_of_a_query(tmp_path, emulator, end):
+    """--long-query says which end is asked; an output of the other end is not gone on with."""
+    out = tmp_path / "out"
+    query = "green tea " * 5_000 + "a red car"
+    source = write(tmp_path / "in", {"query": query, "documents": ["a red car"]})
+
+    assert rank(source, out, "--long-query", end) == 0
+
+    [asked] = [entry.body["input"]["query"] for entry in emulator.log]
+    assert query.startswith(asked) if end == "head" else query.endswith(asked)
+    other = "tail" if end == "head" else "head"
+    assert rank(source, out, "--long-query", other, "--resume") == 2
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("HTTPS_PROXY", "ftp://h"), ("CURL_CA_BUNDLE", "/none.pem")]
+)
+def test_surroundings_that_stop_every_call(tmp_path, capfd, monkeypatch, variable, value):
+    """A proxy or certificates that cannot be followed are complained of once, not per line."""
+    monkeypatch.setenv("DASHSCOPE_BASE_URL", "https://dashscope.aliyuncs.com")
+    monkeypatch.setenv(variable, value)
+    out = tmp_path / "out"
+
+    assert rank(many(tmp_path / "in", 9), out) == 2
+
+    assert capfd.readouterr().err.count(variable) == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--output", "o"], "either INPUT or --run"),
+        (["i", "--run", "r", "--output", "o"], "either INPUT or --run"),
+        (["--run", "r", "--output", "o"], "belong together"),
+        (["i", "--corpus", "c", "--output", "o"], "belong together"),
+        (["i"], "--output"),
+        (["i", "--output", "o", "--timeout", "0"], "'0' is not a number of seconds"),
+        (["i", "--output", "o", "--patience", "nan"], "'nan' is not a number of seconds"),
+        (["i", "--output", "o", "--timeout", "soon"], "'soon' is not a number of seconds"),
+        (["i", "--output", "o", "--api-key", "sk-secret"], "use --api-key-env NAME"),
+        (["i", "--output", "o", "--api-key=sk-secret"], "use --api-key-env NAME"),
+        (["i", "--output", "o", "--api-key"], "use --api-key-env NAME"),
+    ],
+)
+def test_wrong_arguments(capsys, arguments, said):
+    """They end in the usage; a key is no argument, and is not shown."""
+    assert main(["rerank", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert "secret" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["missing", "--output", "o"], "No such file"),
+        (["in", "--output", "no/such/folder"], "No such file"),
+        (["in", "--output", "-", "--resume"], "cannot be resumed"),
+        (["in", "--output", "o", "--errors", "o"], "must be two files"),
+        (["in", "--output", "o", "--errors", "-"], "--errors takes a file"),
+        (["in", "--output", "pipe"], "pipe is no file but a pipe; - is standard output"),
+        (["bad\x1b[31m", "--output", "o"], "bad\\x1b[31m: No such file"),
+        (["in", "--output", "o", "--api-key-env", "NOWHERE"], "variable that holds a key"),
+        (["in", "--output", "o", "--api-key-env", "sk-1"], "variable that holds a key"),
+        (
+            ["in", "--output", "o", "--header-env", "X-A=NOWHERE"],
+            "--header-env takes NAME=VARIABLE",
+        ),
+        (
+            ["in", "--output", "o", "--header-env", "X-A: secret"],
+            "--header-env takes NAME=VARIABLE",
+        ),
+        (["in", "--output", "o", "--header-env", "Host=HOME"], "headers: 'host' is set by"),
+        (["in", "--output", "o", "--server", "vlm"], "server: "),
+        (["in", "--output", "o", "--base-url", "http://10.0.0.1/api/v1"], "plain http"),
+    ],
+)
+def test_wrong_settings(tmp_path, monkeypatch, capfd, arguments, said):
+    """One sentence, before anything is sent."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "in", RED)
+    os.mkfifo(tmp_path / "pipe")
+
+    assert main(["rerank", *arguments]) == 2
+
+    err = capfd.readouterr().err
+    assert said in err
+    assert "secret" not in err
+    assert err.count("\n") == 1
+
+
+def test_a_server_of_ones_own(tmp_path, emulator, monkeypatch):
+    """--server speaks its dialect; no key is looked for."""
+    monkeypatch.delenv("DASHSCOPE_API_KEY")
+    url = emulator.server_url("tei")
+    out = tmp_path / "out"
+
+    assert rank(write(tmp_path / "in", RED), out, "--server", "tei", "--base-url", url) == 0
+
+    assert [hit["index"] for hit in read(out)[1]["results"]] == [1, 0]
+
+
+def test_a_key_by_the_name_of_its_variable(tmp_path, monkeypatch, emulator):
+    """--api-key-env names the variable; the key itself is nobody's business."""
+    monkeypatch.setenv("OTHER_KEY", emulator.api_key)
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-wrong")
+    out = tmp_path / "out"
+
+    assert rank(write(tmp_path / "in", RED), out, "--api-key-env", "OTHER_KEY") == 0
+
+
+def test_a_header_by_the_name_of_its_variable(tmp_path, monkeypatch, emulator):
+    """--header-env adds a header to every request."""
+    monkeypatch.setenv("TENANT", "seven")
+
+    assert rank(write(tmp_path / "in", RED), tmp_path / "out", "--header-env", "X-T=TENANT") == 0
+    assert {seen.headers["x-t"] for seen in emulator.log} == {"seven"}
+
+
+@pytest.mark.parametrize(("interrupts", "kept"), [(1, 2), (2, 0)])
+def test_ctrl_c_finishes_what_is_paid_for(tmp_path, emulator, capfd, interrupts, kept):
+    """The lines in flight are finished; a second Ctrl-C drops them. --resume goes on."""
+    source, out = many(tmp_path / "in", 30), tmp_path / "out"
+    done = threading.Event()
+
+    def interrupt():
+        while len(emulator.log) < 2 and not done.is_set():
+            time.sleep(0.01)
+        for _ in range(interrupts):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+
+    def slowly(_):
+        return Reply(delay=1.0 if kept else 9.0)
+
+    emulator.script(slowly, slowly)
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
+    started = time.monotonic()
+    try:
+        code = rank(source, out, "--concurrency", "2")
+    finally:
+        done.set()
+        interrupting.join()
+
+    assert time.monotonic() - started < 5
+    assert code == 130
+    assert len(read(out)) == kept
+    assert "finishing the lines in flight" in capfd.readouterr().err
+    emulator.clear()
+    assert rank(source, out, "--resume") == 0
+    assert set(read(out)) == set(range(1, 31))
+
+
+def test_whoever_reads_the_output_may_leave(tmp_path):
+    """`| head` ends it without a traceback."""
+    source = many(tmp_path / "in", 60)
+    with subprocess.Popen(  # noqa: S603  our own interpreter, our own code
+        [*COMMAND, source, "--output", "-"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert json.loads(process.stdout.readline())
+        process.stdout.close()
+        assert process.wait(20) == 1
+        assert process.stderr.read() == ""
+
+
+def test_a_slow_pipe_gets_each_line_at_once():
+    """A line from a pipe is ranked when it comes, and Ctrl-C does not wait for the next."""
+    with subprocess.Popen(  # noqa: S603  our own interpreter, our own code
+        [*COMMAND, "-", "--output", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        for number in (1, 2):
+            process.stdin.write(json.dumps(RED) + "\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["line"] == number
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert "Fatal" not in process.stderr.read()

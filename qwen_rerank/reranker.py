@@ -178,8 +178,7 @@ class BaseReranker(RerankSettings):
     One object may be used from many threads and event loops at once.
     """
 
-    # One, because pydantic takes as long to find one as a small room takes for its work.
-    _shared: _Shared = PrivateAttr(default_factory=_Shared)
+    _held: _Shared = PrivateAttr(default_factory=_Shared)
     _is_borrowed: bool = PrivateAttr(default=False)
 
     def with_options(self, **options: Any) -> Self:
@@ -197,9 +196,15 @@ class BaseReranker(RerankSettings):
             ValueError: An option is unknown or wrong.
         """
         made = copy.copy(self)
-        made._shared, made._is_borrowed, made._resolved = self._shared, True, self._resolved
+        made._held, made._is_borrowed, made._resolved = self._shared, True, self._resolved
         made._assign(options)
         return made
+
+    @property
+    def _shared(self) -> _Shared:
+        # Past pydantic, which takes 40 times as long to find it, several times in each call.
+        shared: _Shared = cast("dict[str, Any]", self.__pydantic_private__)["_held"]
+        return shared
 
     @override
     def _assign(self, options: dict[str, Any]) -> None:
@@ -824,7 +829,8 @@ class BaseReranker(RerankSettings):
 
     async def _aline(self) -> _drive.Line:
         key_to_find = self.client is not None and self.async_client is None
-        if self._shared.live is None or self._resolved is None or key_to_find:  # imports, reads files
+        is_open = self._shared.live is not None and self._resolved is not None
+        if key_to_find or not is_open:  # imports, reads files
             return await _loop.aside(self._open, self.async_client, self.async_http_client)
         return self._open(self.async_client, self.async_http_client)
 

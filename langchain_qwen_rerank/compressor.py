@@ -314,6 +314,7 @@ def _copy(document: Document, hit: Hit) -> Document:
 
 
 def _copied(metadata: dict[str, Any]) -> dict[str, Any]:
+    """A copy that shares nothing which can change, if there is one."""
     if type(metadata) is not dict or not _PLAIN.issuperset(map(type, metadata.values())):
         with suppress(Exception):  # some values (locks, clients) refuse; they are then shared
             return deepcopy(metadata)

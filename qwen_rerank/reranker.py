@@ -12,8 +12,6 @@ import asyncio
 import copy
 import logging
 import math
-import os
-import threading
 from collections.abc import Callable, Collection, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,18 +23,16 @@ from typing_extensions import override
 
 from qwen_rerank import _drive, _endpoint, _fields, _loop, _tokens
 from qwen_rerank._dialects import spoken
-from qwen_rerank._fork import no_fork
-from qwen_rerank._gate import Gate
 from qwen_rerank._in_flight import Tell
 from qwen_rerank._limits import LIMITS, UNTOLD, ModelLimits, limits_for, price_of
 from qwen_rerank._load import check, load, texts_only
 from qwen_rerank._merge import merge, passed_through
-from qwen_rerank._outage import Outages, Watch
+from qwen_rerank._outage import Watch
 from qwen_rerank._plan import Budget, plan
 from qwen_rerank._prepare import bounded, is_blank, measure, prepare
 from qwen_rerank._recall import keys, recall, remember
 from qwen_rerank._refusal import exhausted, listed
-from qwen_rerank._transport import Transport
+from qwen_rerank._shared import Shared
 from qwen_rerank._turns import turn_at
 from qwen_rerank._values import (
     Estimate,
@@ -136,49 +132,13 @@ class _Answered(NamedTuple):
         return [*asked.known, *self.known, *((item, self.found[name]) for item, name in found)]
 
 
-class _Live(NamedTuple):
-    """What a reranker keeps open, and what it has heard over it."""
-
-    transport: Transport
-    gate: Gate
-    lengths: _drive.Lengths
-
-
-class _Shared:
-    """What a reranker shares with those that `with_options` made of it.
-
-    Attributes:
-        width: Requests in flight at once, since that was assigned; before, what the options say.
-        spent: What all calls have cost.
-        told: What was said that is said once.
-    """
-
-    def __init__(self) -> None:
-        self.width: int | None = None
-        self.spent = Usage()
-        self.told: set[str] = set()
-        self.begin()
-
-    def begin(self) -> None:
-        """Begins anew in this process: connections are the parent's, and so may the lock be."""
-        self.process = os.getpid()
-        self.live: _Live | None = None
-        self.outages = Outages()
-        self._counting = threading.Lock()
-
-    def count(self, usage: Usage) -> None:
-        """Adds *usage* to what was spent."""
-        with self._counting:
-            self.spent += usage
-
-
 class BaseReranker(RerankSettings):
     """The options, calls and lifetimes that `Reranker` and every framework's class share.
 
     One object may be used from many threads and event loops at once.
     """
 
-    _held: _Shared = PrivateAttr(default_factory=_Shared)
+    _held: Shared = PrivateAttr(default_factory=Shared)
     _is_borrowed: bool = PrivateAttr(default=False)
 
     def with_options(self, **options: Any) -> Self:
@@ -201,9 +161,9 @@ class BaseReranker(RerankSettings):
         return made
 
     @property
-    def _shared(self) -> _Shared:
+    def _shared(self) -> Shared:
         # Past pydantic, which takes 40 times as long to find it, several times in each call.
-        shared: _Shared = cast("dict[str, Any]", self.__pydantic_private__)["_held"]
+        shared: Shared = cast("dict[str, Any]", self.__pydantic_private__)["_held"]
         return shared
 
     @override
@@ -383,20 +343,13 @@ class BaseReranker(RerankSettings):
 
         The object stays usable: the next call opens new ones.
         """
-        if (transport := self._open_transport()) is not None:
+        if (transport := self._shared.transport()) is not None:
             _loop.run(lambda _: transport.close())
 
     async def aclose(self) -> None:
         """`close` for a running event loop."""
-        if (transport := self._open_transport()) is not None:
+        if (transport := self._shared.transport()) is not None:
             await _loop.wait(lambda _: transport.close())
-
-    def _open_transport(self) -> Transport | None:
-        """What there is to close; after a fork that is the parent's business."""
-        shared = self._shared
-        if (live := shared.live) is None or shared.process != os.getpid():
-            return None
-        return live.transport if live.transport.is_open else None
 
     def __enter__(self) -> Self:
         return self
@@ -441,23 +394,27 @@ class BaseReranker(RerankSettings):
             hint = _ORDER if isinstance(documents, str) else None
             raise RequestError(f"documents must be a list, not one {kind}", hint=hint)
         given, fields = tuple(documents), _fields.checked(rank_fields)
-        ranked: list[Parts] = []
         dicts: dict[int, Mapping[str, object]] = {}
-        is_text, is_plain = isinstance(query, str), {str}.issuperset(map(type, given))
-        for position, document in () if is_plain else enumerate(given):
-            if isinstance(document, Mapping):
-                dicts[position] = document
-                ranked.append(_fields.rendered(document, fields, position))
-                continue
-            if not isinstance(document, str):
-                is_text = False
-                check(document, position)
-            ranked.append(document)
+        is_text = isinstance(query, str)
+        if {str}.issuperset(map(type, given)):
+            ranked = cast("tuple[Parts, ...]", given)
+        else:
+            parts: list[Parts] = []
+            for position, document in enumerate(given):
+                if isinstance(document, Mapping):
+                    dicts[position] = document
+                    parts.append(_fields.rendered(document, fields, position))
+                    continue
+                if not isinstance(document, str):
+                    is_text = False
+                    check(document, position)
+                parts.append(document)
+            ranked = tuple(parts)
         wanted = self._wanted(options)
         fps = self.fps if self._takes_media(wanted["model"]) else None
         return Job(
             query=query,
-            documents=cast("tuple[str, ...]", given) if is_plain else tuple(ranked),
+            documents=ranked,
             **wanted,
             fps=fps,
             is_text=is_text,
@@ -835,7 +792,7 @@ class BaseReranker(RerankSettings):
         return self._open(self.async_client, self.async_http_client)
 
     def _open(self, sdk_client: Any, http_client: Any) -> _drive.Line:
-        live = self._keep_open()
+        live = self._shared.open(self.max_concurrency)
         if sdk_client is not None:
             http_client = sdk_client.transport.http_client
             endpoint = _endpoint.borrowed(
@@ -869,21 +826,6 @@ class BaseReranker(RerankSettings):
             self.server,
             live.lengths,
         )
-
-    def _keep_open(self) -> _Live:
-        shared = self._shared
-        if shared.process != os.getpid():
-            shared.begin()
-        width = shared.width or self.max_concurrency
-        if (live := shared.live) is not None:
-            live.gate.width = width  # it may have been assigned
-            return live
-        with no_fork:
-            if (live := shared.live) is None:
-                import tenacity  # noqa: F401, PLC0415  now: a failure may leave no file to open
-
-                live = shared.live = _Live(Transport(), Gate(width), _drive.Lengths())
-            return live
 
 
 def _late_at_once() -> DeadlineError:

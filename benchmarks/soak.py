@@ -145,7 +145,7 @@ class Ways:
         found = []
         for each in (self._core, self._lenient, self._langchain, self._llama_index):
             deadline = time.monotonic() + TIMEOUT
-            while (free := each._live.gate.free) != each.max_concurrency:
+            while (free := each._shared.live.gate.free) != each.max_concurrency:
                 if time.monotonic() > deadline:
                     found.append(f"{free} of {each.max_concurrency} turns are left")
                     break

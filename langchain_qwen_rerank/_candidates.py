@@ -54,6 +54,8 @@ def several(documents: Iterable[Any]) -> list[Any]:
             hint=_ORDER if isinstance(documents, str) else None,
         )
     documents = list(documents)
+    if {Document, str}.issuperset(map(type, documents)):
+        return documents  # as nearly always
     for position, found in enumerate(documents):
         if isinstance(found, tuple | list) and any(isinstance(part, Document) for part in found):
             raise RequestError(

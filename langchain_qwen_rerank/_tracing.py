@@ -32,11 +32,15 @@ if TYPE_CHECKING:
 
     from qwen_rerank import Image, Ranking
 
-__all__ = ["Outcome", "arun", "run"]
+__all__ = ["Outcome", "arun", "may_be_heard", "run"]
 
 _NAME = "QwenRerank"
 _EVENT = "qwen_rerank"
 _TRACING = "langsmith.run_helpers"
+# What LangChain is told to trace by.
+_SWITCHES = tuple(
+    f"{owner}_{name}" for owner in ("LANGSMITH", "LANGCHAIN") for name in ("TRACING_V2", "TRACING")
+)
 
 
 class Outcome:
@@ -61,7 +65,7 @@ def run(callbacks: Callbacks, query: str | Image, about: dict[str, Any]) -> Iter
         about: The metadata that it starts with.
     """
     outcome, inherited = Outcome(), _inherited(callbacks)
-    if not _may_be_heard(inherited):
+    if not may_be_heard(inherited):
         yield outcome
         return
     manager = CallbackManager.configure(inherited, local_metadata=about)
@@ -89,7 +93,7 @@ async def arun(
 ) -> AsyncIterator[Outcome]:
     """`run` for a running event loop."""
     outcome, inherited = Outcome(), _inherited(callbacks)
-    if not _may_be_heard(inherited):
+    if not may_be_heard(inherited):
         yield outcome
         return
     if _TRACING not in sys.modules:  # its import reads many files, so not on the event loop
@@ -196,12 +200,12 @@ def _slim(documents: Sequence[Document]) -> list[Document]:
     return slim
 
 
-def _may_be_heard(callbacks: Callbacks) -> bool:
+def may_be_heard(callbacks: Callbacks) -> bool:
     """Whether anybody can listen; asking LangChain itself imports its tracing, which takes long."""
     return (
         callbacks is not None
         or _TRACING in sys.modules
-        or any(name.startswith(("LANGSMITH_TRACING", "LANGCHAIN_TRACING")) for name in os.environ)
+        or any(name in os.environ for name in _SWITCHES)
     )
 
 

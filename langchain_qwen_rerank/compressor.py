@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Unpack, cast
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["QwenRerank", "Score"]
 
 _SCORE = "relevance_score"
+_PLAIN = {str, int, float, bool, type(None)}
 
 
 class Score(TypedDict):
@@ -304,11 +306,16 @@ def _reranked(documents: Sequence[Document], ranking: Ranking) -> list[Document]
 
 def _copy(document: Document, hit: Hit) -> Document:
     """A copy that keeps id, subclass and metadata; a score from an earlier stage never survives."""
-    try:
-        metadata = deepcopy(document.metadata)
-    except Exception:  # noqa: BLE001  some values (locks, clients) refuse; they are then shared
-        metadata = dict(document.metadata)
+    metadata = _copied(document.metadata)
     metadata.pop(_SCORE, None)
     if hit.score is not None:
         metadata[_SCORE] = hit.score
     return document.model_copy(update={"metadata": metadata})
+
+
+def _copied(metadata: dict[str, Any]) -> dict[str, Any]:
+    """A copy that shares nothing which can change, if there is one."""
+    if type(metadata) is not dict or not _PLAIN.issuperset(map(type, metadata.values())):
+        with suppress(Exception):  # some values (locks, clients) refuse; they are then shared
+            return deepcopy(metadata)
+    return dict(metadata)

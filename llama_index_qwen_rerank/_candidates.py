@@ -37,8 +37,12 @@ def candidate(
 
     The metadata of an image without a caption describe a file, and are not its text.
     """
-    media = () if type(node) is TextNode else tuple(_media(node, local_files))
-    text = node.get_content(metadata_mode=metadata_mode)
+    media: tuple[_Media, ...] = ()
+    if type(node) is TextNode and not node.metadata:
+        text = node.text  # which is then its content, and that takes LlamaIndex longer to say
+    else:
+        media = () if type(node) is TextNode else tuple(_media(node, local_files))
+        text = node.get_content(metadata_mode=metadata_mode)
     if media:
         has_words = node.get_content(metadata_mode=MetadataMode.NONE).strip()
         return (text if has_words else "", *media)

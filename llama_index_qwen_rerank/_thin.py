@@ -77,7 +77,7 @@ def thin_as(given: Sequence[NodeWithScore], nodes: list[NodeWithScore]) -> list[
 
 def whole(node: NodeWithScore) -> NodeWithScore:
     """*node* with all that was left out."""
-    return node._full if isinstance(node, ThinNode) else node
+    return node._full if type(node) is ThinNode else node
 
 
 def full(nodes: Iterable[NodeWithScore]) -> list[NodeWithScore]:

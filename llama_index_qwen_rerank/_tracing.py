@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.instrumentation.events.exception import ExceptionEvent
@@ -19,7 +20,11 @@ from llama_index_qwen_rerank.events import QwenRerankEndEvent
 from qwen_rerank import Image, Ranking, RerankError
 from qwen_rerank.traces import tell_spans
 
-__all__ = ["Outcome", "is_heard", "reported"]
+__all__ = ["Outcome", "is_heard", "reported", "spanned"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_Self = TypeVar("_Self")
 
 
 class Outcome:
@@ -44,6 +49,36 @@ def is_heard(dispatcher: Dispatcher) -> bool:
                 return True
         above = above.parent if above.propagate else None
     return False
+
+
+_Method: TypeAlias = Callable[Concatenate[_Self, _P], _T]
+
+
+def spanned(
+    dispatcher: Dispatcher, is_heard: Callable[[Any], bool]
+) -> Callable[[_Method[_Self, _P, _T]], _Method[_Self, _P, _T]]:
+    """``dispatcher.span`` for those calls of a method alone that somebody hears.
+
+    A span looks at the method's signature and copies the context, whoever hears of it.
+
+    Args:
+        dispatcher: Of LlamaIndex's instrumentation.
+        is_heard: Whether anybody listens to the object that is called.
+    """
+
+    def decorated(method: _Method[_Self, _P, _T]) -> _Method[_Self, _P, _T]:
+        told: Any = dispatcher.span(method)
+
+        @wraps(method)  # with LlamaIndex's mark, so that it makes no span of its own
+        def either(self: _Self, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+            if is_heard(self):
+                ended: _T = told.__get__(self)(*args, **kwargs)  # bound: a span tells of whom
+                return ended
+            return method(self, *args, **kwargs)
+
+        return either
+
+    return decorated
 
 
 @contextmanager

@@ -28,13 +28,14 @@ from llama_index_qwen_rerank._thin import (
     thin_query,
     whole,
 )
-from llama_index_qwen_rerank._tracing import Outcome, is_heard, reported
+from llama_index_qwen_rerank._tracing import Outcome, is_heard, reported, spanned
 from qwen_rerank import Candidate, Estimate, Image, Ranking, RequestError
 from qwen_rerank.door import Door
 
 __all__ = ["QwenRerank"]
 
 dispatcher: Dispatcher = get_dispatcher(__name__)
+_span = spanned(dispatcher, lambda reranker: reranker._is_heard())
 
 
 class QwenRerank(Door[BaseNode], BaseNodePostprocessor):
@@ -181,6 +182,7 @@ class QwenRerank(Door[BaseNode], BaseNodePostprocessor):
         return full(await super().apostprocess_nodes(shown, asked, query_str))
 
     @override
+    @_span
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
@@ -225,7 +227,7 @@ class QwenRerank(Door[BaseNode], BaseNodePostprocessor):
     # Spanned by hand: the base class spans only what is abstract in it, and without a span of its
     # own the events below would be attached to the caller's.
     @override
-    @dispatcher.span
+    @_span
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
@@ -259,7 +261,7 @@ class QwenRerank(Door[BaseNode], BaseNodePostprocessor):
             before = given[hit.index]
             score = before.score if keeps else hit.score
             made = NodeWithScore(node=self._remembering(whole(before)), score=score)
-            if isinstance(before, ThinNode):
+            if type(before) is ThinNode:
                 made = ThinNode.of(self._remembering(before), made)
             reranked.append(made)
         return thin_as(given, reranked)
@@ -277,9 +279,12 @@ class QwenRerank(Door[BaseNode], BaseNodePostprocessor):
         """Whether a tracer sees what LlamaIndex says of this object's calls."""
         if self.callback_manager.handlers:
             return True
-        # A subclass has spans of its own module's dispatcher.
-        kinds = (kind for kind in type(self).__mro__ if issubclass(kind, QwenRerank))
-        return any(is_heard(get_dispatcher(kind.__module__)) for kind in kinds)
+        for kind in type(self).__mro__:  # a subclass has spans of its own module's dispatcher
+            if is_heard(get_dispatcher(kind.__module__)):
+                return True
+            if kind is QwenRerank:
+                break
+        return False
 
     def _reported(
         self, nodes: list[NodeWithScore], asked: str | Image

@@ -9,14 +9,17 @@ to one request all the same.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 from qwen_rerank._values import Hit, Job, Kind, Prepared, Ranking, Scored, Usage
 from qwen_rerank.errors import RerankError
 
 __all__ = ["merge", "passed_through"]
 
+_Part: TypeAlias = tuple[tuple[int, int] | None, Kind | None]  # of a document: its window and kind
+
 _TEXT_FIRST: dict[Kind | None, int] = {"text": 2, "image": 1, "video": 0, None: -1}
-_UNSCORED = (None, None, None)
+_NONE: _Part = (None, None)
 
 
 def merge(
@@ -27,31 +30,29 @@ def merge(
     request_ids: tuple[str, ...],
 ) -> Ranking:
     """The ranking of *job* from the scores of its items. A split document has its best window's."""
-    best: dict[int, tuple[float, tuple[int, int] | None, Kind | None]] = {}
+    scores: dict[int, float] = {}
+    parts: dict[int, _Part] = {}
     for item, score in scored:
         for position, window in item.places:
+            part = window, item.kind
             # Of windows that score alike, the first wins, and a text before its image, whatever
             # order they come in.
-            before = best.get(position)
-            if before is None or (score, _early(window), _TEXT_FIRST[item.kind]) > (
-                before[0],
-                _early(before[1]),
-                _TEXT_FIRST[before[2]],
+            if position not in scores or (score, _precedence(part)) > (
+                scores[position],
+                _precedence(parts[position]),
             ):
-                best[position] = (score, window, item.kind)
-    order = sorted(best)
-    order.sort(key=lambda position: best[position][0], reverse=True)  # ties keep their order
-    if job.score_threshold is None:
-        order += [position for position in range(len(job.documents)) if position not in best]
-    else:
-        order = [position for position in order if best[position][0] >= job.score_threshold]
+                scores[position], parts[position] = score, part
+    order = sorted(sorted(scores), key=scores.__getitem__, reverse=True)  # ties keep their order
+    if job.score_threshold is not None:
+        order = [position for position in order if scores[position] >= job.score_threshold]
+    elif len(order) < len(job.documents):
+        order += [position for position in range(len(job.documents)) if position not in scores]
     given = job.given
     return Ranking(
         hits=tuple(
             [
-                Hit(position, score, given[position], window, kind)
+                Hit(position, scores.get(position), given[position], *parts.get(position, _NONE))
                 for position in order[: job.top_n]
-                for score, window, kind in [best.get(position, _UNSCORED)]
             ]
         ),
         model=job.model,
@@ -87,5 +88,6 @@ def passed_through(
     )
 
 
-def _early(window: tuple[int, int] | None) -> int:
-    return -window[0] if window else 0
+def _precedence(part: _Part) -> tuple[int, int]:
+    window, kind = part
+    return -window[0] if window else 0, _TEXT_FIRST[kind]

@@ -14,6 +14,8 @@ from qwen_rerank._values import Item, Job, Prepared, Request
 
 __all__ = ["Budget", "plan"]
 
+# JSON escapes a control character in six bytes; everything else takes fewer per character.
+_WIDEST = 6
 _WORK = 20_000  # tries times requests: some milliseconds; most lists take a few for each request
 
 
@@ -38,9 +40,10 @@ class Budget:
         most = self.limits.planned_document_tokens(query + prepared.instruct.tokens)
         if query > self.limits.planned_item_tokens:
             return False
-        if max([0, *[item.tokens for item in items]]) > most:
-            return False
-        if max([0, *[len(item.text) for item in items]]) > self.limits.item_characters.value:
+        if not items:
+            return True
+        texts, tokens, *_ = zip(*items, strict=True)
+        if max(tokens) > most or max(map(len, texts)) > self.limits.item_characters.value:
             return False
         if _as_one(prepared, self.limits, self.width) is not None:
             return True
@@ -117,14 +120,17 @@ def _request(job: Job, prepared: Prepared, items: tuple[Item, ...], tokens: int)
 def _as_one(prepared: Prepared, limits: ModelLimits, width: int) -> int | None:
     """The tokens of a request of texts that surely holds all of *prepared*, as most lists do."""
     items = prepared.items
-    if not 0 < len(items) <= width or {item.kind for item in items} != {"text"}:
+    if not 0 < len(items) <= width:
         return None
-    around = prepared.query, prepared.instruct
-    tokens = sum([item.tokens for item in items]) + len(items) * _around(prepared, limits)
-    size = sum(it.size or _bound(it.text) for it in around)
-    size += sum([_bound(item.text) + 2 for item in items])
-    fits = tokens <= limits.planned_request_tokens and size <= limits.planned_body_bytes
-    return tokens if fits else None
+    texts, tokens, _, kinds, *_ = zip(*items, strict=True)
+    if set(kinds) != {"text"}:
+        return None
+    total = sum(tokens) + len(items) * _around(prepared, limits)
+    size = sum([it.size or _bound(it.text) for it in (prepared.query, prepared.instruct)])
+    # Of all lengths together, and 2 for the comma and the space between two texts.
+    size += _WIDEST * sum(map(len, texts)) + 2 * len(items)
+    fits = total <= limits.planned_request_tokens and size <= limits.planned_body_bytes
+    return total if fits else None
 
 
 def _differing(ruler: _Ruler, even: list[int]) -> list[int]:
@@ -193,8 +199,7 @@ def _mingled(items: tuple[Item, ...]) -> tuple[Item, ...]:
 
 
 def _bound(text: str) -> int:
-    # JSON escapes a control character in six bytes; everything else takes fewer per character.
-    return 6 * len(text)
+    return _WIDEST * len(text)
 
 
 def _size(text: str) -> int:

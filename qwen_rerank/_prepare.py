@@ -14,7 +14,7 @@ from qwen_rerank._bound import far, near
 from qwen_rerank._limits import ModelLimits
 from qwen_rerank._plain import without_surrogates
 from qwen_rerank._refusal import listed
-from qwen_rerank._values import Item, Job, Loaded, Place, Prepared, positions
+from qwen_rerank._values import Item, Job, Loaded, Place, Prepared, positions, whole
 from qwen_rerank.errors import RequestError
 from qwen_rerank.media import is_mostly_base64
 
@@ -78,23 +78,26 @@ def prepare(job: Job, loaded: Loaded = _NOTHING) -> Prepared:
     become one item. A lone surrogate, which no UTF-8 body can carry, is replaced. Images and
     videos, which are *loaded*, come after the texts.
     """
-    places: dict[str, list[Place]] = {}
+    places: dict[str, tuple[Place, ...]] = {}
+    again: dict[str, list[int]] = {}
     for position, text in _texts(job, loaded):
-        if is_blank(text):
+        if not text[:1].isalnum() and is_blank(text):
             continue
         sent = text if text.isascii() else without_surrogates(text)
-        if (found := places.get(sent)) is None:
-            places[sent] = [Place(position)]
+        if sent in places:
+            again.setdefault(sent, []).append(position)
         else:
-            found.append(Place(position))
-    items = [Item(text, far(text), tuple(where)) for text, where in places.items()]
+            places[sent] = whole(position)
+    for text, more in again.items():
+        places[text] += tuple(map(Place, more))
+    items = [Item(text, far(text), where) for text, where in places.items()]
     media = (
         (item, Place(position))
         for position, parts in loaded.parts.items()
         for item in parts
         if isinstance(item, Item)
     )
-    if encoded := positions(item for item in items if is_mostly_base64(item.text)):
+    if encoded := positions([item for item in items if is_mostly_base64(item.text)]):
         _log.warning(
             "%s: the text is mostly base64, which is ranked and billed as any other text. Leave it "
             "out, or give an image as one.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, overload
 
 from qwen_rerank import _plain
@@ -28,6 +29,7 @@ __all__ = [
     "Scored",
     "Usage",
     "positions",
+    "whole",
 ]
 
 
@@ -113,10 +115,11 @@ class Hit:
     kind: Kind | None = None
 
     def __post_init__(self) -> None:
-        for name in ("window", "document"):
-            # Checkpoints of LangGraph hand a tuple back as a list.
-            if isinstance(value := getattr(self, name), list):
-                object.__setattr__(self, name, tuple(value))
+        # Checkpoints of LangGraph hand a tuple back as a list.
+        if isinstance(self.window, list):
+            object.__setattr__(self, "window", tuple(self.window))
+        if isinstance(self.document, list):
+            object.__setattr__(self, "document", tuple(self.document))
 
     def __repr__(self) -> str:
         window = f", window={self.window}" if self.window else ""
@@ -264,6 +267,12 @@ class Place(NamedTuple):
 
     position: int
     window: tuple[int, int] | None = None
+
+
+@lru_cache(maxsize=1_000)
+def whole(position: int) -> tuple[Place, ...]:
+    """The place of a whole document alone; every list has the same, so it is made once."""
+    return (Place(position),)
 
 
 class Item(NamedTuple):  # there may be many thousands, and a dataclass takes three times as long

@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from pydantic_core import from_json, to_json
 
@@ -75,7 +75,11 @@ def _body(request: Request, protocol: Protocol, server: Server | None) -> dict[s
     dialect = spoken(protocol, server)
     one = _parts if dialect.takes_parts else _one
     query = Item(request.query, 0, kind=request.query_kind)
-    asked = {"query": one(query), dialect.documents: [one(item) for item in request.items]}
+    if request.is_text:
+        documents = [item.text for item in request.items]
+    else:
+        documents = [one(item) for item in request.items]
+    asked = {"query": one(query), dialect.documents: documents}
     options: dict[str, Any] = dict(dialect.constants)
     if request.instruct is not None and dialect.instruct is not None:
         told: str = request.instruct
@@ -202,21 +206,21 @@ def _scores(
         raise ValueError(f"it has no list of results where {setting} puts them")  # noqa: TRY004
     if len(results) != expected:
         raise ValueError(f"{expected} documents were sent and {len(results)} results came back")
-    scores: dict[int, float] = {}
-    name = dialect.score
+    scores: list[float | None] = [None] * expected
+    name, most = dialect.score, _LARGEST
     for entry in results:
         result: dict[str, Any] = entry if isinstance(entry, dict) else {}
         index: Any = result.get("index")
         score: Any = result.get(name)
         if type(index) is not int or not 0 <= index < expected:
             raise ValueError(f"index {_text(repr(index))} is not one of 0 to {expected - 1}")
-        if index in scores:
+        if scores[index] is not None:
             raise ValueError(f"document {_position(request, index)} came back twice")
         # A bool is an int to Python, but no score; the rest is false for NaN and for 10**400.
-        if type(score) not in _NUMBERS or not -_LARGEST <= score <= _LARGEST:
+        if type(score) not in _NUMBERS or not -most <= score <= most:
             raise ValueError(f"document {_position(request, index)} has no finite score")
-        scores[index] = score
-    return tuple([float(scores[index]) for index in range(expected)])
+        scores[index] = float(score)
+    return tuple(cast("list[float]", scores))  # as many as there are, and none twice
 
 
 def _at(body: Any, names: tuple[str, ...]) -> Any:

@@ -34,7 +34,7 @@ _LEAST_BASE64 = 100  # characters; paths of that length have dots, and images ar
 _DEEP = 6  # how far containers are looked into
 _ENCODED = re.compile(r"[A-Za-z0-9+/=_\r\n-]+")  # in any alphabet, whole or not
 # One place of a long text, with one line end at most: lines of base64 are longer, words shorter.
-_PLACES, _PLACE = 8, 48
+_PLACES, _PLACE, _HALF = 8, 48, 24
 _PLACE_ENCODED = re.compile(r"[A-Za-z0-9+/=_-]*(?:\r?\n[ \t]*[A-Za-z0-9+/=_-]*|\r)?")
 # Without lone surrogates, which no request can carry.
 _URL = re.compile(r"https?://[^\s/\ud800-\udfff][^\s\ud800-\udfff]*", re.IGNORECASE)
@@ -130,12 +130,14 @@ def is_mostly_base64(text: str) -> bool:
     length costs the same. One of less than 400 characters costs too little to be looked at.
     """
     middle = len(text) // 2
-    if text[:1] in "dD" and _DATA_URI.match(text):
+    place = text[middle - _HALF : middle + _HALF]
+    has_words = " " in place and "\n" not in place  # as nearly all texts have there
+    if has_words and text[0] not in "dD":
+        return False
+    if _DATA_URI.match(text):
         return True
-    # Nearly all texts have words there.
-    place = text[middle - _PLACE // 2 : middle + _PLACE // 2]
     step = len(text) // _PLACES
-    if step <= _PLACE or (" " in place and "\n" not in place):
+    if has_words or step <= _PLACE:
         return False
     places = range((step - _PLACE) // 2, _PLACES * step, step)
     encoded = [_looks_encoded(text[at : at + _PLACE]) for at in places]

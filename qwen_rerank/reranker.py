@@ -12,9 +12,7 @@ import asyncio
 import copy
 import logging
 import math
-import os
-import threading
-from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -25,18 +23,16 @@ from typing_extensions import override
 
 from qwen_rerank import _drive, _endpoint, _fields, _loop, _tokens
 from qwen_rerank._dialects import spoken
-from qwen_rerank._fork import no_fork
-from qwen_rerank._gate import Gate
 from qwen_rerank._in_flight import Tell
 from qwen_rerank._limits import LIMITS, UNTOLD, ModelLimits, limits_for, price_of
 from qwen_rerank._load import check, load, texts_only
 from qwen_rerank._merge import merge, passed_through
-from qwen_rerank._outage import Outages, Watch
+from qwen_rerank._outage import Watch
 from qwen_rerank._plan import Budget, plan
 from qwen_rerank._prepare import bounded, is_blank, measure, prepare
 from qwen_rerank._recall import keys, recall, remember
 from qwen_rerank._refusal import exhausted, listed
-from qwen_rerank._transport import Transport
+from qwen_rerank._shared import Shared
 from qwen_rerank._turns import turn_at
 from qwen_rerank._values import (
     Estimate,
@@ -136,27 +132,14 @@ class _Answered(NamedTuple):
         return [*asked.known, *self.known, *((item, self.found[name]) for item, name in found)]
 
 
-class _Live(NamedTuple):
-    """What a reranker keeps open, and what it has heard over it."""
-
-    transport: Transport
-    gate: Gate
-    lengths: _drive.Lengths
-
-
 class BaseReranker(RerankSettings):
     """The options, calls and lifetimes that `Reranker` and every framework's class share.
 
     One object may be used from many threads and event loops at once.
     """
 
-    _live: _Live | None = PrivateAttr(default=None)
-    _process: int = PrivateAttr(default_factory=os.getpid)
-    _spent: Usage = PrivateAttr(default=Usage())
-    _counting: threading.Lock = PrivateAttr(default_factory=threading.Lock)
-    _told: set[str] = PrivateAttr(default_factory=set)
-    _outages: Outages = PrivateAttr(default_factory=Outages)
-    _whose: BaseReranker | None = PrivateAttr(default=None)  # that it shares, see with_options
+    _held: Shared = PrivateAttr(default_factory=Shared)
+    _is_borrowed: bool = PrivateAttr(default=False)
 
     def with_options(self, **options: Any) -> Self:
         """One like this with other *options*, sharing its connections, its limits and its usage.
@@ -173,24 +156,31 @@ class BaseReranker(RerankSettings):
             ValueError: An option is unknown or wrong.
         """
         made = copy.copy(self)
-        made._whose, made._live, made._resolved = self._owner, self._live, self._resolved
+        made._held, made._is_borrowed, made._resolved = self._shared, True, self._resolved
         made._assign(options)
         return made
 
     @property
-    def _owner(self) -> BaseReranker:
-        """Whose are the connections, limits and usage, what was told and is known of outages."""
-        return self._whose or self
+    def _shared(self) -> Shared:
+        # Past pydantic, which takes 40 times as long to find it, several times in each call.
+        shared: Shared = cast("dict[str, Any]", self.__pydantic_private__)["_held"]
+        return shared
 
     @override
     def _assign(self, options: dict[str, Any]) -> None:
-        if self._whose is not None and "max_concurrency" in options:
+        if self._is_borrowed and "max_concurrency" in options:
             options.clear()
             raise ValueError(
                 "max_concurrency: is a limit of the object that with_options() was called on, and "
                 "of all that it gave; model_copy(update=...) makes one with its own"
             )
         super()._assign(options)
+
+    @override
+    def _settle(self, given: Collection[str]) -> None:
+        super()._settle(given)
+        if "max_concurrency" in given:
+            self._shared.width = self.max_concurrency
 
     def _rank(
         self,
@@ -331,7 +321,7 @@ class BaseReranker(RerankSettings):
         A copy and an unpickled object begin at nothing. What `with_options` gave counts together
         with what it was called on.
         """
-        return self._owner._spent
+        return self._shared.spent
 
     def warm_up(self) -> None:
         """Loads the tokenizer and opens a connection, so that the first question does not wait.
@@ -353,20 +343,13 @@ class BaseReranker(RerankSettings):
 
         The object stays usable: the next call opens new ones.
         """
-        if (transport := self._open_transport()) is not None:
+        if (transport := self._shared.transport()) is not None:
             _loop.run(lambda _: transport.close())
 
     async def aclose(self) -> None:
         """`close` for a running event loop."""
-        if (transport := self._open_transport()) is not None:
+        if (transport := self._shared.transport()) is not None:
             await _loop.wait(lambda _: transport.close())
-
-    def _open_transport(self) -> Transport | None:
-        """What there is to close; after a fork that is the parent's business."""
-        owner = self._owner
-        if (live := owner._live) is None or owner._process != os.getpid():
-            return None
-        return live.transport if live.transport.is_open else None
 
     def __enter__(self) -> Self:
         return self
@@ -410,24 +393,28 @@ class BaseReranker(RerankSettings):
             kind = type(documents).__name__
             hint = _ORDER if isinstance(documents, str) else None
             raise RequestError(f"documents must be a list, not one {kind}", hint=hint)
-        ranked: list[Parts] = []
+        given, fields = tuple(documents), _fields.checked(rank_fields)
         dicts: dict[int, Mapping[str, object]] = {}
-        fields = _fields.checked(rank_fields)
         is_text = isinstance(query, str)
-        for position, document in enumerate(documents):
-            if isinstance(document, Mapping):
-                dicts[position] = document
-                ranked.append(_fields.rendered(document, fields, position))
-                continue
-            if not isinstance(document, str):
-                is_text = False
-                check(document, position)
-            ranked.append(document)
+        if {str}.issuperset(map(type, given)):
+            ranked = cast("tuple[Parts, ...]", given)
+        else:
+            parts: list[Parts] = []
+            for position, document in enumerate(given):
+                if isinstance(document, Mapping):
+                    dicts[position] = document
+                    parts.append(_fields.rendered(document, fields, position))
+                    continue
+                if not isinstance(document, str):
+                    is_text = False
+                    check(document, position)
+                parts.append(document)
+            ranked = tuple(parts)
         wanted = self._wanted(options)
         fps = self.fps if self._takes_media(wanted["model"]) else None
         return Job(
             query=query,
-            documents=tuple(ranked),
+            documents=ranked,
             **wanted,
             fps=fps,
             is_text=is_text,
@@ -482,8 +469,8 @@ class BaseReranker(RerankSettings):
 
     def _warn_once(self, about: str, message: str, *values: object) -> None:
         """Logs what is so at every call, by the object's own options; only the first says it."""
-        if about not in self._owner._told:
-            self._owner._told.add(about)
+        if about not in (told := self._shared.told):
+            told.add(about)
             _log.warning(message, *values)
 
     def _takes_media(self, model: str | None = None) -> bool:
@@ -671,14 +658,18 @@ class BaseReranker(RerankSettings):
 
         def meter(request: Request, reply: Reply) -> None:
             # Now, since it is billed whatever becomes of its call.
-            self._count(_paid(job, line, reply))
+            shared.count(_paid(job, line, reply))
             if tell is not None:
                 pairs = zip(request.items, reply.scores, strict=True)
                 tell({asked.names[item]: score for item, score in pairs})
 
+        shared = self._shared
         watch = self._watch(job, asked, line, deadline)
-        outcome = watch.spared or await _drive.drive(asked.requests, line, deadline, meter, caller)
-        watch.ended(outcome)
+        outcome = watch.spared if watch else None
+        if outcome is None:
+            outcome = await _drive.drive(asked.requests, line, deadline, meter, caller)
+        if watch:
+            watch.ended(outcome)
         return _Answered(((asked.requests, outcome),), failure=outcome.failure)
 
     async def _kept(
@@ -734,7 +725,7 @@ class BaseReranker(RerankSettings):
             usage = Usage(cache_hits=len(free))
             if (price := _price(job, line)) is not None:
                 usage = replace(usage, cost=0.0, currency=price.currency)
-            self._count(usage)
+            self._shared.count(usage)
         usage = sum((_paid(job, line, reply) for reply in replies), usage)
         ids = tuple(reply.request_id for reply in replies if reply.request_id)
         if answered.failure is not None:
@@ -742,20 +733,21 @@ class BaseReranker(RerankSettings):
             return self._without_scores(job, answered.failure, usage, ids, unsendable)
         return merge(job, asked.prepared, [*free, *answered.new], usage, ids)
 
-    def _watch(self, job: Job, asked: _Asked, line: _drive.Line, deadline: float) -> Watch:
+    def _watch(self, job: Job, asked: _Asked, line: _drive.Line, deadline: float) -> Watch | None:
         """Whether an outage is known, which matters to those alone who can do without a ranking."""
-        may_pass = self.on_error == "passthrough"
-        return self._owner._outages.watch(
+        if self.on_error != "passthrough":
+            return None
+        return self._shared.outages.watch(
             asked.requests,
             route=self._route(job, line),
             host=line.endpoint.host,
-            pause=min(self.outage_pause, _PAUSED_TIMEOUTS * self.timeout) if may_pass else 0.0,
+            pause=min(self.outage_pause, _PAUSED_TIMEOUTS * self.timeout),
             lease=_drive.left(deadline),
         )
 
     def _is_out(self, job: Job, line: _drive.Line) -> bool:
         """Whether an outage is known."""
-        return self.on_error == "passthrough" and self._owner._outages.is_known(
+        return self.on_error == "passthrough" and self._shared.outages.is_known(
             self._route(job, line)
         )
 
@@ -763,11 +755,6 @@ class BaseReranker(RerankSettings):
         """What an outage is known of."""
         through = id(self.http_client), id(self.async_http_client)
         return line.endpoint, through, job.model
-
-    def _count(self, usage: Usage) -> None:
-        owner = self._owner
-        with owner._counting:
-            owner._spent += usage
 
     def _without_scores(
         self,
@@ -799,12 +786,13 @@ class BaseReranker(RerankSettings):
 
     async def _aline(self) -> _drive.Line:
         key_to_find = self.client is not None and self.async_client is None
-        if self._live is None or self._resolved is None or key_to_find:  # imports, reads files
+        is_open = self._shared.live is not None and self._resolved is not None
+        if key_to_find or not is_open:  # imports, reads files
             return await _loop.aside(self._open, self.async_client, self.async_http_client)
         return self._open(self.async_client, self.async_http_client)
 
     def _open(self, sdk_client: Any, http_client: Any) -> _drive.Line:
-        live = self._keep_open()
+        live = self._shared.open(self.max_concurrency)
         if sdk_client is not None:
             http_client = sdk_client.transport.http_client
             endpoint = _endpoint.borrowed(
@@ -818,10 +806,10 @@ class BaseReranker(RerankSettings):
         elif self.client is not None or self.async_client is not None:
             # A client was injected for the other kind of call, with a key that is not ours.
             endpoint = self._resolve(key_required=True)
+        elif (resolved := self._resolved) is not None:
+            endpoint = resolved
         else:
-            endpoint = self._resolved or self._resolve()
-            if self._resolved is None:
-                self._resolved = endpoint  # assigning goes through pydantic, so not at every call
+            endpoint = self._resolved = self._resolve()
         client = None
         if http_client is not None:
             from qwen_rerank._clients import Client  # noqa: PLC0415  imports httpx
@@ -838,26 +826,6 @@ class BaseReranker(RerankSettings):
             self.server,
             live.lengths,
         )
-
-    def _keep_open(self) -> _Live:
-        if self._whose is not None:
-            self._live = self._whose._keep_open()
-            return self._live
-        if self._process != os.getpid():
-            # After a fork the connections belong to the parent, and so may the lock.
-            self._live = None
-            self._counting = threading.Lock()
-            self._outages = Outages()
-            self._process = os.getpid()
-        if (live := self._live) is not None:
-            live.gate.width = self.max_concurrency  # it may have been assigned
-            return live
-        with no_fork:
-            if self._live is None:
-                import tenacity  # noqa: F401, PLC0415  now: a failure may leave no file to open
-
-                self._live = _Live(Transport(), Gate(self.max_concurrency), _drive.Lengths())
-            return self._live
 
 
 def _late_at_once() -> DeadlineError:

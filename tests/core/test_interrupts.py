@@ -94,7 +94,7 @@ def _is_whole(reranker):
                 break
             await asyncio.sleep(0.001)
         asked = _loop.engine().in_flight._by_key
-        return not _running() and not asked and reranker._live.gate.free == 2
+        return not _running() and not asked and reranker._shared.live.gate.free == 2
 
     return _is_free(reranker.cache) and _loop.run(idle)
 

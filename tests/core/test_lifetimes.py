@@ -488,6 +488,23 @@ def test_an_assigned_limit(at):
     assert service.peak == 4
 
 
+def test_an_assigned_limit_with_other_options(at):
+    """It holds for what with_options gave before, whoever of them calls first."""
+    service = Service()
+    reranker = at(service, max_concurrency=1)
+    made = reranker.with_options(top_n=1)
+    reranker.max_concurrency = 4
+    service.expect(4)
+
+    made.rerank(_QUERY, _MANY)
+    assert service.peak == 4
+
+    reranker.max_concurrency = 2
+    service.expect(2)
+    made.rerank(_QUERY, _MANY)
+    assert service.peak == 2
+
+
 def test_a_limit_that_is_assigned_while_others_call(at):
     """Never are more in flight than the larger of two limits, and afterwards all of the last."""
     service = Service(delay=0.005)
@@ -550,7 +567,7 @@ def ranked(reranker):
     return len(reranker.rerank("red car", [f"car {each}" for each in range(24)]))
 def check(emulator, reranker):
     assert ranked(reranker) == 24
-    assert reranker._live.gate.free == reranker.max_concurrency == 4
+    assert reranker._shared.live.gate.free == reranker.max_concurrency == 4
 with Emulator() as emulator:
     reranker = Reranker(base_url=emulator.base_url, api_key=emulator.api_key, max_concurrency=4,
                         max_documents_per_request=1)

@@ -45,7 +45,7 @@ def _clock():
 @pytest.fixture(name="reranker")
 def _reranker(connection, clock):
     reranker = Reranker(on_error="passthrough", max_retries=0, outage_pause=5, **connection)
-    reranker._outages = Outages(clock)
+    reranker._shared.outages = Outages(clock)
     return reranker
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections import OrderedDict
 
 import pytest
 from langchain_classic.storage import LocalFileStore
@@ -54,6 +55,20 @@ def test_input_is_untouched(reranker):
     ranked.metadata["tags"].append("b")
 
     assert document.metadata == {"tags": ["a"]}
+
+
+@pytest.mark.parametrize("value", ["text", [1], OrderedDict(a=1)])
+def test_metadata_of_another_kind(reranker, value):
+    """A copy's metadata is what the caller's is, such as a dict that keeps an order."""
+    document = Document("red car")
+    document.metadata = OrderedDict(first=1, second=value)
+
+    [ranked] = reranker.compress_documents([document], QUERY)
+
+    assert type(ranked.metadata) is OrderedDict
+    assert [*ranked.metadata] == ["first", "second", "relevance_score"]
+    assert ranked.metadata["second"] == value
+    assert document.metadata == OrderedDict(first=1, second=value)
 
 
 def test_metadata_that_cannot_be_copied(reranker):

@@ -454,11 +454,11 @@ def test_limit_is_shared(reranker, native):
 def test_connections_are_shared(reranker, step, emulator: Emulator):
     """The step opens no connection where the reranker has one."""
     reranker.compress_documents(DOCUMENTS, QUERY)
-    opened = reranker._live
+    opened = reranker._shared.live
 
     step.invoke(ASKED, configured(top_n=1, model="gte-rerank-v2"))
 
-    assert reranker._live is opened
+    assert reranker._shared.live is opened
     assert len(emulator.log) == 2
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from functools import partial
 
 import pytest
@@ -13,6 +14,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers import LangChainTracer
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langsmith import Client
+from langsmith.utils import get_env_var
 from openinference.instrumentation.langchain import LangChainInstrumentor
 from opentelemetry.instrumentation.langchain.callback_handler import TraceloopCallbackHandler
 from opentelemetry.metrics import get_meter
@@ -25,6 +27,12 @@ from qwen_rerank import RateLimitError
 from qwen_rerank.emulator import Emulator, Reply
 
 QUERY = "a fast red sports car"
+_SWITCHES = [
+    "LANGSMITH_TRACING_V2",
+    "LANGSMITH_TRACING",
+    "LANGCHAIN_TRACING_V2",
+    "LANGCHAIN_TRACING",
+]
 DOCUMENTS = [Document("green tea"), Document("a red sports car"), Document("")]
 
 
@@ -200,6 +208,23 @@ def test_nobody_listens(compress, monkeypatch):
     monkeypatch.setattr(_tracing, "_slim", pytest.fail)
 
     assert len(compress([])) == len(DOCUMENTS)
+
+
+@pytest.mark.parametrize("name", _SWITCHES)
+def test_a_variable_that_switches_tracing_on(monkeypatch, name):
+    """Tracers are looked for if LangChain may be told to trace; to ask it takes long to import."""
+    monkeypatch.delitem(sys.modules, "langsmith.run_helpers")
+    for each in _SWITCHES:
+        monkeypatch.delenv(each, raising=False)
+    assert not _tracing.may_be_heard(None)
+
+    monkeypatch.setenv(name, "true")
+    get_env_var.cache_clear()
+    told = get_env_var("TRACING_V2", default=get_env_var("TRACING"))  # as LangSmith reads them
+    get_env_var.cache_clear()
+
+    assert told == "true"
+    assert _tracing.may_be_heard(None)
 
 
 def test_nothing_to_rank_is_no_run(reranker):

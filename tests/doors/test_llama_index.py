@@ -38,6 +38,25 @@ class Events(BaseEventHandler):
         self.seen.append(event)
 
 
+@pytest.mark.parametrize("mode", list(MetadataMode))
+@pytest.mark.parametrize("metadata", [{}, {"page": 3}, {"page": 3, "hidden": 1}])
+def test_the_content_that_is_ranked(connection, emulator, mode, metadata):
+    """It is what the node itself says, with and without metadata, whatever its templates are."""
+    node = TextNode(
+        text=" a red car\n",
+        metadata=metadata,
+        text_template="<{metadata_str}> {content}",
+        excluded_embed_metadata_keys=["hidden"],
+    )
+
+    QwenRerank(**connection, metadata_mode=mode).postprocess_nodes(
+        [NodeWithScore(node=node)], query_str=QUERY
+    )
+
+    [request] = emulator.log
+    assert request.body["input"]["documents"] == [node.get_content(metadata_mode=mode)]
+
+
 @pytest.fixture(name="trace")
 def _trace():
     """The events and spans that LlamaIndex's instrumentation sees."""

@@ -15,6 +15,7 @@ from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 from llama_index_instrumentation import get_dispatcher, root_dispatcher
 from llama_index_instrumentation.event_handlers import BaseEventHandler
+from llama_index_instrumentation.span import active_span_id
 from llama_index_instrumentation.span_handlers import SimpleSpanHandler
 from openinference.instrumentation.llama_index import LlamaIndexInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
@@ -333,6 +334,27 @@ def test_nobody_listens(reranker, thinned, native):
     told = run(reranker, nodes_of(*TEXTS), native=native)
     assert thinned
     assert [each.node.text for each in silent] == [each.node.text for each in told]
+
+
+@both_ways
+@pytest.mark.parametrize("kind", [QwenRerank, _Mine])
+def test_a_span_where_one_listens(connection, kind, native):
+    """A rerank has a span of its own if a tracer hears of it, which takes long, and else none."""
+    spans = []
+
+    def item(node):
+        spans.append(active_span_id.get())
+        return node.text
+
+    reranker = kind(**connection, item=item)
+    run(reranker, nodes_of("green tea"), native=native)
+    reranker.callback_manager = CallbackManager([Strict()])
+    run(reranker, nodes_of("green tea"), native=native)
+
+    silent, told = spans
+    assert told.startswith(f"{kind.__name__}._")
+    if kind is QwenRerank:  # of a method that a subclass overrides, LlamaIndex makes one anyway
+        assert silent is None
 
 
 class _Reprs(SimpleSpanHandler):

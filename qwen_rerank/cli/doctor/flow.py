@@ -25,6 +25,7 @@ from qwen_rerank import (
 from qwen_rerank.cli._key import headers_in, key_in
 from qwen_rerank.cli._surroundings import certificates_for, proxy_for
 from qwen_rerank.cli._terminal import agreed, open_console, waiting
+from qwen_rerank.cli._words import complaint, flag
 from qwen_rerank.cli.doctor import chart
 from qwen_rerank.cli.doctor.exams import CANDIDATES, EXAMS, QUERY
 from qwen_rerank.cli.doctor.probe import Probe, Rehearsal, key_end
@@ -35,12 +36,7 @@ _VERSION = 1  # of the report's shape, which docs/doctor.md describes
 _DEFAULT_MODEL = "qwen3-rerank"
 _SECONDS = 60.0
 # Of `Endpoint.found_in`, in the words of the command line.
-_PLACES = {
-    "": "default",
-    "base_url": "--base-url",
-    "region": "--region",
-    "workspace": "--workspace",
-}
+_PLACES = {"": "default"} | {name: flag(name) for name in ("base_url", "region", "workspace")}
 _TITLES = {
     "score_independence": "score independence",
     "over_long": "over-long documents",
@@ -108,7 +104,7 @@ def doctor(
     try:
         reranker = Reranker(**options)
     except ValueError as error:
-        visit.failed("set-up", "Wrong set-up", str(error), None)
+        visit.failed("set-up", "Wrong set-up", *complaint(error, "doctor"))
         return visit.end()
     with closing(reranker):
         probe = Probe(reranker)
@@ -377,12 +373,10 @@ class _Visit:
         return True
 
     def refused(self, during: str, error: RerankError) -> Literal[False]:
-        facts = str(error).removesuffix(f"\n{error.hint}")
         self.failed(
             during,
             type(error).__name__,
-            facts,
-            error.hint,
+            *complaint(error, "doctor"),
             code=error.code,
             status=error.status,
             request_id=error.request_id,

@@ -27,6 +27,7 @@ from qwen_rerank.cli._records import BadLine, Record, crc, fit_for_trec, lines, 
 from qwen_rerank.cli._runs import Collection, Ranked, is_trec, opened, ranked_lists
 from qwen_rerank.cli._surroundings import check_surroundings
 from qwen_rerank.cli._terminal import told, visible
+from qwen_rerank.cli._words import spelled
 from qwen_rerank.cli.rerank.bulk import LINE, Pump, Stop
 from qwen_rerank.cli.rerank.journal import ChangedError, Format, Journal
 
@@ -265,6 +266,11 @@ class _Warnings(logging.Handler):
         if self._left:
             self._left -= 1
             line = "" if LINE.get() is None else f"line {LINE.get()}: "
+            if isinstance(record.args, tuple):
+                record.args = tuple(
+                    spelled(each, "rerank") if isinstance(each, str) else each
+                    for each in record.args
+                )
             self._say(line + record.getMessage())
         else:
             self.more += 1

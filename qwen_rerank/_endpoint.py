@@ -149,16 +149,23 @@ class Endpoint:
         return key.startswith(_PLAN_KEY) or _PLAN_HOSTS.fullmatch(self.host) is not None
 
     @property
+    def places(self) -> Advice:
+        """What the host is made of, for a sentence: options, variables and files."""
+        if not self.found_in:
+            return Advice("your client")
+        of_workspace = self.workspace and self.host.startswith(f"{self.workspace}.")
+        made_of = [self.found_in["workspace"]] if of_workspace else []
+        made_of.append(self.found_in["host"] or "the default region")
+        return _named(made_of)
+
+    @property
     def unknown(self) -> Advice:
         """What to do if no such host is known."""
-        of_workspace = self.workspace and self.host.startswith(f"{self.workspace}.")
-        made_of = [self.found_in.get("workspace", "")] if of_workspace else []
-        made_of.append(self.found_in.get("host", ""))
         return advise(
-            "The name {host} is not known here.",
-            "It comes from {places}: check that, and the network.",
+            "The name {host}, which comes from {places}, is not known here: check that, and the "
+            "network.",
             host=self.host,
-            places=_named(made_of),
+            places=self.places,
         )
 
     @property
@@ -577,13 +584,23 @@ def _clean(key: SecretStr | None, place: str = "") -> SecretStr | None:
     if not text:
         return None
     if text[0] in _QUOTES or text[-1] in _QUOTES:
-        raise ValueError(f"the API key{place} has quotes around it: leave them off")
+        raise ValueError(f"the API key{place} has quotes around it, {_shape(text)}: leave them off")
     if re.match(r"bearer\s", text, re.IGNORECASE):
         raise ValueError(f"the API key{place} has 'Bearer ' before it: leave that off, it is added")
     if not text.isascii() or not text.isprintable() or " " in text:
         what = "blank" if any(map(str.isspace, text)) else "character"
-        raise ValueError(f"the API key{place} holds a {what} that no HTTP header can carry")
+        raise ValueError(
+            f"the API key{place} holds a {what} that no HTTP header can carry: {_shape(text)}"
+        )
     return SecretStr(text)
+
+
+def _shape(key: str) -> str:
+    """*key* with its quotes and blanks, and nothing else of it."""
+    kept = (
+        each if each in _QUOTES or not each.isprintable() or each == " " else "*" for each in key
+    )
+    return re.sub(r"\*+", "***", "".join(kept)).encode("unicode_escape").decode()
 
 
 def _checked(base: _Found, allow_http: bool, protocol: Protocol, *, is_ours: bool) -> SplitResult:
@@ -671,8 +688,5 @@ def _instead(parts: SplitResult, protocol: Protocol) -> Advice:
 
 def _named(places: Iterable[str]) -> Advice:
     """What gave a setting, for a sentence: options, variables and files."""
-    named = [
-        Option(place, use="name") if place.isidentifier() else place or "the default region"
-        for place in places
-    ]
+    named = [Option(place, use="name") if place.isidentifier() else place for place in places]
     return Advice(*[part for each in named for part in (" and ", each)][1:])

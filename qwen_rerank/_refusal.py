@@ -55,7 +55,7 @@ def exhausted(error: BaseException) -> ServiceError | None:
         return None
     return ServiceError(
         f"Nothing could be sent, because this process may {what}: {error}.",
-        hint=f"Find out what keeps them open, or raise the limit ({limit}).",
+        hint=f"Find out what holds so many, or raise the limit ({limit}).",
     )
 
 
@@ -84,6 +84,7 @@ class Asked(Protocol):
         url: The URL.
         host: Its host.
         key_from: What gave the key, for a sentence; "" if none was sent.
+        places: What the host is made of, likewise.
         is_of_plan: Whether it is the host, or the key, of a plan for chat models.
         given: The options that somebody has set, by name.
     """
@@ -95,6 +96,8 @@ class Asked(Protocol):
     @property
     def key_from(self) -> str: ...
     @property
+    def places(self) -> Advice: ...
+    @property
     def is_of_plan(self) -> bool: ...
     @property
     def given(self) -> Mapping[str, Any]: ...
@@ -105,7 +108,7 @@ class _Known(NamedTuple):
 
     Attributes:
         kind: Whose move is next.
-        codes: Beginnings of the lower-case code.
+        codes: Beginnings of the code, in any case.
         said: Parts of the lower-case message.
         hint: What to do; may name {model}, {host}, {url}, {documents}, {key} and {most}.
         names_model: Whether a mistyped name of the model may be why.
@@ -155,7 +158,7 @@ _NOT_MINE = (
     ),
 )
 _OTHER_BODY = (
-    "The server expects another body than that of {protocol=:now}.",
+    "The server expects another body than that of {spoken}.",
     (
         "Check that {base_url=:now} belongs to it.",
         "Check what stands between here and {host}.",
@@ -176,12 +179,14 @@ _UNOFFERED = (
     ),
 )
 
+_THEIRS = ("That is on the service's side: try again later, and ask its support if it goes on.",)
+
 # The first row that applies wins, so what is particular stands before what is general, and a text
 # that decides about a code stands before the code.
 _CATALOGUE = (
     _Known(
         QuotaError,
-        ("allocationquota.freetieronly",),
+        ("AllocationQuota.FreeTierOnly",),
         hint=(
             ("The free quota of {model} is used up and the console's 'free quota only' is on: turn "
             "it off to pay for calls; waiting does not help."),
@@ -197,12 +202,12 @@ _CATALOGUE = (
     ),
     _Known(
         QuotaError,
-        ("arrearage", "prepaidbilloverdue", "postpaidbilloverdue"),
+        ("Arrearage", "PrepaidBillOverdue", "PostpaidBillOverdue"),
         hint=("A bill is overdue: top up the Alibaba Cloud account; waiting does not help.",),
     ),
     _Known(
         QuotaError,
-        ("commoditynotpurchased",),
+        ("CommodityNotPurchased",),
         hint=(
             ("The account has not bought this service: enable pay-as-you-go in the Model Studio "
             "console; waiting does not help."),
@@ -210,28 +215,28 @@ _CATALOGUE = (
     ),
     _Known(
         ContentError,
-        ("invalidparameter.datainspection", "invalidurl", "badrequest.inputdownloadfailed"),
+        ("InvalidParameter.DataInspection", "InvalidURL", "BadRequest.InputDownloadFailed"),
         ("missing content-length of multimodal url",),
         _MEDIA,
     ),
     _Known(
         ContentError,
-        ("datainspectionfailed", "data_inspection_failed"),
+        ("DataInspectionFailed", "data_inspection_failed"),
         hint=(
             ("Moderation refused the query or something in {documents}, without saying what: rank "
             "the documents in halves to find it."),
         ),
     ),
-    _Known(AuthenticationError, ("invalidapikey", "invalid_api_key"), hint=_ELSEWHERE),
+    _Known(AuthenticationError, ("InvalidApiKey", "invalid_api_key"), hint=_ELSEWHERE),
     _Known(
         AuthenticationError,
-        ("not authorized", "workspace.accessdenied", "workspacenotfound"),
+        ("NOT AUTHORIZED", "Workspace.AccessDenied", "WorkspaceNotFound"),
         hint=_NOT_MINE,
     ),
     # Seen with 403 for a model that is not enabled, and as the text of AccessDenied.Unpurchased.
     _Known(
         AuthenticationError,
-        ("accessdenied.unpurchased",),
+        ("AccessDenied.Unpurchased",),
         ("access to model denied",),
         (
             ("Open {model} in the Model Studio console of the region of {host}, and enable it "
@@ -240,7 +245,7 @@ _CATALOGUE = (
     ),
     _Known(
         AuthenticationError,
-        ("model.accessdenied",),
+        ("Model.AccessDenied",),
         hint=(
             ("The key's workspace has no grant for {model}: grant it in the console, or use a key "
             "of the default workspace."),
@@ -248,7 +253,7 @@ _CATALOGUE = (
     ),
     _Known(
         AuthenticationError,
-        ("accessdenied",),
+        ("AccessDenied",),
         hint=(
             ("Check in the console that the key's workspace may use {model} on {host}; a used-up "
             "quota without pay-as-you-go is refused with this code too."),
@@ -268,14 +273,14 @@ _CATALOGUE = (
     ),
     _Known(
         RequestError,
-        ("modelnotfound", "model_not_found", "model.notexist", "invalidmodel"),
+        ("ModelNotFound", "model_not_found", "Model.NotExist", "InvalidModel"),
         ("model not exist",),
         _UNOFFERED,
         names_model=True,
     ),
     _Known(
         RateLimitError,
-        ("throttling.burstrate", "limit_burst_rate"),
+        ("Throttling.BurstRate", "limit_burst_rate"),
         hint=(
             ("The rate of requests rose too quickly: lower {max_concurrency=:change}, or begin "
             "with few."),
@@ -283,13 +288,16 @@ _CATALOGUE = (
     ),
     _Known(
         RateLimitError,
-        ("throttling.allocationquota", "insufficient_quota"),
-        hint=("The account's tokens per minute are used up; they count over all its keys.",),
+        ("Throttling.AllocationQuota", "insufficient_quota"),
+        hint=(
+            ("The account's tokens per minute are used up, over all its keys: wait a minute, lower "
+            "{max_concurrency=:change}, or raise the quota in the console."),
+        ),
     ),
     # A 503 too says "[Too many requests...]" where nothing is broken.
     _Known(
         RateLimitError,
-        ("throttling", "limit_requests", "concurrency_limit_exceeded"),
+        ("Throttling", "limit_requests", "concurrency_limit_exceeded"),
         ("[too many requests",),
         _SLOWER,
     ),
@@ -301,12 +309,12 @@ _CATALOGUE = (
     _Known(
         RequestError,
         said=("it should not be larger than 300000",),
-        hint=("Shorten {documents}, or leave it out.",),
+        hint=("Shorten {documents} or leave out what cannot be shorter.",),
     ),
     _Known(
         RequestError,
         said=("text input should not be empty",),
-        hint=("A text counts as blank for the service: leave it out, among {documents}.",),
+        hint=("The service takes a text of {documents} for blank: leave it out.",),
     ),
     _Known(
         RequestError,
@@ -321,12 +329,15 @@ _CATALOGUE = (
     _Known(
         RequestError,
         said=("task can not be null",),
-        hint=("That URL belongs to another task than rerank.",),
+        hint=(
+            "The URL is of another task than rerank: {url}.",
+            ("Check {base_url=:now}.", "Check what stands between here and {host}."),
+        ),
     ),
-    _Known(RequestError, ("badrequest.",), hint=_OTHER_BODY),
+    _Known(RequestError, ("BadRequest.",), hint=_OTHER_BODY),
     _Known(
         ServiceError,
-        ("internalerror.timeout", "requesttimeout"),
+        ("InternalError.Timeout", "RequestTimeOut"),
         hint=(
             ("The service gave up on {documents}. Smaller requests are answered sooner: lower "
             "{max_documents_per_request=:change}."),
@@ -334,8 +345,9 @@ _CATALOGUE = (
     ),
     _Known(
         ServiceError,
-        ("internalerror", "internal_error", "systemerror", "modelserv", "modelunavailable",
-         "serviceunavailable", "gatewaytimeout"),
+        ("InternalError", "internal_error", "SystemError", "ModelServ", "ModelUnavailable",
+         "ServiceUnavailable", "GatewayTimeout"),
+        hint=_THEIRS,
     ),
 )  # fmt: skip
 _RETIRED = ("gte-rerank was retired on 2026-05-30: set {model='qwen3-rerank'}.",)
@@ -349,12 +361,12 @@ _REDIRECT = (
 _NOWHERE = (
     "Nothing is served there for rerank.",
     (
-        "Check {base_url=:now}, and that it belongs to {protocol=:now}.",
-        "Check {workspace=:now}.",
-        "Check {region=:now}.",
-        "Check what stands between here and {host}.",
+        (
+            "Check {base_url=:now}, and that it belongs to {spoken}; if it is a server of your own, "
+            "say which: {server=}."
+        ),
+        "The address comes from {places}: check that, and what stands between here and there.",
     ),
-    "If it is a server of your own, say which: {server=}.",
 )
 _LOGIN = ("The proxy wants a login: put it into the proxy's own setting.",)
 _BY_STATUS: dict[int, tuple[type[RerankError], tuple[Sentence, ...]]] = {
@@ -368,7 +380,7 @@ _BY_STATUS: dict[int, tuple[type[RerankError], tuple[Sentence, ...]]] = {
     407: (RequestError, _LOGIN),
     408: (ServiceError, ()),
     413: (RequestError, _SMALLER),
-    429: (RateLimitError, ()),
+    429: (RateLimitError, _SLOWER),
 }
 
 
@@ -386,6 +398,7 @@ _BAD_KEY = (
         ),
     ),
 )
+_ITS_LOG = "The log of {host} says why."
 _BUSY = "more to do than it takes: lower {max_concurrency=:change}, or start more of it."
 _NO_RERANKER = (
     (
@@ -407,7 +420,7 @@ _TOO_LONG = _Known(
 _OTHER_MODEL = _Known(
     RequestError,
     said=("` does not exist", "model not found", "invalid model", "engine for model name"),
-    hint=("{model} is not served by {host}.",),
+    hint=("{model} is not served by {host}: set {model=:change} to one that is.",),
 )
 _COOLS = _Known(
     RateLimitError,
@@ -431,7 +444,7 @@ _OWN = (
     _Known(
         RequestError,
         said=("multimodalparam is not supported",),
-        hint=("{model} reads texts only.",),
+        hint=("{model} reads texts only: leave images out, or serve a Qwen3-VL-Reranker.",),
     ),
     _Known(AuthenticationError, said=("no_db_connection", "no connected db"), hint=_BAD_KEY[1]),
     _COOLS,
@@ -443,7 +456,7 @@ _BY_STATUS_OF_OWN: dict[int, tuple[type[RerankError], tuple[Sentence, ...]]] = {
     407: _BY_STATUS[407],
     408: (ServiceError, ()),
     413: _BY_STATUS[413],
-    424: (ServiceError, ()),  # what TEI answers where its model failed
+    424: (ServiceError, (_ITS_LOG,)),  # what TEI answers where its model failed
     429: (RateLimitError, (f"It has {_BUSY}",)),
     501: (RequestError, _NO_RERANKER),
     503: (ServiceError, (f"It is starting, or has {_BUSY}",)),
@@ -504,6 +517,8 @@ def explain(
             host=asked.host,
             url=asked.url,
             key=asked.key_from,
+            places=asked.places,
+            spoken=Advice(Option("protocol", repr(asked.given.get("protocol")), "change")),
             documents=listed(documents) if documents else "the query",
             room=Advice(Option("max_model_len", None if most is None else str(most))),
             most=most or "less",
@@ -579,7 +594,8 @@ def is_of_model(error: RerankError) -> bool:
 
 
 def _says(known: _Known, code: str, said: str) -> bool:
-    return code.startswith(known.codes) or any(part in said for part in known.said)
+    codes = tuple(map(str.lower, known.codes))
+    return code.startswith(codes) or any(part in said for part in known.said)
 
 
 _REPEATED = re.compile(r"litellm retried: [1-9]")
@@ -634,6 +650,8 @@ def _meaning(code: str, said: str, status: int) -> _Known:
     # A redirect is never followed, and a 2xx with a code that nobody documents decides nothing.
     elif 400 <= status < 500 or (status < 400 and code.startswith(("invalid", "model"))):
         kind = RequestError
+    elif status >= 500:
+        hint = _THEIRS
     return _Known(kind, hint=hint)
 
 
@@ -648,7 +666,7 @@ def _meaning_of_own(code: str, said: str, status: int, server: Server) -> _Known
         kind, hint = _BY_STATUS_OF_OWN[status]
         return _Known(kind, hint=hint)
     if status > 500:
-        return _Known(ServiceError)
+        return _Known(ServiceError, hint=(_ITS_LOG,))
     # 500 is also what LiteLLM and Xinference make of a body that they do not understand.
     return _Known(RequestError if 400 <= status < 500 else ServiceError, hint=(_WHAT_ANSWERS,))
 

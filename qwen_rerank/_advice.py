@@ -6,7 +6,7 @@ already is not told to set it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from string import Formatter
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self, TypeAlias
@@ -18,8 +18,8 @@ Sentence: TypeAlias = str | tuple[str, ...]
 
 In one ``{region=}`` is an option to be set, ``{protocol='dashscope'}`` one to be set so,
 ``{base_url=:now}`` one that is set, and ``{timeout=:change}`` one to be changed from whatever it
-is. It fits if what is to be set is not so already, and what is said to be set is. Any other field
-is a value.
+is. Any other field is a value. A sentence fits if what is to be set is not so already, what is said
+to be set is, and no value is empty.
 """
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -83,10 +83,9 @@ def advise(*sentences: Sentence, given: Mapping[str, Any] = _NOTHING, **values: 
     made: list[str | Option] = []
     for sentence in sentences:
         choices = (sentence,) if isinstance(sentence, str) else sentence
-        for parts in (list(_parts(choice, values)) for choice in choices):
-            if all(_fits(part, given) for part in parts if isinstance(part, Option)):
-                made += [" ", *parts] if made else parts
-                break
+        fitting = (_filled(choice, given, values) for choice in choices)
+        if (parts := next(filter(None, fitting), None)) is not None:
+            made += [" ", *parts] if made else parts
     return Advice(*made)
 
 
@@ -107,18 +106,24 @@ def _in_python(part: str | Option) -> str:
     return part.name if part.use == "name" else f"{part.name}={part.value or ''}"
 
 
-def _parts(template: str, values: Mapping[str, Any]) -> Iterator[str | Option]:
+def _filled(
+    template: str, given: Mapping[str, Any], values: Mapping[str, Any]
+) -> list[str | Option] | None:
+    """What *template* consists of, or None if it does not fit."""
+    parts: list[str | Option] = []
     for text, field, form, _ in Formatter().parse(template):
-        yield text
+        parts.append(text)
         if field is None:
             continue
         name, is_option, value = field.partition("=")
-        if is_option:
-            yield Option(name, value or None, form or "set")
-        elif isinstance(told := values[name], Advice):
-            yield from told.parts
-        else:
-            yield format(told, form or "")
+        told = Advice(Option(name, value or None, form or "set")) if is_option else values[name]
+        if told in ("", None):
+            return None
+        found = told.parts if isinstance(told, Advice) else (format(told, form or ""),)
+        if not all(_fits(part, given) for part in found if isinstance(part, Option)):
+            return None
+        parts += found
+    return parts
 
 
 def _fits(option: Option, given: Mapping[str, Any]) -> bool:

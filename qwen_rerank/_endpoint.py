@@ -27,6 +27,7 @@ from qwen_rerank.errors import DeadlineError
 __all__ = [
     "KEY",
     "PLANS",
+    "QUOTES",
     "REGIONS",
     "Endpoint",
     "Region",
@@ -109,7 +110,7 @@ _HEADERS_OF_REQUESTS = frozenset(
 _WORKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 # Straight ones and those that word processors make of them.
-_QUOTES = "\"'`\u2018\u2019\u201c\u201d"
+QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,20 +151,24 @@ class Endpoint:
 
     @property
     def places(self) -> Advice:
-        """What the host is made of, for a sentence: options, variables and files."""
+        """What the host is made of, for a sentence: options, variables and files; "" by default."""
         if not self.found_in:
             return Advice("your client")
         of_workspace = self.workspace and self.host.startswith(f"{self.workspace}.")
-        made_of = [self.found_in["workspace"]] if of_workspace else []
-        made_of.append(self.found_in["host"] or "the default region")
-        return _named(made_of)
+        made_of = [self.found_in["workspace"] if of_workspace else "", self.found_in["host"]]
+        return _named(filter(None, made_of), use="change")
 
     @property
     def unknown(self) -> Advice:
         """What to do if no such host is known."""
         return advise(
-            "The name {host}, which comes from {places}, is not known here: check that, and the "
-            "network.",
+            (
+                (
+                    "The name {host}, which comes from {places}, is not known here: check that, "
+                    "and the network."
+                ),
+                "The name {host} is not known here: check the network and its name servers.",
+            ),
             host=self.host,
             places=self.places,
         )
@@ -206,10 +211,10 @@ class Endpoint:
                 "If it is only slow, raise {timeout=:change}, which is for the whole call, in "
                 "seconds. If every call ends so,",
                 (
-                    "what {base_url=:now} leads to may be no rerank service: look at its log.",
+                    "what {places} leads to may be no rerank service: look at its log.",
                     "something on the way may swallow them, such as a firewall or a proxy.",
                 ),
-                given=self.given,
+                places=self.places,
             ),
             documents=documents,
         )
@@ -342,11 +347,10 @@ def resolve(
     if key is None and key_required and _ALIBABA.fullmatch(host):
         blank = f" ({key_place} is blank)" if key_place else ""
         raise ValueError(
-            advise(
-                "no API key{blank}: set the environment variable DASHSCOPE_API_KEY or {api_key=}, "
-                "or try it without a key on the emulator (`qwen-rerank serve`, in Python "
-                "qwen_rerank.emulator.Emulator)",
-                blank=blank,
+            f"no API key{blank}: "
+            + advise(
+                "set the environment variable DASHSCOPE_API_KEY or {api_key=}, or try it without a "
+                "key on the emulator (`qwen-rerank serve`, in Python qwen_rerank.emulator.Emulator)"
             )
         )
     return Endpoint(
@@ -583,7 +587,7 @@ def _clean(key: SecretStr | None, place: str = "") -> SecretStr | None:
     text = key.get_secret_value().strip() if key is not None else ""
     if not text:
         return None
-    if text[0] in _QUOTES or text[-1] in _QUOTES:
+    if text[0] in QUOTES or text[-1] in QUOTES:
         raise ValueError(f"the API key{place} has quotes around it, {_shape(text)}: leave them off")
     if re.match(r"bearer\s", text, re.IGNORECASE):
         raise ValueError(f"the API key{place} has 'Bearer ' before it: leave that off, it is added")
@@ -598,7 +602,7 @@ def _clean(key: SecretStr | None, place: str = "") -> SecretStr | None:
 def _shape(key: str) -> str:
     """*key* with its quotes and blanks, and nothing else of it."""
     kept = (
-        each if each in _QUOTES or not each.isprintable() or each == " " else "*" for each in key
+        each if each in QUOTES or not each.isprintable() or each == " " else "*" for each in key
     )
     return re.sub(r"\*+", "***", "".join(kept)).encode("unicode_escape").decode()
 
@@ -686,7 +690,7 @@ def _instead(parts: SplitResult, protocol: Protocol) -> Advice:
     )
 
 
-def _named(places: Iterable[str]) -> Advice:
+def _named(places: Iterable[str], use: str = "name") -> Advice:
     """What gave a setting, for a sentence: options, variables and files."""
-    named = [Option(place, use="name") if place.isidentifier() else place for place in places]
+    named = [Option(place, use=use) if place.isidentifier() else place for place in places]
     return Advice(*[part for each in named for part in (" and ", each)][1:])

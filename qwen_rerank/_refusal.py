@@ -84,7 +84,7 @@ class Asked(Protocol):
         url: The URL.
         host: Its host.
         key_from: What gave the key, for a sentence; "" if none was sent.
-        places: What the host is made of, likewise.
+        places: What the host is made of, likewise; "" for the default.
         is_of_plan: Whether it is the host, or the key, of a plan for chat models.
         given: The options that somebody has set, by name.
     """
@@ -141,13 +141,16 @@ _PLAN = (
 _ELSEWHERE = (
     "A key works only in its own region and billing plan.",
     (
-        "This call went to {host}, as {base_url=:now} says: is that where the key was made?",
-        "This call went to {host}, as {region=:now} says: name the region where the key was made.",
+        "This call went to {host}, by {places}: is that where the key was made?",
         "This call went to {host}: if the key was made elsewhere, set {region=} or {base_url=}.",
     ),
     (
         "The key is that of {api_key=:now}.",
         "The key was found in {key}; {api_key=} wins over it.",
+        (
+            "None was sent, because one that is only found goes to Alibaba Cloud and this machine "
+            "alone: set {api_key=}."
+        ),
     ),
 )
 _NOT_MINE = (
@@ -160,7 +163,7 @@ _NOT_MINE = (
 _OTHER_BODY = (
     "The server expects another body than that of {spoken}.",
     (
-        "Check that {base_url=:now} belongs to it.",
+        "Check that {places} belongs to it.",
         "Check what stands between here and {host}.",
     ),
 )
@@ -331,7 +334,7 @@ _CATALOGUE = (
         said=("task can not be null",),
         hint=(
             "The URL is of another task than rerank: {url}.",
-            ("Check {base_url=:now}.", "Check what stands between here and {host}."),
+            ("Check {places}.", "Check what stands between here and {host}."),
         ),
     ),
     _Known(RequestError, ("BadRequest.",), hint=_OTHER_BODY),
@@ -362,10 +365,11 @@ _NOWHERE = (
     "Nothing is served there for rerank.",
     (
         (
-            "Check {base_url=:now}, and that it belongs to {spoken}; if it is a server of your own, "
-            "say which: {server=}."
+            "Check {base_url=:now}, and that it belongs to {spoken}; if it is a server of your "
+            "own, say which: {server=}."
         ),
-        "The address comes from {places}: check that, and what stands between here and there.",
+        "Check {places}, and what stands between here and there.",
+        "Check what stands between here and {host}.",
     ),
 )
 _LOGIN = ("The proxy wants a login: put it into the proxy's own setting.",)
@@ -468,17 +472,14 @@ _UPSTREAM_KEY = (
         "there. The one that this call carries is another."
     ),
 )
-_WHAT_ANSWERS = (
-    "Check {base_url=:now} and {model=:change}, and whether {whose} is what answers there.",
-    "Check {model=:change} and your client's base URL, and whether {whose} is what answers there.",
-)
+_WHAT_ANSWERS = "Check {places} and {model=:change}, and whether {whose} is what answers there."
 
 
 def own_server(asked: Asked, server: Server | None) -> Advice | None:
     """What to look at when another server than *server* may have answered; None for DashScope."""
     if server is None:
         return None
-    return advise(_WHAT_ANSWERS, given=asked.given, whose=_whose(server))
+    return advise(_WHAT_ANSWERS, places=asked.places, whose=_whose(server))
 
 
 def _whose(server: Server | None) -> Advice:
@@ -558,7 +559,7 @@ def _hint(known: _Known, refusal: Refusal, request: Request, asked: Asked) -> tu
         hint = (_PLAN,)
     elif request.model == "gte-rerank" and any("{model}" in str(sentence) for sentence in hint):
         hint = _RETIRED
-    elif known.names_model and meant(request.model, LIMITS):
+    elif known.names_model:
         hint = ("{near}", *hint)
     return (*hint, "It was asked at {url}.") if refusal.status in (404, 405) else hint
 

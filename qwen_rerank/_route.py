@@ -137,8 +137,8 @@ def distrust(error: ssl.SSLCertVerificationError, *, by_client: bool = False) ->
                     "verify=..."
                 )
             return advise(
-                "The certificate is not trusted here: set the environment variable SSL_CERT_FILE "
-                "to a file with that of its issuer, or pass {http_client=}."
+                "The certificate is not trusted here: set SSL_CERT_FILE to a file with that of its "
+                "issuer, or pass {http_client=}."
             )
 
 

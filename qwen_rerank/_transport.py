@@ -358,11 +358,11 @@ def _unanswered(
         settings = "the proxy settings" if proxy is None else proxy.named_by
         hint = advise(
             (
-                "Check the network, {settings} and {base_url=:now}.",
+                "Check the network, {settings} and {places}.",
                 "Check the network and {settings}.",
             ),
-            given=endpoint.given,
             settings=settings,
+            places=endpoint.places,
         )
     failure = ServiceError(f"No answer from {endpoint.host}: {_said(cause)}.", hint=hint)
     failure.retryable = retryable

@@ -134,7 +134,7 @@ def decode(
     if server == "litellm":
         ids.insert(0, answer.headers.get("x-litellm-call-id"))
     request_id = next(filter(None, map(_text, ids)), None)
-    page = advise(*_PAGE, given=asked.given) if body is None and _is_page(answer) else None
+    page = advise(*_PAGE, places=asked.places) if body is None and _is_page(answer) else None
     if answer.status != 200 or fields.get("code") or fields.get("error"):
         error = explain(_refusal(answer, fields, request_id, server), request, asked, server)
         # Too much is too much, whoever says so.
@@ -300,7 +300,7 @@ def _plain(answer: Answer) -> str | None:
 _WHOSE = "If it is a server of your own, say which: {server=}."
 _PAGE = (
     "That was a web page, so something in between answered: a proxy, a firewall or a login page.",
-    ("Check {base_url=:now} and the proxy settings.", "Check the proxy settings."),
+    ("Check {places} and the proxy settings.", "Check the proxy settings."),
 )
 
 

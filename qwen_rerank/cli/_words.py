@@ -5,9 +5,9 @@ An option that a command does not have is called as in Python, and said to be th
 
 import ast
 
-from qwen_rerank._advice import Advice, Option, said
+from qwen_rerank._advice import Advice, Option, counted, said
 
-__all__ = ["OPTIONS", "complaint", "flag", "spelled"]
+__all__ = ["OPTIONS", "complaint", "counted", "flag", "spelled"]
 
 _CONNECTION = (
     *("model", "region", "workspace", "base_url", "protocol", "server", "max_model_len"),
@@ -47,5 +47,7 @@ def spelled(text: str, command: str) -> str:
 def complaint(error: BaseException, command: str) -> tuple[str, str | None]:
     """What went wrong, and what to do about it, if that is known."""
     hint, message = getattr(error, "hint", None), said(error)
-    facts = str(error).removesuffix(f"\n{hint}").removeprefix(message)
-    return spelled(message, command) + facts, hint and spelled(hint, command)
+    facts = str(error).removesuffix(f"\n{hint}")
+    if isinstance(message, Advice):
+        facts = spelled(message, command) + facts.removeprefix(message)
+    return facts, hint and spelled(hint, command)

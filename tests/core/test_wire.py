@@ -11,7 +11,15 @@ from qwen_rerank._values import Answer, Item, Place, Request
 
 _NATIVE, _FLAT = "dashscope", "compatible"
 _HOST = "dashscope.aliyuncs.com"
-_ASKED = Endpoint(f"https://{_HOST}/rerank", _HOST, local=False, api_key=None, workspace=None)
+_ASKED = Endpoint(
+    f"https://{_HOST}/rerank",
+    _HOST,
+    local=False,
+    api_key=None,
+    workspace=None,
+    found_in={"key": "a file", "host": "", "workspace": ""},
+    given={"protocol": "compatible"},
+)
 
 
 def _request(*texts, query="q", instruct=None, model="qwen3-rerank"):

@@ -115,7 +115,14 @@ def refused(row: Row, given: Mapping[str, Any]) -> RerankError:
     asked = _DASHSCOPE if row.server is None else _OWN
     if row.name == _OF_PLAN:
         asked = replace(asked, api_key=SecretStr("sk-sp-0123456789abcdef"))
-    return explain(row.refusal, request, replace(asked, given={**asked.given, **given}), row.server)
+    options = {**asked.given, **given}
+    places = {
+        "key": "api_key" if "api_key" in options else _DASHSCOPE.found_in["key"],
+        "host": next((name for name in ("base_url", "region") if name in options), ""),
+        "workspace": "workspace" if "workspace" in options else "",
+    }
+    asked = replace(asked, given=options, found_in=places)
+    return explain(row.refusal, request, asked, row.server)
 
 
 def _reach() -> Iterator[tuple[str, RerankError]]:
@@ -127,7 +134,9 @@ def _reach() -> Iterator[tuple[str, RerankError]]:
         workspace="ws-1",
         found_in={"host": "region", "workspace": "workspace"},
     )
-    named = replace(_DASHSCOPE, given={"base_url": "x"}, found_in={"host": "base_url"})
+    named = replace(
+        _DASHSCOPE, given={"base_url": "x"}, found_in={"host": "base_url", "workspace": ""}
+    )
     unknown = socket.gaierror(-2, "Name or service not known")
     no_file = FileNotFoundError(errno.ENOENT, "No such file or directory", "/etc/ca.pem")
     refuses = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")

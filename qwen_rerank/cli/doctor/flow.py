@@ -25,10 +25,22 @@ from qwen_rerank import (
 from qwen_rerank.cli._key import headers_in, key_in
 from qwen_rerank.cli._surroundings import certificates_for, proxy_for
 from qwen_rerank.cli._terminal import agreed, open_console, waiting
-from qwen_rerank.cli._words import complaint, flag
+from qwen_rerank.cli._words import complaint, flag, spelled
 from qwen_rerank.cli.doctor import chart
-from qwen_rerank.cli.doctor.exams import CANDIDATES, EXAMS, QUERY
-from qwen_rerank.cli.doctor.probe import Probe, Rehearsal, key_end
+from qwen_rerank.cli.doctor.exams import (
+    CANDIDATES,
+    DEFAULT_INSTRUCT,
+    EXAMS,
+    QUERY,
+    judged_first,
+)
+from qwen_rerank.cli.doctor.probe import (
+    Probe,
+    Rehearsal,
+    count,
+    key_doubt,
+    key_end,
+)
 
 __all__ = ["doctor"]
 
@@ -41,6 +53,7 @@ _TITLES = {
     "score_independence": "score independence",
     "over_long": "over-long documents",
     "instruct": "instruct",
+    "protocols": "protocols",
     "blanks": "blank documents",
     "latency": "latency",
 }
@@ -158,7 +171,7 @@ class _Visit:
         places = _PLACES | sources
         host = places.get(found["host"], found["host"])
         setup = {
-            "key": (None if end is None else f"...{end}", found["key"]),
+            "key": (None if end is None else f"...{end}{key_doubt(endpoint)}", found["key"]),
             "region": (endpoint.region, host if endpoint.region else ""),
             "host": (endpoint.host, host),
             "url": (endpoint.url, ""),
@@ -194,8 +207,8 @@ class _Visit:
             ),
             "",
         )
-        if region is not None and region.listed is None:
-            self.console.print(chart.unlisted(f"{endpoint.region} ({region.city})"), "")
+        for doubt in probe.doubts:
+            self.console.print(chart.doubt(spelled(doubt, "doctor")), "")
 
     def announce(self, reranker: Reranker, probe: Probe) -> None:
         """Says what the rest will cost at most."""
@@ -208,7 +221,12 @@ class _Visit:
         planned = {
             "requests": first.requests + max(each.requests for each in rehearsals),
             "tokens": first.tokens + max(each.tokens for each in rehearsals),
+            "least_tokens": first.tokens + min(each.tokens for each in rehearsals),
+            "instruct_tokens": 0,
         }
+        if probe.has_default_instruct:
+            documents = len(CANDIDATES) + max(each.uninstructed for each in rehearsals)
+            planned["instruct_tokens"] = documents * count(DEFAULT_INSTRUCT)
         price = probe.price
         self._report["planned"] = {
             **planned,
@@ -326,13 +344,14 @@ class _Visit:
             return self.refused("call", error)
         seconds = time.perf_counter() - started
         tokens = ranking.usage.tokens
-        best = CANDIDATES[ranking[0].index]
+        scores = _by_index(ranking)
+        verdict, rival = judged_first(scores)
         self._report["call"] = {
             "seconds": seconds,
             "tokens": tokens,
             "request_id": next(iter(ranking.request_ids), None),
-            "scores": _by_index(ranking),
-            "best_first": best == CANDIDATES[1],
+            "scores": scores,
+            "best_first": verdict == "best",
         }
         self.console.print(
             chart.rows(
@@ -345,23 +364,23 @@ class _Visit:
             ),
             "",
         )
-        scores = [hit.score for hit in ranking if hit.score is not None]
-        if len(set(scores)) == 1:
+        if verdict == "equal":
             self.failed(
                 "call",
                 "Equal scores",
-                f"All three texts score {scores[0]:.4f}.",
+                f"All three texts score {ranking[0].score:.4f}.",
                 "It ranks nothing: check that it is a rerank model that was started as one.",
             )
-        elif best != CANDIDATES[1]:
+        elif verdict != "best":
+            how = "finds as good" if verdict == "tied" else "prefers"
             self.failed(
                 "call",
-                "Wrong order",
-                f"Asked {QUERY!r}, the model prefers {best!r}.",
+                "A tie" if verdict == "tied" else "Wrong order",
+                f"Asked {QUERY!r}, the model {how}: {CANDIDATES[rival]!r}.",
                 "Check that it is a rerank model, and with servers of your own that its prompt "
                 "template is the one it was trained with.",
             )
-        if any(score < 0 for score in scores):
+        if any(score is not None and score < 0 for score in scores):
             self.failed(
                 "call",
                 "Negative scores",

@@ -80,11 +80,6 @@ _ALIBABA = re.compile(
     r"|[a-z0-9-]+\.dashscope\.aliyuncs\.com"
     r"|([a-z0-9_-]+\.)+maas\.aliyuncs\.com"
 )
-# Of plans for chat models, by the vendor's base-url page of 2026-10-11; nobody has seen that one of
-# these serves rerank. Their keys begin with sk-sp-.
-_PLAN_HOSTS = re.compile(
-    r"coding(-intl)?\.dashscope\.aliyuncs\.com|token-plan\.[a-z0-9-]+\.maas\.aliyuncs\.com"
-)
 _PLAN_KEY = "sk-sp-"
 # Ends of paths that are somebody else's on every host: of chat models and of embeddings.
 _OTHER_TASKS = re.compile(
@@ -147,7 +142,7 @@ class Endpoint:
     def is_of_plan(self) -> bool:
         """Whether host or key is of a plan for chat models."""
         key = self.api_key.get_secret_value() if self.api_key is not None else ""
-        return key.startswith(_PLAN_KEY) or _PLAN_HOSTS.fullmatch(self.host) is not None
+        return key.startswith(_PLAN_KEY) or self.host in PLANS
 
     @property
     def places(self) -> Advice:
@@ -651,6 +646,11 @@ def _is_elsewhere(parts: SplitResult) -> str:
     path, host = parts.path.rstrip("/"), parts.hostname or ""
     if any(path.endswith(tail) for _, tail in PATHS.values()) and "/compatible-mode/" not in path:
         return ""  # the full URL, by somebody who knows
+    if host in PLANS:
+        return (
+            f"is the host of a {PLANS[host]}, which nobody has seen serve rerank (if yours does, "
+            "give the full URL of its rerank route)"
+        )
     if _OTHER_TASKS.search(path):
         return "ends in a route that serves chat models or embeddings but not rerank"
     for head, tail in PATHS.values():
@@ -660,11 +660,6 @@ def _is_elsewhere(parts: SplitResult) -> str:
             return "ends in a part of the rerank route"
         if _ALIBABA.fullmatch(host) and path and head.startswith(f"{path}/"):
             return "ends in a part of the rerank route"
-    if _PLAN_HOSTS.fullmatch(host):
-        return (
-            "is the host of a Token Plan or Coding Plan, which nobody has seen serve rerank (if "
-            "yours does, give the full URL of its rerank route)"
-        )
     if _ALIBABA.fullmatch(host) and path not in ("", *(head for head, _ in PATHS.values())):
         return "has a path that serves no rerank on this host"
     return ""
@@ -674,7 +669,7 @@ def _instead(parts: SplitResult, protocol: Protocol) -> Advice:
     """What to write instead of such a base."""
     host = parts.hostname or ""
     root = f"{parts.scheme}://{parts.netloc}"
-    if _PLAN_HOSTS.fullmatch(host):
+    if host in PLANS:
         abroad = host.startswith("coding-intl")
         root = REGIONS["ap-southeast-1" if abroad else "cn-beijing"].host or root
     elif not _ALIBABA.fullmatch(host):  # a gateway may have a path of its own

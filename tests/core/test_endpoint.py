@@ -338,6 +338,66 @@ def test_refused_base_urls(base_url, said):
     assert caught.value.__cause__ is None
 
 
+_HERE = "https://dashscope.aliyuncs.com"
+_GATEWAY = "https://gw.example"
+
+
+@pytest.mark.parametrize(
+    ("base_url", "instead"),
+    [
+        (f"{_HERE}/api", _HERE),
+        (f"{_HERE}/compatible-api", _HERE),
+        (f"{_HERE}/api/v1/services", _HERE),
+        (f"{_HERE}/api/v1/services/rerank/text-rerank", _HERE),
+        (f"{_HERE}/v1", _HERE),
+        (f"{_HERE}/compatible-api/v1/rerank", _HERE),
+        (f"{_HERE}/api/v1/services/aigc/text-generation/generation", _HERE),
+        ("https://ws-1.cn-beijing.maas.aliyuncs.com/compatible-mode/v1/chat/completions",
+         "https://ws-1.cn-beijing.maas.aliyuncs.com"),
+        ("https://coding.dashscope.aliyuncs.com/v1", _HERE),
+        ("https://coding-intl.dashscope.aliyuncs.com/v1", "https://dashscope-intl.aliyuncs.com"),
+        ("https://token-plan.cn-beijing.maas.aliyuncs.com/compatible-mode/v1", _HERE),
+        (f"{_GATEWAY}/api/v1/services/rerank", _GATEWAY),
+        (f"{_GATEWAY}/v1/chat/completions", _GATEWAY),
+        (f"{_GATEWAY}/hunter2/v1/embeddings", f"{_GATEWAY}/..."),
+    ],
+)  # fmt: skip
+def test_a_base_that_leads_nowhere(base_url, instead):
+    """Half of the path, a route of other models and a plan's host are met with what to write."""
+    for protocol, path in (("dashscope", "/api/v1"), ("compatible", "/compatible-api/v1")):
+        with pytest.raises(ValueError, match="^base_url ") as caught:
+            _resolve(base_url=base_url, protocol=protocol)
+        assert f": use {instead}{path}" in str(caught.value)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_full_url_is_taken_as_it_is():
+    """Whoever gives the whole rerank URL knows where it is, also on the host of a plan."""
+    url = "https://coding.dashscope.aliyuncs.com/v1/reranks"
+    assert _resolve(base_url=url, protocol="compatible").url == url
+
+
+@pytest.mark.parametrize(
+    ("options", "places"),
+    [
+        ({}, "is not known here: check the network and its name servers"),
+        ({"region": "ap-southeast-1"}, "which comes from region=, is not known here"),
+        ({"workspace": "ws-1"}, "which comes from workspace=, is not known here"),
+        (
+            {"workspace": "ws-1", "region": "us-east-1"},
+            "which comes from workspace= and region=, is not known here",
+        ),
+        (
+            {"workspace": "ws-1", "base_url": "https://gw.example"},
+            "which comes from base_url=, is not known here",
+        ),
+    ],
+)
+def test_a_host_that_is_not_known(options, places):
+    """If nobody knows the name, the error says what it was made of."""
+    assert places in _resolve(**options).unknown
+
+
 @pytest.mark.parametrize("base_url", ["http://gateway.example/api/v1", "http://10.0.0.1:8000"])
 def test_allow_http(base_url):
     """Plain http leaves this machine if the caller says so."""

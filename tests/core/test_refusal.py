@@ -443,6 +443,27 @@ def test_no_hint_about_other_models_for_a_retired_one():
         assert "qwen3-rerank" in error.hint
 
 
+@pytest.mark.parametrize(
+    ("model", "near"),
+    [
+        ("qwen-rerank", "qwen3-rerank"),
+        ("Qwen3-Rerank", "qwen3-rerank"),
+        ("gte-rerank-v3", "gte-rerank-v2"),
+        ("my-model", None),
+        ("qwen3-rerank", None),
+    ],
+)
+def test_a_mistyped_model(model, near):
+    """What is not there is answered with the name that was meant, and with where it was asked."""
+    hint = _refused(
+        "ModelNotFound", "Model can not be found.", _request("a", model=model), 404
+    ).hint
+
+    assert ("Did you mean" in hint) is (near is not None)
+    assert near is None or f"Did you mean model={near!r}?" in hint
+    assert f"It was asked at https://{_HOST}/rerank." in hint
+
+
 def test_redirect_names_where_it_leads():
     """A redirect is not followed; the hint says where it would have gone, braces and all."""
     error = _error(b"", status=307, headers={"location": "https://other.example/{api}/v1"})

@@ -145,6 +145,11 @@ class Endpoint:
         return key.startswith(_PLAN_KEY) or self.host in PLANS
 
     @property
+    def workspace_from(self) -> str:
+        """What gave the workspace, likewise."""
+        return self.found_in.get("workspace", "")
+
+    @property
     def places(self) -> Advice:
         """What the host is made of, for a sentence: options, variables and files; "" by default."""
         if not self.found_in:

@@ -84,6 +84,7 @@ class Asked(Protocol):
         url: The URL.
         host: Its host.
         key_from: What gave the key, for a sentence; "" if none was sent.
+        workspace_from: What gave the workspace, likewise.
         places: What the host is made of, likewise; "" for the default.
         is_of_plan: Whether it is the host, or the key, of a plan for chat models.
         given: The options that somebody has set, by name.
@@ -95,6 +96,8 @@ class Asked(Protocol):
     def host(self) -> str: ...
     @property
     def key_from(self) -> str: ...
+    @property
+    def workspace_from(self) -> str: ...
     @property
     def places(self) -> Advice: ...
     @property
@@ -157,7 +160,11 @@ _NOT_MINE = (
     "On {host} this key belongs to no such workspace.",
     (
         "Check the id in {workspace=:now}, and that key and workspace are of the same region.",
-        "Check the id of the workspace where it was found, and the region; {workspace=} wins.",
+        (
+            "Check the id in {workspace}, and that key and workspace are of the same region; "
+            "{workspace=} wins over it."
+        ),
+        "Check that the key was made in the region of that host.",
     ),
 )
 _OTHER_BODY = (
@@ -180,6 +187,7 @@ _UNOFFERED = (
         "On Alibaba Cloud Singapore lists only qwen3-rerank, qwen3.7-text-rerank is in Beijing "
         "alone, and of other regions no rerank model is known."
     ),
+    "qwen3-vl-rerank and gte-rerank-v2 need {protocol='dashscope'}.",
 )
 
 _THEIRS = ("That is on the service's side: try again later, and ask its support if it goes on.",)
@@ -518,6 +526,7 @@ def explain(
             host=asked.host,
             url=asked.url,
             key=asked.key_from,
+            workspace=asked.workspace_from,
             places=asked.places,
             spoken=Advice(Option("protocol", repr(asked.given.get("protocol")), "change")),
             documents=listed(documents) if documents else "the query",

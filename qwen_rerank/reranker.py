@@ -24,7 +24,7 @@ from pydantic import PrivateAttr
 from typing_extensions import override
 
 from qwen_rerank import _drive, _endpoint, _fields, _loop, _tokens
-from qwen_rerank._advice import advise, counted, said
+from qwen_rerank._advice import advise, said
 from qwen_rerank._dialects import spoken
 from qwen_rerank._fork import no_fork
 from qwen_rerank._gate import Gate
@@ -784,10 +784,9 @@ class BaseReranker(RerankSettings):
             raise failure
         _log.log(
             logging.ERROR if isinstance(failure, QuotaError) else logging.WARNING,
-            "No ranking, so %s passed through in the original order: %s: %s",
-            "1 document is"
-            if len(job.documents) == 1
-            else f"{counted(len(job.documents), 'document')} are",
+            "No ranking, so %s passed through in %s original order: %s: %s",
+            "1 document is" if (count := len(job.documents)) == 1 else f"{count} documents are",
+            "its" if count == 1 else "their",
             type(failure).__name__,
             " ".join(str(failure).split()),
         )

@@ -282,6 +282,67 @@ def test_regions(capsys, monkeypatch, arguments, where, known):
 
 
 @pytest.mark.parametrize(
+    ("region", "model", "said"),
+    [
+        ("ap-southeast-1", "qwen3.7-text-rerank", "lists qwen3-rerank for ap-southeast-1"),
+        ("ap-southeast-1", "qwen3-rerank", None),
+        ("cn-beijing", "qwen3.7-text-rerank", None),
+        ("cn-beijing", "qwen3-reranker", "Did you mean --model qwen3-rerank?"),
+    ],
+)
+def test_a_model_that_is_not_listed(capsys, monkeypatch, region, model, said):
+    """Before anything is paid for it warns of a model that the vendor does not list there."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-0123456789abcdef")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    assert main(["doctor", "--region", region, "--model", model]) == 1
+    out = flat(capsys.readouterr().out)
+    assert (said or "url") in out
+    assert ("The vendor lists" in out or "documents. Did you" in out) is (said is not None)
+
+
+@pytest.mark.parametrize(
+    ("key", "shape"),
+    [
+        ("'sk-0123456789abcdef'", "has quotes around it, '***': leave"),
+        ("sk-01234 56789abcdef", "holds a blank that no HTTP header can carry: *** ***"),
+        ("sk-01234\u00a056789abcdef", "can carry: ***\\xa0***"),
+    ],
+)
+def test_a_key_that_was_pasted_with_more(capsys, monkeypatch, key, shape):
+    """Quotes and blanks of a key are shown where they stand, and nothing else of it."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", key)
+    assert main(["doctor", "--yes"]) == 1
+    out = flat(capsys.readouterr().out)
+    assert shape in out
+    assert "the environment variable DASHSCOPE_API_KEY" in out
+    assert "56789" not in out
+
+
+def test_a_quote_within_a_key(capsys, monkeypatch, tmp_path):
+    """One that stands inside may be meant, so it is shown beside the key's end."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-01234'56789abcdef")
+    assert setup_of(capsys, monkeypatch, tmp_path)["key"][0] == "...cdef (with a quote in it)"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "model", "answer"),
+    [
+        ("dashscope", "qwen3-rerank", "same"),
+        ("compatible", "qwen3-rerank", "same"),
+        ("dashscope", "gte-rerank-v2", "refused"),
+    ],
+)
+def test_the_other_protocol(live, visit, protocol, model, answer):
+    """The same list is asked by the other protocol too, and what it says is no problem."""
+    code, report, _ = visit("--protocol", protocol, "--model", model)
+    found = report["protocols"]
+    assert (code, found["answer"]) == (0, answer)
+    assert found["difference"] == (0 if answer == "same" else None)
+    asked = {"compatible" in request.path for request in posts(live)}
+    assert asked == {True, False}
+
+
+@pytest.mark.parametrize(
     ("key", "end"),
     [(None, None), ("abc", ""), ("abcdefgh", "gh"), ("sk-0123456789abcdef", "cdef")],
 )

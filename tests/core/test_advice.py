@@ -42,7 +42,7 @@ def test_options_are_spelled_by_who_shows_them():
     """As a string in Python's words; copies, pickles and sums can still be spelled otherwise."""
     text = advise("Set {region='x'}, change {timeout=:change}.") + " Or " + Advice(Option("model"))
     assert text == "Set region='x', change timeout=. Or model="
-    for same in (copy.deepcopy(text), pickle.loads(pickle.dumps(text)), said(ValueError(text))):
+    for same in (copy.deepcopy(text), pickle.loads(pickle.dumps(text)), said(ValueError(text))):  # noqa: S301  ours
         assert same.spelled(lambda option: option.name.upper()) == (
             "Set REGION, change TIMEOUT. Or MODEL"
         )

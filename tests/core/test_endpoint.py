@@ -365,7 +365,7 @@ _GATEWAY = "https://gw.example"
 def test_a_base_that_leads_nowhere(base_url, instead):
     """Half of the path, a route of other models and a plan's host are met with what to write."""
     for protocol, path in (("dashscope", "/api/v1"), ("compatible", "/compatible-api/v1")):
-        with pytest.raises(ValueError, match="^base_url ") as caught:
+        with pytest.raises(ValueError, match=r"^base_url ") as caught:
             _resolve(base_url=base_url, protocol=protocol)
         assert f": use {instead}{path}" in str(caught.value)
         assert "hunter2" not in str(caught.value)

@@ -438,7 +438,7 @@ def test_who_never_answers_is_not_sent_less(serve):
     """A server that takes a request and says nothing is no matter of how many documents."""
     address = serve(_silent).address
     reranker = Reranker(
-        base_url=f"http://{address}/api/v1", api_key="k", timeout=0.3, max_retries=0
+        base_url=f"http://{address}/api/v1", api_key="k", timeout=1.5, max_retries=0
     )
 
     with pytest.raises(errors.DeadlineError, match="had answered nothing") as caught:

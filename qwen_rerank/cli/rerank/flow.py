@@ -27,7 +27,7 @@ from qwen_rerank.cli._records import BadLine, Record, crc, fit_for_trec, lines, 
 from qwen_rerank.cli._runs import Collection, Ranked, is_trec, opened, ranked_lists
 from qwen_rerank.cli._surroundings import check_surroundings
 from qwen_rerank.cli._terminal import told, visible
-from qwen_rerank.cli._words import spelled
+from qwen_rerank.cli._words import counted, spelled
 from qwen_rerank.cli.rerank.bulk import LINE, Pump, Stop
 from qwen_rerank.cli.rerank.journal import ChangedError, Format, Journal
 
@@ -331,9 +331,9 @@ class _View:
         if self._began is None and done:
             self._began = position
         facts = [
-            _counted(done, "line"),
+            counted(done, "line"),
             f"{done / seconds:.1f}/s" if done else "",
-            _counted(pump.tokens, "token"),
+            counted(pump.tokens, "token"),
             f"{tally.failed:,} failed" if tally.failed else "",
             self._left(position, seconds),
         ]
@@ -375,12 +375,12 @@ class _View:
     def _sum_up(self, pump: Pump) -> None:
         tally, reading = pump.tally, self._reading
         facts = [
-            f"{_counted(tally.ranked, 'line')} ranked",
+            f"{counted(tally.ranked, 'line')} ranked",
             f"{tally.failed:,} failed" if tally.failed else "",
             f"{reading.skipped:,} done before" if reading.skipped else "",
             f"{reading.failed:,} failed before" if reading.failed else "",
-            _counted(self._warnings.more, "more warning") if self._warnings.more else "",
-            _counted(pump.tokens, "token"),
+            counted(self._warnings.more, "more warning") if self._warnings.more else "",
+            counted(pump.tokens, "token"),
             f"{tally.seconds:.1f} s",
             f"{tally.ranked / tally.seconds:.1f} lines/s" if tally.ranked else "",
         ]
@@ -412,9 +412,3 @@ def _reason(stop: Stop, *, passes_over: bool) -> str:
 def _short(sentence: str) -> str:
     shown = visible(sentence[: 2 * _LONGEST_SAID])
     return shown if len(shown) <= _LONGEST_SAID else f"{shown[:_LONGEST_SAID]}…"
-
-
-def _counted(number: int | None, what: str) -> str:
-    if number is None:
-        return f"{what}s unknown"
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -136,7 +136,7 @@ class Endpoint:
     @property
     def key_from(self) -> str:
         """What gave the key, for a sentence."""
-        return self.found_in.get("key", "")
+        return self.found_in.get("key", "your client")
 
     @property
     def is_of_plan(self) -> bool:

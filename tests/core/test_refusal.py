@@ -16,7 +16,7 @@ _ASKED = Endpoint(
     local=False,
     api_key=None,
     workspace=None,
-    found_in={"key": "a file", "host": "", "workspace": ""},
+    found_in={"key": "a file", "host": "", "workspace": "a file"},
     given={"protocol": "compatible"},
 )
 _AUTH, _QUOTA = errors.AuthenticationError, errors.QuotaError

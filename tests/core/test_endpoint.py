@@ -106,7 +106,8 @@ def test_regions(options, host, protocol, path):
 )
 def test_the_region_of_a_host(host, region):
     """A host is its region's, so that its prices are known; a subscription's is nobody's."""
-    assert _resolve(base_url=f"{host}/api/v1").region == region
+    full = f"{host}/api/v1/services/rerank/text-rerank/text-rerank"
+    assert _resolve(base_url=full).region == region
 
 
 @pytest.mark.parametrize(

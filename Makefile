@@ -14,7 +14,7 @@ UNMEASURED := tests/docs tests/faults tests/hostile tests/quality tests/test_exa
 	tests/test_examples_langchain.py tests/test_examples_llama_index.py tests/test_live.py \
 	tests/test_notebooks.py
 
-.PHONY: help demo test again check nox docs faults limits picture live notebooks ray servers clients soak bench format clean
+.PHONY: help demo test again check nox docs failures faults limits picture live notebooks ray servers clients soak bench format clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -48,6 +48,9 @@ nox: .venv/installed  ## all of it on every Python, with either framework, none,
 docs: .venv/installed-docs  ## build the documentation site into .site, every warning an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "To read it, with search: $(BIN)/python -m http.server --directory .site"
+
+failures: .venv/installed  ## write what every error says into docs/failures.md
+	$(BIN)/python tests/docs/write_failures.py
 
 limits: .venv/installed  ## write docs/limits.md from the table in qwen_rerank/_limits.py
 	$(BIN)/python tests/docs/write_limits.py

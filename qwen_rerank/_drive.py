@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from qwen_rerank import _dialects, _loop, _refusal, _wire
+from qwen_rerank._advice import Advice, Option, advise
 from qwen_rerank._gate import Gate
 from qwen_rerank._retry import Policy, retry_after, transient
 from qwen_rerank._values import Answer, Outcome, Reply, Request
@@ -111,8 +112,10 @@ class Line:
         """The error of a call whose time ran out before it was its turn to send anything."""
         return DeadlineError(
             "The call's timeout ran out before it was its turn to send anything.",
-            hint=f"max_concurrency={self.gate.width} is for all calls of one object together: "
-            "raise it, or timeout=.",
+            hint=advise(
+                "{width} is for all calls of one object together: raise it, or {timeout=:change}.",
+                width=Advice(Option("max_concurrency", str(self.gate.width), "change")),
+            ),
             documents=documents,
         )
 
@@ -156,14 +159,15 @@ async def _learn_length(line: Line, model: str, deadline: float, caller: Caller)
                 line.lengths.told[key] = _wire.length_in(answer, where[1], model)
 
 
-async def _served(line: Line, deadline: float, caller: Caller) -> str | None:
-    """The models that a server of one's own says it serves, for a sentence."""
+async def _served(line: Line, deadline: float, caller: Caller) -> tuple[str, ...]:
+    """The models that a server of one's own says it serves."""
     if (path := _dialects.spoken(line.protocol, line.server).models) is None:
-        return None
+        return ()
     with contextlib.suppress(RerankError, TimeoutError):
         async with asyncio.timeout(min(left(deadline), _ASK_SECONDS)):
-            return line.endpoint.masked(_wire.models_in(await _told(line, path, deadline, caller)))
-    return None
+            names = _wire.models_in(await _told(line, path, deadline, caller))
+            return tuple(filter(None, map(line.endpoint.masked, names)))
+    return ()
 
 
 async def _told(line: Line, path: str, deadline: float, caller: Caller) -> Answer:
@@ -219,7 +223,8 @@ async def drive(
             for position in request.positions
         }
         positions = tuple(sorted(waiting))
-        stop.fail(line.endpoint.late(positions) if stop.begun else line.crowded(positions))
+        late = line.endpoint.late(positions, silent=not any(replies))
+        stop.fail(late if stop.begun else line.crowded(positions))
     except BaseExceptionGroup:
         pass  # the first of them is kept
     finally:
@@ -306,8 +311,7 @@ async def _sent(
         if line.server is None or not _refusal.is_of_model(error):
             raise
         failure = error
-    if served := await _served(line, deadline, caller):
-        failure.hint = f"{failure.hint} It serves {served}."
+    failure.hint = _refusal.among(failure.hint, request, await _served(line, deadline, caller))
     raise failure
 
 
@@ -336,7 +340,7 @@ def _read(answer: Answer, request: Request, line: Line) -> Reply:
             answer,
             request,
             protocol=line.protocol,
-            host=line.endpoint.host,
+            asked=line.endpoint,
             server=line.server,
         )
     except RerankError as error:
@@ -356,7 +360,7 @@ def _masked(error: RerankError, endpoint: Endpoint) -> RerankError:
     error.args = (error.message,)
     error.code = endpoint.masked(error.code)
     error.request_id = endpoint.masked(error.request_id)
-    error.hint = endpoint.masked(error.hint)
+    error.hint = endpoint.masked_advice(error.hint)
     return error.with_traceback(None)
 
 

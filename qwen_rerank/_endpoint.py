@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr
 
+from qwen_rerank._advice import Advice, Option, advise
 from qwen_rerank._dialects import SERVERS, Protocol, Server
 from qwen_rerank._route import is_loopback, names_host, split_url
 from qwen_rerank._wire import PATHS
@@ -26,6 +27,7 @@ from qwen_rerank.errors import DeadlineError
 __all__ = [
     "KEY",
     "PLANS",
+    "QUOTES",
     "REGIONS",
     "Endpoint",
     "Region",
@@ -78,6 +80,11 @@ _ALIBABA = re.compile(
     r"|[a-z0-9-]+\.dashscope\.aliyuncs\.com"
     r"|([a-z0-9_-]+\.)+maas\.aliyuncs\.com"
 )
+_PLAN_KEY = "sk-sp-"
+# Ends of paths that are somebody else's on every host: of chat models and of embeddings.
+_OTHER_TASKS = re.compile(
+    r"/compatible-mode(/|$)|/(chat/completions|embeddings|responses|messages)$|/services/aigc(/|$)"
+)
 # Characters; a shorter key opens nothing, and masking it would spoil ordinary text.
 _LEAST_SECRET = 8
 # What DashScope's keys look like; one that stands in the wrong place is better refused than shown.
@@ -86,7 +93,7 @@ KEY = re.compile(r"\bsk-[\w-]{16,}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # Other characters are sent in one way by httpx and in another by aiohttp.
 _HEADER_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
-_HEADERS_OF_OPTIONS = {"authorization": "api_key=", "x-dashscope-workspace": "workspace="}
+_HEADERS_OF_OPTIONS = {"authorization": "api_key", "x-dashscope-workspace": "workspace"}
 _HEADERS_OF_REQUESTS = frozenset(
     (
         *("accept", "accept-encoding", "content-encoding", "content-length", "content-type"),
@@ -98,7 +105,7 @@ _HEADERS_OF_REQUESTS = frozenset(
 _WORKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 # Straight ones and those that word processors make of them.
-_QUOTES = "\"'`\u2018\u2019\u201c\u201d"
+QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +121,7 @@ class Endpoint:
         extra: Headers of the caller's, by lower-case names that are none of ours.
         found_in: Which option, variable or file gave the ``key``, the ``host`` and the
             ``workspace``; "" for a default and for what there is none of.
+        given: The options that somebody has set, for messages; of secrets only that they are.
     """
 
     url: str
@@ -123,6 +131,47 @@ class Endpoint:
     workspace: str | None
     extra: tuple[tuple[str, SecretStr], ...] = ()
     found_in: Mapping[str, str] = field(default_factory=dict, compare=False)
+    given: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def key_from(self) -> str:
+        """What gave the key, for a sentence."""
+        return self.found_in.get("key", "your client")
+
+    @property
+    def is_of_plan(self) -> bool:
+        """Whether host or key is of a plan for chat models."""
+        key = self.api_key.get_secret_value() if self.api_key is not None else ""
+        return key.startswith(_PLAN_KEY) or self.host in PLANS
+
+    @property
+    def workspace_from(self) -> str:
+        """What gave the workspace, likewise."""
+        return self.found_in.get("workspace", "")
+
+    @property
+    def places(self) -> Advice:
+        """What the host is made of, for a sentence: options, variables and files; "" by default."""
+        if not self.found_in:
+            return Advice("your client")
+        of_workspace = self.workspace and self.host.startswith(f"{self.workspace}.")
+        made_of = [self.found_in["workspace"] if of_workspace else "", self.found_in["host"]]
+        return _named(filter(None, made_of), use="change")
+
+    @property
+    def unknown(self) -> Advice:
+        """What to do if no such host is known."""
+        return advise(
+            (
+                (
+                    "The name {host}, which comes from {places}, is not known here: check that, "
+                    "and the network."
+                ),
+                "The name {host} is not known here: check the network and its name servers.",
+            ),
+            host=self.host,
+            places=self.places,
+        )
 
     @property
     def region(self) -> str | None:
@@ -140,11 +189,33 @@ class Endpoint:
         """Scheme and host of `url`."""
         return "{0.scheme}://{0.netloc}/".format(urlsplit(self.url))
 
-    def late(self, documents: tuple[int, ...] = ()) -> DeadlineError:
-        """The error of a call whose time ran out before this host had answered."""
+    def late(self, documents: tuple[int, ...] = (), *, silent: bool = False) -> DeadlineError:
+        """The error of a call whose time ran out before this host had answered.
+
+        Args:
+            documents: Positions of those without a score.
+            silent: Whether nothing at all came from the host.
+        """
+        if not silent:
+            return DeadlineError(
+                f"The call's timeout ran out before {self.host} had answered all of it.",
+                hint=advise(
+                    "{timeout=:change} is for the whole call, in seconds: raise it, or send fewer "
+                    "documents."
+                ),
+                documents=documents,
+            )
         return DeadlineError(
-            f"The call's timeout ran out before {self.host} had answered all of it.",
-            hint="timeout= is for the whole call, in seconds: raise it, or send fewer documents.",
+            f"The call's timeout ran out, and {self.host} had answered nothing.",
+            hint=advise(
+                "If it is only slow, raise {timeout=:change}, which is for the whole call, in "
+                "seconds. If every call ends so,",
+                (
+                    "what {places} leads to may be no rerank service: look at its log.",
+                    "something on the way may swallow them, such as a firewall or a proxy.",
+                ),
+                places=self.places,
+            ),
             documents=documents,
         )
 
@@ -166,6 +237,12 @@ class Endpoint:
         for secret in self.secrets if text else ():
             text = (text or "").replace(secret, "***")
         return text
+
+    def masked_advice(self, advice: str | None) -> str | None:
+        """*advice*, likewise; its options stay options."""
+        if not isinstance(advice, Advice):
+            return self.masked(advice)
+        return advice.mapped(lambda text: self.masked(text) or "")
 
     def headers(self) -> dict[str, str]:
         """The headers of every request; holds the key in the clear, so make it late."""
@@ -227,13 +304,21 @@ def resolve(
     """
     if server is not None and (protocol != "compatible" or base_url is None):
         raise ValueError(
-            "server says what answers at base_url: give that too; its protocol is 'compatible'"
+            advise(
+                "{server=:name} says what answers at {base_url=:name}: give that too; its "
+                "protocol is 'compatible'"
+            )
         )
     config = _config()
     if region is not None and region not in REGIONS:
         raise _no_region("region")
     if base_url is not None and region is not None:
-        raise ValueError("give either base_url or region: a base_url already says where to send")
+        raise ValueError(
+            advise(
+                "give either {base_url=:name} or {region=:name}: a base URL already says where "
+                "to send"
+            )
+        )
     named = workspace
     workspace, workspace_place = _first(
         (workspace, "workspace"),
@@ -244,14 +329,14 @@ def resolve(
     )
     if workspace is not None and not _WORKSPACE.fullmatch(workspace):
         raise ValueError(
-            f"{workspace_place} must be an id of letters, digits, '-' and '_', 64 at most"
+            _named([workspace_place]) + " must be an id of letters, digits, '-' and '_', 64 at most"
         )
     base = _Found(base_url, "base_url")
     if base.value is None and region is None:
         base = _found_base_url(config, workspace)
     if base.value is None:
         base = _region_base_url(region, _Found(workspace, workspace_place), config)
-    parts = _checked(base, allow_http)
+    parts = _checked(base, allow_http, protocol, is_ours=server is None)
     host, local = parts.hostname or "", is_loopback(parts.hostname or "")
     key = _clean(api_key)
     key_place = "api_key" if key is not None else ""
@@ -262,8 +347,11 @@ def resolve(
     if key is None and key_required and _ALIBABA.fullmatch(host):
         blank = f" ({key_place} is blank)" if key_place else ""
         raise ValueError(
-            f"no API key{blank}: pass api_key=..., set DASHSCOPE_API_KEY, or try it without a key "
-            "on the emulator (from qwen_rerank.emulator import Emulator)"
+            f"no API key{blank}: "
+            + advise(
+                "set the environment variable DASHSCOPE_API_KEY or {api_key=}, or try it without a "
+                "key on the emulator (`qwen-rerank serve`, in Python qwen_rerank.emulator.Emulator)"
+            )
         )
     return Endpoint(
         url=url_below(base.value or "", protocol, server),
@@ -288,6 +376,7 @@ def borrowed(
     protocol: Protocol,
     server: Server | None = None,
     headers: Mapping[str, SecretStr] | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> Endpoint:
     """The endpoint behind a client of the caller's, which carries its own key and host.
 
@@ -298,13 +387,14 @@ def borrowed(
         protocol: The protocol to be spoken; decides the path.
         server: What kind of server it is, if not DashScope; likewise.
         headers: More headers, checked.
+        given: The options that are set, for messages.
 
     Raises:
         ValueError: The client has no base URL.
     """
     host = urlsplit(base_url).hostname
     if not host:
-        raise ValueError("the injected client has no base URL: build it with base_url=...")
+        raise ValueError("the injected client has no base URL: build it with its own base_url=...")
     return Endpoint(
         url=url_below(base_url, protocol, server),
         host=urlsplit(base_url).netloc.rpartition("@")[2],
@@ -312,6 +402,7 @@ def borrowed(
         api_key=_clean(api_key),
         workspace=workspace,
         extra=tuple((headers or {}).items()),
+        given=given or {},
     )
 
 
@@ -327,7 +418,8 @@ def checked_headers(headers: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]
             raise ValueError("a header's name must be of letters, digits and '-', and is no key")
         name = given.lower()
         if name in _HEADERS_OF_OPTIONS:
-            raise ValueError(f"{name!r} is what {_HEADERS_OF_OPTIONS[name]} is for")
+            option = Option(_HEADERS_OF_OPTIONS[name], use="change")
+            raise ValueError(Advice(f"{name!r} is what ", option, " is for"))
         if name in _HEADERS_OF_REQUESTS:
             raise ValueError(f"{name!r} is set by every request itself")
         if name in kept:
@@ -394,7 +486,7 @@ def _found_base_url(config: Mapping[str, Any], workspace: str | None) -> _Found:
     )
     if value is not None and "{workspace_id}" in value:  # how the SDK leaves it open
         if workspace is None:
-            raise ValueError(f"{place} needs a workspace: pass workspace=...")
+            raise ValueError(_named([place]) + advise(" needs a workspace: set {workspace=}"))
         value = value.replace("{workspace_id}", workspace)
     return _Found(value, place)
 
@@ -413,15 +505,23 @@ def _region_base_url(region: str | None, workspace: _Found, config: Mapping[str,
     if workspace.value is not None:
         if not _LABEL.fullmatch(workspace.value):
             raise ValueError(
-                f"{workspace.place} does not fit into a host name, which takes 63 characters and "
-                "no '-' at the end: pass base_url=... too"
+                _named([workspace.place])
+                + advise(
+                    " does not fit into a host name, which takes 63 characters and no '-' at the "
+                    "end: set {base_url=} too"
+                )
             )
         return _Found(f"https://{workspace.value}.{region}.maas.aliyuncs.com/api/v1", place)
     city, shared, _ = REGIONS[region]
     if shared is None:
         raise ValueError(
-            f"region {region!r} ({city}) has no shared host: pass workspace=... or base_url=..., "
-            "otherwise the call would be served from another region, where this key is not valid"
+            advise(
+                "region {region} ({city}) has no shared host: set {workspace=} or {base_url=}, "
+                "otherwise the call would be served from another region, where this key is not "
+                "valid",
+                region=repr(region),
+                city=city,
+            )
         )
     return _Found(f"{shared}/api/v1", place)
 
@@ -429,7 +529,7 @@ def _region_base_url(region: str | None, workspace: _Found, config: Mapping[str,
 def _no_region(place: str) -> ValueError:
     # Its value is not repeated: it might be a misplaced key.
     known = ", ".join(f"{name} ({region.city})" for name, region in REGIONS.items())
-    return ValueError(f"{place} must be one of {known}")
+    return ValueError(_named([place]) + f" must be one of {known}")
 
 
 def _found_api_key(config: Mapping[str, Any]) -> tuple[SecretStr | None, str]:
@@ -487,40 +587,110 @@ def _clean(key: SecretStr | None, place: str = "") -> SecretStr | None:
     text = key.get_secret_value().strip() if key is not None else ""
     if not text:
         return None
-    if text[0] in _QUOTES or text[-1] in _QUOTES:
-        raise ValueError(f"the API key{place} has quotes around it: leave them off")
+    if text[0] in QUOTES or text[-1] in QUOTES:
+        raise ValueError(f"the API key{place} has quotes around it, {_shape(text)}: leave them off")
     if re.match(r"bearer\s", text, re.IGNORECASE):
         raise ValueError(f"the API key{place} has 'Bearer ' before it: leave that off, it is added")
     if not text.isascii() or not text.isprintable() or " " in text:
         what = "blank" if any(map(str.isspace, text)) else "character"
-        raise ValueError(f"the API key{place} holds a {what} that no HTTP header can carry")
+        raise ValueError(
+            f"the API key{place} holds a {what} that no HTTP header can carry: {_shape(text)}"
+        )
     return SecretStr(text)
 
 
-def _checked(base: _Found, allow_http: bool) -> SplitResult:
-    """*base* split, if it is a URL that a key may be sent to. Messages do not repeat the value."""
-    value, place = base.value or "", base.place
+def _shape(key: str) -> str:
+    """*key* with its quotes and blanks, and nothing else of it."""
+    kept = (
+        each if each in QUOTES or not each.isprintable() or each == " " else "*" for each in key
+    )
+    return re.sub(r"\*+", "***", "".join(kept)).encode("unicode_escape").decode()
+
+
+def _checked(base: _Found, allow_http: bool, protocol: Protocol, *, is_ours: bool) -> SplitResult:
+    """*base* split, if it is a URL that a key may be sent to. Messages do not repeat the value.
+
+    Args:
+        base: A base URL, and where it was found.
+        allow_http: Whether plain http may leave this machine.
+        protocol: The protocol to be spoken.
+        is_ours: Whether DashScope's protocols are spoken there, and not a server's of one's own.
+    """
+    value, place = base.value or "", _named([base.place])
     try:
         parts = split_url(value)
     except ValueError:
-        raise ValueError(f"{place} is not a URL") from None
+        raise ValueError(place + " is not a URL") from None
     if parts.scheme not in ("http", "https") or not names_host(parts):
-        raise ValueError(f"{place} must look like https://host/api/v1")
+        raise ValueError(place + " must look like https://host/api/v1")
     if "@" in parts.netloc:
-        raise ValueError(f"{place} must not hold a user name or password; pass api_key=...")
-    if "?" in value or "#" in value or not re.fullmatch(r"[!-~]*", value) or "\\" in value:
-        raise ValueError(f"{place} must end with its path: no query, fragment, spaces or backslash")
-    if KEY.search(value):
-        raise ValueError(f"{place} holds what looks like an API key, which goes into api_key=")
-    if "/compatible-mode/" in f"{parts.path}/":
-        root = f"{parts.scheme}://{parts.netloc}"
         raise ValueError(
-            f"{place} ends in /compatible-mode/v1, which serves chat models but not rerank: "
-            f"use {root}/api/v1, or {root}/compatible-api/v1 with protocol='compatible'"
+            place + advise(" must not hold a user name or password; a key goes into {api_key=}")
+        )
+    if "?" in value or "#" in value or not re.fullmatch(r"[!-~]*", value) or "\\" in value:
+        raise ValueError(place + " must end with its path: no query, fragment, spaces or backslash")
+    if KEY.search(value):
+        raise ValueError(
+            place + advise(" holds what looks like an API key, which goes into {api_key=}")
         )
     if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname or ""):
         raise ValueError(
-            f"{place} is plain http, which would show the key and the documents on the way: use "
-            "https, or allow_http=True on a network you trust"
+            place
+            + advise(
+                " is plain http, which would show the key and the documents on the way: use https, "
+                "or {allow_http=True} on a network you trust"
+            )
         )
+    if is_ours and (wrong := _is_elsewhere(parts)):
+        raise ValueError(place + f" {wrong}: " + _instead(parts, protocol))
     return parts
+
+
+def _is_elsewhere(parts: SplitResult) -> str:
+    """Why no rerank URL can be made of a base; "" if one can."""
+    path, host = parts.path.rstrip("/"), parts.hostname or ""
+    if any(path.endswith(tail) for _, tail in PATHS.values()) and "/compatible-mode/" not in path:
+        return ""  # the full URL, by somebody who knows
+    if host in PLANS:
+        return (
+            f"is the host of a {PLANS[host]}, which nobody has seen serve rerank (if yours does, "
+            "give the full URL of its rerank route)"
+        )
+    if _OTHER_TASKS.search(path):
+        return "ends in a route that serves chat models or embeddings but not rerank"
+    for head, tail in PATHS.values():
+        steps = tail.split("/")
+        halves = ["/".join(steps[:length]) for length in range(2, len(steps))]
+        if any(path.endswith(half) for half in halves):
+            return "ends in a part of the rerank route"
+        if _ALIBABA.fullmatch(host) and path and head.startswith(f"{path}/"):
+            return "ends in a part of the rerank route"
+    if _ALIBABA.fullmatch(host) and path not in ("", *(head for head, _ in PATHS.values())):
+        return "has a path that serves no rerank on this host"
+    return ""
+
+
+def _instead(parts: SplitResult, protocol: Protocol) -> Advice:
+    """What to write instead of such a base."""
+    host = parts.hostname or ""
+    root = f"{parts.scheme}://{parts.netloc}"
+    if host in PLANS:
+        abroad = host.startswith("coding-intl")
+        root = REGIONS["ap-southeast-1" if abroad else "cn-beijing"].host or root
+    elif not _ALIBABA.fullmatch(host):  # a gateway may have a path of its own
+        cut = re.split(r"/(?:api/v1|compatible-(?:api|mode)|services|v\d|chat)(?:/|$)", parts.path)
+        root += "/..." if cut[0].strip("/") else ""  # that may hold a secret
+    native, compatible = (f"{root}{PATHS[each][0]}" for each in ("dashscope", "compatible"))
+    if protocol == "compatible":
+        return advise("use {compatible}", compatible=compatible)
+    return advise(
+        "use {native}, or {compatible} with {protocol='compatible'}",
+        native=native,
+        compatible=compatible,
+    )
+
+
+def _named(places: Iterable[str], use: str = "name") -> Advice:
+    """What gave a setting, for a sentence: options, variables and files."""
+    named = [Option(place, use=use) if place.isidentifier() else place for place in places]
+    return Advice(*[part for each in named for part in (" and ", each)][1:])

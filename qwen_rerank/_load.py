@@ -19,6 +19,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from qwen_rerank._advice import advise
 from qwen_rerank._bound import far
 from qwen_rerank._dialects import Protocol, Server, spoken
 from qwen_rerank._limits import limits_for
@@ -89,8 +90,9 @@ def texts_only(model: str, protocol: Protocol, server: Server | None) -> str | N
     takes_media = limits_for(model).images is not None
     if server is not None:
         if not spoken(protocol, server).takes_parts:
-            return (
-                "Images are sent to DashScope itself, or with server='vllm' to a Qwen3-VL-Reranker."
+            return advise(
+                "Images are sent to DashScope itself, or with {server='vllm'} to a "
+                "Qwen3-VL-Reranker."
             )
         return (
             None
@@ -100,9 +102,9 @@ def texts_only(model: str, protocol: Protocol, server: Server | None) -> str | N
         )
     if takes_media and protocol == "dashscope":
         return None
-    changes = [] if takes_media else ["model='qwen3-vl-rerank'"]
-    changes += [] if protocol == "dashscope" else ["protocol='dashscope'"]
-    return f"Use {' with '.join(changes)}."
+    changes = [] if takes_media else ["{model='qwen3-vl-rerank'}"]
+    changes += [] if protocol == "dashscope" else ["{protocol='dashscope'}"]
+    return advise(f"Use {' with '.join(changes)}.")
 
 
 def load(

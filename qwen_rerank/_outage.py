@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 
+from qwen_rerank._advice import advise
 from qwen_rerank._values import Outcome, Request
 from qwen_rerank.errors import ServiceError
 
@@ -75,7 +76,7 @@ class Outages:
         refusal = ServiceError(
             f"{host} was not asked, because an earlier call found it gone or silent "
             f"({again}): {outage.why}",
-            hint="outage_pause=0 asks with every call.",
+            hint=advise("{outage_pause=0} asks with every call."),
             retry_after=left,
         )
         return replace(watch, spared=Outcome((None,) * len(requests), refusal, sent=False))

@@ -115,7 +115,7 @@ def failure_of(proxy: Proxy, error: BaseException, cause: BaseException) -> Rera
 
 
 def _absence(proxy: Proxy, cause: BaseException) -> RerankError:
-    hint = None
+    hint: str | None = None
     if isinstance(cause, ssl.SSLCertVerificationError):
         hint = distrust(cause)
     elif isinstance(cause, ssl.SSLError):

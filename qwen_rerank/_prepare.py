@@ -10,6 +10,7 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 
+from qwen_rerank._advice import advise
 from qwen_rerank._bound import far, near
 from qwen_rerank._limits import ModelLimits
 from qwen_rerank._plain import without_surrogates
@@ -331,8 +332,11 @@ def _too_long(long: tuple[int, ...], ruler: _Ruler, *, query: bool) -> RequestEr
     what = " and ".join(["the query"] * query + [listed(long)] * bool(long))
     return RequestError(
         f"too long for one item: {what}; it may have {ruler.limit}",
-        hint="long_documents='truncate' scores the head, 'split' the best of overlapping windows"
-        + ("; under both the query is cut, as long_query= says." if query else "."),
+        hint=advise(
+            "{long_documents='truncate':change} scores the head, 'split' the best of overlapping "
+            "windows"
+            + ("; under both the query is cut, as {long_query=:change} says." if query else ".")
+        ),
         documents=long,
     )
 

@@ -8,14 +8,17 @@ say was, but of TEI and SGLang.
 
 from __future__ import annotations
 
+import difflib
 import errno
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+from qwen_rerank._advice import Advice, Option, Sentence, advise
 from qwen_rerank._dialects import Server
+from qwen_rerank._limits import LIMITS
 from qwen_rerank._values import Request, positions
 from qwen_rerank.errors import (
     AuthenticationError,
@@ -29,12 +32,15 @@ from qwen_rerank.errors import (
 from qwen_rerank.media import is_data_uri
 
 __all__ = [
+    "Asked",
     "Refusal",
+    "among",
     "cools_down",
     "exhausted",
     "explain",
     "is_of_model",
     "listed",
+    "meant",
     "own_server",
 ]
 
@@ -49,7 +55,7 @@ def exhausted(error: BaseException) -> ServiceError | None:
         return None
     return ServiceError(
         f"Nothing could be sent, because this process may {what}: {error}.",
-        hint=f"Find out what keeps them, or raise the limit ({limit}).",
+        hint=f"Find out what holds so many, or raise the limit ({limit}).",
     )
 
 
@@ -71,170 +77,322 @@ class Refusal(NamedTuple):
     location: str | None = None
 
 
+class Asked(Protocol):
+    """What was asked, and who said so: an `Endpoint`.
+
+    Attributes:
+        url: The URL.
+        host: Its host.
+        key_from: What gave the key, for a sentence; "" if none was sent.
+        workspace_from: What gave the workspace, likewise.
+        places: What the host is made of, likewise; "" for the default.
+        is_of_plan: Whether it is the host, or the key, of a plan for chat models.
+        given: The options that somebody has set, by name.
+    """
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def key_from(self) -> str: ...
+    @property
+    def workspace_from(self) -> str: ...
+    @property
+    def places(self) -> Advice: ...
+    @property
+    def is_of_plan(self) -> bool: ...
+    @property
+    def given(self) -> Mapping[str, Any]: ...
+
+
 class _Known(NamedTuple):
     """A row of the catalogue: it applies to codes that begin so, or to messages that hold this.
 
     Attributes:
         kind: Whose move is next.
-        codes: Beginnings of the lower-case code.
+        codes: Beginnings of the code, in any case.
         said: Parts of the lower-case message.
-        hint: What to do; may name {model}, {host} and {documents}.
+        hint: What to do; may name {model}, {host}, {url}, {documents}, {key} and {most}.
+        names_model: Whether a mistyped name of the model may be why.
     """
 
     kind: type[RerankError]
     codes: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
-    hint: str | None = None
+    hint: tuple[Sentence, ...] = ()
+    names_model: bool = False
 
 
-_SMALLER = "Send smaller requests: lower max_documents_per_request=."
-_MEDIA = (
-    "The service fetches media itself: the URLs in {documents} must be public, answer quickly and "
-    "send Content-Type and Content-Length."
+_SMALLER = ("Send smaller requests: lower {max_documents_per_request=:change}.",)
+_SLOWER = (
+    (
+        "The limit is one for the whole account, over all its keys and programs: lower "
+        "{max_concurrency=:change} here, or what else asks."
+    ),
 )
-_OTHER_BODY = "The server expects another body: check that base_url= and protocol= belong together."
+_MEDIA = (
+    (
+        "The service fetches media itself: the URLs in {documents} must be public, answer quickly "
+        "and send Content-Type and Content-Length."
+    ),
+)
+_PLAN = (
+    "The key or the host is of a Token Plan or Coding Plan, which nobody has seen serve rerank: "
+    "take a pay-as-you-go key of Model Studio, and the host of its region."
+)
+_ELSEWHERE = (
+    "A key works only in its own region and billing plan.",
+    (
+        "This call went to {host}, by {places}: is that where the key was made?",
+        "This call went to {host}: if the key was made elsewhere, set {region=} or {base_url=}.",
+    ),
+    (
+        "The key is that of {api_key=:now}.",
+        "The key was found in {key}; {api_key=} wins over it.",
+        (
+            "None was sent, because one that is only found goes to Alibaba Cloud and this machine "
+            "alone: set {api_key=}."
+        ),
+    ),
+)
+_NOT_MINE = (
+    "On {host} this key belongs to no such workspace.",
+    (
+        "Check the id in {workspace=:now}, and that key and workspace are of the same region.",
+        (
+            "Check the id in {workspace}, and that key and workspace are of the same region; "
+            "{workspace=} wins over it."
+        ),
+        "Check that the key was made in the region of that host.",
+    ),
+)
+_OTHER_BODY = (
+    "The server expects another body than that of {spoken}.",
+    (
+        "Check that {places} belongs to it.",
+        "Check what stands between here and {host}.",
+    ),
+)
+_COMPATIBLE_BODY = (
+    "{host} expects the other protocol's body at that URL.",
+    (
+        "Set {protocol='dashscope'}.",
+        "Check whether something in between changes requests.",
+    ),
+)
+_UNOFFERED = (
+    "{model} is not offered on {host}, or not to this key.",
+    (
+        "On Alibaba Cloud Singapore lists only qwen3-rerank, qwen3.7-text-rerank is in Beijing "
+        "alone, and of other regions no rerank model is known."
+    ),
+    "qwen3-vl-rerank and gte-rerank-v2 need {protocol='dashscope'}.",
+)
+
+_THEIRS = ("That is on the service's side: try again later, and ask its support if it goes on.",)
 
 # The first row that applies wins, so what is particular stands before what is general, and a text
 # that decides about a code stands before the code.
 _CATALOGUE = (
     _Known(
         QuotaError,
-        ("allocationquota.freetieronly",),
-        hint="The free quota of {model} is used up and the console's 'free quota only' is on: turn "
-        "it off to pay for calls; waiting does not help.",
+        ("AllocationQuota.FreeTierOnly",),
+        hint=(
+            ("The free quota of {model} is used up and the console's 'free quota only' is on: turn "
+            "it off to pay for calls; waiting does not help."),
+        ),
     ),
     _Known(
         QuotaError,
         said=("free allocated quota exceeded",),
-        hint="The free quota is used up: enable pay-as-you-go in the Model Studio console; waiting "
-        "does not help.",
+        hint=(
+            ("The free quota is used up: enable pay-as-you-go in the Model Studio console; waiting "
+            "does not help."),
+        ),
     ),
     _Known(
         QuotaError,
-        ("arrearage", "prepaidbilloverdue", "postpaidbilloverdue"),
-        hint="A bill is overdue: top up the Alibaba Cloud account; waiting does not help.",
+        ("Arrearage", "PrepaidBillOverdue", "PostpaidBillOverdue"),
+        hint=("A bill is overdue: top up the Alibaba Cloud account; waiting does not help.",),
     ),
     _Known(
         QuotaError,
-        ("commoditynotpurchased",),
-        hint="The account has not bought this service: enable pay-as-you-go in the Model Studio "
-        "console; waiting does not help.",
+        ("CommodityNotPurchased",),
+        hint=(
+            ("The account has not bought this service: enable pay-as-you-go in the Model Studio "
+            "console; waiting does not help."),
+        ),
     ),
     _Known(
         ContentError,
-        ("invalidparameter.datainspection", "invalidurl", "badrequest.inputdownloadfailed"),
+        ("InvalidParameter.DataInspection", "InvalidURL", "BadRequest.InputDownloadFailed"),
         ("missing content-length of multimodal url",),
         _MEDIA,
     ),
     _Known(
         ContentError,
-        ("datainspectionfailed", "data_inspection_failed"),
-        hint="Moderation refused the query or something in {documents}, without saying what: rank "
-        "the documents in halves to find it.",
+        ("DataInspectionFailed", "data_inspection_failed"),
+        hint=(
+            ("Moderation refused the query or something in {documents}, without saying what: rank "
+            "the documents in halves to find it."),
+        ),
+    ),
+    _Known(AuthenticationError, ("InvalidApiKey", "invalid_api_key"), hint=_ELSEWHERE),
+    _Known(
+        AuthenticationError,
+        ("NOT AUTHORIZED", "Workspace.AccessDenied", "WorkspaceNotFound"),
+        hint=_NOT_MINE,
+    ),
+    # Seen with 403 for a model that is not enabled, and as the text of AccessDenied.Unpurchased.
+    _Known(
+        AuthenticationError,
+        ("AccessDenied.Unpurchased",),
+        ("access to model denied",),
+        (
+            ("Open {model} in the Model Studio console of the region of {host}, and enable it "
+            "there; a new account has to activate Model Studio first."),
+        ),
     ),
     _Known(
         AuthenticationError,
-        ("invalidapikey", "invalid_api_key"),
-        hint="A key works only in its own region and billing plan. This call went to {host}: set "
-        "region= or base_url= to where the key was made. (A key from the environment is sent to "
-        "Alibaba Cloud and loopback only; any other host needs api_key=.)",
+        ("Model.AccessDenied",),
+        hint=(
+            ("The key's workspace has no grant for {model}: grant it in the console, or use a key "
+            "of the default workspace."),
+        ),
     ),
     _Known(
         AuthenticationError,
-        ("not authorized", "workspace.accessdenied", "workspacenotfound"),
-        hint="Check workspace= and the region: on {host} this key belongs to no such workspace.",
-    ),
-    _Known(
-        AuthenticationError,
-        ("accessdenied.unpurchased",),
-        hint="Activate Model Studio for this account, in the region of {host}.",
-    ),
-    _Known(
-        AuthenticationError,
-        ("model.accessdenied",),
-        hint="The key's workspace has no grant for {model}: grant it in the console, or use a key "
-        "of the default workspace.",
-    ),
-    _Known(
-        AuthenticationError,
-        ("accessdenied",),
-        hint="Check that the key's workspace may use {model} on {host}; a used-up quota without "
-        "pay-as-you-go is refused with this code too.",
+        ("AccessDenied",),
+        hint=(
+            ("Check in the console that the key's workspace may use {model} on {host}; a used-up "
+            "quota without pay-as-you-go is refused with this code too."),
+        ),
     ),
     _Known(
         RequestError,
         ("model_not_supported",),
         ("unsupported model",),
-        "{model} is not offered on this route: use protocol='dashscope'.",
+        (
+            (
+                "{model} is not offered on this route: set {protocol='dashscope'}.",
+                "{model} is not offered on this route of {host}: name another model.",
+            ),
+        ),
+        names_model=True,
     ),
     _Known(
         RequestError,
-        ("modelnotfound", "model_not_found", "model.notexist"),
+        ("ModelNotFound", "model_not_found", "Model.NotExist", "InvalidModel"),
         ("model not exist",),
-        "Check the name: {model} may not be offered on {host} or by this protocol. On Alibaba "
-        "Cloud qwen3-vl-rerank and gte-rerank-v2 need protocol='dashscope', Singapore lists only "
-        "qwen3-rerank, and whether regions other than it and Beijing serve any is not known.",
+        _UNOFFERED,
+        names_model=True,
     ),
     _Known(
         RateLimitError,
-        ("throttling.burstrate", "limit_burst_rate"),
-        hint="The rate of requests rose too quickly: lower max_concurrency=.",
+        ("Throttling.BurstRate", "limit_burst_rate"),
+        hint=(
+            ("The rate of requests rose too quickly: lower {max_concurrency=:change}, or begin "
+            "with few."),
+        ),
     ),
     _Known(
         RateLimitError,
-        ("throttling.allocationquota", "insufficient_quota"),
-        hint="The account's tokens per minute are used up; they count over all its keys.",
+        ("Throttling.AllocationQuota", "insufficient_quota"),
+        hint=(
+            ("The account's tokens per minute are used up, over all its keys: wait a minute, lower "
+            "{max_concurrency=:change}, or raise the quota in the console."),
+        ),
     ),
+    # A 503 too says "[Too many requests...]" where nothing is broken.
     _Known(
         RateLimitError,
-        ("throttling", "limit_requests"),
-        hint="Requests are limited per account, over all its keys: lower max_concurrency=.",
+        ("Throttling", "limit_requests", "concurrency_limit_exceeded"),
+        ("[too many requests",),
+        _SLOWER,
     ),
-    _Known(RequestError, said=("batch size of documents",), hint=_SMALLER),
+    _Known(
+        RequestError,
+        said=("batch size of documents is invalid", "batch size is invalid"),
+        hint=_SMALLER,
+    ),
     _Known(
         RequestError,
         said=("it should not be larger than 300000",),
-        hint="Shorten {documents}, or leave it out.",
+        hint=("Shorten {documents} or leave out what cannot be shorter.",),
     ),
     _Known(
         RequestError,
         said=("text input should not be empty",),
-        hint="A text counts as blank for the service: leave it out, among {documents}.",
+        hint=("The service takes a text of {documents} for blank: leave it out.",),
     ),
     _Known(
         RequestError,
         said=("range of input length",),
-        hint="Too long for the service, by its own count: the query, or most likely {documents}. "
-        "Shorten it.",
+        hint=(
+            ("Too long for the service, by its own count: the query, or most likely {documents}. "
+            "Shorten it."),
+        ),
     ),
-    _Known(RequestError, ("badrequest.",), hint=_OTHER_BODY),
+    # A flat body on the native route; what the compatible route says of a nested one is not known.
+    _Known(RequestError, said=("field required: input.",), hint=_COMPATIBLE_BODY),
+    _Known(
+        RequestError,
+        said=("task can not be null",),
+        hint=(
+            "The URL is of another task than rerank: {url}.",
+            ("Check {places}.", "Check what stands between here and {host}."),
+        ),
+    ),
+    _Known(RequestError, ("BadRequest.",), hint=_OTHER_BODY),
     _Known(
         ServiceError,
-        ("internalerror.timeout", "requesttimeout"),
-        hint="Smaller requests are answered sooner: lower max_documents_per_request=.",
+        ("InternalError.Timeout", "RequestTimeOut"),
+        hint=(
+            ("The service gave up on {documents}. Smaller requests are answered sooner: lower "
+            "{max_documents_per_request=:change}."),
+        ),
     ),
     _Known(
         ServiceError,
-        ("internalerror", "internal_error", "systemerror", "modelserv", "modelunavailable",
-         "serviceunavailable", "gatewaytimeout"),
+        ("InternalError", "internal_error", "SystemError", "ModelServ", "ModelUnavailable",
+         "ServiceUnavailable", "GatewayTimeout"),
+        hint=_THEIRS,
     ),
 )  # fmt: skip
-_RETIRED = "gte-rerank was retired on 2026-05-30: use model='qwen3-rerank'."
+_RETIRED = ("gte-rerank was retired on 2026-05-30: set {model='qwen3-rerank'}.",)
+
+_REDIRECT = (
+    "Redirects are not followed, because they could take the key elsewhere. This one leads to "
+    "{location}: if that is right, set {base_url=:change} to it."
+)
 
 # Where no code says more.
 _NOWHERE = (
-    RequestError,
-    "Nothing is served there: check base_url=, protocol=, server=, workspace=.",
+    "Nothing is served there for rerank.",
+    (
+        (
+            "Check {base_url=:now}, and that it belongs to {spoken}; if it is a server of your "
+            "own, say which: {server=}."
+        ),
+        "Check {places}, and what stands between here and there.",
+        "Check what stands between here and {host}.",
+    ),
 )
-_BY_STATUS: dict[int, tuple[type[RerankError], str | None]] = {
-    401: (AuthenticationError, "Check the key: {host} refused it."),
-    403: (AuthenticationError, "Check that the key's workspace may use {model} on {host}."),
-    404: _NOWHERE,
-    405: _NOWHERE,
-    407: (RequestError, "The proxy wants a login: put it into the proxy's own setting."),
-    408: (ServiceError, None),
+_LOGIN = ("The proxy wants a login: put it into the proxy's own setting.",)
+_BY_STATUS: dict[int, tuple[type[RerankError], tuple[Sentence, ...]]] = {
+    401: (AuthenticationError, _ELSEWHERE),
+    403: (
+        AuthenticationError,
+        ("Check in the console that the key's workspace may use {model} on {host}.",),
+    ),
+    404: (RequestError, _NOWHERE),
+    405: (RequestError, _NOWHERE),
+    407: (RequestError, _LOGIN),
+    408: (ServiceError, ()),
     413: (RequestError, _SMALLER),
-    429: (RateLimitError, None),
+    429: (RateLimitError, _SLOWER),
 }
 
 
@@ -242,29 +400,49 @@ _BY_STATUS: dict[int, tuple[type[RerankError], str | None]] = {
 # what they say. Seen with vLLM 0.32.0, Infinity 0.0.78, Xinference 4.1.0 and LiteLLM 1.108.7.
 _BAD_KEY = (
     AuthenticationError,
-    "{host} wants another key: pass api_key=. With server= none is taken from the environment.",
+    (
+        (
+            "{host} wants another key than {api_key=:now}.",
+            (
+                "{host} wants a key: pass {api_key=}. With {whose} none is taken from the "
+                "environment."
+            ),
+        ),
+    ),
 )
-_BUSY = "It has more to do than it takes: lower max_concurrency=, or start more of it."
+_ITS_LOG = "The log of {host} says why."
+_BUSY = "more to do than it takes: lower {max_concurrency=:change}, or start more of it."
 _NO_RERANKER = (
-    "What {host} serves is no reranker, or was not started as one. vLLM needs --runner pooling, "
-    "and for an original Qwen3-Reranker --hf-overrides and --chat-template too."
+    (
+        "What {host} serves is no reranker, or was not started as one. vLLM needs --runner "
+        "pooling, and for an original Qwen3-Reranker --hf-overrides and --chat-template too."
+    ),
 )
 _TOO_LONG = _Known(
     RequestError,
     said=("context length", "maximum input length", "max_model_len"),
-    hint="Too long for the server together with the query: {documents}. Set max_model_len={most}, "
-    "and long_documents= says what becomes of such.",
+    hint=(
+        "Too long for the server together with the query: {documents}.",
+        (
+            "Set {room}, and {long_documents=:change} says what becomes of such.",
+            "Lower {max_model_len=:now}: it takes {most} at most, and counts more than we do.",
+        ),
+    ),
 )
 _OTHER_MODEL = _Known(
     RequestError,
     said=("` does not exist", "model not found", "invalid model", "engine for model name"),
-    hint="{model} is not served by {host}.",
+    hint=("{model} is not served by {host}: set {model=:change} to one that is.",),
 )
 _COOLS = _Known(
     RateLimitError,
     said=("no deployments available",),
-    hint="The gateway lets what is behind it rest after a failure, for everybody; its log says "
-    "which. num_retries: 0 in its settings leaves it to this client to ask again.",
+    hint=(
+        (
+            "The gateway lets what is behind it rest after a failure, for everybody; its log says "
+            "which. num_retries: 0 in its settings leaves it to this client to ask again."
+        ),
+    ),
 )
 _OWN = (
     _TOO_LONG,
@@ -278,81 +456,87 @@ _OWN = (
     _Known(
         RequestError,
         said=("multimodalparam is not supported",),
-        hint="{model} reads texts only.",
+        hint=("{model} reads texts only: leave images out, or serve a Qwen3-VL-Reranker.",),
     ),
     _Known(AuthenticationError, said=("no_db_connection", "no connected db"), hint=_BAD_KEY[1]),
     _COOLS,
-    _Known(RateLimitError, said=("overload",), hint=_BUSY),
+    _Known(RateLimitError, said=("overload",), hint=(f"It has {_BUSY}",)),
 )  # fmt: skip
-_BY_STATUS_OF_OWN: dict[int, tuple[type[RerankError], str | None]] = {
+_BY_STATUS_OF_OWN: dict[int, tuple[type[RerankError], tuple[Sentence, ...]]] = {
     401: _BAD_KEY,
     403: _BAD_KEY,
     407: _BY_STATUS[407],
-    408: (ServiceError, None),
+    408: (ServiceError, ()),
     413: _BY_STATUS[413],
-    424: (ServiceError, None),  # what TEI answers where its model failed
-    429: (RateLimitError, _BUSY),
+    424: (ServiceError, (_ITS_LOG,)),  # what TEI answers where its model failed
+    429: (RateLimitError, (f"It has {_BUSY}",)),
     501: (RequestError, _NO_RERANKER),
-    503: (ServiceError, f"It is starting, or: {_BUSY[0].lower()}{_BUSY[1:]}"),
+    503: (ServiceError, (f"It is starting, or has {_BUSY}",)),
 }
 # Of a key that the gateway itself has.
 _UPSTREAM_KEY = (
-    "What is behind {host} refused the key that is in the gateway's own settings; api_key= of this "
-    "call is another one."
+    (
+        "What is behind {host} refused the key that is in the gateway's own settings: mend it "
+        "there. The one that this call carries is another."
+    ),
 )
+_WHAT_ANSWERS = "Check {places} and {model=:change}, and whether {whose} is what answers there."
 
 
-def own_server(server: Server | None) -> str | None:
+def own_server(asked: Asked, server: Server | None) -> Advice | None:
     """What to look at when another server than *server* may have answered; None for DashScope."""
     if server is None:
         return None
-    return f"Check base_url= and model=, and whether server={server!r} is what answers there."
+    return advise(_WHAT_ANSWERS, places=asked.places, whose=_whose(server))
+
+
+def _whose(server: Server | None) -> Advice:
+    return Advice(Option("server", repr(server), "change"))
 
 
 def explain(
-    refusal: Refusal, request: Request, host: str, server: Server | None = None
+    refusal: Refusal, request: Request, asked: Asked, server: Server | None = None
 ) -> RerankError:
     """The error that *refusal* of *request* stands for.
 
     Args:
         refusal: What was said.
         request: What was asked.
-        host: Who said it, for hints.
+        asked: Where, and with which options.
         server: What kind of server that is; None for DashScope.
     """
     wrapped = _wrapped(refusal.message) if server == "litellm" else None
     if wrapped is not None:
         refusal = refusal._replace(code=wrapped)
-    # The inner service's codes arrive bare or behind the prefix of the layer that passes them on.
-    code = re.sub(r"^internalerror\.algo\.(?=.)", "", (refusal.code or "").lower())
-    said = (refusal.message or "").lower()
-    if server is None:
-        kind, hint = _meaning(code, said, refusal.status)
-    elif server == "litellm" and (upstream := _upstream(code, said)) is not None:
-        kind, hint = upstream
-    else:
-        kind, hint = _meaning_of_own(code, said, refusal.status, server)
-    if request.model == "gte-rerank" and hint and "{model}" in hint:
-        hint = _RETIRED
-    too_long = server is not None and hint == _TOO_LONG.hint
+    known, said = _known(refusal, server), (refusal.message or "").lower()
+    too_long = known == _TOO_LONG
     most = _most_tokens(said) if too_long else None
     documents = (
-        _over(request, most) if too_long else _concerned(said, request, media=hint == _MEDIA)
+        _over(request, most) if too_long else _concerned(said, request, media=known.hint == _MEDIA)
     )
-    if hint is not None:
-        named = listed(documents) if documents else "the query"
-        hint = hint.format(model=request.model, host=host, documents=named, most=most or "...")
-    if refusal.location is not None:
-        hint = (
-            "Redirects are not followed, because they could take the key elsewhere. This one leads "
-            f"to {refusal.location}: if that is right, set base_url= to it."
-        )
-    error = kind(
-        refusal.message or f"{host} answered without saying why",
+    error = known.kind(
+        refusal.message or f"{asked.host} answered without saying why",
         code=refusal.code,
         status=refusal.status,
         request_id=refusal.request_id,
-        hint=hint,
+        hint=advise(
+            *_hint(known, refusal, request, asked),
+            given=asked.given,
+            model=request.model,
+            host=asked.host,
+            url=asked.url,
+            key=asked.key_from,
+            workspace=asked.workspace_from,
+            places=asked.places,
+            spoken=Advice(Option("protocol", repr(asked.given.get("protocol")), "change")),
+            documents=listed(documents) if documents else "the query",
+            room=Advice(Option("max_model_len", None if most is None else str(most))),
+            most=most or "less",
+            near=meant(request.model, LIMITS),
+            whose=_whose(server),
+            location=refusal.location,
+        )
+        or None,
         retry_after=float(wait[1]) if server and (wait := _WAIT.search(said)) else None,
         documents=documents,
     )
@@ -361,6 +545,52 @@ def explain(
     if server == "litellm" and _REPEATED.search(said):
         error.retryable = False  # by the gateway, as often as it was told to
     return error
+
+
+def _known(refusal: Refusal, server: Server | None) -> _Known:
+    """The row that *refusal* is one of."""
+    # The inner service's codes arrive bare or behind the prefix of the layer that passes them on.
+    code = re.sub(r"^internalerror\.algo\.(?=.)", "", (refusal.code or "").lower())
+    said = (refusal.message or "").lower()
+    if server is None:
+        return _meaning(code, said, refusal.status)
+    if server == "litellm" and (upstream := _upstream(code, said)) is not None:
+        return upstream
+    return _meaning_of_own(code, said, refusal.status, server)
+
+
+def _hint(known: _Known, refusal: Refusal, request: Request, asked: Asked) -> tuple[Sentence, ...]:
+    """What to do about *refusal*, which is one of *known*."""
+    hint = known.hint
+    if refusal.location is not None:
+        return (_REDIRECT,)
+    if asked.is_of_plan and known.kind in (AuthenticationError, RequestError):
+        hint = (_PLAN,)
+    elif request.model == "gte-rerank" and any("{model}" in str(sentence) for sentence in hint):
+        hint = _RETIRED
+    elif known.names_model:
+        hint = ("{near}", *hint)
+    return (*hint, "It was asked at {url}.") if refusal.status in (404, 405) else hint
+
+
+def meant(model: str, served: Iterable[str]) -> Advice:
+    """What to write instead of *model*, if one that is *served* has a like name; else ""."""
+    names = {name.lower(): name for name in served}
+    near = difflib.get_close_matches(model.lower(), names, n=1, cutoff=0.75)
+    if not near or names[near[0]] == model:
+        return Advice()
+    return Advice("Did you mean ", Option("model", repr(names[near[0]])), "?")
+
+
+def among(hint: str | None, request: Request, served: tuple[str, ...]) -> str | None:
+    """*hint* to a *request* for a model that is not among those *served*, and which those are."""
+    if hint is None or not served:
+        return hint
+    more = f" and {len(served) - 5:,} more" if len(served) > 5 else ""
+    near = meant(request.model, served)
+    return hint + Advice(
+        f" It serves {', '.join(served[:5])}{more}.", *([" ", *near.parts] if near else ())
+    )
 
 
 def cools_down(error: RerankError) -> bool:
@@ -374,7 +604,8 @@ def is_of_model(error: RerankError) -> bool:
 
 
 def _says(known: _Known, code: str, said: str) -> bool:
-    return code.startswith(known.codes) or any(part in said for part in known.said)
+    codes = tuple(map(str.lower, known.codes))
+    return code.startswith(codes) or any(part in said for part in known.said)
 
 
 _REPEATED = re.compile(r"litellm retried: [1-9]")
@@ -387,15 +618,14 @@ def _wrapped(message: str | None) -> str | None:
     return None if found is None else found[1]
 
 
-def _upstream(code: str, said: str) -> tuple[type[RerankError], str | None] | None:
+def _upstream(code: str, said: str) -> _Known | None:
     """What a refusal that a gateway passes on means, if it is one of DashScope's."""
     for known in _CATALOGUE:
         if _says(known, code, said):
-            if known.kind is AuthenticationError:
-                return known.kind, _UPSTREAM_KEY
-            return known.kind, known.hint
+            of_key = known.kind is AuthenticationError
+            return known._replace(hint=_UPSTREAM_KEY) if of_key else known
     if "litellm.authenticationerror" in said or "litellm.permissiondeniederror" in said:
-        return AuthenticationError, _UPSTREAM_KEY
+        return _Known(AuthenticationError, hint=_UPSTREAM_KEY)
     return None
 
 
@@ -417,37 +647,38 @@ def _over(request: Request, most: int | None) -> tuple[int, ...]:
     return positions(over or [item for item in items if item.tokens == longest])
 
 
-def _meaning(code: str, said: str, status: int) -> tuple[type[RerankError], str | None]:
+def _meaning(code: str, said: str, status: int) -> _Known:
     for known in _CATALOGUE:
         if _says(known, code, said):
-            return known.kind, known.hint
+            return known
+    kind: type[RerankError] = ServiceError
+    hint: tuple[Sentence, ...] = ()
     if code.endswith(".accessdenied"):
-        return _BY_STATUS[403]
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
-    if status >= 500:
-        return ServiceError, None
-    if status >= 400:
-        return RequestError, None
+        kind, hint = _BY_STATUS[403]
+    elif status in _BY_STATUS:
+        kind, hint = _BY_STATUS[status]
     # A redirect is never followed, and a 2xx with a code that nobody documents decides nothing.
-    return (RequestError if code.startswith(("invalid", "model")) else ServiceError), None
+    elif 400 <= status < 500 or (status < 400 and code.startswith(("invalid", "model"))):
+        kind = RequestError
+    elif status >= 500:
+        hint = _THEIRS
+    return _Known(kind, hint=hint)
 
 
-def _meaning_of_own(
-    code: str, said: str, status: int, server: Server
-) -> tuple[type[RerankError], str | None]:
+def _meaning_of_own(code: str, said: str, status: int, server: Server) -> _Known:
     for known in _OWN:
         if _says(known, code, said):
-            return known.kind, known.hint
+            return known
     if status in (404, 405):  # a path that this server serves to rerankers only, or not at all
-        hint = own_server(server)
-        return RequestError, f"{hint} {_NO_RERANKER}" if server == "vllm" else hint
+        more = _NO_RERANKER if server == "vllm" else ()
+        return _Known(RequestError, hint=(_WHAT_ANSWERS, *more))
     if status in _BY_STATUS_OF_OWN:
-        return _BY_STATUS_OF_OWN[status]
+        kind, hint = _BY_STATUS_OF_OWN[status]
+        return _Known(kind, hint=hint)
     if status > 500:
-        return ServiceError, None
+        return _Known(ServiceError, hint=(_ITS_LOG,))
     # 500 is also what LiteLLM and Xinference make of a body that they do not understand.
-    return RequestError if 400 <= status < 500 else ServiceError, own_server(server)
+    return _Known(RequestError if 400 <= status < 500 else ServiceError, hint=(_WHAT_ANSWERS,))
 
 
 def _concerned(said: str, request: Request, *, media: bool) -> tuple[int, ...]:

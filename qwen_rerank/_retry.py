@@ -5,6 +5,7 @@ Nothing here sleeps or looks at a clock: room 4 does, and hands both in.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
     Args:
         headers: Lower-case names. ``retry-after-ms`` wins over ``retry-after``.
-        now: Wall-clock time, against which a date is read.
+        now: Wall-clock time here, against which a date is read if the answer does not say when it
+            was sent: whose clock is wrong matters only then.
     """
     try:
         if (milliseconds := headers.get("retry-after-ms")) is not None:
@@ -43,10 +45,20 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         elif asked.strip().replace(".", "", 1).isdecimal():
             seconds = float(asked)
         else:
-            seconds = parsedate_to_datetime(asked).timestamp() - now
+            seconds = _moment(asked) - _sent_at(headers, now)
     except (TypeError, ValueError, OverflowError):
         return None
     return max(seconds, 0.0) if math.isfinite(seconds) else None
+
+
+def _moment(date: str) -> float:
+    return parsedate_to_datetime(date).timestamp()
+
+
+def _sent_at(headers: Mapping[str, str], now: float) -> float:
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        return _moment(headers.get("date", ""))
+    return now
 
 
 def backoff(attempt: int, asked: float | None, chance: float) -> float:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from qwen_rerank._advice import Advice, advise
 from qwen_rerank._fork import no_fork
 from qwen_rerank.errors import AuthenticationError, RequestError, ServiceError
 
@@ -112,25 +113,33 @@ class Proxy:
         """The error where it cannot reach the host."""
         return ServiceError(
             f"The proxy {self.url} cannot reach the host: {said}.",
-            hint=f"It is named by {self.named_by}: check base_url=, and where that proxy may go.",
+            hint=f"It is named by {self.named_by}: check the host, and where that proxy may go.",
         )
 
 
-def distrust(error: ssl.SSLCertVerificationError) -> str:
-    """What to do about a certificate that was not accepted."""
+def distrust(error: ssl.SSLCertVerificationError, *, by_client: bool = False) -> Advice:
+    """What to do about a certificate that we, or a client of the caller's, did not accept."""
     match error.verify_code:
         case 9 | 10:  # not valid yet, or no more
-            return (
+            return Advice(
                 "Whoever runs that host has to renew its certificate, unless the clock of this "
                 "machine is wrong."
             )
         case 62 | 64:  # for another name or address
-            return (
+            return Advice(
                 "The certificate is for another name: check the host, and whether something in "
                 "between answers for it, such as a proxy or a login page."
             )
         case _:
-            return "The certificate is not trusted here: set SSL_CERT_FILE, or pass http_client=."
+            if by_client:
+                return advise(
+                    "The certificate is not trusted by {http_client=:change}: make that with "
+                    "verify=..."
+                )
+            return advise(
+                "The certificate is not trusted here: set SSL_CERT_FILE to a file with that of its "
+                "issuer, or pass {http_client=}."
+            )
 
 
 def proxy_for(url: str) -> Proxy | None:
@@ -312,5 +321,7 @@ def _read_certificates(named: tuple[tuple[str, str], ...]) -> ssl.SSLContext:
         with no_fork:
             return ssl.create_default_context(cafile=file, capath=folder)
     except OSError as error:
+        if (log := os.environ.get("SSLKEYLOGFILE")) and error.filename == log:
+            source, file = "SSLKEYLOGFILE", log
         why = "no certificates in it" if isinstance(error, ssl.SSLError) else error.strerror
     raise _unusable(source, f"names {file}, which cannot be read ({why})", _CERTIFICATES_HINT)

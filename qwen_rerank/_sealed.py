@@ -17,6 +17,8 @@ from pydantic import (
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 from typing_extensions import override
 
+from qwen_rerank._advice import Advice, Option, said
+
 __all__ = ["KEY_NAMES", "Sealed"]
 
 KEY_NAMES = ("api_key", "dashscope_api_key")
@@ -204,14 +206,18 @@ def _hidden(error: ValidationError) -> list[InitErrorDetails]:
 def _explained(error: ValueError, owner: type[Sealed]) -> str:
     """What is wrong, without any value that was given."""
     if not isinstance(error, ValidationError):
-        return str(error)
-    problems = []
-    for problem in error.errors(include_input=False, include_context=False, include_url=False):
+        return said(error)
+    problems: list[str | Option] = []
+    for problem in error.errors(include_input=False, include_url=False):
         name = ".".join(map(str, problem["loc"][:1]))
+        problems.append("; " if problems else "")
         if problem["type"] in ("extra_forbidden", "no_such_attribute"):
             guess = owner._meant(name, owner.model_fields)
             problems.append(f"{owner.__name__} has no option {name!r}{guess}")
-        else:
-            said = problem["msg"].removeprefix("Value error, ")
-            problems.append(f"{name}: {said[:1].lower()}{said[1:]}" if name else said)
-    return "; ".join(problems)
+            continue
+        if name:
+            problems += [Option(name, use="name"), ": "]
+        ours = problem.get("ctx", {}).get("error")
+        what = said(ours) if isinstance(ours, ValueError) else problem["msg"]
+        problems += what.parts if isinstance(what, Advice) else [f"{what[:1].lower()}{what[1:]}"]
+    return Advice(*problems)

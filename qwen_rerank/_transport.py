@@ -22,11 +22,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qwen_rerank import _loop
+from qwen_rerank._advice import advise
 from qwen_rerank._fork import no_fork
 from qwen_rerank._refusal import exhausted
 from qwen_rerank._route import Proxy, certificates, distrust, proxy_for
 from qwen_rerank._values import Answer
-from qwen_rerank.errors import ReplyError, RerankError, ServiceError
+from qwen_rerank.errors import ReplyError, RequestError, RerankError, ServiceError
 
 if TYPE_CHECKING:
     import aiohttp
@@ -123,7 +124,9 @@ class Transport:
         except BaseException as error:  # noqa: BLE001  as in `send`
             proxy = self._proxy(endpoint)
             failure = (
-                endpoint.late() if limit.expired() else _failure(error, endpoint, proxy, client)
+                endpoint.late(silent=True)
+                if limit.expired()
+                else _failure(error, endpoint, proxy, client)
             )
         raise failure
 
@@ -330,17 +333,39 @@ def _failure(
         isinstance(error, _NETWORK) or not of.isdisjoint(_OF_LIBRARIES)
     ):
         return _without_frames(error)
-    settings = "the proxy settings" if proxy is None else proxy.named_by
-    hint = f"Check the network, {settings} and base_url=."
+    return _unanswered(cause, endpoint, proxy, client)
+
+
+def _unanswered(
+    cause: BaseException, endpoint: Endpoint, proxy: Proxy | None, client: Client | None
+) -> RerankError:
+    """What kept *endpoint* from answering."""
+    if isinstance(cause, OSError) and cause.filename is not None:
+        return RequestError(
+            f"The call could not be made, because {cause.filename} cannot be used: "
+            f"{cause.strerror}.",
+            hint="That is a file on this machine, such as one of certificates, and not the "
+            "network: look for where it is named.",
+        )
+    retryable = True
     if isinstance(cause, socket.gaierror):
-        # Which name it was, a client of the caller's does not say.
-        name = endpoint.host + (", or that of your HTTP client's proxy," if client else "")
-        hint = f"The name {name} is not known here: check base_url= and the network."
+        hint = endpoint.unknown
+        if client:  # which name it was, that does not say
+            hint += " Or it is that of your HTTP client's proxy."
     elif isinstance(cause, ssl.SSLCertVerificationError):
-        hint = distrust(cause)
+        hint, retryable = distrust(cause, by_client=client is not None), False
+    else:
+        settings = "the proxy settings" if proxy is None else proxy.named_by
+        hint = advise(
+            (
+                "Check the network, {settings} and {places}.",
+                "Check the network and {settings}.",
+            ),
+            settings=settings,
+            places=endpoint.places,
+        )
     failure = ServiceError(f"No answer from {endpoint.host}: {_said(cause)}.", hint=hint)
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        failure.retryable = False
+    failure.retryable = retryable
     return failure
 
 

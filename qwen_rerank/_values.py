@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, overload
 
 from qwen_rerank import _plain
+from qwen_rerank._advice import counted
 from qwen_rerank.errors import RerankError
 from qwen_rerank.media import Candidate, Image, Parts, is_data_uri
 
@@ -181,7 +182,8 @@ class Ranking(Sequence[Hit]):
         shown = ", ".join(map(repr, self.hits[:3])) + (", ..." if len(self.hits) > 3 else "")
         failed = f", degraded={self.degraded!r}" if self.degraded is not None else ""
         return (
-            f"Ranking([{shown}], {len(self.hits)} hits, model={self.model!r}, {self.usage}{failed})"
+            f"Ranking([{shown}], {counted(len(self.hits), 'hit')}, model={self.model!r}, "
+            f"{self.usage}{failed})"
         )
 
     def _repr_html_(self) -> str:

@@ -14,8 +14,9 @@ from typing import Any, cast
 
 from pydantic_core import from_json, to_json
 
+from qwen_rerank._advice import advise, counted
 from qwen_rerank._dialects import DASHSCOPE, Protocol, Server, spoken
-from qwen_rerank._refusal import Refusal, explain, own_server
+from qwen_rerank._refusal import Asked, Refusal, explain, own_server
 from qwen_rerank._values import Answer, Item, Reply, Request
 from qwen_rerank.errors import ReplyError
 
@@ -113,7 +114,7 @@ def decode(
     request: Request,
     *,
     protocol: Protocol,
-    host: str,
+    asked: Asked,
     server: Server | None = None,
 ) -> Reply:
     """Reads *answer* as the scores of the documents of *request*.
@@ -122,7 +123,7 @@ def decode(
         answer: What came back.
         request: What was asked, with at least one document.
         protocol: The protocol that was spoken.
-        host: The host that was called, for hints.
+        asked: Where, and with which options, for messages.
         server: Whose dialect of the protocol it was; None for DashScope's own.
 
     Returns:
@@ -137,21 +138,25 @@ def decode(
     if server == "litellm":
         ids.insert(0, answer.headers.get("x-litellm-call-id"))
     request_id = next(filter(None, map(_text, ids)), None)
-    page = _PAGE if body is None and _is_page(answer) else None
+    page = advise(*_PAGE, places=asked.places) if body is None and _is_page(answer) else None
     if answer.status != 200 or fields.get("code") or fields.get("error"):
-        error = explain(_refusal(answer, fields, request_id, server), request, host, server)
+        error = explain(_refusal(answer, fields, request_id, server), request, asked, server)
         # Too much is too much, whoever says so.
-        own = error.hint if answer.status == 413 or page is None else None
-        error.hint = " ".join(filter(None, [own, page])) or None
+        if page is not None and error.hint is not None and answer.status == 413:
+            error.hint = error.hint + (" " + page)
+        elif page is not None:
+            error.hint = page
         raise error
     try:
         scores = _scores(body, request, protocol, server)
     except ValueError as problem:
         broken = ReplyError(
-            f"The answer from {host} is no ranking: {problem}.",
+            f"The answer from {asked.host} is no ranking: {problem}.",
             status=answer.status,
             request_id=request_id,
-            hint=page or own_server(server) or (_WHOSE if protocol == "compatible" else None),
+            hint=page
+            or own_server(asked, server)
+            or (advise(_WHOSE) if protocol == "compatible" else None),
         )
     else:
         told = (_at(body, place) for place in spoken(protocol, server).usage)
@@ -181,13 +186,11 @@ def length_in(answer: Answer, name: str, model: str) -> int | None:
     return length if type(length) is int and length > 0 else None
 
 
-def models_in(answer: Answer) -> str | None:
-    """The names of the models that a server lists, a few of them; None if it lists none."""
+def models_in(answer: Answer) -> tuple[str, ...]:
+    """The names of the models that a server lists."""
     told = _at(_json(answer), ("data",)) if answer.status == 200 else None
     names = [_text(_at(each, ("id",))) for each in told] if isinstance(told, list) else []
-    shown = [name for name in names if name is not None]
-    more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
-    return ", ".join(shown[:5]) + more if shown else None
+    return tuple(name for name in names if name is not None)
 
 
 def _scores(
@@ -205,7 +208,9 @@ def _scores(
         setting = f"protocol={protocol!r}" if server is None else f"server={server!r}"
         raise ValueError(f"it has no list of results where {setting} puts them")  # noqa: TRY004
     if len(results) != expected:
-        raise ValueError(f"{expected} documents were sent and {len(results)} results came back")
+        sent = "document was sent" if expected == 1 else "documents were sent"
+        came = counted(len(results), "result")
+        raise ValueError(f"{expected} {sent} and {came} came back")
     scores: list[float | None] = [None] * expected
     name, most = dialect.score, _LARGEST
     for entry in results:
@@ -296,10 +301,10 @@ def _plain(answer: Answer) -> str | None:
     return answer.body[:2_000].decode("utf-8", "replace") if kind == "text/plain" else None
 
 
-_WHOSE = "If it is a server of your own, say which: server=."
+_WHOSE = "If it is a server of your own, say which: {server=}."
 _PAGE = (
-    "That was a web page, so something in between answered, such as a proxy, a firewall or a login "
-    "page: check base_url= and the proxy settings."
+    "That was a web page, so something in between answered: a proxy, a firewall or a login page.",
+    ("Check {places} and the proxy settings.", "Check the proxy settings."),
 )
 
 

@@ -22,6 +22,7 @@ from pydantic import PrivateAttr
 from typing_extensions import override
 
 from qwen_rerank import _drive, _endpoint, _fields, _loop, _tokens
+from qwen_rerank._advice import advise, said
 from qwen_rerank._dialects import spoken
 from qwen_rerank._in_flight import Tell
 from qwen_rerank._limits import LIMITS, UNTOLD, ModelLimits, limits_for, price_of
@@ -438,7 +439,7 @@ class BaseReranker(RerankSettings):
             try:
                 wanted[name] = self._for_this_call(name, given[name])
             except ValueError as error:
-                problem = RequestError(str(error))
+                problem = RequestError(said(error))
                 break
         if problem is not None:
             given.clear()  # for the sake of who prints the frames that hold it
@@ -446,7 +447,7 @@ class BaseReranker(RerankSettings):
         if wanted["instruct"] is not None and spoken(self.protocol, self.server).instruct is None:
             raise RequestError(
                 f"instruct is given, and a server of the kind {self.server!r} takes none",
-                hint="Leave instruct= out, or use another server=, such as 'vllm'.",
+                hint=advise("Leave {instruct=:change} out, or use a {server='vllm'}."),
             )
         return wanted
 
@@ -574,10 +575,11 @@ class BaseReranker(RerankSettings):
             self._warn_once(
                 f"length of {job.model}",
                 "%s: cut, because %s may have been served with no more than %d tokens for query "
-                "and document together: nothing tells. Set max_model_len= if it is more.",
+                "and document together: nothing tells. %s",
                 listed(prepared.truncated).capitalize(),
                 job.model,
                 UNTOLD.value,
+                advise("Set {max_model_len=} if it is more."),
             )
         known: tuple[Scored, ...] = ()
         unknown, names, settled = prepared, {}, 0
@@ -769,8 +771,9 @@ class BaseReranker(RerankSettings):
             raise failure
         _log.log(
             logging.ERROR if isinstance(failure, QuotaError) else logging.WARNING,
-            "No ranking, so %d documents are passed through in their original order: %s: %s",
-            len(job.documents),
+            "No ranking, so %s passed through in %s original order: %s: %s",
+            "1 document is" if (count := len(job.documents)) == 1 else f"{count} documents are",
+            "its" if count == 1 else "their",
             type(failure).__name__,
             " ".join(str(failure).split()),
         )
@@ -802,6 +805,7 @@ class BaseReranker(RerankSettings):
                 protocol=self.protocol,
                 server=self.server,
                 headers=self._more_headers,
+                given=self._given(),
             )
         elif self.client is not None or self.async_client is not None:
             # A client was injected for the other kind of call, with a key that is not ours.
@@ -831,7 +835,7 @@ class BaseReranker(RerankSettings):
 def _late_at_once() -> DeadlineError:
     return DeadlineError(
         "The call's timeout ran out before anything could be sent.",
-        hint="timeout= is for the whole call, in seconds: raise it.",
+        hint=advise("{timeout=:change} is for the whole call, in seconds: raise it."),
     )
 
 

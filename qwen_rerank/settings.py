@@ -8,6 +8,7 @@ import json
 import os
 import warnings
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias, cast
 
@@ -30,6 +31,7 @@ from pydantic_core import from_json
 from typing_extensions import deprecated, override
 
 from qwen_rerank import _endpoint, _wire
+from qwen_rerank._advice import Advice, Option, advise, said
 from qwen_rerank._dialects import Protocol, Server, spoken
 from qwen_rerank._load import Mixed
 from qwen_rerank._prepare import LongDocuments, LongQuery
@@ -40,7 +42,7 @@ __all__ = ["Folder", "LongDocuments", "LongQuery", "Protocol", "RerankSettings",
 
 def _is_no_key(text: str) -> str:
     if _endpoint.KEY.search(text):
-        raise ValueError("looks like an API key, which goes into api_key=")
+        raise ValueError(advise("looks like an API key, which goes into {api_key=:change}"))
     return text
 
 
@@ -53,7 +55,11 @@ def _plain(body: dict[str, Any]) -> Any:
         problem = "must be JSON: texts, finite numbers, true, false, null, lists and objects"
     else:
         if _endpoint.KEY.search(text):
-            raise ValueError("holds what looks like an API key: use api_key= or headers=")
+            raise ValueError(
+                advise(
+                    "holds what looks like an API key: use {api_key=:change} or {headers=:change}"
+                )
+            )
         return plain
     raise ValueError(problem)  # outside the handler, whose error may hold a value
 
@@ -292,11 +298,19 @@ class RerankSettings(Sealed):
         takes_parts = spoken(self.protocol, self.server).takes_parts
         if self.mixed == "together" and not takes_parts:
             raise ValueError(
-                "mixed='together' takes server='vllm': DashScope takes a text or an image, not both"
+                advise(
+                    "{mixed='together':change} takes {server='vllm':change}: DashScope takes a "
+                    "text or an image, not both"
+                )
             )
         for name in ("max_model_len", "max_tokens_per_doc"):
             if getattr(self, name) is not None and self.server is None:
-                raise ValueError(f"{name} is for a server of your own, which server= names")
+                raise ValueError(
+                    advise(
+                        "{name} is for a server of your own, which {server=} names",
+                        name=Advice(Option(name, use="name")),
+                    )
+                )
         self._resolved = self._resolve()
 
     @property
@@ -311,7 +325,7 @@ class RerankSettings(Sealed):
         if key_required is None:
             key_required = self.client is None and self.async_client is None
         try:
-            return _endpoint.resolve(
+            endpoint = _endpoint.resolve(
                 api_key=self._key,
                 base_url=self.base_url,
                 region=self.region,
@@ -323,8 +337,20 @@ class RerankSettings(Sealed):
                 headers=self._more_headers,
             )
         except ValueError as error:
-            problem = str(error)
+            problem = said(error)
+        else:
+            return replace(endpoint, given=self._given())
         raise ValueError(problem)  # outside the handler, whose frames hold what was found
+
+    def _given(self) -> dict[str, Any]:
+        """The options of the connection that are set, for messages."""
+        options = {name: getattr(self, name) for name in self._connection}
+        secret = {"api_key", "headers", "extra_body", "client", "async_client"}
+        return {"protocol": self.protocol} | {
+            name: True if name in secret else value
+            for name, value in options.items()
+            if name in self.model_fields_set and value is not None
+        }
 
     def _for_this_call(self, name: str, value: Any) -> Any:
         """*value*, checked as the option *name* is; the option itself stays as it is."""

@@ -33,7 +33,10 @@ class _Commands(click.Group):
         except ImportError as error:
             code = said(missing(f"qwen-rerank {ctx.invoked_subcommand}", error))
         except ValueError as error:  # a setting refused before anything was sent
-            code = said(f"qwen-rerank {ctx.invoked_subcommand}: {error}")
+            from qwen_rerank.cli._words import complaint  # noqa: PLC0415  few have anything wrong
+
+            told = filter(None, complaint(error, ctx.invoked_subcommand or ""))
+            code = said(f"qwen-rerank {ctx.invoked_subcommand}: " + "\n".join(told))
         except KeyboardInterrupt:
             code = _INTERRUPTED
         ctx.exit(code)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias, cast
 
 from qwen_rerank import Candidate, Image, Ranking, RerankError, Video
+from qwen_rerank.cli._words import complaint
 
 __all__ = [
     "BadLine",
@@ -80,7 +81,8 @@ class BadLine:
     def of(cls, record: Record, error: RerankError) -> BadLine:
         """What became of *record*."""
         kind = type(error).__name__
-        return cls(record.line, record.fingerprint, str(error), kind, error.code, record.id)
+        reason = "\n".join(filter(None, complaint(error, "rerank")))
+        return cls(record.line, record.fingerprint, reason, kind, error.code, record.id)
 
 
 class _InvalidError(ValueError):

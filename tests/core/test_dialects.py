@@ -8,12 +8,14 @@ from typing import get_args
 import pytest
 
 from qwen_rerank import Reranker, RerankSettings, _dialects, _endpoint, _wire, errors
+from qwen_rerank._endpoint import Endpoint
 from qwen_rerank._values import Answer, Item, Place, Request
 from qwen_rerank.emulator import Emulator, Reply, _servers
 
 SERVERS = get_args(_dialects.Server)
 MODEL = _servers.MODEL
 HOST = "gpu.example:8000"
+ASKED = Endpoint(f"http://{HOST}/rerank", HOST, local=False, api_key=None, workspace=None)
 TEXTS = ["green tea", "a fast red car", "a fast car"]
 
 
@@ -26,7 +28,7 @@ def _decode(server, body, expected=2, *, status=200, headers=None):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     answer = Answer(status, headers or {}, raw)
     request = _request(*["text"] * expected)
-    return _wire.decode(answer, request, protocol="compatible", host=HOST, server=server)
+    return _wire.decode(answer, request, protocol="compatible", asked=ASKED, server=server)
 
 
 def _error(*arguments, **options):
@@ -588,7 +590,7 @@ def test_another_shape_where_no_server_was_named():
     answer = Answer(200, {}, json.dumps(_LIST).encode())
 
     with pytest.raises(errors.ReplyError) as caught:
-        _wire.decode(answer, _request("a", "b"), protocol="compatible", host=HOST)
+        _wire.decode(answer, _request("a", "b"), protocol="compatible", asked=ASKED)
 
     assert "server=" in caught.value.hint
 

@@ -106,7 +106,8 @@ def test_regions(options, host, protocol, path):
 )
 def test_the_region_of_a_host(host, region):
     """A host is its region's, so that its prices are known; a subscription's is nobody's."""
-    assert _resolve(base_url=f"{host}/api/v1").region == region
+    full = f"{host}/api/v1/services/rerank/text-rerank/text-rerank"
+    assert _resolve(base_url=full).region == region
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_regions_without_a_shared_host(monkeypatch, region, city, by):
     if by == "environment":
         monkeypatch.setenv("DASHSCOPE_REGION", region)
 
-    said = rf"'{region}' \({city}\) has no shared host: pass workspace="
+    said = rf"'{region}' \({city}\) has no shared host: set workspace="
     with pytest.raises(ValueError, match=said):
         _resolve(region=region if by == "option" else None)
 
@@ -176,7 +177,7 @@ def test_bad_workspaces(monkeypatch, workspace):
 def test_workspaces_that_fit_into_no_host_name(workspace):
     """A workspace that the SDK takes and DNS does not can be named, but has no host of its own."""
     assert _resolve(workspace=workspace, base_url="https://h").workspace == workspace
-    with pytest.raises(ValueError, match=r"^workspace does not fit .* pass base_url=\.\.\. too"):
+    with pytest.raises(ValueError, match=r"^workspace does not fit .* set base_url= too"):
         _resolve(workspace=workspace)
 
 
@@ -258,7 +259,7 @@ def test_the_modules_base_url_may_name_a_workspace(loaded):
     loaded.base_http_api_url = "https://{workspace_id}.ap-southeast-1.maas.aliyuncs.com/api/v1"
 
     assert _resolve(workspace="ws-1").host == "ws-1.ap-southeast-1.maas.aliyuncs.com"
-    with pytest.raises(ValueError, match=r"base_http_api_url needs a workspace: pass workspace="):
+    with pytest.raises(ValueError, match=r"base_http_api_url needs a workspace: set workspace="):
         _resolve()
 
 
@@ -304,9 +305,9 @@ def test_a_found_base_url_is_checked(monkeypatch):
         ("http://localhost.evil.example/hunter2", "plain http"),
         ("http://127.0.0.1.evil.example/hunter2", "plain http"),
         ("http://0.0.0.0/hunter2", "plain http"),
-        ("https://dashscope.aliyuncs.com/compatible-mode/v1", "chat models but not rerank"),
+        ("https://dashscope.aliyuncs.com/compatible-mode/v1", "serves chat models .* not rerank"),
         ("https://dashscope.aliyuncs.com/compatible-mode/v1/", "/compatible-api/v1 with protocol="),
-        ("https://dashscope.aliyuncs.com/compatible-mode", "chat models but not rerank"),
+        ("https://dashscope.aliyuncs.com/compatible-mode", "serves chat models .* not rerank"),
         ("https://gateway.example:8443/compatible-mode/v1", "https://gateway.example:8443/api/v1"),
         ("ftp://dashscope.aliyuncs.com/hunter2", "must look like https://host/api/v1"),
         ("file:///etc/hunter2", "must look like"),
@@ -336,6 +337,66 @@ def test_refused_base_urls(base_url, said):
 
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+_HERE = "https://dashscope.aliyuncs.com"
+_GATEWAY = "https://gw.example"
+
+
+@pytest.mark.parametrize(
+    ("base_url", "instead"),
+    [
+        (f"{_HERE}/api", _HERE),
+        (f"{_HERE}/compatible-api", _HERE),
+        (f"{_HERE}/api/v1/services", _HERE),
+        (f"{_HERE}/api/v1/services/rerank/text-rerank", _HERE),
+        (f"{_HERE}/v1", _HERE),
+        (f"{_HERE}/compatible-api/v1/rerank", _HERE),
+        (f"{_HERE}/api/v1/services/aigc/text-generation/generation", _HERE),
+        ("https://ws-1.cn-beijing.maas.aliyuncs.com/compatible-mode/v1/chat/completions",
+         "https://ws-1.cn-beijing.maas.aliyuncs.com"),
+        ("https://coding.dashscope.aliyuncs.com/v1", _HERE),
+        ("https://coding-intl.dashscope.aliyuncs.com/v1", "https://dashscope-intl.aliyuncs.com"),
+        ("https://token-plan.cn-beijing.maas.aliyuncs.com/compatible-mode/v1", _HERE),
+        (f"{_GATEWAY}/api/v1/services/rerank", _GATEWAY),
+        (f"{_GATEWAY}/v1/chat/completions", _GATEWAY),
+        (f"{_GATEWAY}/hunter2/v1/embeddings", f"{_GATEWAY}/..."),
+    ],
+)  # fmt: skip
+def test_a_base_that_leads_nowhere(base_url, instead):
+    """Half of the path, a route of other models and a plan's host are met with what to write."""
+    for protocol, path in (("dashscope", "/api/v1"), ("compatible", "/compatible-api/v1")):
+        with pytest.raises(ValueError, match=r"^base_url ") as caught:
+            _resolve(base_url=base_url, protocol=protocol)
+        assert f": use {instead}{path}" in str(caught.value)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_full_url_is_taken_as_it_is():
+    """Whoever gives the whole rerank URL knows where it is, also on the host of a plan."""
+    url = "https://coding.dashscope.aliyuncs.com/v1/reranks"
+    assert _resolve(base_url=url, protocol="compatible").url == url
+
+
+@pytest.mark.parametrize(
+    ("options", "places"),
+    [
+        ({}, "is not known here: check the network and its name servers"),
+        ({"region": "ap-southeast-1"}, "which comes from region=, is not known here"),
+        ({"workspace": "ws-1"}, "which comes from workspace=, is not known here"),
+        (
+            {"workspace": "ws-1", "region": "us-east-1"},
+            "which comes from workspace= and region=, is not known here",
+        ),
+        (
+            {"workspace": "ws-1", "base_url": "https://gw.example"},
+            "which comes from base_url=, is not known here",
+        ),
+    ],
+)
+def test_a_host_that_is_not_known(options, places):
+    """If nobody knows the name, the error says what it was made of."""
+    assert places in _resolve(**options).unknown
 
 
 @pytest.mark.parametrize("base_url", ["http://gateway.example/api/v1", "http://10.0.0.1:8000"])
@@ -576,7 +637,7 @@ def test_keys_that_were_pasted_with_more(monkeypatch, where, key, said):
         _write("~/.dashscope/api_key", key)
         place = " in the key file ~/.dashscope/api_key"
 
-    with pytest.raises(ValueError, match=f"^the API key{place} {said}: leave") as caught:
+    with pytest.raises(ValueError, match=f"^the API key{place} {said}.*: leave") as caught:
         _resolve(key if where == "option" else None)
 
     assert _KEY not in str(caught.value)

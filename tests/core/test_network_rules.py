@@ -223,11 +223,11 @@ def test_urls_that_mean_two_things(monkeypatch, found, where, base_url, said):  
         "https://dashscope.aliyuncs.com",
         "https://DASHSCOPE.AliyunCS.com:443/api/v1",
         "HTTPS://dashscope-intl.aliyuncs.com/",
-        "https://ws-1.cn-beijing.maas.aliyuncs.com/../../x",
-        "https://dashscope.aliyuncs.com//evil.com/",
-        "https://dashscope.aliyuncs.com/@evil.com/",
-        "https://dashscope.aliyuncs.com/%0d%0aHost:%20evil.com",
-        "https://dashscope.aliyuncs.com/%40evil.com",
+        "https://ws-1.cn-beijing.maas.aliyuncs.com/../../x/services/rerank/text-rerank/text-rerank",
+        "https://dashscope.aliyuncs.com//evil.com/services/rerank/text-rerank/text-rerank/",
+        "https://dashscope.aliyuncs.com/@evil.com/services/rerank/text-rerank/text-rerank/",
+        "https://dashscope.aliyuncs.com/%0d%0aHost:%20evil.com/services/rerank/text-rerank/text-rerank",
+        "https://dashscope.aliyuncs.com/%40evil.com/services/rerank/text-rerank/text-rerank",
         "http://127.0.0.1:8000",
         "http://LOCALHOST:8000",
         "http://127.255.255.254",
@@ -350,9 +350,7 @@ def test_a_region_is_no_host(monkeypatch, region, where, workspace):
 @pytest.mark.parametrize("region", ["eu-central-1", "ap-northeast-1"])
 def test_a_region_without_a_host_is_asked_nothing(found, region):  # noqa: ARG001  is set
     """A region that another one would silently serve is refused before anything is sent."""
-    with pytest.raises(
-        ValueError, match=rf"'{region}' \(\w+\) has no shared host: pass workspace="
-    ):
+    with pytest.raises(ValueError, match=rf"'{region}' \(\w+\) has no shared host: set workspace="):
         Reranker(region=region)
 
 

@@ -105,7 +105,9 @@ def test_logged_once(reranker, rank, emulator: Emulator, caplog, code, level):
 
     [record] = caplog.records
     assert record.levelno == level
-    assert "5 documents are passed through" in record.getMessage()
+    assert "5 documents are passed through in their original order" in record.getMessage()
+    rank(reranker, "q", ["one"])
+    assert "1 document is passed through in its original order" in caplog.messages[-1]
     assert not any(text in record.getMessage() for text in [_QUERY, *filter(None, _TEXTS)])
 
 

@@ -285,4 +285,4 @@ def test_a_host_that_this_machine_does_not_know(rank, through):
     with pytest.raises(errors.ServiceError, match=f"No answer from {_HOST}") as caught:
         rank(_reranker(), "a query", ["a text"])
 
-    assert f"The name {_HOST} is not known here" in caught.value.hint
+    assert f"The name {_HOST}, which comes from base_url=, is not known here" in caught.value.hint

@@ -5,10 +5,20 @@ import json
 import pytest
 
 from qwen_rerank import _wire, errors
+from qwen_rerank._endpoint import Endpoint
 from qwen_rerank._refusal import listed
 from qwen_rerank._values import Answer, Item, Place, Request
 
 _HOST = "dashscope.aliyuncs.com"
+_ASKED = Endpoint(
+    f"https://{_HOST}/rerank",
+    _HOST,
+    local=False,
+    api_key=None,
+    workspace=None,
+    found_in={"key": "a file", "host": "", "workspace": "a file"},
+    given={"protocol": "compatible"},
+)
 _AUTH, _QUOTA = errors.AuthenticationError, errors.QuotaError
 _CALL, _CONTENT = errors.RequestError, errors.ContentError
 _RATE, _SERVICE = errors.RateLimitError, errors.ServiceError
@@ -27,7 +37,7 @@ def _error(body, *, status=200, headers=None, protocol="dashscope", request=None
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     asked = request or _request("one", "two")
     with pytest.raises(errors.RerankError) as caught:
-        _wire.decode(Answer(status, headers or {}, raw), asked, protocol=protocol, host=_HOST)
+        _wire.decode(Answer(status, headers or {}, raw), asked, protocol=protocol, asked=_ASKED)
     return caught.value
 
 
@@ -60,7 +70,7 @@ _REFUSALS = [
         _AUTH,
         "may use qwen3-rerank on",
     ),
-    (403, "AccessDenied.Unpurchased", "Access to model denied...", _AUTH, "Activate"),
+    (403, "AccessDenied.Unpurchased", "Access to model denied...", _AUTH, "activate Model Studio"),
     (403, "Model.AccessDenied", "Model access denied.", _AUTH, "grant"),
     (403, "Workspace.AccessDenied", "Workspace access denied.", _AUTH, "workspace="),
     (
@@ -70,16 +80,16 @@ _REFUSALS = [
         _QUOTA,
         "'free quota only'",
     ),
-    (404, "ModelNotFound", "Model can not be found.", _CALL, "may not be offered"),
+    (404, "ModelNotFound", "Model can not be found.", _CALL, "is not offered on"),
     (
         404,
         "model_not_found",
         "The model xxx does not exist or you do not have access to it.",
         _CALL,
-        "may not be offered",
+        "is not offered on",
     ),
-    (400, "InvalidParameter", "Model not exist.", _CALL, "may not be offered"),
-    (404, "Model.NotExist", "Model not exist.", _CALL, "may not be offered"),
+    (400, "InvalidParameter", "Model not exist.", _CALL, "is not offered on"),
+    (404, "Model.NotExist", "Model not exist.", _CALL, "is not offered on"),
     (
         404,
         "model_not_supported",
@@ -88,7 +98,7 @@ _REFUSALS = [
         "protocol='dashscope'",
     ),
     (404, "WorkSpaceNotFound", "Workspace can not be found.", _AUTH, "workspace="),
-    (404, "NotFound", "Not found.", _CALL, "base_url="),
+    (404, "NotFound", "Not found.", _CALL, f"It was asked at https://{_HOST}/rerank."),
     (400, "InvalidParameter", "Range of input length should be [1, 4000]", _CALL, "Too long"),
     (
         400,
@@ -159,16 +169,16 @@ _REFUSALS = [
         "documents 0 and 1 must be public",
     ),
     (413, None, "Request Entity Too Large", _CALL, "max_documents_per_request="),
-    (429, "Throttling", "Requests throttling triggered.", _RATE, "per account"),
-    (429, "Throttling", "Too many requests in route. Try again later.", _RATE, "per account"),
+    (429, "Throttling", "Requests throttling triggered.", _RATE, "the whole account"),
+    (429, "Throttling", "Too many requests in route. Try again later.", _RATE, "the whole account"),
     (
         429,
         "Throttling.RateQuota",
         "Requests rate limit exceeded, try again later.",
         _RATE,
-        "per account",
+        "the whole account",
     ),
-    (429, "limit_requests", "You exceeded your current requests list.", _RATE, "per account"),
+    (429, "limit_requests", "You exceeded your current requests list.", _RATE, "the whole account"),
     (
         429,
         "Throttling.BurstRate",
@@ -196,12 +206,18 @@ _REFUSALS = [
     (429, "CommodityNotPurchased", "Commodity has not purchased yet.", _QUOTA, "pay-as-you-go"),
     (429, "PrepaidBillOverdue", "The prepaid bill is overdue.", _QUOTA, "top up"),
     (429, "PostpaidBillOverdue", "The postpaid bill is overdue.", _QUOTA, "top up"),
-    (500, "InternalError", "An internal error has occured...", _SERVICE, None),
-    (500, "internal_error", "An internal error has occured...", _SERVICE, None),
-    (500, "SystemError", "An system error has occured...", _SERVICE, None),
-    (500, "ModelServiceFailed", "Failed to request model service.", _SERVICE, None),
-    (500, "InternalError.Algo", "inference internal error.", _SERVICE, None),
-    (500, "InternalError.Algo", "Receive batching backend response failed!", _SERVICE, None),
+    (500, "InternalError", "An internal error has occured...", _SERVICE, "the service's side"),
+    (500, "internal_error", "An internal error has occured...", _SERVICE, "the service's side"),
+    (500, "SystemError", "An system error has occured...", _SERVICE, "the service's side"),
+    (500, "ModelServiceFailed", "Failed to request model service.", _SERVICE, "the service's side"),
+    (500, "InternalError.Algo", "inference internal error.", _SERVICE, "the service's side"),
+    (
+        500,
+        "InternalError.Algo",
+        "Receive batching backend response failed!",
+        _SERVICE,
+        "the service's side",
+    ),
     (
         500,
         "InternalError.Algo",
@@ -222,18 +238,58 @@ _REFUSALS = [
         "ModelServingError",
         "Too many requests. Your requests are being throttled due to system capacity limits.",
         _SERVICE,
-        None,
+        "the service's side",
     ),
     (
         503,
         "ModelServingError",
         "Too many requests. Your requests are being throttled due to system capacity limits.",
         _SERVICE,
-        None,
+        "the service's side",
     ),
-    (503, "ModelUnavailable", "Model is unavailable, try again later.", _SERVICE, None),
-    (503, "ServiceUnavailable", "Service is unavailable.", _SERVICE, None),
-    (504, "GatewayTimeout", "Gateway timed out.", _SERVICE, None),
+    # Recorded by users of the service, each at the place that the fact sheet of 2026-11-29 names.
+    (
+        400,
+        "InvalidParameter",
+        f"{_RERANK}Field required: input.query & Field required: input.documents",
+        _CALL,
+        "the other protocol's body",
+    ),
+    (404, "InvalidParameter", "Model not exist", _CALL, f"{_HOST}/rerank"),
+    (
+        404,
+        "model_not_supported",
+        "Unsupported model `qwen3-vl-rerank for OpenAI compatibility mode.",
+        _CALL,
+        "protocol='dashscope'",
+    ),
+    (404, "InvalidModel", "Model not found.", _CALL, "is not offered on"),
+    (400, "InvalidParameter", "task can not be null", _CALL, "another task than rerank"),
+    (400, "InvalidParameter", f"{_RERANK}batch size is invalid", _CALL, "max_documents_per_req"),
+    (
+        403,
+        "AccessDenied",
+        "Access to model denied. Please make sure you are eligible for using the model.",
+        _AUTH,
+        "enable it there",
+    ),
+    (429, "concurrency_limit_exceeded", "Too many concurrent requests.", _RATE, "max_concurrency="),
+    (
+        503,
+        "ServiceUnavailable",
+        "[Too many requests. Your requests are being throttled due to system capacity limits.]",
+        _RATE,
+        "the whole account",
+    ),
+    (
+        503,
+        "ModelUnavailable",
+        "Model is unavailable, try again later.",
+        _SERVICE,
+        "the service's side",
+    ),
+    (503, "ServiceUnavailable", "Service is unavailable.", _SERVICE, "the service's side"),
+    (504, "GatewayTimeout", "Gateway timed out.", _SERVICE, "the service's side"),
 ]
 _ENVELOPES = {
     "native": lambda code, said: {"code": code, "message": said, "request_id": "r-1"},
@@ -385,6 +441,27 @@ def test_no_hint_about_other_models_for_a_retired_one():
 
         assert "retired" in error.hint
         assert "qwen3-rerank" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("model", "near"),
+    [
+        ("qwen-rerank", "qwen3-rerank"),
+        ("Qwen3-Rerank", "qwen3-rerank"),
+        ("gte-rerank-v3", "gte-rerank-v2"),
+        ("my-model", None),
+        ("qwen3-rerank", None),
+    ],
+)
+def test_a_mistyped_model(model, near):
+    """What is not there is answered with the name that was meant, and with where it was asked."""
+    hint = _refused(
+        "ModelNotFound", "Model can not be found.", _request("a", model=model), 404
+    ).hint
+
+    assert ("Did you mean" in hint) is (near is not None)
+    assert near is None or f"Did you mean model={near!r}?" in hint
+    assert f"It was asked at https://{_HOST}/rerank." in hint
 
 
 def test_redirect_names_where_it_leads():

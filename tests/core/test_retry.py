@@ -66,6 +66,16 @@ def test_retry_after(headers, seconds):
     assert retry_after(headers, _NOW) == seconds
 
 
+def test_a_date_is_read_by_the_services_own_clock():
+    """A wrong clock on this machine makes no wait longer or shorter."""
+    headers = {
+        "retry-after": "Sun, 29 Nov 2026 12:00:30 GMT",
+        "date": "Sun, 29 Nov 2026 12:00:00 GMT",
+    }
+    assert retry_after(headers, _NOW) == 30.0
+    assert retry_after({**headers, "date": "yesterday"}, 1_795_953_620.0) == 10.0
+
+
 @given(st.text())
 def test_retry_after_never_raises(text):
     """No header can break a call."""

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import contextvars
+import errno
 import gc
 import gzip
 import itertools
@@ -19,7 +20,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from qwen_rerank import _endpoint, _loop, errors
+from qwen_rerank import Reranker, _endpoint, _loop, errors
 from qwen_rerank._clients import Client
 from qwen_rerank._transport import Transport
 from qwen_rerank.emulator import Reply
@@ -257,7 +258,7 @@ def test_refused_connection(fails):
     assert type(error) is errors.ServiceError
     assert f"127.0.0.1:{port}" in str(error)
     assert "refused" in str(error).lower() or "Connect" in str(error)
-    assert "base_url=" in error.hint
+    assert "Check the network" in error.hint
 
 
 def _hang_up(server, connection):
@@ -431,6 +432,38 @@ def test_the_deadline_is_total(fails, serve, behaviour):
     assert 0.4 < time.monotonic() - start < 3
     assert server.address in str(error)
     assert "timeout=" in error.hint
+
+
+def test_who_never_answers_is_not_sent_less(serve):
+    """A server that takes a request and says nothing is no matter of how many documents."""
+    address = serve(_silent).address
+    reranker = Reranker(
+        base_url=f"http://{address}/api/v1", api_key="k", timeout=1.5, max_retries=0
+    )
+
+    with pytest.raises(errors.DeadlineError, match="had answered nothing") as caught:
+        reranker.rerank("q", ["a text"])
+
+    assert "fewer documents" not in caught.value.hint
+    assert "what base_url= leads to may be no rerank service" in caught.value.hint
+
+
+def test_a_missing_file_is_no_network_problem():
+    """What cannot be read on this machine is named, and not taken for an outage."""
+
+    def fail(_):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/none/client.pem")
+
+    reranker = Reranker(
+        base_url="http://127.0.0.1:9/api/v1",
+        api_key="k",
+        http_client=httpx.Client(transport=httpx.MockTransport(fail)),
+    )
+
+    with pytest.raises(errors.RequestError, match=r"/none/client\.pem cannot be used") as caught:
+        reranker.rerank("q", ["a text"])
+
+    assert "not the network" in caught.value.hint
 
 
 def test_the_deadline_covers_sending(fails, serve):

@@ -75,6 +75,7 @@ def test_reprs_are_short(ranking):
     assert "Hit(index=0, score=0.25, document='xxx" in repr(long)
     assert "\u2026" in repr(long)
     assert repr(_HITS[0]) == "Hit(index=1, score=0.9, document='b')"
+    assert "], 1 hit, " in repr(Ranking(_HITS[:1], "m"))
     assert "3 hits, model='m', Usage(requests=2, tokens=30, cache_hits=0)" in repr(ranking)
     assert "...], 9 hits" in repr(Ranking(_HITS * 3, "m"))
 

@@ -6,10 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_rerank import _wire, errors
+from qwen_rerank._endpoint import Endpoint
 from qwen_rerank._values import Answer, Item, Place, Request
 
 _NATIVE, _FLAT = "dashscope", "compatible"
 _HOST = "dashscope.aliyuncs.com"
+_ASKED = Endpoint(
+    f"https://{_HOST}/rerank",
+    _HOST,
+    local=False,
+    api_key=None,
+    workspace=None,
+    found_in={"key": "a file", "host": "", "workspace": ""},
+    given={"protocol": "compatible"},
+)
 
 
 def _request(*texts, query="q", instruct=None, model="qwen3-rerank"):
@@ -31,7 +41,7 @@ def _decode(body, expected=2, *, status=200, headers=None, protocol=_NATIVE, mod
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     answer = Answer(status, headers or {}, raw)
     request = _request(*["text"] * expected, model=model)
-    return _wire.decode(answer, request, protocol=protocol, host=_HOST)
+    return _wire.decode(answer, request, protocol=protocol, asked=_ASKED)
 
 
 def _error(*arguments, **options):
@@ -244,7 +254,7 @@ def test_compatible_counts_results():
     """The compatible protocol's results are checked like the native ones."""
     error = _error(_body(_results(0.1), _FLAT), protocol=_FLAT)
 
-    assert "2 documents were sent and 1 results came back" in str(error)
+    assert "2 documents were sent and 1 result came back" in str(error)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "x-unknown"])

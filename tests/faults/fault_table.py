@@ -254,7 +254,7 @@ _REFUSED = (
     _again("500-timeout", ServiceError, 500, "InternalError.Timeout"),
     _again("500-capacity", ServiceError, 500, "ModelServingError"),
     _again("503", ServiceError, 503, "ModelUnavailable"),
-    _again("503-throttled", ServiceError, 503, "ModelServingError"),
+    _again("503-throttled", RateLimitError, 503, "ModelServingError"),
     _again("504", ServiceError, 504, "GatewayTimeout"),
 )
 _INSIDE_200 = (

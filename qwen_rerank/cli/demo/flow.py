@@ -10,6 +10,7 @@ from rich.console import Console
 
 from qwen_rerank import Reranker, RerankError
 from qwen_rerank.cli._terminal import agreed, open_console, waiting
+from qwen_rerank.cli._words import complaint
 from qwen_rerank.cli.demo import report
 from qwen_rerank.cli.demo.corpus import Passage, Question, load_passages, load_questions
 from qwen_rerank.cli.demo.measure import Found, Result, Trial, judge
@@ -68,7 +69,8 @@ def demo(*, live: bool, model: str, region: str | None, count: int | None, confi
         try:
             results = _reranked(console, frameworks, questions, candidates)
         except RerankError as error:
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            said = "\n".join(filter(None, complaint(error, "demo")))
+            print(f"{type(error).__name__}: {said}", file=sys.stderr)
             return 1
     for sample in report.samples(results):
         console.print(sample)

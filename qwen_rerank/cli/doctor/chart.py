@@ -12,11 +12,20 @@ from rich.table import Table
 from rich.text import Text
 
 from qwen_rerank.cli._terminal import visible
-from qwen_rerank.cli.doctor.exams import Blanks, Independence, Instruct, Latencies, OverLong
+from qwen_rerank.cli._words import counted
+from qwen_rerank.cli.doctor.exams import (
+    Blanks,
+    Independence,
+    Instruct,
+    Latencies,
+    OverLong,
+    Protocols,
+)
 from qwen_rerank.cli.doctor.probe import Reach
 
 __all__ = [
     "answers",
+    "doubt",
     "heading",
     "intention",
     "latencies",
@@ -26,6 +35,7 @@ __all__ = [
     "spent",
 ]
 
+_ALIKE = 0.9  # of two numbers of which one is told
 _GOOD, _MIND, _PLAIN = "green", "yellow", "cyan"
 
 _INDEPENDENCE = {
@@ -74,20 +84,35 @@ def rows(rows: Iterable[tuple[str, str, str]]) -> Table:
     return table
 
 
-def unlisted(region: str) -> Padding:
-    """What nobody knows of a region."""
-    return _said(
-        f"The vendor lists no rerank model for {region}: whether one is served there is not known, "
-        "and the call below tells you."
-    )
+def doubt(text: str) -> Padding:
+    """What may go wrong."""
+    return _said(text, _MIND)
 
 
-def intention(*, requests: int, tokens: int, cost: str | None, where: str) -> Padding:
+def intention(
+    *,
+    requests: int,
+    tokens: int,
+    least_tokens: int,
+    instruct_tokens: int,
+    cost: str | None,
+    where: str,
+) -> Padding:
     """What is about to be sent."""
     price = "no list price is known there" if cost is None else f"{cost} by the list price"
+    if least_tokens < _ALIKE * tokens:
+        total = f"{least_tokens:,} to {tokens:,} tokens in all, by what becomes of over-long texts"
+    else:
+        total = f"{tokens:,} tokens in all"
+    more = (
+        f" Others saw the service bill its default instruct too: that would be {instruct_tokens:,} "
+        "more."
+        if instruct_tokens
+        else ""
+    )
     return _said(
-        f"The examination sends up to {requests} requests to {visible(where)}, one after "
-        f"another, with about {tokens:,} tokens in all: {price}."
+        f"The examination sends up to {counted(requests, 'request')} to {visible(where)}, one "
+        f"after another, with about {total}: {price}.{more}"
     )
 
 
@@ -148,6 +173,8 @@ def _row(finding: object) -> tuple[str, tuple[str, str], str] | None:
             return _over_long(finding)
         case Instruct():
             return _instruct(finding)
+        case Protocols():
+            return _protocols(finding)
         case Blanks():
             return _blanks(finding)
     return None
@@ -188,13 +215,16 @@ def _instruct(found: Instruct) -> tuple[str, tuple[str, str], str]:
     question = "Does instruct count in usage?"
     if found.answer == "not taken":
         return question, (found.answer, _MIND), "This server knows no instruct."
-    style = _MIND if found.answer == "unreported" else _PLAIN
-    seen = (
-        "The service reports no usage."
-        if found.billed is None
-        else f"An instruct that is {found.ours} tokens longer added {found.billed} to the bill of "
-        f"{found.documents} documents."
-    )
+    style = _MIND if found.answer in ("unclear", "unreported") else _PLAIN
+    if found.answer == "unclear":
+        seen = f"An instruct that is {found.ours} tokens longer costs less."
+    elif found.billed is None:
+        seen = "The service reports no usage."
+    else:
+        seen = (
+            f"An instruct that is {found.ours} tokens longer added {found.billed} to the bill of "
+            f"{found.documents} documents."
+        )
     effect = (
         "It counts here: the contrary instruct changes the scores."
         if found.changes_scores
@@ -202,6 +232,19 @@ def _instruct(found: Instruct) -> tuple[str, tuple[str, str], str]:
         "needs --chat-template for it; a gateway or the model may ignore it."
     )
     return question, (found.answer, style), f"{seen} {effect}"
+
+
+def _protocols(found: Protocols) -> tuple[str, tuple[str, str], str]:
+    question = "Does the other protocol give the same scores?"
+    if found.other is None:
+        return question, (found.answer, _PLAIN), "There is no other one at that URL."
+    style = _MIND if found.answer == "differ" else _PLAIN
+    seen = (
+        f"By '{found.other}' it says: {found.said}"
+        if found.difference is None
+        else f"Largest difference by '{found.other}': {found.difference:.2g}."
+    )
+    return question, (found.answer, style), seen
 
 
 def _blanks(found: Blanks) -> tuple[str, tuple[str, str], str]:
@@ -221,10 +264,10 @@ def spent(
     *, requests: int, tokens: int | None, cost: str | None, problems: Sequence[str]
 ) -> Padding:
     """What it came to."""
-    billed = "no tokens reported" if tokens is None else f"{tokens:,} tokens"
+    billed = "no tokens reported" if tokens is None else counted(tokens, "token")
     price = "" if cost is None else f", {cost} by the list price"
     end = f" Not answered: {', '.join(problems)}." if problems else ""
-    return _said(f"Spent: {requests} requests, {billed}{price}.{end}", "dim")
+    return _said(f"Spent: {counted(requests, 'request')}, {billed}{price}.{end}", "dim")
 
 
 def _said(text: str, style: str = "") -> Padding:

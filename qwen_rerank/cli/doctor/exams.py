@@ -10,11 +10,12 @@ from statistics import median
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from qwen_rerank import RequestError
+from qwen_rerank import AuthenticationError, ReplyError, RequestError
 from qwen_rerank.cli.doctor.probe import Ask, Asker, Told, count, filled
 
 __all__ = [
     "CANDIDATES",
+    "DEFAULT_INSTRUCT",
     "EXAMS",
     "QUERY",
     "Blanks",
@@ -24,11 +25,14 @@ __all__ = [
     "Latencies",
     "Latency",
     "OverLong",
+    "Protocols",
     "blanks",
     "independence",
     "instruct",
+    "judged_first",
     "latency",
     "over_long",
+    "protocols",
 ]
 
 QUERY = "Who mends the harbour clock?"
@@ -52,7 +56,7 @@ _THINGS = (
 )
 _DISTINCT = 1_000
 
-_DEFAULT_INSTRUCT = "Given a web search query, retrieve relevant passages that answer the query."
+DEFAULT_INSTRUCT = "Given a web search query, retrieve relevant passages that answer the query."
 _CONTRARY_INSTRUCT = "Retrieve text about anything else."
 
 _OTHERS = 50
@@ -115,19 +119,40 @@ class Instruct:
     """Whether ``instruct`` counts, and whether its tokens are billed.
 
     Attributes:
-        answer: "per document", "per request", "not counted", "unreported" without any usage, or
-            "not taken" by a server that knows no ``instruct``, which is then not asked.
+        answer: "per document", "per request", "not counted", "unclear" where the longer one costs
+            less, "unreported" without any usage, or "not taken" by a server that knows no
+            ``instruct``, which is then not asked.
         ours: Tokens by which the longer of two texts is longer, by our count.
-        billed: Tokens by which its bill was higher, over all documents; None if unreported.
+        billed: Tokens by which its bill was higher, over all documents; None if it was not, or is
+            unreported.
         documents: How many documents there were.
         changes_scores: Whether the two texts, which say the contrary, gave different scores.
     """
 
-    answer: Literal["per document", "per request", "not counted", "unreported", "not taken"]
+    answer: Literal[
+        "per document", "per request", "not counted", "unclear", "unreported", "not taken"
+    ]
     ours: int
     billed: int | None
     documents: int
     changes_scores: bool
+
+
+@dataclass(frozen=True)
+class Protocols:
+    """Whether the other protocol gives the same scores on the same host.
+
+    Attributes:
+        answer: "same" within a millionth; "differ"; "refused"; "not asked" where there is none.
+        other: The other protocol, or None.
+        difference: Largest difference of a score, or None without any.
+        said: The service's words when it refused.
+    """
+
+    answer: Literal["same", "differ", "refused", "not asked"]
+    other: Literal["dashscope", "compatible"] | None
+    difference: float | None = None
+    said: str | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +200,9 @@ class Latencies:
     lists: tuple[Latency, ...]
 
 
-Exam: TypeAlias = Callable[[Asker], Independence | OverLong | Instruct | Blanks | Latencies]
+Exam: TypeAlias = Callable[
+    [Asker], Independence | OverLong | Instruct | Protocols | Blanks | Latencies
+]
 
 
 def passage(number: int) -> str:
@@ -188,6 +215,19 @@ def passage(number: int) -> str:
         f"On market days {person} {deed} {thing}, and whoever walks past the town hall before "
         f"noon can see page {mixed} of the book about it."
     )
+
+
+def judged_first(
+    scores: Sequence[float | None],
+) -> tuple[Literal["best", "tied", "worse", "equal"], int]:
+    """How the answer among `CANDIDATES` came off, and the other with the highest score."""
+    _, answer, _ = known = [score or 0.0 for score in scores]
+    rival = max((0, 2), key=lambda place: known[place])
+    if max(known) - min(known) <= _SAME:
+        return "equal", rival
+    if abs(answer - known[rival]) <= _SAME:
+        return "tied", rival
+    return ("best" if answer > known[rival] else "worse"), rival
 
 
 def independence(asker: Asker) -> Independence:
@@ -255,8 +295,10 @@ def judged_length(told: Told, sent: int, documented: int | None, query: int) -> 
     answer: Literal["cut", "read", "unclear"] = "unclear"
     if abs(first - nowhere) > _SAME:  # the answer matters at all
         answer = "cut" if abs(last - nowhere) < abs(first - nowhere) / 10 else "read"
-    counted = round(told.tokens / len(told.scores)) - query if told.tokens else None
-    return OverLong(answer, sent, documented, counted=counted, most_accepted=sent)
+    counted = round((told.tokens or 0) / len(told.scores)) - query
+    return OverLong(
+        answer, sent, documented, counted=counted if counted > 0 else None, most_accepted=sent
+    )
 
 
 def _between(asker: Asker, body: str, refused: int) -> tuple[int | None, int]:
@@ -281,22 +323,37 @@ def _between(asker: Asker, body: str, refused: int) -> tuple[int | None, int]:
 
 def instruct(asker: Asker) -> Instruct:
     """Sends the same list with the usual instruct and with a shorter one that says the contrary."""
-    ours, documents = count(_DEFAULT_INSTRUCT) - count(_CONTRARY_INSTRUCT), len(CANDIDATES)
+    ours, documents = count(DEFAULT_INSTRUCT) - count(_CONTRARY_INSTRUCT), len(CANDIDATES)
     if not asker.terms.takes_instruct:
         return Instruct("not taken", ours, None, documents, changes_scores=False)
     long, short = (
-        asker.ask(Ask(QUERY, CANDIDATES, text)) for text in (_DEFAULT_INSTRUCT, _CONTRARY_INSTRUCT)
+        asker.ask(Ask(QUERY, CANDIDATES, text)) for text in (DEFAULT_INSTRUCT, _CONTRARY_INSTRUCT)
     )
     changed = _largest(long.scores, short.scores) > _SAME
     if not (long.tokens and short.tokens):
         return Instruct("unreported", ours, None, documents, changed)
     billed = long.tokens - short.tokens
+    if billed < 0:  # what is reported is no tokens of these texts
+        return Instruct("unclear", ours, None, documents, changed)
     answer: Literal["per document", "per request", "not counted"] = "per document"
     if billed < ours / 2:
         answer = "not counted"
     elif billed < ours * (documents + 1) / 2:
         answer = "per request"
     return Instruct(answer, ours, billed, documents, changed)
+
+
+def protocols(asker: Asker) -> Protocols:
+    """Sends the same list by both protocols."""
+    if (other := asker.terms.other) is None:
+        return Protocols("not asked", None)
+    mine = asker.ask(Ask(QUERY, CANDIDATES)).scores
+    try:
+        theirs = asker.ask(Ask(QUERY, CANDIDATES, protocol=other)).scores
+    except (AuthenticationError, RequestError, ReplyError) as refused:
+        return Protocols("refused", other, said=refused.message)
+    difference = _largest(mine, theirs)
+    return Protocols("same" if difference <= _SAME else "differ", other, difference)
 
 
 def blanks(asker: Asker) -> Blanks:
@@ -347,6 +404,7 @@ EXAMS: Mapping[str, Exam] = MappingProxyType(
         "score_independence": independence,
         "over_long": over_long,
         "instruct": instruct,
+        "protocols": protocols,
         "blanks": blanks,
         "latency": latency,
     }

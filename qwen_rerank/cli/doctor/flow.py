@@ -18,9 +18,16 @@ from qwen_rerank import (
 )
 from qwen_rerank.cli._key import reranker_options
 from qwen_rerank.cli._terminal import agreed, open_console, waiting
+from qwen_rerank.cli._words import complaint, spelled
 from qwen_rerank.cli.doctor import chart
-from qwen_rerank.cli.doctor.exams import CANDIDATES, EXAMS, QUERY
-from qwen_rerank.cli.doctor.probe import Probe, Rehearsal
+from qwen_rerank.cli.doctor.exams import (
+    CANDIDATES,
+    DEFAULT_INSTRUCT,
+    EXAMS,
+    QUERY,
+    judged_first,
+)
+from qwen_rerank.cli.doctor.probe import Probe, Rehearsal, count
 from qwen_rerank.cli.doctor.report import Report
 from qwen_rerank.cli.doctor.setup import setup_of
 
@@ -31,6 +38,7 @@ _TITLES = {
     "score_independence": "score independence",
     "over_long": "over-long documents",
     "instruct": "instruct",
+    "protocols": "protocols",
     "blanks": "blank documents",
     "latency": "latency",
 }
@@ -56,7 +64,7 @@ def doctor(*, report: str | None = None, confirmed: bool = False, **connection: 
     try:
         reranker = Reranker(**options)
     except ValueError as error:
-        visit.failed("set-up", "Wrong set-up", str(error), None)
+        visit.failed("set-up", "Wrong set-up", *complaint(error, "doctor"))
         return visit.end()
     with closing(reranker):
         probe = Probe(reranker)
@@ -111,8 +119,8 @@ class _Visit:
             ),
             "",
         )
-        if region is not None and region.listed is None:
-            self.console.print(chart.unlisted(shown["region"]["value"]), "")
+        for doubt in probe.doubts:
+            self.console.print(chart.doubt(spelled(doubt, "doctor")), "")
 
     def announce(self, reranker: Reranker, probe: Probe) -> None:
         """Says what the rest will cost at most."""
@@ -125,7 +133,12 @@ class _Visit:
         planned = {
             "requests": first.requests + max(each.requests for each in rehearsals),
             "tokens": first.tokens + max(each.tokens for each in rehearsals),
+            "least_tokens": first.tokens + min(each.tokens for each in rehearsals),
+            "instruct_tokens": 0,
         }
+        if probe.has_default_instruct:
+            documents = len(CANDIDATES) + max(each.uninstructed for each in rehearsals)
+            planned["instruct_tokens"] = documents * count(DEFAULT_INSTRUCT)
         price = probe.price
         self.report.fields["planned"] = {
             **planned,
@@ -214,13 +227,14 @@ class _Visit:
             return self.refused("call", error)
         seconds = time.perf_counter() - started
         tokens = ranking.usage.tokens
-        best = CANDIDATES[ranking[0].index]
+        scores = _by_index(ranking)
+        verdict, rival = judged_first(scores)
         self.report.fields["call"] = {
             "seconds": seconds,
             "tokens": tokens,
             "request_id": next(iter(ranking.request_ids), None),
-            "scores": _by_index(ranking),
-            "best_first": best == CANDIDATES[1],
+            "scores": scores,
+            "best_first": verdict == "best",
         }
         self.console.print(
             chart.rows(
@@ -233,23 +247,23 @@ class _Visit:
             ),
             "",
         )
-        scores = [hit.score for hit in ranking if hit.score is not None]
-        if len(set(scores)) == 1:
+        if verdict == "equal":
             self.failed(
                 "call",
                 "Equal scores",
-                f"All three texts score {scores[0]:.4f}.",
+                f"All three texts score {ranking[0].score:.4f}.",
                 "It ranks nothing: check that it is a rerank model that was started as one.",
             )
-        elif best != CANDIDATES[1]:
+        elif verdict != "best":
+            how = "finds as good" if verdict == "tied" else "prefers"
             self.failed(
                 "call",
-                "Wrong order",
-                f"Asked {QUERY!r}, the model prefers {best!r}.",
+                "A tie" if verdict == "tied" else "Wrong order",
+                f"Asked {QUERY!r}, the model {how}: {CANDIDATES[rival]!r}.",
                 "Check that it is a rerank model, and with servers of your own that its prompt "
                 "template is the one it was trained with.",
             )
-        if any(score < 0 for score in scores):
+        if any(score is not None and score < 0 for score in scores):
             self.failed(
                 "call",
                 "Negative scores",
@@ -261,12 +275,10 @@ class _Visit:
         return True
 
     def refused(self, during: str, error: RerankError) -> Literal[False]:
-        facts = str(error).removesuffix(f"\n{error.hint}")
         self.failed(
             during,
             type(error).__name__,
-            facts,
-            error.hint,
+            *complaint(error, "doctor"),
             code=error.code,
             status=error.status,
             request_id=error.request_id,

@@ -15,13 +15,17 @@ from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from qwen_rerank import RequestError, Reranker
+from qwen_rerank._advice import Advice
+from qwen_rerank._dialects import Protocol as Spoken
 from qwen_rerank._drive import deadline_in, drive, learn_length, warm
-from qwen_rerank._endpoint import REGIONS, Endpoint, Region
-from qwen_rerank._limits import UNKNOWN_MODEL, UNTOLD, ModelLimits, price_of
+from qwen_rerank._endpoint import QUOTES, REGIONS, Endpoint, Region, url_below
+from qwen_rerank._limits import LIMITS, UNKNOWN_MODEL, UNTOLD, ModelLimits, price_of
 from qwen_rerank._loop import run
+from qwen_rerank._refusal import meant
 from qwen_rerank._route import certificates, proxy_for
 from qwen_rerank._tokens import tokenizer
 from qwen_rerank._values import Item, Place, Price, Reply, Request, Usage
+from qwen_rerank._wire import PATHS
 
 __all__ = [
     "Ask",
@@ -33,6 +37,7 @@ __all__ = [
     "Told",
     "count",
     "filled",
+    "key_doubt",
     "key_end",
 ]
 
@@ -45,6 +50,8 @@ class Ask(NamedTuple):
     query: str
     documents: tuple[str, ...]
     instruct: str | None = None
+    protocol: Spoken | None = None
+    """None for the one that the reranker speaks."""
 
 
 class Told(NamedTuple):
@@ -84,11 +91,14 @@ class Terms(NamedTuple):
         limits: The limits of the model, documented or our own guess.
         width: Documents per request.
         takes_instruct: Whether the server takes an ``instruct``.
+        other: The protocol that can be asked besides the reranker's own; None where its URL says
+            nothing of another.
     """
 
     limits: ModelLimits
     width: int
     takes_instruct: bool
+    other: Spoken | None = None
 
     @property
     def documented_item_tokens(self) -> int | None:
@@ -122,7 +132,12 @@ class Probe:
         if reranker.max_model_len is None:  # nothing is asked of DashScope
             learn_length(self._line, reranker.model, deadline_in(reranker.timeout))
         limits = reranker._limits(reranker.model, self._line)
-        self.terms = Terms(limits, reranker._width(limits), _takes_instruct(reranker))
+        self.terms = Terms(
+            limits,
+            reranker._width(limits),
+            _takes_instruct(reranker),
+            _other(self.endpoint.url, reranker),
+        )
         self.usage = Usage()
         """What the requests that were answered with scores have cost."""
         self.models: set[str] = set()
@@ -157,6 +172,36 @@ class Probe:
     def region(self) -> Region | None:
         """The region that it asks, or None for a host of no region."""
         return None if (name := self.endpoint.region) is None else REGIONS[name]
+
+    @property
+    def has_default_instruct(self) -> bool:
+        """Whether the service has an ``instruct`` of its own, which users saw billed."""
+        return self._reranker.server is None and self._reranker.model.startswith("qwen")
+
+    @property
+    def doubts(self) -> tuple[str | Advice, ...]:
+        """Why the vendor's pages do not promise that the model is served there."""
+        model, region = self._reranker.model, self.region
+        if self._reranker.server is not None:
+            return ()
+        doubts: list[str] = []
+        if model not in LIMITS:
+            known = f"{model} is none of the models that the vendor documents. "
+            doubts.append(known + meant(model, LIMITS))
+        if region is None or region.listed == "all":
+            return tuple(doubts)
+        where = f"{self.endpoint.region} ({region.city})"
+        if region.listed is None:
+            doubts.append(
+                f"The vendor lists no rerank model for {where}: whether one is served there is not "
+                "known, and the call below tells you."
+            )
+        elif model != region.listed:
+            doubts.append(
+                f"The vendor lists {region.listed} for {where}, and not {model}: expect that it is "
+                "not found there."
+            )
+        return tuple(doubts)
 
     def reach(self) -> Reach:
         """Opens a connection and measures each step; no key is shown and nothing is billed.
@@ -200,6 +245,9 @@ class Probe:
         items = (Item(text, 0, (Place(at),)) for at, text in enumerate(ask.documents))
         request = Request(self._reranker.model, ask.query, ask.instruct, tuple(items))
         line = self._line if patient else replace(self._line, max_retries=0)
+        if ask.protocol is not None:
+            url = url_below(line.endpoint.url, ask.protocol)
+            line = replace(line, protocol=ask.protocol, endpoint=replace(line.endpoint, url=url))
         started = time.perf_counter()
         deadline = deadline_in(self._reranker.timeout)
         outcome = run(partial(drive, (request,), line, deadline, self._pay))
@@ -225,30 +273,42 @@ class Rehearsal:
 
     Attributes:
         terms: As the service's.
-        refuses: Whether it takes a document over the model's limit for refused, which leads to
-            other questions than one that is cut.
+        refuses: Whether it takes a document over the model's limit for refused, which is not billed
+            and leads to other questions than one that is cut.
         requests: How many requests were asked for.
         tokens: What they would be billed, by the vendor's formula and our tokenizer.
+        uninstructed: How many documents would be asked for without an ``instruct``.
     """
 
     terms: Terms
     refuses: bool
     requests: int = 0
     tokens: int = 0
+    uninstructed: int = 0
 
     def ask(self, ask: Ask, *, patient: bool = True) -> Told:  # noqa: ARG002  the service's word
         """Counts *ask*."""
-        lengths = [count(text) for text in ask.documents]
-        each = count(ask.query) + count(ask.instruct or "")
+        limits, lengths = self.terms.limits, [count(text) for text in ask.documents]
+        around = count(ask.query) + count(ask.instruct or "") + limits.template_tokens
+        most = limits.item_tokens.value
+        if limits.pair_tokens is not None:
+            most = min(most, limits.pair_tokens.value - around)
         self.requests += 1
-        each += self.terms.limits.template_tokens
-        self.tokens += each * len(lengths) + sum(lengths)
-        if self.refuses and max(lengths) > self.terms.limits.item_tokens.value:
+        if self.refuses and max(lengths) > most:
             raise RequestError("this would be refused")
+        self.uninstructed += 0 if ask.instruct else len(lengths)
+        self.tokens += around * len(lengths) + sum(min(length, most) for length in lengths)
         return Told((0.5,) * len(lengths), 1, 0.0)
 
     def hang_up(self) -> None:
         """Does nothing."""
+
+
+def _other(url: str, reranker: Reranker) -> Spoken | None:
+    """The protocol that *url* can be changed to: every host of DashScope serves both."""
+    if reranker.server is not None or not url.endswith("".join(PATHS[reranker.protocol])):
+        return None  # such as a gateway, which has paths of its own
+    return next(each for each in PATHS if each != reranker.protocol)
 
 
 def _takes_instruct(reranker: Reranker) -> bool:
@@ -277,3 +337,9 @@ def key_end(endpoint: Endpoint) -> str | None:
         return None
     key = endpoint.api_key.get_secret_value()
     return key[-min(4, len(key) // 4) :] if len(key) >= 4 else ""
+
+
+def key_doubt(endpoint: Endpoint) -> str:
+    """What is odd about the key that is sent, which is none of its characters; "" if nothing is."""
+    key = "" if endpoint.api_key is None else endpoint.api_key.get_secret_value()
+    return " (with a quote in it)" if any(quote in key for quote in QUOTES) else ""

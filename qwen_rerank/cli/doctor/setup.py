@@ -4,17 +4,13 @@ from typing import Any
 
 from qwen_rerank import Reranker
 from qwen_rerank.cli._surroundings import certificates_for, proxy_for
-from qwen_rerank.cli.doctor.probe import Probe, key_end
+from qwen_rerank.cli._words import flag
+from qwen_rerank.cli.doctor.probe import Probe, key_doubt, key_end
 
 __all__ = ["setup_of"]
 
 # Of `Endpoint.found_in`, in the words of the command line.
-_PLACES = {
-    "": "default",
-    "base_url": "--base-url",
-    "region": "--region",
-    "workspace": "--workspace",
-}
+_PLACES = {"": "default"} | {name: flag(name) for name in ("base_url", "region", "workspace")}
 
 
 def setup_of(reranker: Reranker, probe: Probe, sources: dict[str, str]) -> dict[str, Any]:
@@ -33,7 +29,7 @@ def setup_of(reranker: Reranker, probe: Probe, sources: dict[str, str]) -> dict[
     places = _PLACES | sources
     host = places.get(found["host"], found["host"])
     setup = {
-        "key": (None if end is None else f"...{end}", found["key"]),
+        "key": (None if end is None else f"...{end}{key_doubt(endpoint)}", found["key"]),
         "region": (endpoint.region, host if endpoint.region else ""),
         "host": (endpoint.host, host),
         "url": (endpoint.url, ""),

@@ -28,6 +28,7 @@ from qwen_rerank import (
     RerankError,
 )
 from qwen_rerank.cli._records import BadLine, Record
+from qwen_rerank.cli._words import complaint
 from qwen_rerank.cli.rerank.journal import Journal
 
 __all__ = ["LINE", "Pump", "Stop", "Tally"]
@@ -309,7 +310,7 @@ class Pump:
 
 
 def _said(error: RerankError) -> str:
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {' '.join(filter(None, complaint(error, 'rerank')))}"
 
 
 def _growing(tries: int) -> float:

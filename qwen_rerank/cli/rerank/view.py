@@ -12,6 +12,7 @@ from rich.text import Text
 from typing_extensions import override
 
 from qwen_rerank.cli._terminal import told, visible
+from qwen_rerank.cli._words import counted, spelled
 from qwen_rerank.cli.rerank.bulk import LINE, Pump, Stop
 from qwen_rerank.cli.rerank.journal import ChangedError
 from qwen_rerank.cli.rerank.reading import Reading
@@ -38,6 +39,11 @@ class _Warnings(logging.Handler):
         if self._left:
             self._left -= 1
             line = "" if LINE.get() is None else f"line {LINE.get()}: "
+            if isinstance(record.args, tuple):
+                record.args = tuple(
+                    spelled(each, "rerank") if isinstance(each, str) else each
+                    for each in record.args
+                )
             self._say(line + record.getMessage())
         else:
             self.more += 1
@@ -98,9 +104,9 @@ class View:
         if self._began is None and done:
             self._began = position
         facts = [
-            _counted(done, "line"),
+            counted(done, "line"),
             f"{done / seconds:.1f}/s" if done else "",
-            _counted(pump.tokens, "token"),
+            counted(pump.tokens, "token"),
             f"{tally.failed:,} failed" if tally.failed else "",
             self._left(position, seconds),
         ]
@@ -142,12 +148,12 @@ class View:
     def _sum_up(self, pump: Pump) -> None:
         tally, reading = pump.tally, self._reading
         facts = [
-            f"{_counted(tally.ranked, 'line')} ranked",
+            f"{counted(tally.ranked, 'line')} ranked",
             f"{tally.failed:,} failed" if tally.failed else "",
             f"{reading.skipped:,} done before" if reading.skipped else "",
             f"{reading.failed:,} failed before" if reading.failed else "",
-            _counted(self._warnings.more, "more warning") if self._warnings.more else "",
-            _counted(pump.tokens, "token"),
+            counted(self._warnings.more, "more warning") if self._warnings.more else "",
+            counted(pump.tokens, "token"),
             f"{tally.seconds:.1f} s",
             f"{tally.ranked / tally.seconds:.1f} lines/s" if tally.ranked else "",
         ]
@@ -162,26 +168,20 @@ class View:
 
 
 def _reason(stop: Stop, *, passes_over: bool) -> str:
-    said = {
+    # Before what was said last, which may be long and is cut.
+    over = "" if passes_over else " (with --errors FILE, --resume passes over such lines)"
+    return {
         "tokens": "stopped: --max-tokens is reached; --resume goes on",
         "uncounted": "stopped: --max-tokens cannot be kept, because the server does not report the "
         "tokens; without it, --resume goes on",
         "asked": "stopped; --resume goes on",
         "refused": f"stopped, because every line would fail so: {stop.said}",
-        "hopeless": f"stopped, because line after line failed, the last so: {stop.said}",
+        "hopeless": f"stopped, because line after line failed{over}, the last so: {stop.said}",
         "silent": f"stopped, because no line got through any more: {stop.said}",
     }[stop.why]
-    if stop.why == "hopeless" and not passes_over:
-        said += " (with --errors FILE, --resume passes over such lines)"
-    return said
 
 
 def _short(sentence: str) -> str:
     shown = visible(sentence[: 2 * _LONGEST_SAID])
     return shown if len(shown) <= _LONGEST_SAID else f"{shown[:_LONGEST_SAID]}…"
 
-
-def _counted(number: int | None, what: str) -> str:
-    if number is None:
-        return f"{what}s unknown"
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

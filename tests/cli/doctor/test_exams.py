@@ -124,6 +124,7 @@ def test_a_limit_far_below_the_documented_one():
         ((0.9, 0.8, 0.1), 3 * 5_008, "read", 5_000),
         ((0.1, 0.1, 0.1), 3 * 5_008, "unclear", 5_000),
         ((0.9, 0.1, 0.1), 0, "cut", None),
+        ((0.9, 0.1, 0.1), 3, "cut", None),
     ],
 )
 def test_the_word_for_long_documents(scores, tokens, answer, counted):
@@ -164,13 +165,16 @@ class Billed:
         ((124, 100), "per document"),
         ((108, 100), "per request"),
         ((100, 100), "not counted"),
+        ((100, 124), "unclear"),
         ((0, 0), "unreported"),
         ((None, None), "unreported"),
     ],
 )
 def test_the_word_for_a_bill(bills, answer):
     """Counted once for each document, once for the request, or not; or nobody says."""
-    assert instruct(Billed(*bills)).answer == answer
+    found = instruct(Billed(*bills))
+    assert found.answer == answer
+    assert found.billed is None or found.billed >= 0
 
 
 def test_a_server_with_small_requests_and_no_instruct():
@@ -242,6 +246,8 @@ def test_whether_an_instruct_counts(counts):
     ("score", "error"),
     [
         (lambda *_: 0.5, "Equal scores"),
+        (lambda _, text: 0.1 if "tea" in text else 0.8, "A tie"),
+        (lambda _, text: 0.9 if "tea" in text else 0.8, "Wrong order"),
         (lambda _, text: 0.6 if "Ines" in text else -0.4, "Negative scores"),
     ],
 )

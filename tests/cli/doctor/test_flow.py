@@ -81,31 +81,55 @@ WRONG = {
     "another region's key, compatible": (
         ["401-compatible"],
         ["--protocol", "compatible"],
-        "set region= or base_url= to where the key was made",
+        "by the environment variable DASHSCOPE_BASE_URL: is that where the key was made?",
     ),
-    "a workspace that is not the key's": (["401-workspace"], [], "Check workspace= and the region"),
-    "a retired model": ([], ["--model", "gte-rerank"], "use model='qwen3-rerank'"),
-    "a model that is none": ([], ["--model", "qwen9"], "Check the name: qwen9 may not be offered"),
+    "a workspace that is not the key's": (
+        ["401-workspace"],
+        [],
+        "this key belongs to no such workspace",
+    ),
+    "a retired model": ([], ["--model", "gte-rerank"], "set --model qwen3-rerank"),
+    "a model that is none": ([], ["--model", "qwen9"], "qwen9 is not offered on"),
     "not on this route": (
         [],
         ["--model", "qwen3-vl-rerank", "--protocol", "compatible"],
-        "not offered on this route: use protocol='dashscope'",
+        "not offered on this route: set --protocol dashscope",
     ),
     "free quota, 403": (["403-free-tier"], [], "turn it off to pay for calls"),
     "free quota, 429": (["429-free-quota"], [], "enable pay-as-you-go"),
     "arrears": (["400-arrearage"], [], "top up the Alibaba Cloud account"),
     "arrears, 429": (["429-postpaid"], [], "top up the Alibaba Cloud account"),
     "not bought": (["429-not-purchased"], [], "enable pay-as-you-go"),
-    "not activated": (["403-unpurchased"], [], "Activate Model Studio for this account"),
+    "not activated": (["403-unpurchased"], [], "activate Model Studio first"),
     "no grant": (["403-model"], [], "grant it in the console"),
-    "not a member": (["403-workspace"], [], "Check workspace= and the region"),
-    "a workspace that is none": (["404-workspace"], [], "Check workspace= and the region"),
-    "nothing there": (["404-path"], [], "Nothing is served there: check base_url="),
-    "a login page": (["html-200"], [], "check base_url= and the proxy settings"),
-    "a proxy's refusal": (["html-403"], [], "check base_url= and the proxy settings"),
-    "a proxy that wants a login": (["proxy-407"], [], "check base_url= and the proxy settings"),
-    "moved": (["redirect"], [], "set base_url= to it"),
-    "nobody listens": (["refused"], [], "Check the network, the proxy settings and base_url="),
+    "not a member": (["403-workspace"], [], "this key belongs to no such workspace"),
+    "a workspace that is none": (["404-workspace"], [], "this key belongs to no such workspace"),
+    "nothing there": (
+        ["404-path"],
+        [],
+        "Check the environment variable DASHSCOPE_BASE_URL, and what stands",
+    ),
+    "a login page": (
+        ["html-200"],
+        [],
+        "Check the environment variable DASHSCOPE_BASE_URL and the proxy settings",
+    ),
+    "a proxy's refusal": (
+        ["html-403"],
+        [],
+        "Check the environment variable DASHSCOPE_BASE_URL and the proxy settings",
+    ),
+    "a proxy that wants a login": (
+        ["proxy-407"],
+        [],
+        "Check the environment variable DASHSCOPE_BASE_URL and the proxy settings",
+    ),
+    "moved": (["redirect"], [], "set --base-url to it"),
+    "nobody listens": (
+        ["refused"],
+        [],
+        "Check the network, the proxy settings and the environment variable DASHSCOPE_BASE_URL",
+    ),
 }
 
 
@@ -130,7 +154,7 @@ def test_a_wrong_setup_ends_in_what_to_do(live, visit, case):
 @pytest.mark.parametrize(
     ("variables", "arguments", "fix"),
     [
-        ({}, [], "set DASHSCOPE_API_KEY"),
+        ({}, [], "set the environment variable DASHSCOPE_API_KEY or --api-key-env"),
         (
             {},
             ["--base-url", "https://dashscope.aliyuncs.com/compatible-mode/v1"],
@@ -139,10 +163,14 @@ def test_a_wrong_setup_ends_in_what_to_do(live, visit, case):
         (
             {"DASHSCOPE_BASE_URL": "https://dashscope.aliyuncs.com/compatible-mode/v1"},
             [],
-            "the environment variable DASHSCOPE_BASE_URL ends in /compatible-mode/v1",
+            "the environment variable DASHSCOPE_BASE_URL ends in a route that serves chat models",
         ),
         ({}, ["--region", "mars"], "region must be one of cn-beijing"),
-        ({}, ["--region", "ap-northeast-1"], "(Tokyo) has no shared host: pass workspace=..."),
+        (
+            {},
+            ["--region", "ap-northeast-1"],
+            "(Tokyo) has no shared host: set --workspace or --base-url",
+        ),
         (
             {"DASHSCOPE_API_KEY": '"sk-0123456789abcdef"'},
             [],
@@ -173,7 +201,11 @@ def test_a_wrong_setup_ends_in_what_to_do(live, visit, case):
             [],
             "SSL_CERT_FILE names /none.pem, which cannot be read",
         ),
-        ({}, ["--base-url", "http://gpu.example/v1"], "allow_http=True on a network you trust"),
+        (
+            {},
+            ["--base-url", "http://gpu.example/v1"],
+            "use https, or --allow-http on a network you trust",
+        ),
     ],
 )
 def test_a_setup_that_names_no_host(visit, monkeypatch, variables, arguments, fix):
@@ -198,7 +230,7 @@ def test_a_name_that_is_not_known(visit, monkeypatch):
     code, report, out = visit()
     assert code == 1
     assert report["problems"][0]["during"] == "reachability"
-    assert "The name dashscope.aliyuncs.com is not known here: check base_url=" in out
+    assert "The name dashscope.aliyuncs.com is not known here: check the network" in out
 
 
 def test_a_model_that_prefers_nonsense(live, visit):

@@ -1,8 +1,10 @@
 """`qwen-rerank doctor`: what it asks with, how long the way takes, and what it will cost."""
 
+import io
 import json
 import socket
 import ssl
+import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from pydantic import SecretStr
 from self_signed import PAIR
-from visits import flat, posts, settle
+from visits import flat, posts, settle, setup_of
 
 from qwen_rerank._endpoint import Endpoint
 from qwen_rerank.cli import main
@@ -21,18 +23,83 @@ from qwen_rerank.cli.doctor.probe import key_end
 from qwen_rerank.emulator import Emulator
 
 
+@pytest.mark.parametrize("protocol", ["dashscope", "compatible"])
 @pytest.mark.parametrize("over", ["truncate", "refuse"])
-def test_what_it_announces_covers_what_is_billed(monkeypatch, visit, over, canary):
-    """The requests and tokens that are named first are never exceeded, and are near the bill."""
+@pytest.mark.parametrize("model", ["qwen3-rerank", "qwen3.7-text-rerank", "gte-rerank-v2"])
+def test_what_it_announces_is_what_is_billed(monkeypatch, visit, protocol, over, model, canary):
+    """What is named first is billed to a tenth, whatever becomes of over-long documents."""
+    if (model, protocol) == ("gte-rerank-v2", "compatible"):
+        pytest.skip("is served by the native protocol only")
     with Emulator(api_key=canary, over_long=over) as emulator:
         settle(monkeypatch, emulator)
-        _, report, _ = visit()
+        _, report, _ = visit("--model", model, "--protocol", protocol)
         sent = posts(emulator)
-    billed = sum(request.tokens or 0 for request in sent)
+    billed, planned = sum(request.tokens or 0 for request in sent), report["planned"]
     assert report["spent"]["tokens"] == billed
-    assert len(sent) <= report["planned"]["requests"] <= len(sent) + 8
-    assert billed <= report["planned"]["tokens"] < 1.4 * billed
+    assert len(sent) <= planned["requests"] <= len(sent) + 8
+    assert planned["least_tokens" if over == "refuse" else "tokens"] == pytest.approx(billed, 0.1)
     assert report["spent"]["requests"] == sum(request.status == 200 for request in sent)
+
+
+@pytest.mark.parametrize(
+    ("region", "model", "said"),
+    [
+        ("ap-southeast-1", "qwen3.7-text-rerank", "lists qwen3-rerank for ap-southeast-1"),
+        ("ap-southeast-1", "qwen3-rerank", None),
+        ("cn-beijing", "qwen3.7-text-rerank", None),
+        ("cn-beijing", "qwen3-reranker", "Did you mean --model qwen3-rerank?"),
+    ],
+)
+def test_a_model_that_is_not_listed(capsys, monkeypatch, region, model, said):
+    """Before anything is paid for it warns of a model that the vendor does not list there."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-0123456789abcdef")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    assert main(["doctor", "--region", region, "--model", model]) == 1
+    out = flat(capsys.readouterr().out)
+    assert (said or "url") in out
+    assert ("The vendor lists" in out or "documents. Did you" in out) is (said is not None)
+
+
+@pytest.mark.parametrize(
+    ("key", "shape"),
+    [
+        ("'sk-0123456789abcdef'", "has quotes around it, '***': leave"),
+        ("sk-01234 56789abcdef", "holds a blank that no HTTP header can carry: *** ***"),
+        ("sk-01234\u00a056789abcdef", "can carry: ***\\xa0***"),
+    ],
+)
+def test_a_key_that_was_pasted_with_more(capsys, monkeypatch, key, shape):
+    """Quotes and blanks of a key are shown where they stand, and nothing else of it."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", key)
+    assert main(["doctor", "--yes"]) == 1
+    out = flat(capsys.readouterr().out)
+    assert shape in out
+    assert "the environment variable DASHSCOPE_API_KEY" in out
+    assert "56789" not in out
+
+
+def test_a_quote_within_a_key(capsys, monkeypatch, tmp_path):
+    """One that stands inside may be meant, so it is shown beside the key's end."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-01234'56789abcdef")
+    assert setup_of(capsys, monkeypatch, tmp_path)["key"][0] == "...cdef (with a quote in it)"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "model", "answer"),
+    [
+        ("dashscope", "qwen3-rerank", "same"),
+        ("compatible", "qwen3-rerank", "same"),
+        ("dashscope", "gte-rerank-v2", "refused"),
+    ],
+)
+def test_the_other_protocol(live, visit, protocol, model, answer):
+    """The same list is asked by the other protocol too, and what it says is no problem."""
+    code, report, _ = visit("--protocol", protocol, "--model", model)
+    found = report["protocols"]
+    assert (code, found["answer"]) == (0, answer)
+    assert found["difference"] == (0 if answer == "same" else None)
+    asked = {"compatible" in request.path for request in posts(live)}
+    assert asked == {True, False}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +126,7 @@ def test_a_rehearsal_asks_what_is_asked(live, visit):
     """The documents of all examinations are different texts, so that none is scored for free."""
     visit()
     for request in posts(live):
-        documents = request.body["input"]["documents"]
+        documents = request.body.get("input", request.body)["documents"]
         assert len(set(documents)) == len(documents)
     assert len({passage(number) for number in range(500)}) == 500
 
@@ -143,4 +210,4 @@ def test_the_name_is_timed_too(monkeypatch, tmp_path, capsys):
     report = json.loads(file.read_text())
     assert report["reach"]["look_up"] > 0
     assert report["setup"]["key"]["value"] is None  # a found key is not for this host
-    assert "any other host needs api_key=" in flat(capsys.readouterr().out)
+    assert "this machine alone: set --api-key-env" in flat(capsys.readouterr().out)

@@ -47,7 +47,7 @@ def test_ctrl_c_keeps_what_was_found(live, monkeypatch, tmp_path, capsys):
     assert report["reach"]
     assert report["call"]["best_first"]
     assert report["spent"]["requests"] == len(posts(live)) == 1
-    assert "Spent: 1 requests" in capsys.readouterr().out
+    assert "Spent: 1 request," in capsys.readouterr().out
 
 
 def test_a_report_that_cannot_be_written(live, capsys, tmp_path):

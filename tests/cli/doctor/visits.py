@@ -31,12 +31,12 @@ def scored(function):
     def reply(request):
         if request.method != "POST":
             return Reply(200, "", repeat=None)
-        documents = request.body["input"]["documents"]
+        documents = request.body.get("input", request.body)["documents"]
         results = [
             {"index": place, "relevance_score": function(text, place, documents)}
             for place, text in enumerate(documents)
         ]
-        body = {"output": {"results": results}, "request_id": "r"}
+        body = {"output": {"results": results}, "results": results, "request_id": "r"}
         return Reply(200, body, repeat=None)
 
     return reply

@@ -101,7 +101,7 @@ def test_wrong_arguments(capsys, arguments, said):
             ["in", "--output", "o", "--header-env", "X-A: secret"],
             "--header-env takes NAME=VARIABLE",
         ),
-        (["in", "--output", "o", "--header-env", "Host=HOME"], "headers: 'host' is set by"),
+        (["in", "--output", "o", "--header-env", "Host=HOME"], "--header-env: 'host' is set by"),
         (["in", "--output", "o", "--server", "vlm"], "server: "),
         (["in", "--output", "o", "--base-url", "http://10.0.0.1/api/v1"], "plain http"),
     ],

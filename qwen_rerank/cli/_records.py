@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from qwen_rerank import Candidate, Image, Ranking, RerankError, Video
-from qwen_rerank.cli._lines import LONGEST, InvalidError, parsed_json
+from qwen_rerank.cli import _lines
+from qwen_rerank.cli._lines import InvalidError, parsed_json
 
 __all__ = [
     "BadLine",
@@ -89,7 +90,7 @@ def parse(number: int, line: bytes, fingerprint: int, *, whole: bool = True) -> 
     name: Id | None = None
     try:
         if not whole:
-            raise InvalidError(f"the line is longer than {LONGEST:,} bytes")
+            raise InvalidError(f"the line is longer than {_lines.LONGEST:,} bytes")
         fields = parsed_json(line)
         name = _id(fields, "the line")
         if "query" not in fields or "documents" not in fields:

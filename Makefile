@@ -55,8 +55,9 @@ failures: .venv/installed  ## write what every error says into docs/failures.md
 limits: .venv/installed  ## write docs/limits.md from the table in qwen_rerank/_limits.py
 	$(BIN)/python tests/docs/write_limits.py
 
-picture: .venv/installed  ## draw docs/ranking.svg, a question of the demo before and after
+picture: .venv/installed  ## draw docs/ranking.svg and docs/thresholds.svg, of the demo's questions
 	$(BIN)/python tests/docs/draw_ranking.py
+	$(BIN)/python tests/docs/write_thresholds.py
 
 faults: .venv/installed  ## write docs/faults.md from the fault matrix
 	$(BIN)/python tests/faults/write_docs.py

@@ -27,6 +27,7 @@ from benchmarks.async_throughput import async_throughput
 from benchmarks.big_list import longest, stalls
 from benchmarks.bulk import bulk
 from benchmarks.cache import cache
+from benchmarks.evaluate import evaluate
 from benchmarks.one_call import cut_finer, near_ideal
 from benchmarks.planning import counted, proved
 from benchmarks.results import Comparison
@@ -47,6 +48,7 @@ ALL = {
     "stalls": stalls,
     "longest": longest,
     "bulk": bulk,
+    "evaluate": evaluate,
     "first-call": first_call,
     "import": import_door,
     "command-line": command_line,

@@ -1,4 +1,4 @@
-"""Charts for notebooks: what reranking moved, what it changed, and when requests were sent."""
+"""Charts for notebooks: what reranking moved and changed, what is kept, when requests were sent."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from io import BytesIO
@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
 
-__all__ = ["Span", "changes", "movement", "timeline"]
+__all__ = ["Span", "changes", "kept", "movement", "timeline"]
 
 # Blue and orange stay apart for every kind of colour blindness, and differ in brightness too.
 INK, FAINT, STILL, LINE = "#333840", "#767c86", "#b9bfc8", "#d5d8dd"
@@ -121,6 +121,58 @@ def changes(gains: Sequence[float], interval: tuple[float, float], measure: str)
             ylabel=f"change of {measure}",
         )
         axes.spines.bottom.set_visible(False)
+        return _drawn(figure)
+
+
+def kept(
+    scores: Mapping[str, float],
+    answers: Collection[str],
+    threshold: float,
+    query: str = "",
+    most: int = 12,
+) -> Pillow.Image:
+    """Draws what is left of a ranking without a score threshold and with one.
+
+    Args:
+        scores: Of each name, best first.
+        answers: Names that are right, which are set off.
+        threshold: What scores less is dropped.
+        query: What was looked for.
+        most: How many places are drawn.
+    """
+    shown = list(scores.items())[:most]
+    left = [name for name, score in scores.items() if score >= threshold]
+    right = [len([name for name in names if name in answers]) for names in (scores, left)]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 1.5 + 0.26 * len(shown)))
+        without, with_one = figure.subplots(1, 2, sharex=True, sharey=True)
+        figure.suptitle(f"“{query}”", x=0.01, ha="left")
+        for row, (name, score) in enumerate(shown):
+            colour = UP if name in answers else STILL
+            without.barh(row, score, height=0.7, color=colour)
+            drop = {"fill": False, "edgecolor": colour, "linestyle": ":"}
+            look = {"color": colour} if score >= threshold else drop
+            with_one.barh(row, score, height=0.7, **look)
+            weight = "bold" if name in answers else "normal"
+            without.text(score, row, f" {score:.2f}", va="center", weight=weight)
+            if score >= threshold:
+                with_one.text(score, row, f" {score:.2f}", va="center", weight=weight)
+            else:
+                with_one.text(threshold, row, " dropped", va="center", color=FAINT, weight=weight)
+        with_one.axvline(threshold, color=INK, linewidth=1.2)
+        for axes, names, count, what in zip(
+            (without, with_one),
+            (scores, left),
+            right,
+            ("no threshold", f"score_threshold={threshold:g}"),
+            strict=True,
+        ):
+            axes.set_title(f"{what}: {len(names)} kept, {count} right")
+            axes.set(xlabel="score", xlim=(0, 1.18 * max(scores.values())))
+        without.set_yticks(range(len(shown)), [name for name, _ in shown])
+        without.set_ylim(len(shown) - 0.4, -0.6)
+        for label, (name, _) in zip(without.get_yticklabels(), shown, strict=True):
+            label.set(color=INK, weight="bold" if name in answers else "normal")
         return _drawn(figure)
 
 

@@ -16,29 +16,32 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self, cast
+from typing import BinaryIO, Self, cast
 
-from qwen_rerank.cli._records import lines, parsed_json
+from qwen_rerank.cli._lines import lines, parsed_json
 
 __all__ = ["Collection", "Ranked", "is_trec", "judgements", "opened", "ranked_lists"]
 
-_BATCH = 1_000
+_query, _score = itemgetter(0), itemgetter(2)  # of a line of a TREC run
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """What a run has for one query: document ids, best first, and whether scores were equal."""
+    """What a run has for one query.
+
+    Attributes:
+        query: Its id.
+        documents: Ids, best first.
+        scores: As many, None for a document without one; empty where the file has none.
+        tied: Whether lines of a TREC run have equal scores.
+    """
 
     query: str
     documents: tuple[str, ...]
+    scores: tuple[float | None, ...] = ()
     tied: bool = False
-
-
-class _Row(NamedTuple):
-    query: str
-    document: str
-    score: float
 
 
 @contextlib.contextmanager
@@ -217,26 +220,27 @@ def is_trec(line: bytes) -> bool:
 
 
 def _from_trec(rows: Iterable[tuple[int, bytes]], place: str) -> Iterator[Ranked]:
-    read = (_row(number, line, place) for number, line in rows)
-    for query, group in itertools.groupby(read, key=lambda row: row.query):
-        ordered = sorted(group, key=lambda row: -row.score)
-        scores = {row.score for row in ordered}
-        documents = tuple(row.document for row in ordered)
-        yield Ranked(query, documents, tied=len(scores) < len(ordered))
+    for query, group in itertools.groupby(_split(rows, place), key=_query):
+        ordered = sorted(group, key=_score, reverse=True)
+        documents = tuple(document for _, document, _ in ordered)
+        scores = tuple(score for _, _, score in ordered)
+        yield Ranked(query, documents, scores, tied=len(set(scores)) < len(scores))
 
 
-def _row(number: int, line: bytes, place: str) -> _Row:
-    fields = _text(line, f"{place}, line {number}").split()
-    try:
-        query, _, document, _, score, _ = fields
-        value = float(score)
-    except ValueError:
-        value = math.nan
-    if math.isnan(value):
-        raise ValueError(
-            f"{place}, line {number} is no line of a run: query Q0 document rank score tag"
-        )
-    return _Row(query, document, value)
+def _split(rows: Iterable[tuple[int, bytes]], place: str) -> Iterator[tuple[str, str, float]]:
+    """Query, document and score of each line; there are millions, so little is done for one."""
+    for number, line in rows:
+        try:
+            query, _, document, _, score, _ = line.decode().split()
+            value = float(score)
+        except ValueError:
+            _text(line, f"{place}, line {number}")
+            value = math.nan
+        if math.isnan(value):
+            raise ValueError(
+                f"{place}, line {number} is no line of a run: query Q0 document rank score tag"
+            )
+        yield query, document, value
 
 
 def _from_tabs(line: bytes, place: str) -> Ranked:
@@ -249,6 +253,7 @@ def _from_json(line: bytes, place: str) -> Ranked:
         fields = parsed_json(line)
         query = fields["id"] if "id" in fields else fields["line"]
         documents = tuple(str(result["id"]) for result in fields["results"])
+        scores = tuple(_number(result.get("score")) for result in fields["results"])
     except KeyError as error:
         if "documents" in fields:
             raise ValueError(
@@ -257,7 +262,15 @@ def _from_json(line: bytes, place: str) -> Ranked:
         raise ValueError(f"{place} has no {error.args[0]!r}, which measuring it needs") from None
     except (ValueError, TypeError) as error:
         raise ValueError(f"{place}: {error}") from None
-    return Ranked(str(query), documents)
+    return Ranked(str(query), documents, scores)
+
+
+def _number(score: object) -> float | None:
+    if score is None:
+        return None
+    if isinstance(score, bool) or not isinstance(score, int | float) or math.isnan(score):
+        raise ValueError(f"{score!r} is no score")
+    return float(score)
 
 
 def _text(line: bytes, place: str) -> str:

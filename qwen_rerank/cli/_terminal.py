@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.prompt import Confirm
 from rich.text import Text
 
 from qwen_rerank._view import is_seen
 
-__all__ = ["agreed", "open_console", "told", "visible", "waiting"]
+__all__ = ["agreed", "open_console", "progress", "told", "visible", "waiting"]
 
 
 def visible(text: str) -> str:
@@ -48,6 +49,19 @@ def waiting(console: Console, what: str) -> Iterator[None]:
         return
     with console.status(Text(what, "dim")):
         yield
+
+
+def progress(console: Console) -> Progress:
+    """A progress bar that is gone when it is done; nothing where there is no terminal."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(complete_style="cyan", finished_style="cyan"),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 def agreed(console: Console) -> bool:

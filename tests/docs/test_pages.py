@@ -26,7 +26,8 @@ MARKDOWN = sorted(
 )
 # What these show besides the output of examples, other tests make anew.
 RECORDED = {
-    Path("docs", name) for name in ("faults.md", "own-servers-seen.md", "soak.md", "tracing.md")
+    Path("docs", name)
+    for name in ("faults.md", "own-servers-seen.md", "soak.md", "thresholds.md", "tracing.md")
 }
 
 _PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

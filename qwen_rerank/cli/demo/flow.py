@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from qwen_rerank import Reranker, RerankError
-from qwen_rerank.cli._terminal import agreed, open_console, waiting
+from qwen_rerank.cli._terminal import agreed, open_console, progress, waiting
 from qwen_rerank.cli._words import complaint
 from qwen_rerank.cli.demo import report
 from qwen_rerank.cli.demo.corpus import Passage, Question, load_passages, load_questions
@@ -113,11 +113,11 @@ def _retrieved(
     console: Console, frameworks: Sequence["Framework[Any]"], questions: Sequence[Question]
 ) -> list[list[Any]]:
     """For each framework, what it finds for each question."""
-    with report.progress(console) as progress:
+    with progress(console) as bar:
         return [
             [
                 framework.retrieve(question.text, _RETRIEVED)
-                for question in progress.track(questions, description=f"{framework.name} retrieves")
+                for question in bar.track(questions, description=f"{framework.name} retrieves")
             ]
             for framework in frameworks
         ]
@@ -154,7 +154,7 @@ def _reranked(
 ) -> list[Result]:
     """The figures of each framework, one framework after the other."""
     results = []
-    with report.progress(console) as progress:
+    with progress(console) as bar:
         for framework, lists in zip(frameworks, candidates, strict=True):
             before = [framework.read(candidate) for candidate in lists]
             started = time.perf_counter()
@@ -162,7 +162,7 @@ def _reranked(
             description = f"{framework.name} reranks"
             after = [
                 framework.read(framework.rerank(question.text, candidate))
-                for question, candidate in progress.track(
+                for question, candidate in bar.track(
                     pairs, total=len(questions), description=description
                 )
             ]

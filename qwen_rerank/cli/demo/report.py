@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich import box
 from rich.bar import Bar
 from rich.columns import Columns
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
@@ -17,7 +16,7 @@ from rich.text import Text
 from qwen_rerank.cli._terminal import visible
 from qwen_rerank.cli.demo.measure import Found, Judged, Result, Trial
 
-__all__ = ["explanation", "intention", "progress", "samples", "summary"]
+__all__ = ["explanation", "intention", "samples", "summary"]
 
 _SHOWN = 5  # topics of each order
 _RULE = re.compile(r"[-=+|]{4,}")  # the lines that a table is drawn with
@@ -30,19 +29,6 @@ _NOTES = (
     "the frameworks: where few passages share a word with a question, each store fills up in its "
     "own way."
 )
-
-
-def progress(console: Console) -> Progress:
-    """A progress bar that is gone when it is done; nothing where there is no terminal."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(complete_style="cyan", finished_style="cyan"),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def explanation(*, passages: int, questions: int, retrieved: int, live: bool, model: str) -> Panel:

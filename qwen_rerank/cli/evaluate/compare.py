@@ -1,11 +1,11 @@
-"""How good runs are and whether they differ: ir_measures and a sign-flip test. Nothing is shown.
+"""How good runs are and whether they differ, by ir_measures and scipy. Nothing is shown.
 
 A measure's figure is the mean over all queries with judgements; a query that a run lacks counts 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -13,16 +13,14 @@ from typing import Any
 import ir_measures
 import numpy as np
 from ir_measures.measures import MeanAgg
+from scipy.stats import permutation_test
 
 from qwen_rerank.cli._runs import Ranked
+from qwen_rerank.cli.evaluate.resample import AT_ONCE, Interval, chance, interval, resamples
 
 __all__ = ["Change", "Comparison", "Measured", "compared", "measured", "measures_of"]
 
 _SAME = 1e-9
-_FLIPS = 100_000
-_EXACT = 16  # differences up to which every combination of signs is counted
-_AT_ONCE = 2_000_000  # signs in memory
-_SEED = 20_250_605
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +67,16 @@ class Comparison:
 
     Attributes:
         measure: Its name.
-        changes: Every judged query, the largest gain or loss first.
+        changes: Every judged query, the largest gain first, the largest loss last.
+        interval: Of the difference of the means, 95 percent, by resampling queries; None of one
+            query.
         p: How often a difference of the means at least this large, in either direction, comes about
             if the two runs are exchanged at random in each query.
     """
 
     measure: str
     changes: tuple[Change, ...]
+    interval: Interval | None
     p: float
 
     @property
@@ -84,19 +85,19 @@ class Comparison:
         return fmean(change.gain for change in self.changes)
 
     @property
-    def wins(self) -> int:
+    def better(self) -> int:
         """How many queries gained."""
         return sum(change.gain > 0 for change in self.changes)
 
     @property
-    def losses(self) -> int:
+    def worse(self) -> int:
         """How many queries lost."""
         return sum(change.gain < 0 for change in self.changes)
 
     @property
-    def ties(self) -> int:
+    def equal(self) -> int:
         """How many queries did neither."""
-        return len(self.changes) - self.wins - self.losses
+        return len(self.changes) - self.better - self.worse
 
 
 def measures_of(names: Sequence[str]) -> tuple[Any, ...]:
@@ -124,7 +125,7 @@ def measures_of(names: Sequence[str]) -> tuple[Any, ...]:
 
 def measured(
     name: str,
-    lists: Sequence[Ranked],
+    lists: Iterable[Ranked],
     judged: Mapping[str, Mapping[str, int]],
     measures: Sequence[Any],
 ) -> Measured:
@@ -133,15 +134,15 @@ def measured(
     Raises:
         ValueError: A measure cannot be computed of these queries and documents.
     """
-    # Ranks as scores: equal scores would be ordered by id, not as the run has them.
-    run = {
-        ranked.query: {
-            document: float(len(ranked.documents) - rank)
-            for rank, document in enumerate(ranked.documents)
-        }
-        for ranked in lists
-        if ranked.query in judged
-    }
+    run, unjudged, tied = {}, 0, 0
+    for ranked in lists:
+        tied += ranked.tied
+        if ranked.query in judged:
+            # Ranks as scores: equal scores would be ordered by id, not as the run has them.
+            ranks = map(float, range(len(ranked.documents), 0, -1))
+            run[ranked.query] = dict(zip(ranked.documents, ranks, strict=True))
+        else:
+            unjudged += 1
     grades = {query: dict(of_query) for query, of_query in judged.items()}
     figures = {str(measure): dict.fromkeys(judged, 0.0) for measure in measures}
     try:
@@ -149,37 +150,31 @@ def measured(
             figures[str(metric.measure)][metric.query_id] = float(metric.value)
     except Exception as error:  # each provider has its own, such as a subprocess that fails
         raise ValueError(f"{', '.join(figures)} cannot be computed of {name}") from error
-    return Measured(
-        name,
-        figures,
-        missing=len(judged) - len(run),
-        unjudged=len(lists) - len(run),
-        tied=sum(ranked.tied for ranked in lists),
-    )
+    return Measured(name, figures, len(judged) - len(run), unjudged, tied)
 
 
 def compared(before: Measured, after: Measured, measure: str) -> Comparison:
     """Two runs with the same judgements."""
     earlier, later = before.per_query[measure], after.per_query[measure]
     changes = [Change(query, earlier[query], later[query]) for query in earlier]
-    changes.sort(key=lambda change: -abs(change.gain))
-    return Comparison(measure, tuple(changes), _p([change.gain for change in changes]))
+    changes.sort(key=lambda change: -change.gain)
+    gains = np.array([change.gain for change in changes])
+    around = interval(np.mean, gains) if gains.any() else (0.0, 0.0)
+    return Comparison(measure, tuple(changes), around, _p(gains))
 
 
-def _p(gains: Sequence[float]) -> float:
+def _p(gains: np.ndarray) -> float:
     """The two-sided p value of a paired test that flips signs; of a fixed seed."""
-    moved = np.array([abs(gain) for gain in gains if gain])
-    observed = abs(sum(gains)) - _SAME
-    count = len(moved)
-    if count <= _EXACT:
-        numbers = np.arange(2**count)[:, None] >> np.arange(count)
-        sums = (1.0 - 2.0 * (numbers & 1)) @ moved
-        return float(np.mean(np.abs(sums) >= observed))
-    chance = np.random.default_rng(_SEED)
-    extreme, done = 0, 0
-    while done < _FLIPS:
-        size = min(_FLIPS - done, max(1, _AT_ONCE // count))
-        signs = 1.0 - 2.0 * chance.integers(0, 2, (size, count), dtype=np.int8)
-        extreme += int(np.sum(np.abs(signs @ moved) >= observed))
-        done += size
-    return (extreme + 1) / (_FLIPS + 1)
+    moved = np.rint(gains[gains != 0] / _SAME)  # whole numbers: their sums are exact
+    if len(moved) < 2:  # to flip one sign is as large a difference
+        return 1.0
+    found = permutation_test(
+        (moved,),
+        np.sum,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=resamples(len(moved)),
+        batch=max(1, AT_ONCE // len(moved)),
+        rng=chance(),
+    )
+    return float(found.pvalue)

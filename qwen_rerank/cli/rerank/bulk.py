@@ -27,9 +27,9 @@ from qwen_rerank import (
     Reranker,
     RerankError,
 )
-from qwen_rerank.cli._records import BadLine, Record
 from qwen_rerank.cli._words import complaint
 from qwen_rerank.cli.rerank.journal import Journal
+from qwen_rerank.cli.rerank.records import BadLine, Record
 
 __all__ = ["LINE", "Pump", "Stop", "Tally"]
 

@@ -15,13 +15,13 @@ from typing import Any
 
 from qwen_rerank import Reranker
 from qwen_rerank.cli._key import reranker_options
-from qwen_rerank.cli._records import BadLine, Record, crc
 from qwen_rerank.cli._runs import Collection, opened
 from qwen_rerank.cli._surroundings import check_surroundings
 from qwen_rerank.cli._terminal import told
 from qwen_rerank.cli.rerank.bulk import Pump, Stop
 from qwen_rerank.cli.rerank.journal import Format, Journal
 from qwen_rerank.cli.rerank.reading import Reading
+from qwen_rerank.cli.rerank.records import BadLine, Record, crc
 from qwen_rerank.cli.rerank.view import SHOWN_EVERY, View
 
 __all__ = ["Lists", "Run", "rerank"]

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
 from qwen_rerank import Ranking
-from qwen_rerank.cli._records import BadLine, Record, as_json, as_trec, bad_as_json
+from qwen_rerank.cli.rerank.records import BadLine, Record, as_json, as_trec, bad_as_json
 
 __all__ = ["ChangedError", "Format", "Journal", "Settled"]
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from qwen_rerank import Candidate
-from qwen_rerank.cli._records import BadLine, Record, crc, fit_for_trec, lines, parse
+from qwen_rerank.cli._lines import lines
 from qwen_rerank.cli._runs import Collection, Ranked, is_trec, ranked_lists
 from qwen_rerank.cli.rerank.journal import Format, Journal
+from qwen_rerank.cli.rerank.records import BadLine, Record, crc, fit_for_trec, parse
 
 __all__ = ["Reading"]
 

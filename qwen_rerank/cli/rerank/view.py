@@ -184,4 +184,3 @@ def _reason(stop: Stop, *, passes_over: bool) -> str:
 def _short(sentence: str) -> str:
     shown = visible(sentence[: 2 * _LONGEST_SAID])
     return shown if len(shown) <= _LONGEST_SAID else f"{shown[:_LONGEST_SAID]}…"
-

@@ -176,8 +176,8 @@ def test_progress_leaves_no_trace():
         console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
         with _terminal.waiting(console, "[/it]"):
             pass
-        with report.progress(console) as progress:
-            assert list(progress.track([1, 2], description="[/x] works")) == [1, 2]
+        with _terminal.progress(console) as bar:
+            assert list(bar.track([1, 2], description="[/x] works")) == [1, 2]
         written = console.file.getvalue()
         assert ("[/x] works" in written) == terminal
         assert ("[/it]" in written) == terminal

@@ -3,14 +3,22 @@
 import gzip
 import itertools
 import json
+import re
+from xml.etree import ElementTree as ET
 
 import ir_measures
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from ir_measures import RR, R, nDCG
+from PIL import Image
+from scipy.stats import bootstrap
 
 from qwen_rerank.cli import main
 from qwen_rerank.cli._runs import Ranked
 from qwen_rerank.cli.evaluate.compare import compared, measured, measures_of
+from qwen_rerank.cli.evaluate.threshold import Scores
 
 QRELS = "q1 0 a 1\nq1 0 b 2\nq2 0 c 1\nq3 0 d 1\n"
 
@@ -38,7 +46,7 @@ def as_json(capfd, qrels, *runs, arguments=()):
 
 
 def test_the_tables(tmp_path, qrels, capfd):
-    """Means of each run, the difference with its test, and the queries that changed most."""
+    """Means of each run, the difference with interval and test, and what changed most."""
     before = run(tmp_path, "before.trec", "q1 Q0 a 1 2 x\nq1 Q0 b 2 1 x\nq2 Q0 z 1 1 x\n")
     after = run(tmp_path, "after.trec", "q1 Q0 b 1 2 x\nq1 Q0 a 2 1 x\nq2 Q0 c 1 1 x\n")
 
@@ -47,8 +55,10 @@ def test_the_tables(tmp_path, qrels, capfd):
     out = " ".join(capfd.readouterr().out.split())
     assert "nDCG@10 │ 0.287 │ 0.667" in out
     assert "after against before" in out
-    assert "nDCG@10 │ +0.380 │ 0.5000 │ 2 │ 1 │ 0" in out
+    assert re.search(r"nDCG@10 │ \+0\.380 │ \+0\.\d+ to \+\d\.\d+ │ 0\.5000 │ 2 │ 1 │ 0", out)
+    assert "most improved in nDCG@10: 2 of 2" in out
     assert "q2 │ 0.000 │ 1.000 │ +1.000" in out
+    assert "worsened" not in out
     assert "Means over all 3 judged queries" in out
     assert "after: lacks 1 of the judged queries." in out
 
@@ -230,14 +240,292 @@ def comparison(gains):
     return compared(before, after, "RR")
 
 
+def test_the_losses_stand_beside_the_gains(tmp_path, capfd):
+    """However large the gains are, the largest losses are shown too, and how many there were."""
+    gained, lost = [f"up{number}" for number in range(6)], ["down1", "down2"]
+    orders = {"before": ("z\ta", "a\tz"), "after": ("a\tz", "z\ta")}
+    qrels = run(tmp_path, "qrels", "".join(f"{query} 0 a 1\n" for query in gained + lost))
+    paths = [
+        run(
+            tmp_path,
+            name,
+            "".join(f"{query}\t{up}\n" for query in gained)
+            + "".join(f"{query}\t{down}\n" for query in lost),
+        )
+        for name, (up, down) in orders.items()
+    ]
+
+    arguments = ["--qrels", qrels, "--run", paths[0], "--run", paths[1], "--changed", "3"]
+    assert main(["evaluate", *arguments]) == 0
+
+    improved, worsened = capfd.readouterr().out.partition("most improved")[2].split("most worsened")
+    assert "nDCG@10: 3 of 6" in improved
+    assert (improved.count("up"), improved.count("down")) == (3, 0)
+    assert "nDCG@10: 2 of 2" in worsened
+    assert (worsened.count("up"), worsened.count("down"), worsened.count("-0.369")) == (0, 2, 2)
+
+
+def test_the_interval_of_a_difference():
+    """It is scipy's percentile bootstrap over queries, the same every time; of one query, none."""
+    gains = [1, -1, 0, 1, 1, 0, 0, 1, -1, 1]
+    found = comparison(gains)
+
+    values = [change.gain for change in found.changes]
+    again = bootstrap((values,), np.mean, method="percentile", rng=1).confidence_interval
+    assert found.interval == pytest.approx(tuple(again), abs=0.03)
+    assert found.interval == comparison(gains).interval
+    assert comparison([0, 0]).interval == (0, 0)
+    assert comparison([1]).interval is None
+
+
 def test_the_paired_test():
-    """Few differences are counted exactly, many by a fixed lot; both are two-sided."""
+    """It is scipy's permutation test: few differences are counted exactly, many by a fixed lot."""
     assert comparison([0, 0]).p == 1
     assert comparison([1]).p == 1
     assert comparison([1] * 5 + [0] * 9).p == pytest.approx(2 / 2**5)
     assert comparison([-1] * 10).p == pytest.approx(2 / 2**10)
     many = comparison([1] * 16 + [-1] * 9)
     assert many.p == comparison([1] * 16 + [-1] * 9).p
-    assert many.p == pytest.approx(0.2295, abs=0.005)  # of the binomial distribution
-    assert (many.wins, many.ties, many.losses) == (16, 0, 9)
-    assert comparison([1] * 60).p == pytest.approx(1e-5, rel=0.01)
+    assert many.p == pytest.approx(0.2295, abs=0.02)  # of the binomial distribution
+    assert (many.better, many.equal, many.worse) == (16, 0, 9)
+    assert comparison([1] * 60).p == pytest.approx(2 / 10_000)
+
+
+def lists(*results):
+    """Lines as `qwen-rerank rerank` writes them: for each query a dict of scores by document."""
+    return "".join(
+        json.dumps(
+            {
+                "line": number,
+                "id": f"q{number}",
+                "results": [
+                    {"index": place, "id": name, "score": score}
+                    for place, (name, score) in enumerate(of_query.items())
+                ],
+            }
+        )
+        + "\n"
+        for number, of_query in enumerate(results, 1)
+    )
+
+
+def of_thresholds(capfd, qrels, path, *arguments):
+    """What --threshold --json prints."""
+    command = ["evaluate", "--qrels", qrels, "--run", path, "--threshold", "--json"]
+    assert main([*command, *arguments]) == 0
+    return json.loads(capfd.readouterr().out)
+
+
+def test_what_each_threshold_keeps_and_loses(tmp_path, qrels, capfd):
+    """Counted over all questions; a score that equals the threshold is kept."""
+    path = run(
+        tmp_path, "run", lists({"a": 0.9, "z": 0.8, "b": 0.5}, {"y": 0.4, "c": 0.3}, {"x": 0.2})
+    )
+
+    found = of_thresholds(capfd, qrels, path)
+
+    rows = {row["threshold"]: row for row in found["thresholds"]}
+    assert rows[None] == {
+        "threshold": None,
+        "documents": 6,
+        "relevant": 3,
+        "precision": 0.5,
+        "recall": 1.0,
+        "empty": 0,
+        "unanswered": 0,
+    }
+    half = {"documents": 3, "relevant": 2, "precision": 2 / 3, "recall": 2 / 3}
+    assert rows[0.5] == {"threshold": 0.5, **half, "empty": 2, "unanswered": 1}
+    assert (rows[0.9]["documents"], rows[0.9]["empty"]) == (1, 2)
+    assert (found["relevant"], found["found"], found["unjudged"]) == (4, 3, 3)
+
+
+def test_the_proposed_threshold(tmp_path, capfd):
+    """The highest that has the wanted recall; what is a relevant document is said by its grade."""
+    scores = {f"d{number}": number / 20 for number in range(20)}
+    qrels = run(tmp_path, "qrels", "".join(f"q1 0 d{each} {1 + each % 2}\n" for each in range(20)))
+    path = run(tmp_path, "run", lists(scores))
+
+    assert of_thresholds(capfd, qrels, path)["proposed"]["threshold"] == 0.05
+    half = of_thresholds(capfd, qrels, path, "--recall", "0.5")["proposed"]
+    assert (half["threshold"], half["documents"], half["recall"]) == (0.5, 10, 0.5)
+    assert half["interval"] is None  # of one question
+    odd = of_thresholds(capfd, qrels, path, "--recall", "0.7", "--min-grade", "2")["proposed"]
+    assert (odd["threshold"], odd["recall"]) == (0.35, 0.7)  # d19, d17, ... d7
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.floats(-9, 9), st.booleans()), min_size=1, max_size=6),
+        min_size=1,
+        max_size=6,
+    ),
+    st.floats(0.01, 1),
+)
+def test_a_proposal_keeps_what_it_says(questions, recall):
+    """Whatever the scores are, it has the wanted recall, and its figures are those of a count."""
+    pairs = [pair for of_question in questions for pair in of_question]
+    ranked, judged = [], {}
+    for number, of_question in enumerate(questions):
+        name = f"q{number}"
+        documents = tuple(f"d{place}" for place in range(len(of_question)))
+        ranked.append(Ranked(name, documents, tuple(score for score, _ in of_question)))
+        judged[name] = {
+            document: int(is_relevant)
+            for document, (_, is_relevant) in zip(documents, of_question, strict=True)
+        }
+    pairs += [(9.5, True), (9.25, False)]  # something relevant, and scores that are no ranks
+    ranked.append(Ranked("last", ("a", "b"), (9.5, 9.25)))
+    judged["last"] = {"a": 1}
+    questions = [*questions, pairs[-2:]]
+
+    kept = Scores(ranked, judged, 1).proposal(recall).kept
+
+    above = [is_relevant for score, is_relevant in pairs if score >= kept.threshold]
+    assert (kept.documents, kept.relevant) == (len(above), sum(above))
+    assert kept.recall == kept.relevant / sum(is_relevant for _, is_relevant in pairs)
+    assert kept.recall >= recall - 1e-9
+    left = [max(score for score, _ in each) >= kept.threshold for each in questions]
+    assert kept.empty == left.count(False)
+
+
+def test_the_interval_of_a_threshold():
+    """95 percent of what is proposed for questions drawn anew, as many, with replacement."""
+    chance = np.random.default_rng(0)
+    ranked, judged = [], {}
+    for number in range(40):
+        scores = chance.beta(2, 2, 5).round(3)
+        ranked.append(Ranked(f"q{number}", tuple("abcde"), tuple(map(float, scores))))
+        judged[f"q{number}"] = {"a": 1, "b": number % 2}
+
+    found = Scores(ranked, judged, 1).proposal(0.8)
+
+    proposed = []
+    for _ in range(400):
+        drawn = [ranked[at] for at in chance.integers(0, 40, 40)]
+        again = [Ranked(str(at), each.documents, each.scores) for at, each in enumerate(drawn)]
+        grades = {str(at): judged[each.query] for at, each in enumerate(drawn)}
+        proposed.append(Scores(again, grades, 1).proposal(0.8).kept.threshold)
+    assert found.interval == pytest.approx(tuple(np.percentile(proposed, [2.5, 97.5])), abs=0.03)
+    assert found.interval[0] < found.kept.threshold < found.interval[1]
+    assert found.recall[0] < found.kept.recall < found.recall[1]
+    assert found.precision[0] < found.kept.precision < found.precision[1]
+
+
+def test_the_tables_of_thresholds(tmp_path, qrels, capfd):
+    """The proposed one is marked, and it is said what the number does not carry over to."""
+    path = run(tmp_path, "run", lists({"a": 0.91, "z": 0.8, "b": 0.5}, {"y": 0.4, "c": 0.3}))
+
+    assert main(["evaluate", "--qrels", qrels, "--run", path, "--threshold"]) == 0
+
+    out = capfd.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    out = " ".join(out.replace("│", " ").split())
+    assert "none 0.600 1.000 5 0 0 0" in out
+    assert "▸ 0.3 0.600 1.000 5 0 0 0" in out
+    assert "0.6 0.500 0.333 2 2 1 1" in out
+    assert "score_threshold=0.3 [0.3 to 0.5]" in out
+    assert "3 documents in the run; it lacks 1 of the judged queries" in out
+    assert "another region, model, instruction or collection has others" in out
+    assert "lexical stand-in's" in out
+
+
+def test_documents_without_a_score(tmp_path, qrels, capfd):
+    """Every threshold drops them, so there may be none that keeps enough."""
+    path = run(tmp_path, "run", lists({"a": 0.9, "b": None}, {"c": None}))
+
+    found = of_thresholds(capfd, qrels, path)
+    assert (found["proposed"], found["unscored"]) == (None, 2)
+    assert found["thresholds"][0]["recall"] == 1
+    assert found["thresholds"][1]["recall"] == pytest.approx(1 / 3)
+    found = of_thresholds(capfd, qrels, path, "--recall", "0.3")
+    assert found["proposed"]["threshold"] == 0.9
+    picture = tmp_path / "none.svg"
+    command = ["evaluate", "--qrels", qrels, "--run", path, "--threshold"]
+    assert main([*command, "--picture", str(picture)]) == 0
+    assert "No threshold keeps 95%" in capfd.readouterr().out
+    assert "no threshold has a recall of 0.95" in picture.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "said"),
+    [
+        ("q1\ta\tb\n", [], "the run has no scores"),
+        ("q1 Q0 a 1 2 x\nq1 Q0 z 2 1 x\n", [], "the scores of the run are ranks"),
+        ("q1 Q0 a 1 inf x\nq1 Q0 z 2 1 x\n", [], "infinite score"),
+        ("q1 Q0 z 1 0.5 x\n", [], "no document of the run has a grade of 1 or more"),
+        (lists({"a": 0.5}), ["--min-grade", "3"], "has a grade of 3 or more"),
+        ('{"line": 1, "results": [{"id": "a", "score": "high"}]}\n', [], "'high' is no score"),
+        ("q1 Q0 a 1 0.5 x\n", ["--run", "other"], "give --run once"),
+        ("q1 Q0 a 1 0.5 x\n", ["--changed", "3"], "--changed is not for --threshold"),
+        ("q1 Q0 a 1 0.5 x\n", ["--recall", "0"], "--recall"),
+        ("q1 Q0 a 1 0.5 x\n", ["--picture", "a.gif"], "must end in .png or .svg"),
+        ("q1 Q0 a 1 0.5 x\n", ["--picture", "missing/a.png"], "no folder missing"),
+    ],
+)
+def test_where_no_threshold_can_be_set(tmp_path, qrels, capfd, text, arguments, said):
+    """One sentence instead of a number that means nothing."""
+    path = run(tmp_path, "run", text)
+    assert main(["evaluate", "--qrels", qrels, "--run", path, "--threshold", *arguments]) == 2
+    assert said in capfd.readouterr().err
+
+
+def texts(picture):
+    """The words in an SVG picture."""
+    return [
+        "".join(each.itertext()).strip()
+        for each in ET.parse(picture).iter("{http://www.w3.org/2000/svg}text")  # noqa: S314  ours
+    ]
+
+
+def test_pictures(tmp_path, capfd):
+    """Each query before and after, or what thresholds keep; the same files, the same picture."""
+    qrels = run(tmp_path, "qrels", "q1 0 a 1\nq2 0 a 1\nq3 0 a 1\nq3 0 b 1\n")
+    before = run(tmp_path, "before", "q1\tz\ta\nq2\ta\tz\nq3\ta\n")
+    after = run(tmp_path, "after", lists({"a": 0.9, "z": 0.1}, {"z": 0.9, "a": 0.2}, {"a": 0.8}))
+    pair = ["evaluate", "--qrels", qrels, "--run", before, "--run", f"$x$={after}", "--picture"]
+    cut = ["evaluate", "--qrels", qrels, "--run", after, "--threshold", "--json", "--picture"]
+    drawn = tmp_path / "drawn.svg"
+
+    assert main([*pair, str(drawn)]) == 0
+    shown = texts(drawn)
+    assert {"1 better", "1 equal", "1 worse", "before", "$x$"} <= set(shown)
+    assert "rises for 1, falls for 1 of 3" in shown
+
+    assert main([*cut, str(drawn)]) == 0
+    first = drawn.read_bytes()
+    assert {"recall", "precision", "documents kept"} <= set(texts(drawn))
+    assert "after: score_threshold=0.2 has a recall of 0.95" in texts(drawn)
+    assert main([*cut, str(drawn)]) == 0
+    assert drawn.read_bytes() == first
+
+    for command in (pair, cut):
+        assert main([*command, str(tmp_path / "drawn.PNG")]) == 0
+        with Image.open(tmp_path / "drawn.PNG") as picture:
+            assert min(picture.size) > 500
+    capfd.readouterr()
+    assert main([*pair[:5], "--picture", str(drawn)]) == 2
+    assert "give two of --run" in capfd.readouterr().err
+
+
+def test_one_score_for_all(tmp_path, qrels, capfd):
+    """There is one threshold then, and its picture is drawn."""
+    path = run(tmp_path, "run", lists({"a": 0.5, "z": 0.5}, {"c": 0.5}))
+    found = of_thresholds(capfd, qrels, path, "--picture", str(tmp_path / "one.svg"))
+    assert found["proposed"]["threshold"] == 0.5
+    assert [row["threshold"] for row in found["thresholds"]] == [None, 0.5]
+
+
+def test_progress_is_for_a_terminal(tmp_path, qrels, capfd, monkeypatch):
+    """It is on standard error and only on a terminal, so that tables and JSON stay clean."""
+    path = run(tmp_path, "run", "q1\ta\n")
+    command = ["evaluate", "--qrels", qrels, "--run", path, "--json"]
+    assert main(command) == 0
+    plain, silent = capfd.readouterr()
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich: as on a terminal
+    assert main(command) == 0
+    again, told = capfd.readouterr()
+
+    assert again == plain
+    assert silent == ""
+    assert "reading run" in told

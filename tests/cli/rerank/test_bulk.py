@@ -203,7 +203,8 @@ def test_a_file_of_something_else(tmp_path, capfd, emulator):
     assert rank(source, tmp_path / "out") == 1
 
     said = capfd.readouterr().err
-    assert "line after line failed, the last so: InvalidLine: the line is" in said
+    assert "line after line failed (with --errors" in said
+    assert "the last so: InvalidLine: the line is" in said
     assert said.count("\n") < 30
     assert not emulator.log
 

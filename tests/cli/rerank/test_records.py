@@ -107,7 +107,7 @@ def test_a_bad_line_is_noted_and_the_rest_goes_on(tmp_path, capfd, line, reason)
 
 def test_a_line_of_any_length(tmp_path, monkeypatch):
     """A line without an end does not fill the memory."""
-    monkeypatch.setattr("qwen_rerank.cli._records._LONGEST", 1000)
+    monkeypatch.setattr("qwen_rerank.cli._lines.LONGEST", 1000)
     out, errors = tmp_path / "out", tmp_path / "errors"
     source = write(tmp_path / "in", RED, b"x" * 5000, RED, b"y" * 3000)
 

@@ -109,7 +109,7 @@ def test_what_a_run_names_has_to_be_there(tmp_path):
 )
 def test_texts_that_make_no_sense(tmp_path, monkeypatch, capfd, name, text, said):
     """A corpus, queries or a run that is wrong is refused with its line."""
-    monkeypatch.setattr("qwen_rerank.cli._records._LONGEST", 4096)
+    monkeypatch.setattr("qwen_rerank.cli._lines.LONGEST", 4096)
     monkeypatch.chdir(tmp_path)
     files = {"corpus": "d1\ttea", "queries": "q1\ttea", "run": "q1 Q0 d1 1 1 x"} | {name: text}
     for each, content in files.items():

@@ -57,7 +57,7 @@ def test_a_terminal_sees_how_far_it_is(tmp_path, monkeypatch, emulator, capfd, p
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "150")
     monkeypatch.setattr("qwen_rerank.cli.rerank.flow.SHOWN_EVERY", 0.05)
-    monkeypatch.setattr("qwen_rerank.cli._records._LONGEST", 4096)  # is what is read ahead
+    monkeypatch.setattr("qwen_rerank.cli._lines.LONGEST", 4096)  # is what is read ahead
     emulator.script(*[Reply(delay=0.02)] * 10)
     emulator.fault("400-content", nth=1)
     source = many(tmp_path / "in", 40)

@@ -5,15 +5,15 @@ Input is text of others: what is wrong with a line becomes a value with a reason
 
 from __future__ import annotations
 
-import gzip
-import itertools
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from qwen_rerank import Candidate, Image, Ranking, RerankError, Video
+from qwen_rerank.cli import _lines
+from qwen_rerank.cli._lines import InvalidError, parsed_json
 from qwen_rerank.cli._words import complaint
 
 __all__ = [
@@ -25,15 +25,10 @@ __all__ = [
     "bad_as_json",
     "crc",
     "fit_for_trec",
-    "lines",
     "parse",
-    "parsed_json",
 ]
 
 Id: TypeAlias = str | int
-
-_LONGEST = 64 * 2**20  # bytes; a line is held in memory, and a missing line end must not fill it
-_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,40 +80,6 @@ class BadLine:
         return cls(record.line, record.fingerprint, reason, kind, error.code, record.id)
 
 
-class _InvalidError(ValueError):
-    """What is wrong with a line."""
-
-
-def lines(file: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
-    """Number, content and completeness of every line that is not blank.
-
-    Of a line that is too long to hold, only the head is given.
-
-    Raises:
-        OSError: *file* cannot be read to its end, or not be unzipped.
-    """
-    try:
-        yield from _lines(file)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise OSError(f"{file.name}: {error}") from None
-
-
-def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
-    for number in itertools.count(1):
-        line = file.readline(_LONGEST)
-        if not line:
-            return
-        whole = len(line) < _LONGEST or line.endswith(b"\n")
-        end = whole
-        while not end:
-            rest = file.readline(_LONGEST)
-            end = not rest or rest.endswith(b"\n")
-        if number == 1:
-            line = line.removeprefix(_BOM)
-        if line := line.strip():
-            yield number, line, whole
-
-
 def crc(parts: Iterable[bytes], start: int = 0) -> int:
     """A checksum of *parts*, never 0, and not that of the same bytes in other parts."""
     for part in parts:
@@ -131,14 +92,14 @@ def parse(number: int, line: bytes, fingerprint: int, *, whole: bool = True) -> 
     name: Id | None = None
     try:
         if not whole:
-            raise _InvalidError(f"the line is longer than {_LONGEST:,} bytes")
+            raise InvalidError(f"the line is longer than {_lines.LONGEST:,} bytes")
         fields = parsed_json(line)
         name = _id(fields, "the line")
         if "query" not in fields or "documents" not in fields:
-            raise _InvalidError('the line needs "query" and "documents"')
+            raise InvalidError('the line needs "query" and "documents"')
         documents = fields["documents"]
         if not isinstance(documents, list):
-            raise _InvalidError('"documents" must be a list')
+            raise InvalidError('"documents" must be a list')
         read = [_document(position, each) for position, each in enumerate(documents)]
         return Record(
             number,
@@ -152,30 +113,11 @@ def parse(number: int, line: bytes, fingerprint: int, *, whole: bool = True) -> 
         return BadLine(number, fingerprint, str(error), id=name)
 
 
-def parsed_json(line: bytes) -> dict[str, Any]:
-    """The JSON object in *line*.
-
-    Raises:
-        ValueError: There is none.
-    """
-    try:
-        fields = json.loads(line.decode())  # unlike pydantic's, it reads lone surrogates
-    except UnicodeDecodeError as error:
-        raise _InvalidError(f"the line is not UTF-8: byte {error.start + 1}") from None
-    except RecursionError:
-        raise _InvalidError("the line is nested too deeply") from None
-    except ValueError as error:
-        raise _InvalidError(f"the line is not JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise _InvalidError("the line is JSON, but not an object")
-    return fields
-
-
 def _id(fields: Mapping[str, Any], what: str) -> Id | None:
     name = fields.get("id")
     if name is None or isinstance(name, str) or (type(name) is int):
         return name
-    raise _InvalidError(f'"id" of {what} must be a text or a whole number')
+    raise InvalidError(f'"id" of {what} must be a text or a whole number')
 
 
 def _query(query: Any) -> str | Image:
@@ -183,7 +125,7 @@ def _query(query: Any) -> str | Image:
         return query
     if isinstance(query, dict) and isinstance(query.get("image"), str):
         return cast("Image", _media(Image, query["image"], "the query"))
-    raise _InvalidError('"query" must be a text or {"image": URL}')
+    raise InvalidError('"query" must be a text or {"image": URL}')
 
 
 def _document(position: int, document: Any) -> tuple[Id | None, Candidate]:
@@ -191,16 +133,16 @@ def _document(position: int, document: Any) -> tuple[Id | None, Candidate]:
         return None, document
     what = f"document {position}"
     if not isinstance(document, dict):
-        raise _InvalidError(f"{what} must be a text or an object")
+        raise InvalidError(f"{what} must be a text or an object")
     parts: list[str | Image | Video] = []
     for field, kind in (("text", None), ("image", Image), ("video", Video)):
         if (value := document.get(field)) is None:
             continue
         if not isinstance(value, str):
-            raise _InvalidError(f'"{field}" of {what} must be a text')
+            raise InvalidError(f'"{field}" of {what} must be a text')
         parts.append(value if kind is None else _media(kind, value, what))
     if not parts:
-        raise _InvalidError(f'{what} needs "text", "image" or "video"')
+        raise InvalidError(f'{what} needs "text", "image" or "video"')
     return _id(document, what), parts[0] if len(parts) == 1 else tuple(parts)
 
 
@@ -208,7 +150,7 @@ def _media(kind: Any, url: str, what: str) -> Any:
     try:
         return kind(url=url)
     except ValueError as error:
-        raise _InvalidError(f"{what}: {error}") from None
+        raise InvalidError(f"{what}: {error}") from None
 
 
 def fit_for_trec(record: Record, queries: set[str]) -> Record | BadLine:

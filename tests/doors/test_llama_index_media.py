@@ -960,7 +960,7 @@ class Model(MockLLM):
     shown: list = []  # noqa: RUF012  a pydantic field
 
     def __init__(self):
-        super().__init__(is_chat_model=True)
+        super().__init__()
         self.shown = []
 
     @property

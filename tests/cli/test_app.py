@@ -76,9 +76,7 @@ def test_wrong_arguments(capsys, argv, said):
         ),
     ],
 )
-def test_a_missing_package_is_one_sentence(
-    monkeypatch, capsys, command, package, extra, ours
-):
+def test_a_missing_package_is_one_sentence(monkeypatch, capsys, command, package, extra, ours):
     """Without a package of the extras there is one sentence that says what to install."""
     for framework in {"langchain_core", "llama_index"} - {package}:
         if command == "demo":

@@ -75,7 +75,7 @@ class Echo(MockLLM):
     """Answers with all that it was shown, at once when it streams."""
 
     def __init__(self):
-        super().__init__(is_chat_model=False)
+        super().__init__()
 
     @property
     def metadata(self):

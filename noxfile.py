@@ -31,7 +31,7 @@ FRAMEWORKS = {
 # Releases of the frameworks between the lowest and the newest that people still have.
 OLDER = (
     *(f"langchain-core=={each}" for each in ("0.3.80", "1.0.0", "1.2.0", "1.3.0")),
-    *(f"llama-index-core=={each}" for each in ("0.13.6", "0.14.0", "0.14.10")),
+    *(f"llama-index-core=={each}" for each in ("0.14.0", "0.14.10")),
 )
 # What the tests take beside them: newer ones do not know older frameworks, or make them warn.
 OF_THEN = ("langsmith<0.5", "openinference-instrumentation-llama-index<4.4", "pydantic<2.12")

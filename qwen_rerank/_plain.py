@@ -14,7 +14,7 @@ from dataclasses import fields
 from functools import cache
 from typing import Any, Literal, NotRequired
 
-from pydantic import ConfigDict, GetCoreSchemaHandler, TypeAdapter, with_config
+from pydantic import GetCoreSchemaHandler, TypeAdapter, with_config
 from pydantic_core import (
     CoreSchema,
     PydanticSerializationUnexpectedValue,
@@ -39,7 +39,7 @@ _KINDS = ("image", "video", "unsendable", "dict")
 
 
 # Named as what they are the forms of, since JSON schemas show these names.
-@with_config(ConfigDict(extra="forbid"))
+@with_config(extra="forbid")
 class Image(TypedDict):
     """An image, by its URL, its content or a file: exactly one of them.
 
@@ -54,7 +54,7 @@ class Image(TypedDict):
     within: NotRequired[str]
 
 
-@with_config(ConfigDict(extra="forbid"))
+@with_config(extra="forbid")
 class Video(TypedDict):
     """A video, by its URL."""
 
@@ -62,7 +62,7 @@ class Video(TypedDict):
     url: str
 
 
-@with_config(ConfigDict(extra="forbid"))
+@with_config(extra="forbid")
 class Unsendable(TypedDict):
     """A document that could not be sent."""
 

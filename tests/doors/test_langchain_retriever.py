@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from uuid import uuid4
 
 import pytest
@@ -24,7 +25,6 @@ from langchain_core.runnables import (
 from langchain_core.runnables.config import CONFIG_KEYS
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from langchain_core.vectorstores import InMemoryVectorStore
-from langchain_core.version import VERSION
 from langchain_tests.integration_tests import RetrieversIntegrationTests
 
 import langchain_qwen_rerank
@@ -758,7 +758,7 @@ def test_shows_no_key(retriever, emulator: Emulator):
 
 
 @pytest.mark.skipif(
-    tuple(map(int, VERSION.split(".")[:2])) < (1, 3),
+    tuple(map(int, version("langchain-core").split(".")[:2])) < (1, 3),
     reason="before 1.3 langchain-core imports its tracers with its callbacks",
 )
 def test_loaded_when_asked_for():

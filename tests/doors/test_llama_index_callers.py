@@ -1,6 +1,7 @@
 """Everything in LlamaIndex that calls a node postprocessor, over HTTP against the emulator."""
 
 import asyncio
+from importlib.metadata import version
 from typing import Annotated
 
 import pytest
@@ -48,12 +49,18 @@ MULTIMODAL_CHATS = [
     if hasattr(chat_engine, name)
 ]
 
+raises_what_was_raised = pytest.mark.skipif(
+    version("llama-index-workflows").startswith("1."),
+    reason="workflows before 2.0 wrap every error in one of their own",
+)
+
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{warning}")
     for warning in (
         ".langchain-community. is being sunset",  # LlamaIndex imports it where it is installed
         # its workflows look at all that they are
         ":pydantic.warnings.PydanticDeprecationWarning",
+        "ServiceManager is deprecated",
         "is_running called from within a step",
     )
 ]
@@ -614,6 +621,7 @@ async def test_sync_calls_among_async_ones(objects, reranker, emulator, width):
     assert len(emulator.log) == 6
 
 
+@raises_what_was_raised
 async def test_no_tools_without_a_key(objects, emulator):
     """A reranker that is refused fails the run of the agent, with its own error."""
     refused = QwenRerank(2, base_url=emulator.base_url, api_key="sk-wrong")
@@ -623,6 +631,7 @@ async def test_no_tools_without_a_key(objects, emulator):
         await worked(agent)
 
 
+@raises_what_was_raised
 async def test_agent_without_a_question(objects, reranker, emulator):
     """A blank task is no query, so there is nothing to choose tools by."""
     agent = FunctionAgent(llm=MockFunctionCallingLLM(), tool_retriever=chooser(objects, reranker))

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from llama_index.core import VectorStoreIndex, __version__
+from llama_index.core import VectorStoreIndex
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
@@ -954,11 +954,6 @@ class Found(BaseRetriever):
         return [NodeWithScore(node=node, score=0.3) for node in self.nodes]
 
 
-asks_in_a_chat = pytest.mark.skipif(
-    __version__.startswith("0.12."), reason="0.12 asks a multimodal model in another way"
-)
-
-
 class Model(MockLLM):
     """A model that keeps what it was shown."""
 
@@ -993,7 +988,6 @@ def asked(engine, query, *, native):
     return asyncio.run(engine.aquery(query)) if native else engine.query(query)
 
 
-@asks_in_a_chat
 @pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
 def test_multimodal_query_engine(options, native):
     """The engine shows its model the reranked images and texts, content included."""
@@ -1024,7 +1018,6 @@ def test_multimodal_query_engine(options, native):
     assert "green tea" not in texts
 
 
-@asks_in_a_chat
 @pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
 def test_mixed_index(options, folder, native):
     """A vector index over texts and images, asked by a text."""

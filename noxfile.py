@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tarfile
 import zipfile
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +28,18 @@ FRAMEWORKS = {
     "llama-index": ["llama-index"],
     "none": [],
 }
+# Releases of the frameworks between the lowest and the newest that people still have.
+OLDER = (
+    *(f"langchain-core=={each}" for each in ("0.3.80", "1.0.0", "1.2.0", "1.3.0")),
+    *(f"llama-index-core=={each}" for each in ("0.14.0", "0.14.10")),
+)
+# What the tests take beside them: newer ones do not know older frameworks, or make them warn.
+OF_THEN = ("langsmith<0.5", "openinference-instrumentation-llama-index<4.4", "pydantic<2.12")
+# What only the newest releases are asked for: they show what a new installation brings.
+SHOWS = ("tests/docs", "tests/test_examples*.py", "tests/test_notebooks.py")
+# Beside those of make check; resolving these takes too long for that. Without its bound an old
+# TruLens would do, which asks for nothing.
+NEIGHBOURS = ("trulens>=2", "langfuse", "mlflow", "deepeval")
 DIST = Path("dist").resolve()
 
 if shutil.which("pyenv") and "PYENV_VERSION" not in os.environ:
@@ -72,20 +85,39 @@ def tests(session: nox.Session, frameworks: str) -> None:
 
 
 @nox.session(python=PYTHONS[0], requires=["build"])
-def lowest(session: nox.Session) -> None:
-    """Run the tests against the wheel with the lowest dependencies that pyproject.toml allows."""
-    groups = [PROJECT["project"]["dependencies"], *EXTRAS.values()]
-    wanted = map(Requirement, chain.from_iterable(groups))
+@nox.parametrize("frameworks", [nox.param(each, id=each) for each in FRAMEWORKS if each != "both"])
+def lowest(session: nox.Session, frameworks: str) -> None:
+    """Run the tests against the wheel with the lowest dependencies that pyproject.toml allows.
+
+    With a framework that is its lowest release, and of the rest what that itself asks for.
+    """
+    chosen = FRAMEWORKS[frameworks]
+    groups = [EXTRAS[each] for each in chosen] or [PROJECT["project"]["dependencies"]]
+    if not chosen:
+        groups += [each for name, each in EXTRAS.items() if name not in FRAMEWORKS]
     pins = [
         f"{each.name}=={bound.version}"
-        for each in wanted
+        for each in map(Requirement, chain.from_iterable(groups))
         for bound in each.specifier
         if bound.operator == ">="
     ]
-    with TemporaryDirectory() as folder:
-        constraints = Path(folder) / "lowest.txt"
-        constraints.write_text("\n".join(pins))
-        _test(session, FRAMEWORKS["both"], "--constraint", constraints)
+    asked = ["tests/doors"] if chosen else [f"--ignore-glob=*/{each}" for each in SHOWS]
+    _test(session, chosen, pins=[*pins, *OF_THEN], default=asked)
+
+
+@nox.session(python=PYTHONS[0], requires=["build"])
+@nox.parametrize("release", [nox.param(each, id=each) for each in OLDER])
+def older(session: nox.Session, release: str) -> None:
+    """Run the tests of a framework's package with an older release of that framework."""
+    framework = release.partition("-core")[0]
+    _test(session, [framework], pins=[release, *OF_THEN], default=["tests/doors"])
+
+
+@nox.session(requires=["build"])
+def neighbours(session: nox.Session) -> None:
+    """Find out whether all extras can be installed beside what people measure and trace with."""
+    wanted = f"{PROJECT['project']['name']}[all] @ {_built('*.whl').as_uri()}"
+    session.install("--dry-run", "--ignore-installed", wanted, *NEIGHBOURS)
 
 
 @nox.session(requires=["build"])
@@ -100,12 +132,20 @@ def types(session: nox.Session) -> None:
         session.run("pyright", "--verifytypes", name, "--ignoreexternal")
 
 
-def _test(session: nox.Session, frameworks: list[str], *options: str | Path) -> None:
+def _test(
+    session: nox.Session,
+    frameworks: list[str],
+    *,
+    pins: Sequence[str] = (),
+    default: Sequence[str] = (),
+) -> None:
     """Run the tests of the sdist; the packages beside them are removed, so the wheel's are used."""
-    tools = [each for each in EXTRAS["all"] if not each.startswith(PROJECT["project"]["name"])]
-    extras = ["images", "emulator", "socks", *frameworks]
+    extras = ["cli", "emulator", "evaluate", "images", "plots", "socks", *frameworks]
     groups = ["dev"] if len(frameworks) == 2 else ["test", *(f"test-{each}" for each in frameworks)]
-    _install(session, extras, groups, *tools, *options)
+    with TemporaryDirectory() as folder:
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text("\n".join(pins))
+        _install(session, extras, groups, "--constraint", constraints, pins=pins)
 
     with TemporaryDirectory() as folder:  # not below the source tree, whose settings pytest finds
         shutil.unpack_archive(_built("*.tar.gz"), folder, filter="data")
@@ -113,12 +153,21 @@ def _test(session: nox.Session, frameworks: list[str], *options: str | Path) -> 
         for name in PACKAGES:
             shutil.rmtree(root / name)
         session.chdir(root)
-        session.run("pytest", *(session.posargs or ["--numprocesses=auto", "--dist=worksteal"]))
+        asked = session.posargs or ["--numprocesses=auto", "--dist=worksteal", *default]
+        session.run("pytest", *asked)
 
 
-def _install(session: nox.Session, extras: list[str], groups: list[str], *more: str | Path) -> None:
+def _install(
+    session: nox.Session,
+    extras: list[str],
+    groups: list[str],
+    *more: str | Path,
+    pins: Sequence[str] = (),
+) -> None:
     wheel = _built("*.whl")
     wanted = nox.project.dependency_groups(PROJECT, *groups)
+    if any(each.startswith("langchain-core==0.") for each in pins):  # it was LangChain itself then
+        wanted = [each for each in wanted if not each.startswith("langchain-classic")]
     session.install(
         f"{PROJECT['project']['name']}[{','.join(extras)}] @ {wheel.as_uri()}", *wanted, *more
     )

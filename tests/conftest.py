@@ -3,6 +3,8 @@
 import os
 import re
 import sys
+from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,12 +35,16 @@ _ABSENT = [
     name
     for name, package in {
         "langchain": "langchain_core",
+        "langchain.agents": "langchain_classic",  # the agents of LangChain 1.0 came with it
         "langgraph": "langgraph",
         "llama_index": "llama_index",
         "nbformat": "nbformat",
     }.items()
     if find_spec(package) is None
 ]
+if "langchain.agents" in _ABSENT:
+    with suppress(ImportError):  # what langchain-classic is, LangChain itself was before 1.0
+        sys.modules["langchain_classic"] = import_module("langchain")
 _NEEDS_ABSENT = re.compile(rf"^(?:from|import) (?:{'|'.join(_ABSENT)})", re.MULTILINE)
 
 

@@ -19,5 +19,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         from qwen_rerank.cli._troubles import missing, said  # noqa: PLC0415  only then
 
-        return said(missing("qwen-rerank", error))
+        return said(missing(None, error))
     return run(argv)

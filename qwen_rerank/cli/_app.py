@@ -31,7 +31,7 @@ class _Commands(click.Group):
             code = super().invoke(ctx)
             sys.stdout.flush()  # in here, since click knows what to do where nobody reads any more
         except ImportError as error:
-            code = said(missing(f"qwen-rerank {ctx.invoked_subcommand}", error))
+            code = said(missing(ctx.invoked_subcommand, error))
         except ValueError as error:  # a setting refused before anything was sent
             from qwen_rerank.cli._words import complaint  # noqa: PLC0415  few have anything wrong
 

@@ -5,23 +5,27 @@ It needs no package but this one: it is what is left when the others are not ins
 
 import sys
 
+from qwen_rerank.cli._extras import extra_for
+
 __all__ = ["missing", "said"]
 
 _WRONG_BEFOREHAND = 2  # the exit code
 
 
-def missing(command: str, error: ImportError) -> str:
-    """Which package *command* lacks, and what installs it.
+def missing(command: str | None, error: ImportError) -> str:
+    """Which package *command* lacks, and what installs all that it needs.
 
     Args:
-        command: What was typed, such as ``"qwen-rerank demo"``.
+        command: Such as ``"demo"``; None if none can be read.
         error: Why it could not be imported: the first cause knows, the last one only reports it.
     """
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
     package = (getattr(cause, "name", None) or "a package").partition(".")[0]
-    return f'{command} needs {package}, which is not installed: pip install "qwen-rerank[all]"'
+    typed = " ".join(filter(None, ("qwen-rerank", command)))
+    extra = extra_for(command, package)
+    return f'{typed} needs {package}, which is not installed: pip install "qwen-rerank[{extra}]"'
 
 
 def said(sentence: str) -> int:

@@ -53,24 +53,30 @@ def test_wrong_arguments(capsys, argv, said):
 
 
 @pytest.mark.parametrize(
-    ("command", "package", "ours"),
+    ("command", "package", "extra", "ours"),
     [
-        ("demo", "rich", ("cli.demo.flow", "cli.demo.report", "cli._terminal")),
-        ("demo", "ir_measures", ("cli.demo.flow", "cli.demo.report", "cli.demo.measure")),
-        ("demo", "langchain_core", ("cli.demo.frameworks", "cli.demo.first_stage")),
-        ("demo", "llama_index", ("cli.demo.frameworks", "cli.demo.first_stage")),
-        ("demo", "uvicorn", ("emulator",)),
-        ("serve", "fastapi", ("cli.serve.flow", "emulator")),
-        ("doctor", "rich", ("cli.doctor.flow", "cli.doctor.chart", "cli._terminal")),
-        ("rerank in --output out", "rich", ("cli.rerank.flow", "cli.rerank.view", "cli._terminal")),
+        ("demo", "rich", "demo", ("cli.demo.flow", "cli.demo.report", "cli._terminal")),
+        ("demo", "ir_measures", "demo", ("cli.demo.flow", "cli.demo.report", "cli.demo.measure")),
+        ("demo", "langchain_core", "demo", ("cli.demo.frameworks", "cli.demo.first_stage")),
+        ("demo", "llama_index", "demo", ("cli.demo.frameworks", "cli.demo.first_stage")),
+        ("demo", "uvicorn", "demo", ("emulator",)),
+        ("serve", "fastapi", "cli,emulator", ("cli.serve.flow", "emulator")),
+        ("doctor", "rich", "cli", ("cli.doctor.flow", "cli.doctor.chart", "cli._terminal")),
+        (
+            "rerank in --output out",
+            "rich",
+            "cli",
+            ("cli.rerank.flow", "cli.rerank.view", "cli._terminal"),
+        ),
         (
             "evaluate --qrels q --run r",
             "ir_measures",
+            "evaluate",
             ("cli.evaluate.flow", "cli.evaluate.compare"),
         ),
     ],
 )
-def test_a_missing_package_is_one_sentence(monkeypatch, capsys, command, package, ours):
+def test_a_missing_package_is_one_sentence(monkeypatch, capsys, command, package, extra, ours):
     """Without a package of the extras there is one sentence that says what to install."""
     for framework in {"langchain_core", "llama_index"} - {package}:
         if command == "demo":
@@ -88,7 +94,7 @@ def test_a_missing_package_is_one_sentence(monkeypatch, capsys, command, package
     assert out == ""
     assert err == (
         f"qwen-rerank {command.split()[0]} needs {package}, which is not installed: "
-        'pip install "qwen-rerank[all]"\n'
+        f'pip install "qwen-rerank[{extra}]"\n'
     )
 
 
@@ -136,7 +142,7 @@ def test_without_click_there_is_a_sentence(monkeypatch, capsys):
 
     assert main([]) == 2
     assert capsys.readouterr().err == (
-        'qwen-rerank needs click, which is not installed: pip install "qwen-rerank[all]"\n'
+        'qwen-rerank needs click, which is not installed: pip install "qwen-rerank[cli]"\n'
     )
 
 

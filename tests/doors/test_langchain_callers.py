@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TypedDict
 
 import pytest
-from langchain.agents import create_agent
 from langchain_classic.retrievers import (
     ContextualCompressionRetriever,
     EnsembleRetriever,
@@ -239,6 +238,9 @@ class _Model(GenericFakeChatModel):
 
 def test_an_agents_tool(invoke, retriever):
     """An agent's search tool finds the documents of the tenant that the agent is asked for."""
+    pytest.importorskip("langchain.agents.middleware", reason="its agents come with LangChain 1.0")
+    from langchain.agents import create_agent
+
     search = ToolCall(name="search", args={"query": QUERY}, id="1")
     model = _Model(messages=iter([AIMessage("", tool_calls=[search]), AIMessage("done")]))
     tool = create_retriever_tool(retriever, "search", "Searches.")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from importlib.metadata import version
 
 import pytest
 from llama_index.core import VectorStoreIndex
@@ -35,6 +36,10 @@ TEXTS = ("green tea", "a red sports car", "a fast horse")
 DOWN = Reply.error(503, "ModelUnavailable", "down", repeat=None)
 BUSY = Reply.error(429, "Throttling.RateQuota", "slow down", repeat=None)
 
+sees_attributes = pytest.mark.skipif(
+    version("openinference-instrumentation-llama-index").startswith("4.3."),
+    reason="4.3 of OpenInference's instrumentor shows no attributes that others set",
+)
 both_ways = pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
 
 
@@ -497,6 +502,7 @@ def documents(span, side):
     return found
 
 
+@sees_attributes
 @both_ways
 def test_openinference(reranker, emulator, exported, native):
     """A trace shows one rerank, with its query, its model and the documents before and after."""
@@ -551,6 +557,7 @@ def test_openinference_of_a_failure(reranker, emulator, exported, native):
     assert documents(span, "output") == []
 
 
+@sees_attributes
 @both_ways
 def test_openinference_of_a_list_that_was_passed_through(passing, emulator, exported, native):
     """A list that was passed through is a span that ended well, with the retrieval scores."""

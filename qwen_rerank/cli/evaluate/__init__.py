@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 from click.core import ParameterSource
@@ -64,7 +63,7 @@ _NEEDED = {"measures": False, "changed": False, "recall": True, "min_grade": Tru
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every query.")
 @click.option(
     "--picture",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FILE,
     metavar="FILE",
     help="Draw each query before and after, or what the thresholds keep, to a .png or .svg.",
 )
@@ -80,7 +79,7 @@ def command(
     recall: float,
     min_grade: int,
     as_json: bool,
-    picture: Path | None,
+    picture: str | None,
 ) -> int:
     """Measure runs before and after reranking against judgements, or find a score threshold.
 
@@ -93,12 +92,16 @@ def command(
         if is_given and threshold is not needed:
             option = next(each.opts[0] for each in context.command.params if each.name == name)
             raise click.UsageError(f"{option} is {'only' if needed else 'not'} for --threshold")
+    from pathlib import Path  # noqa: PLC0415  which the help does without
+
     from qwen_rerank.cli.evaluate import flow  # noqa: PLC0415  rich, ir_measures and scipy
+
+    drawn = None if picture is None else Path(picture)
 
     if threshold:
         return flow.evaluate_threshold(
-            qrels, runs, recall=recall, min_grade=min_grade, as_json=as_json, picture=picture
+            qrels, runs, recall=recall, min_grade=min_grade, as_json=as_json, picture=drawn
         )
     return flow.evaluate(
-        qrels, runs, measures=measures, changed=changed, as_json=as_json, picture=picture
+        qrels, runs, measures=measures, changed=changed, as_json=as_json, picture=drawn
     )

@@ -9,20 +9,18 @@ import asyncio
 import base64
 import contextlib
 import io
-import random
-import ssl
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import httpx
 import PIL.Image
 from langchain_core.documents import Document
 from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
+from served import QUERY, Group, Server, texts
 
 import langchain_qwen_rerank
 import llama_index_qwen_rerank
@@ -37,14 +35,8 @@ from qwen_rerank import (
     ServiceError,
 )
 
-__all__ = ["ANSWERS", "BrokenError", "Group", "Seen", "Server", "answered", "duties", "see"]
+__all__ = ["ANSWERS", "BrokenError", "Seen", "answered", "duties", "see"]
 
-Group: TypeAlias = Literal["texts", "images", "short queue", "no reranker"]
-"""What a server is set up to show, by which its duties are chosen."""
-
-KEY = "sk-own-servers"
-QUERY = "fast red car"
-_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # loading certificates takes longer than asking
 _CLOSE = 1e-4  # what a score may differ by when the same pair is asked in another batch
 
 
@@ -62,80 +54,6 @@ class Seen(NamedTuple):
 
     held: bool
     words: str
-
-
-class Running(NamedTuple):
-    """What can be done to a server that really runs.
-
-    Attributes:
-        cpu_seconds: The processor time that it has used so far.
-        kill: Ends it at once, as a crash would.
-        restart: Starts it again on the same port; returns when it is ready.
-    """
-
-    cpu_seconds: Callable[[], float]
-    kill: Callable[[], None]
-    restart: Callable[[], None]
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server that answers: where, and what has to be known of it to ask it.
-
-    Attributes:
-        kind: What ``server=`` is called.
-        address: Scheme, host and port, and for the emulator's the path of the imitation.
-        model: The name it serves its model under.
-        tokens: The most tokens of query and document together that its model was given.
-        api_key: The key it was started with.
-        path: Where it is asked to rerank.
-        instructs: Whether the way it was started lets an instruction count.
-        group: Which duties it is asked.
-        running: Its processes; None for an imitation.
-    """
-
-    kind: str
-    address: str
-    model: str
-    tokens: int
-    api_key: str = KEY
-    path: str = "/v1/rerank"
-    instructs: bool = False
-    group: Group = "texts"
-    running: Running | None = field(default=None, repr=False)
-
-    def reranker(self, **options: Any) -> Reranker:
-        """One that asks this server."""
-        return Reranker(**self.options(**options))
-
-    def options(self, **options: Any) -> dict[str, Any]:
-        """What every class of the project is given to ask this server."""
-        known = {"server": self.kind, "base_url": self.address, "model": self.model}
-        return {**known, "api_key": self.api_key, "timeout": 120, **options}
-
-    def ask(self, method: str = "POST", path: str | None = None, **request: Any) -> httpx.Response:
-        """Its answer to a bare request, without any code of the project."""
-        headers = {"authorization": f"Bearer {self.api_key}", **request.pop("headers", {})}
-        url = self.address + (path or self.path)
-        return httpx.request(
-            method,
-            url,
-            headers=headers,
-            trust_env=False,
-            verify=_NO_TLS,
-            **{"timeout": 120, **request},
-        )
-
-    def scores(self, query: Any, documents: Sequence[Any]) -> list[float]:
-        """What it scores *documents* when it is asked without the project."""
-        scores: dict[int, float] = {}
-        for start in range(0, len(documents), 25):  # cut otherwise than the project cuts
-            part = list(documents[start : start + 25])
-            body = {"model": self.model, "query": query, "documents": part}
-            answer = self.ask(json=body).raise_for_status().json()
-            for each in answer["results"]:
-                scores[start + each["index"]] = each["relevance_score"]
-        return [scores[index] for index in range(len(documents))]
 
 
 Duty = Callable[[Server], str]
@@ -179,13 +97,6 @@ def see(duty: Duty, server: Server) -> Seen:
         return Seen(False, _told(error))
     except httpx.HTTPError as error:
         return Seen(False, f"no answer to a bare request: {type(error).__name__}")
-
-
-def texts(count: int) -> list[str]:
-    """So many different documents; the same at every call."""
-    chance = random.Random(count)  # noqa: S311  not for secrets
-    words = ["car", "red", "fast", "tea", "green", "old", "house", "hill", "moon", "stone"]
-    return [f"{number} {' '.join(chance.choices(words, k=8))}" for number in range(count)]
 
 
 # Rankings

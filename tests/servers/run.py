@@ -17,8 +17,9 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from duties import ANSWERS, Seen, Server, answered, duties, see
+from duties import ANSWERS, Seen, answered, duties, see
 from seen_page import PAGE, PICTURE, SEEN, known, page
+from served import Server
 from setups import SETUPS, Setup
 from throughput import DOCUMENTS, compared, draw, measured
 

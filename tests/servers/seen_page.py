@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from duties import ANSWERS, KEY, Group, Seen, Server, answered, duties, see
+from duties import ANSWERS, Seen, answered, duties, see
+from served import KEY, Group, Server
 
 from qwen_rerank.emulator import Emulator, Reply
 
@@ -33,6 +34,8 @@ servers](own-servers.md) says how to use them.
   differs. Tests compare it with this page in every run. It has no processes to kill.
 - The second table of each server is what it answers to bare requests: the status, and the body with
   `""` for every text and `0` for every number.
+- The processor of images imports torchvision, whose wheel wants CUDA; `tests/servers/vision` lets
+  it be imported on a machine without.
 - Not run by it: Text Embeddings Inference, SGLang and the LiteLLM proxy.
 """
 

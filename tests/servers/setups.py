@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import psutil
-from duties import KEY, Group, Running, Server
+from served import KEY, Group, Running, Server
 
 __all__ = ["SETUPS", "Setup"]
 

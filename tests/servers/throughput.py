@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from duties import QUERY, Server, texts
+from served import QUERY, Server, texts
 
 __all__ = ["DOCUMENTS", "IN_FLIGHT", "compared", "draw", "measured"]
 

@@ -44,10 +44,11 @@ _COMPARED = """
 
 `await reranker.arerank(...)` beside a bare aiohttp loop that posts the same and parses the answer:
 in turns, each in a process of its own, over as many connections. The figures are medians of five
-rounds, and of ours over theirs also the least and the most of the rounds. Processor time is that of
-the client's process, all its threads, in milliseconds a request. Other work on the machine shows in
-both, most of all in the rates. The targets are at least 0.97 times the requests per second and at
-most 1.5 times the processor time.
+rounds, and of ours over theirs also the least and the most of the rounds, as the bands of the
+picture have them. Processor time is that of the client's process, all its threads, in milliseconds
+a request. Other work on the machine shows in both, most of all in the rates: wide bands are its
+mark. The targets are at least 0.97 times the requests per second and at most 1.5 times the
+processor time.
 
 | in flight | requests/s | bare | ours over bare | ms | bare | ours over bare |
 |---|---|---|---|---|---|---|

@@ -126,7 +126,7 @@ async def _run(contender: str, requests: int, in_flight: int, server: Server) ->
 
 
 def draw(found: dict[str, dict[str, list[list[float]]]], title: str, path: Path) -> None:
-    """Requests per second over requests in flight."""
+    """Requests per second over requests in flight: medians, and from the least to the most."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -145,6 +145,8 @@ def draw(found: dict[str, dict[str, list[list[float]]]], title: str, path: Path)
         for name, colour in reversed(_COLOURS.items()):
             rates = [[rate for rate, _ in found[name][str(number)]] for number in IN_FLIGHT]
             medians = [statistics.median(each) for each in rates]
+            least, most = list(map(min, rates)), list(map(max, rates))
+            axes.fill_between(list(IN_FLIGHT), least, most, color=colour, alpha=0.12, linewidth=0)
             ours = name == "qwen-rerank"
             axes.plot(
                 list(IN_FLIGHT),

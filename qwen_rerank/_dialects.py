@@ -40,6 +40,8 @@ class Dialect:
         constants: What every request says as well.
         length: The path below its address at which a server tells how long a pair may be, and the
             name under which it does; None where it does not tell.
+        registered: The name under which its list of models says what that path has to be followed
+            by; None where the path is whole.
         takes_parts: Whether an image can be sent as chat models are sent it, with a text beside it.
         models: Likewise, where it lists its models; None where it has one only, or no list.
     """
@@ -56,6 +58,7 @@ class Dialect:
     instruct_within: str | None = None
     constants: Mapping[str, bool] = field(default_factory=dict)
     length: tuple[str, str] | None = None
+    registered: str | None = None
     models: str | None = "/v1/models"
     results_else: tuple[str, ...] | None = None
     takes_parts: bool = False
@@ -139,6 +142,8 @@ SERVERS: Mapping[Server, Dialect] = MappingProxyType(
             instruct="kwargs",
             instruct_within="instruction",
             constants=MappingProxyType({"return_len": True}),  # else no tokens are told
+            length=("/v1/model_registrations/rerank/", "max_tokens"),
+            registered="model_name",
             source="xinference 4.1.0",
             date=_RUN,
         ),

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Protocol
+from urllib.parse import quote
 
 from qwen_rerank import _dialects, _loop, _refusal, _wire
 from qwen_rerank._advice import Advice, Option, advise
@@ -149,14 +150,20 @@ async def alearn_length(line: Line, model: str, deadline: float) -> None:
 
 
 async def _learn_length(line: Line, model: str, deadline: float, caller: Caller) -> None:
-    where, key = _dialects.spoken(line.protocol, line.server).length, (line.endpoint.url, model)
-    if where is None:
+    dialect, key = _dialects.spoken(line.protocol, line.server), (line.endpoint.url, model)
+    if dialect.length is None:
         return
+    path, name = dialect.length
     with contextlib.suppress(RerankError, TimeoutError):
         async with asyncio.timeout(min(left(deadline), _ASK_SECONDS)), line.lengths.turn:
-            if key not in line.lengths.told:
-                answer = await _told(line, where[0], deadline, caller)
-                line.lengths.told[key] = _wire.length_in(answer, where[1], model)
+            if key in line.lengths.told:
+                return
+            if dialect.registered is not None and dialect.models is not None:
+                listed = await _told(line, dialect.models, deadline, caller)
+                registered = _wire.name_in(listed, dialect.registered, model)
+                path += quote(registered or model, safe="")
+            answer = await _told(line, path, deadline, caller)
+            line.lengths.told[key] = _wire.length_in(answer, name, model)
 
 
 async def _served(line: Line, deadline: float, caller: Caller) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from qwen_rerank._values import Price
@@ -230,6 +231,7 @@ SERVERS: dict[str, dict[str, Any]] = {
 _GATEWAYS = ("litellm", "cohere")
 
 
+@lru_cache(maxsize=256)  # asked several times in each call
 def limits_for(
     model: str,
     server: str | None = None,

@@ -81,6 +81,8 @@ class RerankError(TypedDict):
     hint: NotRequired[str | None]
     retry_after: NotRequired[float | None]
     documents: NotRequired[tuple[int, ...]]
+    retryable: NotRequired[bool]
+    passes_through: NotRequired[bool]
 
 
 def schema(

@@ -20,7 +20,7 @@ from qwen_rerank._refusal import Asked, Refusal, explain, own_server
 from qwen_rerank._values import Answer, Item, Reply, Request
 from qwen_rerank.errors import ReplyError
 
-__all__ = ["PATHS", "Protocol", "decode", "encode", "length_in", "models_in", "taken"]
+__all__ = ["PATHS", "Protocol", "decode", "encode", "length_in", "models_in", "name_in", "taken"]
 
 _LARGEST = sys.float_info.max
 _NUMBERS = (float, int)
@@ -177,13 +177,23 @@ def length_in(answer: Answer, name: str, model: str) -> int | None:
         name: The name of the number.
         model: The model that is asked; of a single one the name does not matter.
     """
+    length = _told_of(answer, name, model)
+    return length if type(length) is int and length > 0 else None
+
+
+def name_in(answer: Answer, name: str, model: str) -> str | None:
+    """What a server's list of its models calls *model* under *name*, or None. See `length_in`."""
+    said = _told_of(answer, name, model)
+    return said if isinstance(said, str) else None
+
+
+def _told_of(answer: Answer, name: str, model: str) -> Any:
     body = _json(answer) if answer.status == 200 else None
     told = _at(body, ("data",)) or [body]
     if not isinstance(told, list):
         return None
     of_model = [each for each in told if len(told) == 1 or _at(each, ("id",)) == model]
-    length = _at(of_model[0], (name,)) if of_model else None
-    return length if type(length) is int and length > 0 else None
+    return _at(of_model[0], (name,)) if of_model else None
 
 
 def models_in(answer: Answer) -> tuple[str, ...]:

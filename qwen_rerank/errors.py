@@ -109,14 +109,20 @@ class RerankError(Exception):
         kinds = {kind.__name__: kind for kind in _and_below(cls)}
         if name not in kinds:
             raise ValueError(f"{name!r} is none of {', '.join(kinds)}")
-        return kinds[name](**facts)
+        verdicts = {verdict: facts.pop(verdict) for verdict in _VERDICTS if verdict in facts}
+        error = kinds[name](**facts)
+        for verdict, value in verdicts.items():
+            if value != getattr(error, verdict):
+                setattr(error, verdict, value)
+        return error
 
     def _written(self) -> dict[str, Any]:
-        facts = {name: _plain.cleaned(getattr(self, name)) for name in _FACTS}
+        facts = {name: _plain.cleaned(getattr(self, name)) for name in (*_FACTS, *_VERDICTS)}
         return {"type": type(self).__name__, **facts}
 
 
 _FACTS = ("message", "code", "status", "request_id", "hint", "retry_after", "documents")
+_VERDICTS = ("retryable", "passes_through")  # by the class, and some errors know better
 
 
 def _and_below(kind: type[RerankError]) -> Iterator[type[RerankError]]:

@@ -210,7 +210,9 @@ async def _serve(desk: Desk, call: _Call) -> tuple[Response, int]:
         if call.wire.takes_json_only and kind != "application/json":
             raise call.wire.bad_body([Slip("", "content_type", "Unsupported Media Type")])
         if call.body is _NOT_JSON:
-            raise call.wire.bad_body([Slip("", "json_invalid", "JSON decode error")])
+            said = {"error": "Expecting value"}
+            slip = Slip("", "json_invalid", "JSON decode error", {}, said, (0,))
+            raise call.wire.bad_body([slip])
         question = call.wire.parse(call.body)
         server = call.wire
         refusal = server.too_long if server.refuses_long else None

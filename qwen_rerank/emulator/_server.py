@@ -62,7 +62,8 @@ class Emulator:
             never does.
         max_model_len: Tokens that query, instruction, document and template may have together on
             the servers of `server_url`: vLLM refuses what is longer and tells the number at
-            ``/v1/models``, TEI tells it at ``/info``, and all but vLLM cut the document silently.
+            ``/v1/models``, TEI tells it at ``/info`` and Xinference in its model's registration,
+            and all but vLLM cut the document silently.
         server_key: The key that the servers of `server_url` want, where they look at one: vLLM does
             below ``/v1`` and ``/v2`` only. None wants none.
         faults: What goes wrong from the first request on, such as "503:first=2"; see `fault`.

@@ -35,13 +35,17 @@ _TEXT, _TEXTS, _WHOLE, _FLAG = "a string", "a list of strings", "an integer", "a
 
 
 class Slip(NamedTuple):
-    """What is wrong with a field, in pydantic's words; the field is "" for the whole body."""
+    """What is wrong with a field, in pydantic's words; the field is "" for the whole body.
+
+    Where it is one of a list, or a character of the body, *places* is its position there.
+    """
 
     field: str
     kind: str
     said: str
     input: Any = None
     context: Mapping[str, Any] | None = None
+    places: tuple[int, ...] = ()
 
 
 class OwnServer(ABC):
@@ -115,11 +119,18 @@ class OwnServer(ABC):
             if name not in self.fields:
                 yield Slip(name, "extra_forbidden", "Extra inputs are not permitted", value)
             elif not self.holds(name, value):
-                yield Slip(name, "type", f"Input should be {self.fields[name]}", value)
+                yield self._wrong(name, value)
             elif name == "top_n" and type(value) is int and value < self.least_top_n:
                 bound = self.least_top_n - 1
                 said = f"Input should be greater than {bound}"
                 yield Slip(name, "greater_than", said, value, {"gt": bound})
+
+    def _wrong(self, name: str, value: Any) -> Slip:
+        if self.fields[name] == _TEXTS and isinstance(value, list):
+            for at, each in enumerate(value):
+                if not isinstance(each, str):
+                    return Slip(name, "string_type", f"Input should be {_TEXT}", each, places=(at,))
+        return Slip(name, "type", f"Input should be {self.fields[name]}", value)
 
     @abstractmethod
     def check(self, question: Question) -> None:
@@ -168,7 +179,14 @@ def _holds(value: Any, kind: str, *, optional: bool) -> bool:
 
 def _told(slips: list[Slip]) -> list[dict[str, Any]]:
     """Return the slips as FastAPI tells them."""
-    return [{"type": slip.kind, "loc": ["body", slip.field], "msg": slip.said} for slip in slips]
+    return [
+        {
+            "type": slip.kind,
+            "loc": ["body", *([slip.field] if slip.field else []), *slip.places],
+            "msg": slip.said,
+        }
+        for slip in slips
+    ]
 
 
 def _place(slip: Slip) -> str:
@@ -220,6 +238,22 @@ class _VLLMError(RefusedError):
     def __init__(self, status: int, code: str, message: str, param: str | None) -> None:
         super().__init__(status, code, message)
         self.param = param
+
+
+_PERMISSION = {
+    "id": "modelperm-1",
+    "object": "model_permission",
+    "created": 0,
+    "allow_create_engine": False,
+    "allow_sampling": True,
+    "allow_logprobs": True,
+    "allow_search_indices": False,
+    "allow_view": True,
+    "allow_fine_tuning": False,
+    "organization": "*",
+    "group": None,
+    "is_blocking": False,
+}
 
 
 class VLLM(OwnServer):
@@ -275,8 +309,16 @@ class VLLM(OwnServer):
         if tail == "/health":
             return None
         about = {"object": "model", "created": 0, "owned_by": "vllm", "parent": None}
-        about["max_model_len"] = max_model_len
-        models = [{"id": name, "root": name, **about} for name in (MODEL, VL_MODEL)]
+        models = [
+            {
+                "id": name,
+                "root": name,
+                **about,
+                "max_model_len": max_model_len,
+                "permission": [dict(_PERMISSION)],
+            }
+            for name in (MODEL, VL_MODEL)
+        ]
         return {"object": "list", "data": models}
 
     def too_long(self, most: int, found: int) -> RefusedError:
@@ -469,7 +511,8 @@ class Xinference(OwnServer):
 
     name = "xinference"
     least_top_n = -math.inf
-    tells = ("/v1/models",)
+    registered = MODEL.rpartition("/")[2]
+    tells = ("/v1/models", f"/v1/model_registrations/rerank/{registered}")
     tails = ("/v1/rerank",)
     required = ("model", "query", "documents")
     fields = MappingProxyType(
@@ -488,11 +531,49 @@ class Xinference(OwnServer):
     def bad_body(self, slips: list[Slip]) -> RefusedError:  # noqa: ARG002
         return RefusedError(500, "", "Internal Server Error")
 
-    def about(self, tail: str, max_model_len: int) -> Any:  # noqa: ARG002  it does not tell this
-        return {"object": "list", "data": [{"id": MODEL, "model_type": "rerank"}]}
+    def about(self, tail: str, max_model_len: int) -> Any:
+        if tail != "/v1/models":
+            where = {"model_format": "pytorch", "model_id": MODEL, "quantization": "none"}
+            return {
+                "version": 2,
+                "model_name": self.registered,
+                "model_specs": [where],
+                "language": ["en", "zh"],
+                "max_tokens": max_model_len,
+            }
+        model = {
+            "id": MODEL,
+            "object": "model",
+            "created": 0,
+            "owned_by": "xinference",
+            "model_type": "rerank",
+            "address": "127.0.0.1:1",
+            "accelerators": [],
+            "type": "normal",
+            "model_name": self.registered,
+            "model_engine": "sentence_transformers",
+            "model_format": "pytorch",
+            "language": ["en", "zh"],
+            "model_ability": ["rerank"],
+            "model_revision": None,
+            "quantization": "none",
+            "replica": 1,
+        }
+        return {"object": "list", "data": [model]}
+
+    def holds(self, name: str, value: Any) -> bool:
+        if name == "top_n" and isinstance(value, str):
+            return value.isdecimal()
+        if name == "documents" and isinstance(value, list):
+            value = [str(each) if type(each) in (int, float) else each for each in value]
+        return super().holds(name, value)
+
+    def read(self, item: Any) -> str | Parts:
+        return super().read(str(item))  # numbers are texts to it
 
     def kept(self, body: Mapping[str, Any]) -> int | None:
-        return body.get("top_n")  # as a slice in Python: 0 keeps none, and -1 all but the last
+        # As a slice in Python: 0 keeps none, and -1 all but the last.
+        return None if (most := body.get("top_n")) is None else int(most)
 
     def told_to(self, body: Mapping[str, Any]) -> str | None:
         try:

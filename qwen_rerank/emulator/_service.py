@@ -149,7 +149,8 @@ class Service:
     def answer_freely(self, question: Question, own: Own) -> Answer:
         """Return the answer to *question* by a server without DashScope's limits.
 
-        Each pair counts as many tokens as its texts, the instruction and the template have.
+        Each pair counts as many tokens as its texts, the instruction and the template have. An
+        instruction changes every score, as if it stood before the query.
 
         Raises:
             RefusedError: A pair is too long, and *own* says what is then refused.
@@ -163,6 +164,8 @@ class Service:
             room = max(own.max_model_len - around, 0)
             documents = [self._head(item, room) for item in documents]
         tokens = sum(item.tokens + around for item in documents)
+        if question.instruct:
+            query = query._replace(words=f"{question.instruct} {query.words}")
         return self._ranked(query, documents, question.top_n, tokens)
 
     def _whole(self, item: str | Media | Parts) -> _Item:

@@ -608,7 +608,7 @@ def _short():
 # Three texts that differ only behind what such a server reads.
 _ENDS = ("moon", "stone", "fast red car")
 _LONG = [f"{'green tea and old hills ' * 400}{end}" for end in _ENDS]
-_TOLD = {"vllm", "tei"}
+_TOLD = {"vllm", "tei", "xinference"}
 
 
 @pytest.mark.parametrize("server", ["vllm", "sglang", "tei", "xinference", "infinity"])
@@ -668,6 +668,14 @@ def test_the_template_is_in_the_estimate(short, rank):
     assert rank(reranker, "fast red car", TEXTS).usage.tokens == expected > 3 * 74
 
 
+def test_a_name_that_says_too_much(short, rank):
+    """Infinity tells no length: that a model reads less than its name says, only an option does."""
+    known = _at(short, "infinity")
+
+    assert rank(known, "fast red car", _LONG).truncated == ()
+    assert rank(known.with_options(max_model_len=512), "car", _LONG).truncated == (0, 1, 2)
+
+
 def test_nothing_tells(short, rank, caplog):
     """Where nobody tells, a pair may have 512 tokens; a warning says so, once, and what to set."""
     reranker = Reranker(
@@ -723,21 +731,32 @@ def _serving(models, status=b"200 OK"):
     return behave
 
 
-def test_a_server_is_asked_once(serve, rank):
+@pytest.mark.parametrize(
+    ("kind", "tells", "paths"),
+    [
+        ("vllm", {"max_model_len": 4_096}, ["/v1/models"]),
+        (
+            "xinference",  # where models have a name besides the one that they are served under
+            {"model_name": "my reranker", "max_tokens": 4_096},
+            ["/v1/models", "/v1/model_registrations/rerank/my%20reranker"],
+        ),
+    ],
+)
+def test_a_server_is_asked_once(serve, rank, kind, tells, paths):
     """Its length is asked before the first text that could be too long, with the key, and kept."""
-    server = serve(_serving({"data": [{"id": "m", "max_model_len": 4_096}]}))
+    server = serve(_serving({"data": [{"id": "m", **tells}]}))
     reranker = Reranker(
-        server="vllm", base_url=f"http://{server.address}", model="m", api_key="k" * 9
+        server=kind, base_url=f"http://{server.address}", model="m", api_key="k" * 9
     )
 
     rank(reranker, "car", ["short"])
     for _ in range(2):
-        rank(reranker, "car", ["red car " * 1_000])
+        assert rank(reranker, "car", ["red car " * 1_000]).truncated == ()
     rank(reranker.with_options(top_n=1), "car", ["red car " * 1_000])
 
     asked = [request for request in server.requests if request.startswith(b"GET")]
-    assert [request.split()[1] for request in asked] == [b"/v1/models"]
-    assert b"authorization: Bearer kkkkkkkkk" in asked[0]
+    assert [request.split()[1].decode() for request in asked] == paths
+    assert all(b"authorization: Bearer kkkkkkkkk" in request for request in asked)
     assert server.requests.index(asked[0]) == 1
 
 

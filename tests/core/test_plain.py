@@ -63,10 +63,24 @@ _USAGES = st.builds(
     cost=st.none() | st.floats(0, 1e6),
     currency=st.sampled_from([None, "CNY"]),
 )
+
+
+def _failed(kind, *, retryable, passes_through, **facts):
+    error = kind(**facts)
+    if retryable is not kind.retryable:  # as an answer that was thrown away for its size
+        error.retryable = retryable
+    if passes_through is not kind.passes_through:
+        error.passes_through = passes_through
+    return error
+
+
 _FAILURES = st.sampled_from(_ERRORS).flatmap(
     lambda kind: st.builds(
-        kind,
-        st.text(),
+        _failed,
+        st.just(kind),
+        retryable=st.booleans(),
+        passes_through=st.booleans(),
+        message=st.text(),
         code=_WORDS,
         status=st.none() | st.integers(100, 599),
         request_id=_WORDS,

@@ -6,28 +6,37 @@ the tests. It returns what was seen, in words that do not change from run to run
 """
 
 import asyncio
+import base64
 import contextlib
-import random
-import ssl
+import io
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import PIL.Image
 from langchain_core.documents import Document
-from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
+from served import QUERY, Group, Server, texts
 
 import langchain_qwen_rerank
 import llama_index_qwen_rerank
-from qwen_rerank import DeadlineError, Ranking, RequestError, Reranker, RerankError, ServiceError
+from qwen_rerank import (
+    DeadlineError,
+    Image,
+    Ranking,
+    RateLimitError,
+    RequestError,
+    Reranker,
+    RerankError,
+    ServiceError,
+)
 
-__all__ = ["ANSWERS", "DUTIES", "REAL_DUTIES", "BrokenError", "Seen", "Server", "see"]
+__all__ = ["ANSWERS", "BrokenError", "Seen", "answered", "duties", "see"]
 
-KEY = "sk-own-servers"
-QUERY = "fast red car"
-_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # loading certificates takes longer than asking
 _CLOSE = 1e-4  # what a score may differ by when the same pair is asked in another batch
 
 
@@ -47,91 +56,35 @@ class Seen(NamedTuple):
     words: str
 
 
-class Running(NamedTuple):
-    """What can be done to a server that really runs.
-
-    Attributes:
-        cpu_seconds: The processor time that it has used so far.
-        kill: Ends it at once, as a crash would.
-        restart: Starts it again on the same port; returns when it is ready.
-    """
-
-    cpu_seconds: Callable[[], float]
-    kill: Callable[[], None]
-    restart: Callable[[], None]
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server that answers: where, and what has to be known of it to ask it.
-
-    Attributes:
-        kind: What ``server=`` is called.
-        address: Scheme, host and port, and for the emulator's the path of the imitation.
-        model: The name it serves its model under.
-        tokens: The most tokens of query and document together that its model was given.
-        api_key: The key it was started with.
-        path: Where it is asked to rerank.
-        instructs: Whether the way it was started lets an instruction count.
-        running: Its processes; None for an imitation.
-    """
-
-    kind: str
-    address: str
-    model: str
-    tokens: int
-    api_key: str = KEY
-    path: str = "/v1/rerank"
-    instructs: bool = False
-    running: Running | None = field(default=None, repr=False)
-
-    def reranker(self, **options: Any) -> Reranker:
-        """One that asks this server."""
-        return Reranker(**self.options(**options))
-
-    def options(self, **options: Any) -> dict[str, Any]:
-        """What every class of the project is given to ask this server."""
-        known = {"server": self.kind, "base_url": self.address, "model": self.model}
-        return {**known, "api_key": self.api_key, "timeout": 120, **options}
-
-    def ask(self, method: str = "POST", path: str | None = None, **request: Any) -> httpx.Response:
-        """Its answer to a bare request, without any code of the project."""
-        headers = {"authorization": f"Bearer {self.api_key}", **request.pop("headers", {})}
-        url = self.address + (path or self.path)
-        return httpx.request(
-            method,
-            url,
-            headers=headers,
-            trust_env=False,
-            verify=_NO_TLS,
-            **{"timeout": 120, **request},
-        )
-
-    def scores(self, query: str, documents: Sequence[str], **more: Any) -> list[float]:
-        """What it scores *documents* when it is asked without the project."""
-        scores: dict[int, float] = {}
-        for start in range(0, len(documents), 25):  # cut otherwise than the project cuts
-            part = list(documents[start : start + 25])
-            body = {"model": self.model, "query": query, "documents": part, **more}
-            answer = self.ask(json=body).raise_for_status().json()
-            for each in answer["results"]:
-                scores[start + each["index"]] = each["relevance_score"]
-        return [scores[index] for index in range(len(documents))]
-
-
 Duty = Callable[[Server], str]
-DUTIES: dict[str, Duty] = {}
-"""What is asked of real servers and imitations alike."""
-REAL_DUTIES: dict[str, Duty] = {}
-"""What takes a process that works and dies, or more than a moment."""
 
 
-def _duty(words: str, *, real: bool = False) -> Callable[[Duty], Duty]:
+class _Listed(NamedTuple):
+    """A duty, whom it is asked of, and whether it takes a process that works and dies."""
+
+    duty: Duty
+    group: Group
+    real: bool
+
+
+_LISTED: dict[str, _Listed] = {}
+
+
+def _duty(words: str, *, group: Group = "texts", real: bool = False) -> Callable[[Duty], Duty]:
     def listed(duty: Duty) -> Duty:
-        (REAL_DUTIES if real else DUTIES)[words] = duty
+        _LISTED[words] = _Listed(duty, group, real)
         return duty
 
     return listed
+
+
+def duties(group: Group, *, real: bool) -> dict[str, Duty]:
+    """The duties of *group* by their words; only a *real* server is asked all of them."""
+    return {
+        words: each.duty
+        for words, each in _LISTED.items()
+        if each.group == group and (real or not each.real)
+    }
 
 
 def see(duty: Duty, server: Server) -> Seen:
@@ -144,13 +97,6 @@ def see(duty: Duty, server: Server) -> Seen:
         return Seen(False, _told(error))
     except httpx.HTTPError as error:
         return Seen(False, f"no answer to a bare request: {type(error).__name__}")
-
-
-def texts(count: int) -> list[str]:
-    """So many different documents; the same at every call."""
-    chance = random.Random(count)  # noqa: S311  not for secrets
-    words = ["car", "red", "fast", "tea", "green", "old", "house", "hill", "moon", "stone"]
-    return [f"{number} {' '.join(chance.choices(words, k=8))}" for number in range(count)]
 
 
 # Rankings
@@ -358,6 +304,148 @@ def _instruct(server: Server) -> str:
     return "all scores change"
 
 
+# Images
+
+
+_COLOURS = {"red": (200, 20, 30), "green": (30, 160, 60), "blue": (20, 40, 200)}
+
+
+def _picture(colour: str) -> bytes:
+    """A PNG of one colour."""
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (64, 64), _COLOURS[colour]).save(file, "PNG")
+    return file.getvalue()
+
+
+def _parts(*parts: str | bytes) -> dict[str, Any]:
+    """Texts and pictures, as a bare request has them."""
+    shown = []
+    for part in parts:
+        if isinstance(part, str):
+            shown.append({"type": "text", "text": part})
+        else:
+            url = f"data:image/png;base64,{base64.b64encode(part).decode()}"
+            shown.append({"type": "image_url", "image_url": {"url": url}})
+    return {"content": shown}
+
+
+@_duty("Images among texts, as bytes and as files: every score is the server's own", group="images")
+def _images(server: Server) -> str:
+    red, blue = _picture("red"), _picture("blue")
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(server.reranker()) as reranker:
+        path = Path(folder, "blue.png")
+        path.write_bytes(blue)
+        ranking = reranker.rerank(QUERY, ["red car", Image(data=red), Image(path=path)])
+    expected = server.scores(QUERY, ["red car", _parts(red), _parts(blue)])
+    _as_expected(ranking, expected)
+    _held(expected[1] != expected[2], "two images score alike")
+    return "so it is"
+
+
+@_duty("An image as the query: likewise", group="images")
+def _image_asks(server: Server) -> str:
+    red, documents = _picture("red"), ["red car", "green tea"]
+    with contextlib.closing(server.reranker()) as reranker:
+        ranking = reranker.rerank(Image(data=red), documents)
+    _as_expected(ranking, server.scores(_parts(red), documents))
+    return "so it is"
+
+
+@_duty('With `mixed="together"` a text and its image are one score', group="images")
+def _together_scored(server: Server) -> str:
+    red, green = _picture("red"), _picture("green")
+    with contextlib.closing(server.reranker(mixed="together")) as reranker:
+        ranking = reranker.rerank(QUERY, [("car", Image(data=red)), ("car", Image(data=green))])
+    expected = server.scores(QUERY, [_parts("car", red), _parts("car", green)])
+    _as_expected(ranking, expected)
+    apart = server.scores(QUERY, ["car", _parts(red)])
+    _held(all(abs(expected[0] - each) > _CLOSE for each in apart), "the score of one of them")
+    return "so it is"
+
+
+@_duty("`QwenRerank` of LangChain and of LlamaIndex rank images as the core does", group="images")
+def _images_of_classes(server: Server) -> str:
+    pictures = {colour: _picture(colour) for colour in _COLOURS}
+    with contextlib.closing(server.reranker()) as reranker:
+        ranking = reranker.rerank(QUERY, [Image(data=each) for each in pictures.values()])
+    expected = [list(pictures)[hit.index] for hit in ranking]
+    urls = {
+        colour: _parts(each)["content"][0]["image_url"]["url"] for colour, each in pictures.items()
+    }
+    compressor = langchain_qwen_rerank.QwenRerank(**server.options(image_key="image"))
+    pages = [Document("", metadata={"colour": name, "image": url}) for name, url in urls.items()]
+    postprocessor = llama_index_qwen_rerank.QwenRerank(**server.options())
+    nodes = [
+        NodeWithScore(node=ImageNode(image=url.partition(",")[2], metadata={"colour": name}))
+        for name, url in urls.items()
+    ]
+    with contextlib.closing(compressor), contextlib.closing(postprocessor):
+        kept = compressor.compress_documents(pages, QUERY)
+        _held([page.metadata["colour"] for page in kept] == expected, "LangChain: another order")
+        found = postprocessor.postprocess_nodes(nodes, query_str=QUERY)
+        _held([each.metadata["colour"] for each in found] == expected, "LlamaIndex: another order")
+    return "both"
+
+
+@_duty("An image is refused in words where the model reads texts only")
+def _no_images(server: Server) -> str:
+    with contextlib.closing(server.reranker()) as reranker:
+        try:
+            reranker.rerank(QUERY, ["car", Image(data=_picture("red"))])
+        except RequestError as error:
+            _held(error.status is None, _told(error))
+            return "refused before anything is sent"
+    raise BrokenError("ranked all the same")
+
+
+# What has too much to do, and what is no reranker
+
+
+@_duty(
+    "More at once than its queue holds is a `RateLimitError` that says what to set; with that set "
+    "every call is ranked",
+    group="short queue",
+)
+def _overloaded(server: Server) -> str:
+    queries = [f"{QUERY} {number}" for number in range(16)]
+
+    async def all_of_them(**options: Any) -> list[Any]:
+        async with server.reranker(**options) as reranker:
+            calls = [reranker.arerank(each, texts(50)) for each in queries]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    refused = [
+        each
+        for each in asyncio.run(all_of_them(max_concurrency=16, max_retries=0))
+        if not isinstance(each, Ranking)
+    ]
+    _held(bool(refused), "it took them all")
+    for error in refused:
+        is_told = isinstance(error, RateLimitError) and "max_concurrency=" in (error.hint or "")
+        _held(is_told, repr(error))
+    # What it took before it may still be in its queue: hence the many tries.
+    for query, each in zip(
+        queries, asyncio.run(all_of_them(max_concurrency=1, max_retries=9)), strict=True
+    ):
+        _held(isinstance(each, Ranking), repr(each))
+        _same(each, server, query)
+    return f"{_told(refused[0])}, then all are ranked"
+
+
+@_duty(
+    "A language model that was not started as a reranker: the error says how to start it",
+    group="no reranker",
+)
+def _language_model(server: Server) -> str:
+    with contextlib.closing(server.reranker()) as reranker:
+        try:
+            reranker.rerank(QUERY, texts(2))
+        except RequestError as error:
+            _held("--runner pooling" in (error.hint or ""), "it does not say how")
+            return _told(error)
+    raise BrokenError("ranked all the same")
+
+
 # What a server says to whoever asks it without the project
 
 
@@ -519,8 +607,13 @@ def _same(ranking: Ranking, server: Server, query: str = QUERY) -> None:
     """Raise unless *ranking*, of all documents, is what the server says without the project."""
     documents = {hit.index: hit.document for hit in ranking}
     count = len(documents)
-    expected = server.scores(query, [str(documents[index]) for index in range(count)])
     _held(sorted(documents) == list(range(count)), "a document is missing")
+    _as_expected(ranking, server.scores(query, [str(documents[index]) for index in range(count)]))
+
+
+def _as_expected(ranking: Ranking, expected: Sequence[float]) -> None:
+    """Raise unless *ranking* has the scores *expected* of its documents, best first."""
+    _held(len(ranking) == len(expected), "a document is missing")
     scores = [hit.score for hit in ranking]
     _held(scores == sorted(scores, reverse=True), "not best first")
     apart = max(abs(hit.score - expected[hit.index]) for hit in ranking)

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from duties import ANSWERS, DUTIES, KEY, Seen, Server, answered, see
+from duties import ANSWERS, Seen, answered, duties, see
+from served import KEY, Group, Server
 
-from qwen_rerank.emulator import Emulator
+from qwen_rerank.emulator import Emulator, Reply
 
 __all__ = ["PAGE", "PICTURE", "SEEN", "known", "page", "section"]
 
@@ -14,6 +15,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "own-servers-seen.md"
 PICTURE = PAGE.with_suffix(".png")
 SEEN = Path(__file__).parent / "seen.json"
 _MODEL = "Qwen/Qwen3-Reranker-0.6B"  # the one that the emulator serves
+_VL_MODEL = "Qwen/Qwen3-VL-Reranker-2B"  # and for images
 _TOKENS = 2_048
 
 _INTRO = """\
@@ -32,8 +34,25 @@ servers](own-servers.md) says how to use them.
   differs. Tests compare it with this page in every run. It has no processes to kill.
 - The second table of each server is what it answers to bare requests: the status, and the body with
   `""` for every text and `0` for every number.
+- The processor of images imports torchvision, whose wheel wants CUDA; `tests/servers/vision` lets
+  it be imported on a machine without.
 - Not run by it: Text Embeddings Inference, SGLang and the LiteLLM proxy.
 """
+
+_COMPARED = """
+![Requests per second over requests in flight]({picture})
+
+`await reranker.arerank(...)` beside a bare aiohttp loop that posts the same and parses the answer:
+in turns, each in a process of its own, over as many connections. The figures are medians of five
+rounds, and of ours over theirs also the least and the most of the rounds, as the bands of the
+picture have them. Processor time is that of the client's process, all its threads, in milliseconds
+a request. Other work on the machine shows in both, most of all in the rates: wide bands are its
+mark. The targets are at least 0.97 times the requests per second and at most 1.5 times the
+processor time.
+
+| in flight | requests/s | bare | ours over bare | ms | bare | ours over bare |
+|---|---|---|---|---|---|---|
+{lines}"""
 
 
 def known() -> dict[str, dict[str, Any]]:
@@ -56,7 +75,8 @@ def page() -> str:
 def section(name: str, emulator: Emulator) -> str:
     """What the page says of the server that was set up as *name*."""
     seen = known()[name]
-    imitation = _imitation(seen["kind"], emulator) if seen["imitated"] else None
+    imitation = _imitation(seen["kind"], seen["group"], emulator) if seen["imitated"] else None
+    imitated = duties(seen["group"], real=False)
 
     def other(real: str, words: str) -> str:
         """What the imitation does, where that is something else than the *real* one's."""
@@ -64,8 +84,8 @@ def section(name: str, emulator: Emulator) -> str:
             return ""
         if words in ANSWERS:
             said = f"`{answered(words, imitation)}`"
-        elif words in DUTIES:
-            said = _judged(see(DUTIES[words], imitation))
+        elif words in imitated:
+            said = _judged(see(imitated[words], imitation))
         else:
             return "-"
         return "the same" if said == real else said
@@ -75,42 +95,56 @@ def section(name: str, emulator: Emulator) -> str:
             f"| {words} | {real} | {other(real, words)} |\n" for words, real in of.items()
         )
 
-    duties = {words: _judged(Seen(*real)) for words, real in seen["duties"].items()}
+    done = {words: _judged(Seen(*real)) for words, real in seen["duties"].items()}
     answers = {words: f"`{real}`" for words, real in seen["answers"].items()}
+    told = f"\n| asked | answered | emulator |\n|---|---|---|\n{rows(answers)}" if answers else ""
     return (
         f"## {name}\n\n"
         f"`{seen['version']}`, {seen['date']}, started so:\n\n"
         f"```text\n{seen['command']}\n```\n\n"
-        f"| duty | seen | emulator |\n|---|---|---|\n{rows(duties)}\n"
-        f"| asked | answered | emulator |\n|---|---|---|\n{rows(answers)}"
+        f"| duty | seen | emulator |\n|---|---|---|\n{rows(done)}"
+        f"{told}"
         f"{_measured(seen['throughput'])}"
     )
 
 
-def _measured(throughput: dict[str, list[float]] | None) -> str:
+def _measured(throughput: dict[str, Any] | None) -> str:
     """What the page says of throughput, if it was measured."""
     if throughput is None:
         return ""
-    lines = "".join(
-        f"| {number} | {rate:.2f} | {cpu:.2f} |\n" for number, (rate, cpu) in throughput.items()
-    )
-    return (
-        "\nBeside a bare aiohttp loop that posts the same and parses the answer, in turns, each in "
-        "a process of its own (medians of five rounds; the targets are at least 0.97 and at most "
-        f"1.5):\n\n![Requests per second over requests in flight]({PICTURE.name})\n\n"
-        f"| in flight | requests per second | client's processor time |\n|---|---|---|\n{lines}"
-    )
+    lines = ""
+    for number, told in throughput.items():
+        (our_rate, our_cpu), (rate, cpu) = told["qwen-rerank"], told["bare aiohttp"]
+        rates, cpus = (
+            f"{median:.2f} ({least:.2f} to {most:.2f})"
+            for median, least, most in (told["rate"], told["cpu"])
+        )
+        lines += f"| {number} | {our_rate:.0f} | {rate:.0f} | {rates} "
+        lines += f"| {our_cpu:.2f} | {cpu:.2f} | {cpus} |\n"
+    return _COMPARED.format(picture=PICTURE.name, lines=lines)
 
 
-def _imitation(kind: str, emulator: Emulator) -> Server:
+def _imitation(kind: str, group: Group, emulator: Emulator) -> Server:
+    """The emulator, set up as a server of *kind* was to show what *group* is about."""
+    address, model = emulator.server_url(kind), _MODEL
+    if group == "images":
+        model = _VL_MODEL
+    elif group == "no reranker":
+        address += "/chat"  # below which nothing ranks
+    elif group == "short queue":
+        said = f"model {model} is currently overloaded"
+        emulator.script(*[Reply.error(429, "overloaded", said)] * 3)
+    elif kind == "infinity":
+        model = "tiny"  # it answers to any name, and of this one nothing is known
     return Server(
         kind,
-        emulator.server_url(kind),
-        _MODEL,
+        address,
+        model,
         _TOKENS,
         api_key=KEY,
         path="/rerank" if kind == "infinity" else "/v1/rerank",
         instructs=kind != "infinity",
+        group=group,
     )
 
 

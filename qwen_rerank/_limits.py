@@ -231,7 +231,6 @@ SERVERS: dict[str, dict[str, Any]] = {
 _GATEWAYS = ("litellm", "cohere")
 
 
-@lru_cache(maxsize=256)  # asked several times in each call
 def limits_for(
     model: str,
     server: str | None = None,
@@ -251,9 +250,17 @@ def limits_for(
         max_model_len: Tokens of a pair on that server, by the user or by the server itself.
         max_tokens_per_doc: Tokens of a document there, by the user.
     """
+    if server is not None:
+        return _of_own(model, server, max_model_len, max_tokens_per_doc)
+    is_vl = "vl" in model.lower().split("-")
+    return LIMITS.get(model, UNKNOWN_VL_MODEL if is_vl else UNKNOWN_MODEL)
+
+
+@lru_cache(maxsize=256)  # asked several times in each call
+def _of_own(
+    model: str, server: str, max_model_len: int | None, max_tokens_per_doc: int | None
+) -> ModelLimits:
     name = model.lower()
-    if server is None:
-        return LIMITS.get(model, UNKNOWN_VL_MODEL if "vl" in name.split("-") else UNKNOWN_MODEL)
     is_qwen3 = "qwen3-reranker" in name
     row = replace(LIMITS.get(model, OWN_MODEL), **SERVERS.get(server, {}))
     pair = next((limit for part, limit in _PAIRS.items() if part in name), None)

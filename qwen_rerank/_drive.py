@@ -7,18 +7,15 @@ deadline, one retry policy, and no more is sent as soon as one request has faile
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
-import re
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Protocol
-from urllib.parse import quote
 
-from qwen_rerank import _dialects, _loop, _refusal, _wire
+from qwen_rerank import _dialects, _loop, _refusal, _told, _wire
 from qwen_rerank._advice import Advice, Option, advise
 from qwen_rerank._gate import Gate
 from qwen_rerank._retry import Policy, retry_after, transient
@@ -32,31 +29,16 @@ if TYPE_CHECKING:
     from qwen_rerank._transport import Transport
 
 __all__ = [
-    "Lengths",
     "Line",
     "Pace",
-    "alearn_length",
     "awarm",
     "deadline_in",
     "drive",
-    "learn_length",
     "left",
     "warm",
 ]
 
 _log = logging.getLogger("qwen_rerank")
-
-
-_ASK_SECONDS = 5.0  # for what can be done without
-
-
-class Lengths:
-    """How many tokens a pair may have, as servers of one's own told of themselves."""
-
-    def __init__(self) -> None:
-        self.told: dict[tuple[str, str], int | None] = {}
-        """By URL and model; None where a server did not tell, which is not asked again."""
-        self.turn = asyncio.Lock()
 
 
 class Pace(Protocol):
@@ -102,7 +84,7 @@ class Line:
     max_retries: int
     pace: Pace | None = None
     server: _dialects.Server | None = None
-    lengths: Lengths = field(default_factory=Lengths)
+    lengths: _told.Lengths = field(default_factory=_told.Lengths)
 
     @property
     def place(self) -> str:
@@ -136,54 +118,6 @@ async def awarm(line: Line, deadline: float) -> None:
     await _loop.wait(partial(line.transport.touch, line.endpoint, deadline, client=line.client))
 
 
-def learn_length(line: Line, model: str, deadline: float) -> None:
-    """Asks a server of one's own how long a pair may be, once; what does not answer says it later.
-
-    No document is sent, and it is in nobody's way for longer than a few seconds.
-    """
-    _loop.run(partial(_learn_length, line, model, deadline))
-
-
-async def alearn_length(line: Line, model: str, deadline: float) -> None:
-    """`learn_length` for a running event loop."""
-    await _loop.wait(partial(_learn_length, line, model, deadline))
-
-
-async def _learn_length(line: Line, model: str, deadline: float, caller: Caller) -> None:
-    dialect, key = _dialects.spoken(line.protocol, line.server), (line.endpoint.url, model)
-    if dialect.length is None:
-        return
-    path, name = dialect.length
-    with contextlib.suppress(RerankError, TimeoutError):
-        async with asyncio.timeout(min(left(deadline), _ASK_SECONDS)), line.lengths.turn:
-            if key in line.lengths.told:
-                return
-            if dialect.registered is not None and dialect.models is not None:
-                listed = await _told(line, dialect.models, deadline, caller)
-                registered = _wire.name_in(listed, dialect.registered, model)
-                path += quote(registered or model, safe="")
-            answer = await _told(line, path, deadline, caller)
-            line.lengths.told[key] = _wire.length_in(answer, name, model)
-
-
-async def _served(line: Line, deadline: float, caller: Caller) -> tuple[str, ...]:
-    """The models that a server of one's own says it serves."""
-    if (path := _dialects.spoken(line.protocol, line.server).models) is None:
-        return ()
-    with contextlib.suppress(RerankError, TimeoutError):
-        async with asyncio.timeout(min(left(deadline), _ASK_SECONDS)):
-            names = _wire.models_in(await _told(line, path, deadline, caller))
-            return tuple(filter(None, map(line.endpoint.masked, names)))
-    return ()
-
-
-async def _told(line: Line, path: str, deadline: float, caller: Caller) -> Answer:
-    """What a server of one's own says at *path*, below its address."""
-    address = re.sub(r"(/v\d)?/[^/]*$", "", line.endpoint.url)
-    endpoint = replace(line.endpoint, url=address + path)
-    return await line.transport.send(endpoint, None, deadline, caller, line.client)
-
-
 async def drive(
     requests: tuple[Request, ...],
     line: Line,
@@ -196,130 +130,203 @@ async def drive(
     After the first failure nothing more is sent, and what has been answered by then is kept. Once
     it returns, or raises, nothing is running any more.
     """
-    stop, policy = _Stop(), _policy(line, deadline)
-    replies: list[Reply | None] = [None] * len(requests)
-    queue = caller.awaits or not line.gate.is_held_by(caller.loop)
-    needed = caller.loop if caller.awaits and (line.pace or line.client) else None
-
-    async def one(place: int, request: Request) -> None:
-        try:
-            replies[place] = reply = await _patiently(
-                lambda: _send(request, line, deadline, stop, caller, queue=queue), policy
-            )
-            meter(request, reply)
-        except Exception as error:
-            stop.fail(error)
-            raise
-
+    sending = _Sending(requests, line, deadline, meter, caller)
     try:
-        with line.gate.needing(needed):
+        with line.gate.needing(sending.needed):
             async with asyncio.timeout(left(deadline)):
                 if len(requests) == 1:
-                    await one(0, requests[0])
+                    await sending.one(0)
                 else:
                     async with asyncio.TaskGroup() as group:
-                        for place, request in enumerate(requests):
-                            group.create_task(one(place, request))
+                        for place in range(len(requests)):
+                            group.create_task(sending.one(place))
     except RerankError:
         pass  # it is kept, as those of several requests are
     except TimeoutError:
-        waiting = {
-            position
-            for request, reply in zip(requests, replies, strict=True)
-            if reply is None
-            for position in request.positions
-        }
-        positions = tuple(sorted(waiting))
-        late = line.endpoint.late(positions, silent=not any(replies))
-        stop.fail(late if stop.begun else line.crowded(positions))
+        waiting = sending.waiting
+        late = line.endpoint.late(waiting, silent=not sending.answered)
+        sending.fail(late if sending.begun else line.crowded(waiting))
     except BaseExceptionGroup:
         pass  # the first of them is kept
     finally:
-        stop.over = True
-    if stop.failure is None and None in replies:
-        raise asyncio.CancelledError  # of one request, though nobody cancelled the call
-    return stop.outcome(replies)
+        sending.over = True
+    return sending.outcome()
 
 
-# The first attempt is made outside tenacity, which is slower than all else here; a failure that may
-# pass is then told to it as that of its own first attempt.
-async def _patiently(send: Callable[[], Awaitable[Reply]], policy: Policy) -> Reply:
-    try:
-        return await send()
-    except RerankError as error:
-        if not transient(error):
-            raise
-        failed, cause = [error], error
+class _Sending:
+    """The requests of one call on their way, and its first failure: what follows of that is none.
 
-    async def attempt() -> Reply:
-        nonlocal cause
-        if failed:
-            raise failed.pop()
-        try:
-            return await send()
-        except RerankError as error:
-            # That a gateway rests after a failure says nothing of the failure.
-            cause = cause if _refusal.cools_down(error) else error
-            raise
+    One object, and few coroutines: Python's garbage collector looks at all that some hundreds of
+    calls hold while they wait, again and again.
+    """
 
-    try:
-        return await policy.retrying(asyncio.sleep)(attempt)
-    except RerankError:
-        failure = cause
-    raise failure
+    failure: BaseException | None = None
+    begun = False
+    """Whether a request had its turn."""
+    sent = False
+    """Whether one was sent."""
+    over = False
 
+    def __init__(
+        self,
+        requests: tuple[Request, ...],
+        line: Line,
+        deadline: float,
+        meter: Callable[[Request, Reply], None],
+        caller: Caller,
+    ) -> None:
+        self._requests = requests
+        self._replies: list[Reply | None] = [None] * len(requests)
+        self._line = line
+        self._deadline = deadline
+        self._meter = meter
+        self._caller = caller
+        self._queues = caller.awaits or not line.gate.is_held_by(caller.loop)
+        self.needed = caller.loop if caller.awaits and (line.pace or line.client) else None
+        """The caller's loop, if no request ends unless that runs on."""
 
-async def _send(
-    request: Request, line: Line, deadline: float, stop: _Stop, caller: Caller, *, queue: bool
-) -> Reply:
-    await line.gate.enter(queue=queue)
-    try:
-        stop.begun = True
-        return await _sent(request, line, deadline, stop, caller)
-    except BaseException as error:
-        if isinstance(error, RerankError) and not error.documents:
-            error.documents = request.positions
-        if isinstance(error, asyncio.CancelledError):
-            stop.over = True  # whoever cancelled says why
-        elif not transient(error):
-            stop.fail(error)  # known before the next one gets the turn
-        raise
-    finally:
-        line.gate.leave()
-
-
-async def _sent(
-    request: Request, line: Line, deadline: float, stop: _Stop, caller: Caller
-) -> Reply:
-    """What a request does while it is its turn."""
-    if quiet := _quiet(line, deadline):
-        await asyncio.sleep(quiet)
-    if (pace := line.pace) is not None:  # it is asked where the caller is
-        if caller.awaits:
-            await caller.do(lambda: pace.atake(request.tokens))
-        elif not await caller.do(lambda: pace.take(request.tokens, deadline, stop.doze)):
-            raise line.endpoint.late(request.positions)
-    stop.check()
-    if not left(deadline):  # the timer may be late, and a request that is sent is billed
-        raise line.endpoint.late(request.positions)
-    if request.is_text:
-        body = _wire.encode(request, line.protocol, line.server)
-    else:  # images take their time
-        body = await asyncio.to_thread(_wire.encode, request, line.protocol, line.server)
-    stop.sent = True
-    # No frame holds the answer, which may quote what it was sent.
-    try:
-        return _read(
-            await line.transport.send(line.endpoint, body, deadline, caller, line.client),
-            request,
-            line,
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """The documents of the requests that are not answered."""
+        unanswered = (
+            request
+            for request, reply in zip(self._requests, self._replies, strict=True)
+            if reply is None
         )
-    except RerankError as error:
-        if line.server is None or not _refusal.is_of_model(error):
+        return tuple(sorted({each for request in unanswered for each in request.positions}))
+
+    @property
+    def answered(self) -> bool:
+        """Whether any request is."""
+        return any(self._replies)
+
+    def fail(self, error: BaseException) -> None:
+        """Sends no more, because of *error*."""
+        if not isinstance(error, _StoppedError):
+            self.failure = self.failure or error
+        self.over = True
+
+    def outcome(self) -> Outcome:
+        """How the call ended; what is no failure of a rerank call is raised."""
+        if self.failure is None and None in self._replies:
+            raise asyncio.CancelledError  # of one request, though nobody cancelled the call
+        if self.failure is not None and not isinstance(self.failure, RerankError):
+            raise self.failure
+        return Outcome(tuple(self._replies), self.failure, self.sent)
+
+    async def one(self, place: int) -> None:
+        """Sends the request at *place* until it is answered or that is no use."""
+        request = self._requests[place]
+        failed: RerankError | None = None
+        try:
+            try:
+                reply = await self._send(request)
+            except RerankError as error:
+                if not transient(error):
+                    raise
+                failed = error
+            if failed is not None:
+                reply = await self._again(request, failed)
+            self._replies[place] = reply
+            self._meter(request, reply)
+        except Exception as error:
+            self.fail(error)
             raise
-        failure = error
-    failure.hint = _refusal.among(failure.hint, request, await _served(line, deadline, caller))
-    raise failure
+
+    # The first attempt is made outside tenacity, which is slower than all else here; a failure that
+    # may pass is then told to it as that of its own first attempt.
+    async def _again(self, request: Request, cause: RerankError) -> Reply:
+        failed = [cause]
+
+        async def attempt() -> Reply:
+            nonlocal cause
+            if failed:
+                raise failed.pop()
+            try:
+                return await self._send(request)
+            except RerankError as error:
+                # That a gateway rests after a failure says nothing of the failure.
+                cause = cause if _refusal.cools_down(error) else error
+                raise
+
+        try:
+            return await _policy(self._line, self._deadline).retrying(asyncio.sleep)(attempt)
+        except RerankError:
+            failure = cause
+        raise failure
+
+    async def _send(self, request: Request) -> Reply:
+        """Sends *request* once, when it is its turn."""
+        gate = self._line.gate
+        await gate.enter(queue=self._queues)
+        try:
+            self.begun = True
+            if self._line.pace is not None or gate.quiet():
+                await self._paced(request)
+            return await self._answer(request)
+        except BaseException as error:
+            if isinstance(error, RerankError) and not error.documents:
+                error.documents = request.positions
+            if isinstance(error, asyncio.CancelledError):
+                self.over = True  # whoever cancelled says why
+            elif not transient(error):
+                self.fail(error)  # known before the next one gets the turn
+            raise
+        finally:
+            gate.leave()
+
+    async def _paced(self, request: Request) -> None:
+        """Waits because another request was throttled, and for the caller's rate limiter."""
+        if quiet := _quiet(self._line, self._deadline):
+            await asyncio.sleep(quiet)
+        if (pace := self._line.pace) is None:
+            return
+        if self._caller.awaits:  # it is asked where the caller is
+            await self._caller.do(lambda: pace.atake(request.tokens))
+        elif not await self._caller.do(
+            lambda: pace.take(request.tokens, self._deadline, self._doze)
+        ):
+            raise self._line.endpoint.late(request.positions)
+
+    def _doze(self, seconds: float) -> None:
+        """Waits in the caller's thread, which must not share a lock with the loop's.
+
+        An interrupt there may come between taking a lock and knowing of it.
+        """
+        time.sleep(seconds)
+        self._check()
+
+    def _check(self) -> None:
+        """Ends what would go on after the call."""
+        if self.over:
+            raise _StoppedError
+
+    async def _answer(self, request: Request) -> Reply:
+        line = self._line
+        self._check()
+        if not left(self._deadline):  # the timer may be late, and a request that is sent is billed
+            raise line.endpoint.late(request.positions)
+        if request.is_text:
+            body = _wire.encode(request, line.protocol, line.server)
+        else:  # images take their time
+            body = await asyncio.to_thread(_wire.encode, request, line.protocol, line.server)
+        self.sent = True
+        # No frame holds the answer, which may quote what it was sent.
+        try:
+            return _read(
+                await line.transport.send(
+                    line.endpoint, body, self._deadline, self._caller, line.client
+                ),
+                request,
+                line,
+            )
+        except RerankError as error:
+            if line.server is None or not _refusal.is_of_model(error):
+                raise
+            failure = error
+        served = await _told.models(line, self._deadline, self._caller)
+        failure.hint = _refusal.among(failure.hint, request, served)
+        raise failure
 
 
 def _policy(line: Line, deadline: float) -> Policy:
@@ -374,41 +381,6 @@ def _masked(error: RerankError, endpoint: Endpoint) -> RerankError:
 def left(deadline: float) -> float:
     """Seconds until *deadline*."""
     return max(0.0, deadline - time.monotonic())
-
-
-class _Stop:
-    """Whether a call goes on, and its first failure: what follows from that is none."""
-
-    failure: BaseException | None = None
-    begun = False
-    """Whether a request had its turn."""
-    over = False
-    sent = False
-    """Whether one was sent."""
-
-    def fail(self, error: BaseException) -> None:
-        if not isinstance(error, _StoppedError):
-            self.failure = self.failure or error
-        self.over = True
-
-    def check(self) -> None:
-        """Ends what would go on after the call."""
-        if self.over:
-            raise _StoppedError
-
-    def doze(self, seconds: float) -> None:
-        """Waits in the caller's thread, which must not share a lock with the loop's.
-
-        An interrupt there may come between taking a lock and knowing of it.
-        """
-        time.sleep(seconds)
-        self.check()
-
-    def outcome(self, replies: Iterable[Reply | None]) -> Outcome:
-        """How the call ended; what is no failure of a rerank call is raised."""
-        if self.failure is not None and not isinstance(self.failure, RerankError):
-            raise self.failure
-        return Outcome(tuple(replies), self.failure, self.sent)
 
 
 class _StoppedError(Exception):

@@ -4,6 +4,9 @@ A child has only the thread that forked. What another one was about to import or
 OpenSSL stays locked in the child for ever.
 """
 
+# Logging keeps its lock over a fork as well. Who registers last is asked first: loaded after this,
+# it would hold that lock here while what is being opened, which logs, waits for it.
+import logging  # noqa: F401
 import os
 import threading
 

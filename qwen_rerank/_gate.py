@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 __all__ = ["Gate"]
 
@@ -69,9 +69,12 @@ class Gate:
         """Seconds for which nobody should send."""
         return max(0.0, self._quiet_until - time.monotonic())
 
-    @contextmanager
-    def needing(self, loop: object) -> Iterator[None]:
+    def needing(self, loop: object) -> AbstractContextManager[None]:
         """Remembers that turns do not end unless a caller's *loop* runs on; None for no loop."""
+        return nullcontext() if loop is None else self._needing(loop)
+
+    @contextmanager
+    def _needing(self, loop: object) -> Iterator[None]:
         self._needed[loop] += 1
         try:
             yield
@@ -82,4 +85,4 @@ class Gate:
 
     def is_held_by(self, loop: object) -> bool:
         """Whether turns do not end unless *loop* runs on: who holds it up must not queue."""
-        return loop is not None and loop in self._needed
+        return loop in self._needed

@@ -15,6 +15,7 @@ import contextvars
 import os
 import socket
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -58,11 +59,10 @@ def run(serve: Callable[[Caller], Coroutine[Any, Any, T]]) -> T:
             "A sync call cannot be made in the thread that serves all calls, where code such as "
             "a tracing hook or a log handler runs: hand it to another thread."
         )
-    caller = _Thread(running)
-    call = _Call(running, serve, caller, partial(caller.inbox.put, None))
+    call = _FromThread(running, serve)
     try:
-        call.begin()
-        while (errand := caller.next()) is not None:
+        running.begin(call)
+        while (errand := call.next()) is not None:
             errand()
     except BaseException:
         call.cancel()
@@ -73,22 +73,20 @@ def run(serve: Callable[[Caller], Coroutine[Any, Any, T]]) -> T:
 async def wait(serve: Callable[[Caller], Coroutine[Any, Any, T]]) -> T:
     """`run` for a running event loop; a call that is cancelled has ended when that is raised."""
     running, here = engine(), asyncio.get_running_loop()
-    caller = _Task(running, here)
+    call = _FromLoop(running, serve, here)
     if running.loop is here:
-        return await serve(caller)
-    ended: asyncio.Future[None] = here.create_future()
-    call = _Call(running, serve, caller, partial(_settle, here, ended))
+        return await serve(call)
     try:
-        call.begin()
-        await asyncio.shield(ended)
+        running.begin(call)
+        await call.ended
     except BaseException as error:
         call.cancel()
         if isinstance(error, asyncio.CancelledError):
-            await ended
+            await call.end()
         raise
     finally:
-        if caller.errands:
-            await asyncio.wait(caller.errands)
+        if call.errands:
+            await asyncio.wait(call.errands)
     return call.result()
 
 
@@ -119,6 +117,11 @@ class Engine:
         self.open: set[Any] = set()
         """What is to be closed at the end of the process; each has an async ``close``."""
         self.in_flight = InFlight()
+        # A wake-up is a system call, at which one thread loses the interpreter to the other: calls
+        # that begin or end together share one.
+        self._begun: deque[_Call[Any]] = deque()
+        self._is_woken = False
+        self._ended: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}
         self._spawned: set[asyncio.Task[None]] = set()
         self.aside = ThreadPoolExecutor(thread_name_prefix=f"{_NAME}-aside")
         _afford(files=3)
@@ -144,6 +147,37 @@ class Engine:
         if self.process == os.getpid():  # else the loop is a parent's
             with contextlib.suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(function, *arguments)
+
+    def begin(self, call: _Call[Any]) -> None:
+        """Starts *call* on the loop; one that is awake anyway is not woken for each of many."""
+        self._begun.append(call)
+        if not self._is_woken:
+            self._is_woken = True
+            try:
+                self.loop.call_soon_threadsafe(self.start)
+            except BaseException:
+                self._is_woken = False
+                raise
+
+    def start(self) -> None:
+        """Starts all calls that were begun; on the loop."""
+        self._is_woken = False
+        while self._begun:
+            self._begun.popleft().start()
+
+    def tell(self, loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+        """Calls *function* on a caller's *loop*, together with what else that is told just now."""
+        told = self._ended.get(loop)
+        if told is None:
+            told = self._ended[loop] = []
+            self.loop.call_soon(self._tell)
+        told.append(function)
+
+    def _tell(self) -> None:
+        ended, self._ended = self._ended, {}
+        for loop, functions in ended.items():
+            with contextlib.suppress(RuntimeError):  # it is closed, and nobody waits
+                loop.call_soon_threadsafe(_each, functions)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Lets *coroutine* run on the loop, which this is called on."""
@@ -175,6 +209,11 @@ class Engine:
             await each.close()
         self.closed = True
         self.loop.stop()
+
+
+def _each(functions: list[Callable[[], None]]) -> None:
+    for function in functions:
+        function()
 
 
 def _afford(files: int) -> None:
@@ -218,24 +257,16 @@ def _end() -> None:
 
 
 class _Call(Generic[T]):
-    """One call that is served on the loop; *tell* is called there when it has ended."""
+    """One call that is served on the loop, and its `Caller`."""
 
-    def __init__(
-        self,
-        running: Engine,
-        serve: Callable[[Caller], Coroutine[Any, Any, T]],
-        caller: Caller,
-        tell: Callable[[], None],
-    ) -> None:
+    awaits: bool
+    loop: asyncio.AbstractEventLoop | None
+
+    def __init__(self, running: Engine, serve: Callable[[Caller], Coroutine[Any, Any, T]]) -> None:
         self._engine = running
         self._serve = serve
-        self._caller = caller
-        self._tell = tell
+        self._context = contextvars.copy_context()
         self._task: asyncio.Task[T] | None = None
-
-    def begin(self) -> None:
-        # The task's context is a copy of that in which this is called.
-        self._engine.loop.call_soon_threadsafe(self._start)
 
     def cancel(self) -> None:
         self._engine.post(self._cancel)
@@ -248,11 +279,21 @@ class _Call(Generic[T]):
             error = quit_.error
         raise error
 
-    def _start(self) -> None:
-        self._task = self._engine.loop.create_task(self._serve(self._caller))
-        self._task.add_done_callback(self._ended)
+    def tell(self) -> None:
+        """Lets the caller know that it has ended; on the engine's loop."""
+        raise NotImplementedError
+
+    async def do(self, errand: Callable[[], Any]) -> Any:
+        """See `Caller`."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Starts it in the context of its caller."""
+        self._task = self._engine.loop.create_task(self._serve(self), context=self._context)
+        self._task.add_done_callback(self._ended, context=self._context)
 
     def _cancel(self) -> None:
+        self._engine.start()  # whoever was interrupted in beginning it may have woken nobody
         if self._task is not None:
             self._task.cancel()
 
@@ -260,25 +301,28 @@ class _Call(Generic[T]):
         if not task.cancelled():
             task.exception()  # seen, even if nobody waits for it any more
         if not self._engine.over:
-            self._tell()
+            self.tell()
 
 
-class _Thread:
-    """A caller whose thread waits, and runs errands meanwhile."""
+class _FromThread(_Call[T]):
+    """The call of a thread that waits, and runs errands meanwhile."""
 
     awaits = False
 
-    def __init__(self, running: Engine) -> None:
-        self.inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._engine = running
+    def __init__(self, running: Engine, serve: Callable[[Caller], Coroutine[Any, Any, T]]) -> None:
+        super().__init__(running, serve)
+        self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self.loop = asyncio._get_running_loop()
+
+    def tell(self) -> None:
+        self._inbox.put(None)
 
     def next(self) -> Callable[[], None] | None:
         """Waits for the next errand; None when the call has ended."""
         while True:
             # No wait without a bound, which Ctrl-C does not end everywhere.
             with contextlib.suppress(Empty):
-                return self.inbox.get(timeout=_LOOK)
+                return self._inbox.get(timeout=_LOOK)
 
     async def do(self, errand: Callable[[], Any]) -> Any:
         loop = self._engine.loop
@@ -292,19 +336,38 @@ class _Thread:
             else:
                 _settle(loop, done, result)
 
-        self.inbox.put(here)
+        self._inbox.put(here)
         return await done
 
 
-class _Task:
-    """A caller in an event loop, where errands are tasks of their own."""
+class _FromLoop(_Call[T]):
+    """The call of an event loop, where errands are tasks of their own."""
 
     awaits = True
 
-    def __init__(self, running: Engine, loop: asyncio.AbstractEventLoop) -> None:
-        self._engine = running
-        self.loop = loop
+    def __init__(
+        self,
+        running: Engine,
+        serve: Callable[[Caller], Coroutine[Any, Any, T]],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(running, serve)
+        self.loop = self._here = loop
+        self.ended: asyncio.Future[None] = loop.create_future()
         self.errands: set[asyncio.Task[Any]] = set()
+
+    async def end(self) -> None:
+        """Waits for the end of a call that was cancelled, and `ended` with it."""
+        if self._task is None or not self._task.done():  # else it was told of in vain
+            self.ended = self._here.create_future()
+            await self.ended
+
+    def tell(self) -> None:
+        self._engine.tell(self._here, self._settle)
+
+    def _settle(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
 
     async def do(self, errand: Callable[[], Awaitable[Any]]) -> Any:
         loop = self._engine.loop
@@ -326,7 +389,7 @@ class _Task:
 
         def start() -> None:
             nonlocal task
-            task = self.loop.create_task(there())
+            task = self._here.create_task(there())
             self.errands.add(task)
             task.add_done_callback(self.errands.discard)
 
@@ -334,12 +397,12 @@ class _Task:
             if task is not None:
                 task.cancel()
 
-        self.loop.call_soon_threadsafe(start)
+        self._here.call_soon_threadsafe(start)
         try:
             return await done
         except asyncio.CancelledError:
             with contextlib.suppress(RuntimeError):  # it is closed
-                self.loop.call_soon_threadsafe(stop)
+                self._here.call_soon_threadsafe(stop)
             raise
 
 

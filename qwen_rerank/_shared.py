@@ -9,10 +9,10 @@ import os
 import threading
 from typing import NamedTuple
 
-from qwen_rerank._drive import Lengths
 from qwen_rerank._fork import no_fork
 from qwen_rerank._gate import Gate
 from qwen_rerank._outage import Outages
+from qwen_rerank._told import Lengths
 from qwen_rerank._transport import Transport
 from qwen_rerank._values import Usage
 

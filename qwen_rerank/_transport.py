@@ -84,7 +84,7 @@ class Transport:
         method = "GET" if body is None else "POST"
         try:
             if client is None:
-                status, headers, said = await self._read(method, endpoint, body, most)
+                status, headers, said = await self._ask(method, endpoint, body or b"", most)
             else:
                 status, headers, said = await client.send(
                     caller, deadline, most, method, endpoint.url, endpoint.headers, body or b""
@@ -117,9 +117,9 @@ class Transport:
         try:
             async with limit:
                 if client is None:
-                    async with self._asked("HEAD", endpoint):
-                        return
-                await client.send(caller, deadline, _PIECE, "HEAD", endpoint.origin, dict, b"")
+                    await self._ask("HEAD", endpoint, b"", _PIECE)
+                else:
+                    await client.send(caller, deadline, _PIECE, "HEAD", endpoint.origin, dict, b"")
                 return
         except BaseException as error:  # noqa: BLE001  as in `send`
             proxy = self._proxy(endpoint)
@@ -142,30 +142,16 @@ class Transport:
         """Whether there is anything to close. From any thread."""
         return bool(self._ways)
 
-    async def _read(
-        self, method: str, endpoint: Endpoint, body: bytes | None, most: int
+    async def _ask(
+        self, method: str, endpoint: Endpoint, body: bytes, most: int
     ) -> tuple[int, _Headers, bytes]:
-        async with self._asked(method, endpoint, body or b"") as answer:
-            pieces = bytearray()
-            with _watched(answer):
-                async for piece in answer.content.iter_any():
-                    pieces += piece
-                    if len(pieces) > most:
-                        answer.close()  # else its rest is read
-                        break
-            return answer.status, answer.raw_headers, bytes(pieces)
-
-    @contextlib.asynccontextmanager
-    async def _asked(
-        self, method: str, endpoint: Endpoint, body: bytes = b""
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer to *body*, or to a GET; that to a HEAD, which shows no key, is of no use."""
         is_call = method != "HEAD"
         way = self._ways.get(endpoint.origin) or await self._opened(endpoint)
         way.busy += 1
         try:
             # No name for the headers, or whoever prints this frame while it waits sees the key.
-            async with way.session.request(
+            answer = await way.session.request(
                 method,
                 endpoint.url if is_call else endpoint.origin,
                 # aiohttp wants large ones in pieces, which would otherwise hold up the loop.
@@ -174,10 +160,18 @@ class Transport:
                 middlewares=(partial(_dressed, endpoint, way, is_call),),
                 allow_redirects=False,
                 **way.options,
-            ) as answer:
+            )
+            async with answer:
                 if answer.status == 407 and way.proxy is not None:
                     raise way.proxy.refusal("it wants a login")
-                yield answer
+                pieces = bytearray()
+                with _watched(answer):
+                    async for piece in answer.content.iter_any():
+                        pieces += piece
+                        if len(pieces) > most:
+                            answer.close()  # else its rest is read
+                            break
+                return answer.status, answer.raw_headers, bytes(pieces)
         finally:
             way.leave()
 

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypedDict, TypeVar, Unpack, 
 from pydantic import PrivateAttr
 from typing_extensions import override
 
-from qwen_rerank import _drive, _endpoint, _fields, _loop, _tokens
+from qwen_rerank import _drive, _endpoint, _fields, _loop, _tokens, _told
 from qwen_rerank._advice import advise, said
 from qwen_rerank._dialects import spoken
 from qwen_rerank._in_flight import Tell
@@ -217,7 +217,7 @@ class BaseReranker(RerankSettings):
         line = self._line()
         prepared = prepare(job, self._loaded(job, lenient))
         if self._is_to_be_asked(job, prepared, line):
-            _drive.learn_length(line, job.model, deadline)
+            _told.learn_length(line, job.model, deadline)
         try:
             asked = self._begun(job, lenient, line, deadline, prepared=prepared)
         except TimeoutError:
@@ -257,7 +257,7 @@ class BaseReranker(RerankSettings):
                 line = await self._aline()
                 prepared = prepare(job) if job.is_text and not _are_many(documents) else None
                 if self._is_to_be_asked(job, prepared, line):
-                    await _drive.alearn_length(line, job.model, deadline)
+                    await _told.alearn_length(line, job.model, deadline)
                 budget = self._budget(job, line)
                 if (
                     prepared is not None
@@ -299,7 +299,7 @@ class BaseReranker(RerankSettings):
         line = self._line()
         prepared = prepare(job, self._loaded(job, lenient))
         if self._is_to_be_asked(job, prepared, line):
-            _drive.learn_length(line, job.model, _drive.deadline_in(self.timeout))
+            _told.learn_length(line, job.model, _drive.deadline_in(self.timeout))
         prepared = self._measured(job, prepared, line, deadline=math.inf, budget=None)
         asked = self._asked(job, prepared, line, _drive.deadline_in(self.timeout))
         tokens = sum(request.tokens for request in asked.requests)

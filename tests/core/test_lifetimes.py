@@ -1022,6 +1022,36 @@ asyncio.run(main())
 """
 
 
+_FORK_LOGGING = """
+import faulthandler, os, threading, time, warnings
+from qwen_rerank._fork import no_fork
+import logging
+warnings.simplefilter("ignore", DeprecationWarning)  # later Pythons warn of any such fork
+faulthandler.dump_traceback_later(10, exit=True)
+is_held = threading.Event()
+
+def open_slowly():
+    with no_fork:
+        is_held.set()
+        time.sleep(0.2)
+        logging.getLogger("of what is imported first")
+
+thread = threading.Thread(target=open_slowly)
+thread.start()
+is_held.wait()
+if not (child := os.fork()):
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+thread.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_fork_while_what_is_opened_logs(fresh):
+    """A fork waits for what is being opened, and that does not wait for the fork to write a log."""
+    fresh(_FORK_LOGGING)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_fork_inside_a_running_loop(silent, emulator):

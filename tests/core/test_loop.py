@@ -193,3 +193,33 @@ def test_blocking_work_has_threads_without_end():
         return quick
 
     assert _loop.run(many) <= time.monotonic()
+
+
+async def test_many_calls_wake_a_loop_once(monkeypatch):
+    """Calls that begin or end at the same time share a wake-up, of our loop and of their own."""
+    engine, here = _loop.engine(), asyncio.get_running_loop()
+    is_held, go_on = threading.Event(), threading.Event()
+    woken = []
+
+    def hold():
+        is_held.set()
+        go_on.wait(5)
+
+    for loop in (engine.loop, here):
+        wake = loop.call_soon_threadsafe
+
+        def count(function, *arguments, loop=loop, wake=wake):
+            woken.append(loop)
+            return wake(function, *arguments)
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", count)
+    engine.loop.call_soon_threadsafe(hold)
+    await asyncio.to_thread(is_held.wait, 5)
+    woken.clear()
+    calls = [asyncio.create_task(_loop.wait(_here)) for _ in range(50)]
+    await asyncio.sleep(0)
+    go_on.set()
+    threads = {thread for thread, _ in await asyncio.gather(*calls)}
+
+    assert threads == {engine.thread}
+    assert [woken.count(loop) for loop in (engine.loop, here)] == [1, 1]

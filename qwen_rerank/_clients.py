@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from qwen_rerank._loop import Caller
+from qwen_rerank._sealed import without_frames
 
 __all__ = ["Client", "Sent"]
 
@@ -73,6 +74,15 @@ class Client:
             response.close()
 
     async def _awaited(self, most: int, *what: Any) -> Sent:
+        try:
+            return await self._answered(most, *what)
+        except BaseException as error:  # noqa: BLE001  as in the transport
+            # Here too: a request that was given up tells nobody, and a client may raise one error
+            # for several.
+            failure = without_frames(error)
+        raise failure
+
+    async def _answered(self, most: int, *what: Any) -> Sent:
         request = self._request(None, *what)
         response = await self._http.send(request, stream=True, follow_redirects=False)
         try:

@@ -13,13 +13,13 @@ import atexit
 import contextlib
 import contextvars
 import os
+import queue
 import socket
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
 from qwen_rerank._fork import no_fork
@@ -311,7 +311,8 @@ class _FromThread(_Call[T]):
 
     def __init__(self, running: Engine, serve: Callable[[Caller], Coroutine[Any, Any, T]]) -> None:
         super().__init__(running, serve)
-        self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        # By its module: gevent may have put its own there since this was imported.
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self.loop = asyncio._get_running_loop()
 
     def tell(self) -> None:
@@ -321,7 +322,7 @@ class _FromThread(_Call[T]):
         """Waits for the next errand; None when the call has ended."""
         while True:
             # No wait without a bound, which Ctrl-C does not end everywhere.
-            with contextlib.suppress(Empty):
+            with contextlib.suppress(queue.Empty):
                 return self._inbox.get(timeout=_LOOK)
 
     async def do(self, errand: Callable[[], Any]) -> Any:

@@ -1,8 +1,9 @@
-"""Models that show nothing of what they are given: it might be the key. No option is known here."""
+"""Models and errors that show nothing of what was given: it might be the key. They know no option."""
 
 from __future__ import annotations
 
 import functools
+import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Never, cast, get_args
 
@@ -18,11 +19,13 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, cor
 from typing_extensions import override
 
 from qwen_rerank._advice import Advice, Option, said
+from qwen_rerank.errors import RerankError
 
-__all__ = ["KEY_NAMES", "Sealed"]
+__all__ = ["KEY_NAMES", "Sealed", "without_frames"]
 
 KEY_NAMES = ("api_key", "dashscope_api_key")
 _HIDDEN = "**********"
+_NOT_KEPT = "Frames are not kept, because some hold the API key. Raised at:"
 
 
 def _quiet(name: str) -> Any:
@@ -221,3 +224,20 @@ def _explained(error: ValueError, owner: type[Sealed]) -> str:
         what = said(ours) if isinstance(ours, ValueError) else problem["msg"]
         problems += what.parts if isinstance(what, Advice) else [f"{what[:1].lower()}{what[1:]}"]
     return Advice(*problems)
+
+
+def without_frames(error: BaseException) -> BaseException:
+    """*error*, which is not ours, with its places noted once instead of its frames."""
+    noted = any(note.startswith(_NOT_KEPT) for note in getattr(error, "__notes__", ()))
+    if isinstance(error, Exception) and not (isinstance(error, RerankError) or noted):
+        places = "".join(
+            f"  {frame.f_code.co_filename}:{line} in {frame.f_code.co_name}\n"
+            for frame, line in traceback.walk_tb(error.__traceback__)
+        )
+        error.add_note(f"{_NOT_KEPT}\n{places}")
+    chain: list[BaseException | None] = [error]
+    while chain:
+        if (one := chain.pop()) is not None and one.__traceback__ is not None:
+            one.__traceback__ = None
+            chain += [one.__cause__, one.__context__]
+    return error

@@ -15,7 +15,6 @@ import re
 import socket
 import ssl
 import time
-import traceback
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from functools import partial
@@ -26,6 +25,7 @@ from qwen_rerank._advice import advise
 from qwen_rerank._fork import no_fork
 from qwen_rerank._refusal import exhausted
 from qwen_rerank._route import Proxy, certificates, distrust, proxy_for
+from qwen_rerank._sealed import without_frames
 from qwen_rerank._values import Answer
 from qwen_rerank.errors import ReplyError, RequestError, RerankError, ServiceError
 
@@ -326,7 +326,7 @@ def _failure(
     if isinstance(error, RerankError) or not (
         isinstance(error, _NETWORK) or not of.isdisjoint(_OF_LIBRARIES)
     ):
-        return _without_frames(error)
+        return without_frames(error)
     return _unanswered(cause, endpoint, proxy, client)
 
 
@@ -369,19 +369,3 @@ def _said(cause: BaseException) -> str:
     if not isinstance(cause, OSError):
         said = re.split(r"[:\n(]| ['\"]| b['\"]", str(getattr(cause, "message", said)).strip())[0]
     return said.strip(" .") or type(cause).__name__
-
-
-def _without_frames(error: BaseException) -> BaseException:
-    """*error*, which is none of the network's, with its places noted instead of its frames."""
-    if isinstance(error, Exception) and not isinstance(error, RerankError):
-        places = "".join(
-            f"  {frame.f_code.co_filename}:{line} in {frame.f_code.co_name}\n"
-            for frame, line in traceback.walk_tb(error.__traceback__)
-        )
-        error.add_note(f"Frames are not kept, because some hold the API key. Raised at:\n{places}")
-    chain: list[BaseException | None] = [error]
-    while chain:
-        if (one := chain.pop()) is not None and one.__traceback__ is not None:
-            one.__traceback__ = None
-            chain += [one.__cause__, one.__context__]
-    return error

@@ -1,4 +1,4 @@
-"""Models and errors that show nothing of what was given: it might be the key. They know no option."""
+"""Models and errors that show nothing of what was given: it might be the key. No option is here."""
 
 from __future__ import annotations
 

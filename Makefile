@@ -14,7 +14,7 @@ UNMEASURED := tests/docs tests/faults tests/hostile tests/quality tests/test_exa
 	tests/test_examples_langchain.py tests/test_examples_llama_index.py tests/test_live.py \
 	tests/test_notebooks.py
 
-.PHONY: help demo test again check nox docs failures faults limits picture live notebooks ray servers clients soak bench format clean
+.PHONY: help demo test again check nox docs failures faults limits docstrings picture live notebooks ray servers clients soak bench format clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -54,6 +54,9 @@ failures: .venv/installed  ## write what every error says into docs/failures.md
 
 limits: .venv/installed  ## write docs/limits.md from the table in qwen_rerank/_limits.py
 	$(BIN)/python tests/docs/write_limits.py
+
+docstrings: .venv/installed  ## write what each option does into the docstrings of the rerankers
+	$(BIN)/python tests/docs/write_docstrings.py
 
 picture: .venv/installed  ## draw docs/ranking.svg and docs/thresholds.svg, of the demo's questions
 	$(BIN)/python tests/docs/draw_ranking.py

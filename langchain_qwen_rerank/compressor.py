@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Unpack, cast
@@ -17,7 +17,7 @@ from langchain_qwen_rerank import _tracing
 from langchain_qwen_rerank._candidates import candidate, listed, several
 from langchain_qwen_rerank._pace import Pace
 from qwen_rerank import CallOptions, Candidate, Estimate, Hit, Image, Ranking
-from qwen_rerank.door import Door
+from qwen_rerank.framework import FrameworkReranker
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
@@ -36,12 +36,17 @@ class Score(TypedDict):
     relevance_score: float | None
 
 
-class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
+class QwenRerank(FrameworkReranker, BaseDocumentCompressor, Serializable):
     """Reranks LangChain documents with a DashScope rerank model.
 
     Works wherever a document compressor does, such as ``ContextualCompressionRetriever``. What
     comes back are copies of the documents, best first, with ``metadata["relevance_score"]`` set; a
-    document that was never scored, such as a blank one, comes last and carries no score.
+    document that was never scored, such as a blank one, comes last and carries no score. A document
+    whose image cannot be sent is ranked by its text if it has one, and comes last without a score
+    if not; a warning says why.
+
+    LlamaIndex's class has the same name. To import both, give one of them another:
+    ``from llama_index_qwen_rerank import QwenRerank as QwenNodeRerank``.
 
     Examples:
         >>> from langchain_core.documents import Document
@@ -54,25 +59,104 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
         >>> best.page_content
         'a red sports car'
 
-    The options are those of `qwen_rerank.RerankSettings`, except that:
+    Args:
+        model: Name of the rerank model, ``"qwen3-rerank"`` by default. Any name is sent as it is;
+            one without a row in the table of limits is planned for conservatively.
+        top_n: How many documents to keep, at least 1; 3 by default. None keeps all.
+        api_key: The DashScope API key. None looks for one where the dashscope SDK does: in
+            ``dashscope.settings.api_key`` and ``dashscope.api_key`` if they were set in code, in
+            ``DASHSCOPE_API_KEY``, in its config file and its key file; a key found there is sent to
+            Alibaba Cloud and loopback hosts only. One in quotes or behind ``Bearer`` is refused.
+            ``dashscope_api_key`` is an alias.
+        base_url: Base URL of the service, such as ``https://host/api/v1``; None uses the region's.
+        region: ``cn-beijing`` (Beijing, the default), ``ap-southeast-1`` (Singapore),
+            ``cn-hongkong`` (Hong Kong), ``us-east-1`` (Virginia; whether rerank is served there is
+            not known), and with *workspace* also ``eu-central-1`` (Frankfurt) and
+            ``ap-northeast-1`` (Tokyo).
+        workspace: Model Studio workspace id; calls then go to the workspace's own host.
+        protocol: ``"dashscope"``, the default, for the native protocol, which serves every model,
+            or ``"compatible"`` for the flat one at ``/compatible-api/v1/reranks``, which *server*
+            implies.
+        server: What answers at *base_url*, if it is a server of your own: ``"vllm"``, ``"sglang"``,
+            ``"tei"`` (Text Embeddings Inference), ``"xinference"``, ``"infinity"``, ``"litellm"``,
+            or ``"cohere"`` for what else speaks as Cohere's API does; their dialects of the
+            compatible protocol differ. It gets a key only if *api_key* is given. None is Alibaba
+            Cloud.
+        instruct: What counts as relevant, in an English sentence; None leaves the model's default
+            (web search retrieval). The gte models ignore it.
+        score_threshold: Keep only documents with at least this score; None keeps all. Scores differ
+            by model, region and *instruct*.
+        timeout: Seconds for the whole call, 30 by default, from its start to its ranking: queueing,
+            all attempts, the waits between them and the reading of answers included.
+        max_retries: How often a request is sent again after a failure that may pass; 2 by default.
+        max_concurrency: Requests in flight at once, 8 by default, over all calls, threads and event
+            loops that use this object.
+        max_documents_per_request: Cut requests smaller than the model's limit asks for: more of
+            them at once for a lower latency. The token bill stays the same. None uses the limit.
+            For a *server* of your own it may be larger too, as one may be started with another
+            limit; None is the server's default limit, or 100 where it has none.
+        max_model_len: For a *server* of your own: tokens that query, instruct, document and
+            template may have together, at least 16. None asks a server that tells, once; else it
+            goes by the model's name, or 512.
+        max_tokens_per_doc: For a *server* of your own: tokens that a document may have, by our
+            count. None is what the query leaves.
+        long_documents: What happens to a document over the model's token limit: ``"truncate"``, the
+            default, scores its head and reports it in ``Ranking.truncated``, ``"split"`` scores
+            overlapping windows, keeps the best and reports it in ``Hit.window``, ``"error"``
+            refuses before anything is sent. An over-long query is cut under the first two, with a
+            warning.
+        long_query: Which end of a query over the model's token limit is asked: ``"head"``, the
+            default, or ``"tail"``, where a conversation has its last question.
+        on_error: What happens when there is no ranking and that is not the caller's mistake (the
+            service is down, slow, overloaded, refuses a text or answers with nonsense, or the
+            balance is used up): ``"raise"``, the default, or ``"passthrough"`` to get the documents
+            in their original order, cut to *top_n*, without scores and with ``Ranking.degraded``
+            set. Wrong calls and refused keys always raise.
+        outage_pause: Under ``"passthrough"``, seconds for which calls pass through at once after
+            one has found the service gone or silent, 30 by default, but no more than ten times
+            *timeout*; then one call tries again. 0 asks with every call.
+        mixed: What is scored of a document that has a text and an image or video, of which the
+            service takes one: ``"max"``, the default, scores both and keeps the better, ``"text"``
+            or ``"media"`` prefers one, and ``"together"`` scores an image and its text as one,
+            which vLLM takes (*server*). ``Hit.kind`` says what a score is of.
+        fps: For videos, the part of the frames that is looked at, 0 to 1; None leaves the service's
+            default, all that it samples. A ratio, in spite of its name.
+        cache: Where scores are kept: anything with ``[]``, such as a dict, ``cachetools.TTLCache``
+            or ``diskcache.Cache``, or with ``mget`` and ``mset``, such as a key-value store of
+            LangChain's. It is used as given, never copied. A cached score assumes that a pair's
+            score does not depend on its neighbours, which others measured for qwen3-rerank and the
+            vendor does not promise. Keys hold the URL: no region is given another's score.
+        client: A ``dashscope.Client`` (dashscope 2.x) whose connections, key and host are used for
+            sync calls.
+        async_client: A ``dashscope.AsyncClient`` (dashscope 2.x) whose connections, key and host
+            are used for async calls.
+        headers: More headers for every request, such as a gateway asks for. Like the key, their
+            values are in no repr, dump, pickle, log or error. They win over those of *http_client*;
+            the key's and the request's own cannot be given.
+        extra_body: More fields for every request's body, for gateways and for what this version
+            does not know. They are merged at its top level, and into the objects that stand there,
+            such as ``parameters``; a field that the request has itself is refused.
+        http_client: An ``httpx.Client`` to send sync calls through: proxies, certificates. It is
+            used in threads of ours that see the caller's context variables.
+        async_http_client: An ``httpx.AsyncClient`` to send async calls through, in the caller's
+            loop.
+        allow_http: Whether the key and the documents may leave this machine over plain http; not by
+            default.
+        local_files: The folder below which paths of images are read; None reads none.
+        item: What is ranked of a document, instead of its text and what the keys name: called with
+            the document, it returns a text, an `Image`, a `Video`, or a tuple of a text and one of
+            these. `WithMetadata` is one that adds metadata fields to the text. Pickles keep it, so
+            it has to be picklable; ``dumps`` cannot.
+        image_key: The metadata key that holds a document's image, for a model that takes them: a
+            URL, a data URI, bytes, base64 text of at least 100 characters or, below *local_files*,
+            a path. None does not look.
+        video_key: The metadata key that holds the URL of a document's video, for a model that takes
+            them. None does not look.
+        rate_limiter: A ``BaseRateLimiter`` of langchain-core, asked before every request; share one
+            to stay within an account's limit. A pickle has none.
 
-    Attributes:
-        top_n (int | None): How many documents to keep, at least 1; None keeps all. 3 by default.
-        image_key: The metadata key that holds a document's image, for a model that takes them:
-            a URL, a data URI, bytes, base64 text of at least 100 characters or, below
-            *local_files*, a path. None: metadata is not looked at.
-        video_key: The metadata key that holds the URL of a document's video; likewise.
-        local_files (Path | str | None): The folder below which paths in metadata are read; None
-            reads none.
-        item (Callable | None): What is ranked of a document, instead of its text and the keys
-            above: called with the document, it returns a text, an `Image`, a `Video`, or a tuple of
-            a text and one of these. `WithMetadata` is one that adds metadata fields to the text.
-            Pickles keep it, so it has to be picklable; ``dumps`` cannot.
-        rate_limiter (BaseRateLimiter | None): A ``BaseRateLimiter`` of langchain-core, asked before
-            every request; share one to stay within an account's limit. A pickle has none.
-
-    A document whose image cannot be sent is ranked by its text if it has one, and comes last
-    without a score if not; a warning says why.
+    Raises:
+        ValueError: An option is unknown or wrong, or there is no key for an Alibaba Cloud host.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # which Serializable would undo
@@ -83,10 +167,28 @@ class QwenRerank(Door[Document], BaseDocumentCompressor, Serializable):
     }
 
     image_key: str | None = None
+    """The metadata key that holds a document's image, for a model that takes them: a URL, a data
+    URI, bytes, base64 text of at least 100 characters or, below *local_files*, a path. None does
+    not look.
+    """
     video_key: str | None = None
+    """The metadata key that holds the URL of a document's video, for a model that takes them. None
+    does not look.
+    """
+    item: Annotated[Callable[[Document], Candidate] | None, WithJsonSchema({})] = Field(
+        default=None, exclude=True, repr=False
+    )
+    """What is ranked of a document, instead of its text and what the keys name: called with the
+    document, it returns a text, an `Image`, a `Video`, or a tuple of a text and one of these.
+    `WithMetadata` is one that adds metadata fields to the text. Pickles keep it, so it has to be
+    picklable; ``dumps`` cannot.
+    """
     rate_limiter: Annotated[BaseRateLimiter | None, WithJsonSchema({})] = Field(
         default=None, exclude=True, repr=False
     )
+    """A ``BaseRateLimiter`` of langchain-core, asked before every request; share one to stay within
+    an account's limit. A pickle has none.
+    """
 
     @override
     def compress_documents(

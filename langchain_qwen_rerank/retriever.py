@@ -21,7 +21,7 @@ from langchain_qwen_rerank._candidates import listed
 from langchain_qwen_rerank._step import checked
 from langchain_qwen_rerank.compressor import QwenRerank
 from qwen_rerank import CallOptions, RequestError
-from qwen_rerank.door import Sealed
+from qwen_rerank.framework import Sealed
 
 __all__ = ["QwenRerankRetriever"]
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.dispatcher import Dispatcher
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, WithJsonSchema, field_validator
 from typing_extensions import override
 
 from llama_index_qwen_rerank._candidates import candidate, query, with_retrieval_score
-from llama_index_qwen_rerank._options import Options
 from llama_index_qwen_rerank._pace import Pace
 from llama_index_qwen_rerank._thin import (
     ThinNode,
@@ -30,7 +30,7 @@ from llama_index_qwen_rerank._thin import (
 )
 from llama_index_qwen_rerank._tracing import Outcome, is_heard, reported, spanned
 from qwen_rerank import Candidate, Estimate, Image, Ranking, RequestError
-from qwen_rerank.door import Door
+from qwen_rerank.framework import FrameworkReranker
 
 __all__ = ["QwenRerank"]
 
@@ -38,7 +38,7 @@ dispatcher: Dispatcher = get_dispatcher(__name__)
 _span = spanned(dispatcher, lambda reranker: reranker._is_heard())
 
 
-class QwenRerank(Door[BaseNode], BaseNodePostprocessor):
+class QwenRerank(FrameworkReranker, BaseNodePostprocessor):
     """Reranks LlamaIndex nodes with a DashScope rerank model.
 
     Works wherever a node postprocessor does, such as
@@ -47,6 +47,12 @@ class QwenRerank(Door[BaseNode], BaseNodePostprocessor):
     comes last with the score None. With ``on_error="passthrough"``, after a failure that is not the
     caller's mistake, the first ``top_n`` come back in their original order with the retrieval
     scores that they came with.
+
+    LangChain's class has the same name. To import both, give one of them another:
+    ``from llama_index_qwen_rerank import QwenRerank as QwenNodeRerank``.
+
+    ``return_documents``, which ``DashScopeRerank`` takes, is accepted with a warning: it does
+    nothing, there as here.
 
     Examples:
         >>> from llama_index.core.schema import NodeWithScore, TextNode
@@ -60,55 +66,199 @@ class QwenRerank(Door[BaseNode], BaseNodePostprocessor):
         >>> best.node.text
         'a red sports car'
 
-    The options are those of `qwen_rerank.RerankSettings`, and:
-
-    Attributes:
-        top_n (int | None): How many nodes to keep, at least 1; None keeps all. 3 by default. The
-            only option that can be given by position.
+    Args:
+        top_n: How many documents to keep, at least 1; 3 by default. None keeps all.
+        callback_manager: LlamaIndex's older callbacks; engines set it themselves. None makes a new
+            one.
+        model: Name of the rerank model, ``"qwen3-rerank"`` by default. Any name is sent as it is;
+            one without a row in the table of limits is planned for conservatively.
+        api_key: The DashScope API key. None looks for one where the dashscope SDK does: in
+            ``dashscope.settings.api_key`` and ``dashscope.api_key`` if they were set in code, in
+            ``DASHSCOPE_API_KEY``, in its config file and its key file; a key found there is sent to
+            Alibaba Cloud and loopback hosts only. One in quotes or behind ``Bearer`` is refused.
+            ``dashscope_api_key`` is an alias.
+        base_url: Base URL of the service, such as ``https://host/api/v1``; None uses the region's.
+        region: ``cn-beijing`` (Beijing, the default), ``ap-southeast-1`` (Singapore),
+            ``cn-hongkong`` (Hong Kong), ``us-east-1`` (Virginia; whether rerank is served there is
+            not known), and with *workspace* also ``eu-central-1`` (Frankfurt) and
+            ``ap-northeast-1`` (Tokyo).
+        workspace: Model Studio workspace id; calls then go to the workspace's own host.
+        protocol: ``"dashscope"``, the default, for the native protocol, which serves every model,
+            or ``"compatible"`` for the flat one at ``/compatible-api/v1/reranks``, which *server*
+            implies.
+        server: What answers at *base_url*, if it is a server of your own: ``"vllm"``, ``"sglang"``,
+            ``"tei"`` (Text Embeddings Inference), ``"xinference"``, ``"infinity"``, ``"litellm"``,
+            or ``"cohere"`` for what else speaks as Cohere's API does; their dialects of the
+            compatible protocol differ. It gets a key only if *api_key* is given. None is Alibaba
+            Cloud.
+        instruct: What counts as relevant, in an English sentence; None leaves the model's default
+            (web search retrieval). The gte models ignore it.
+        score_threshold: Keep only documents with at least this score; None keeps all. Scores differ
+            by model, region and *instruct*.
+        timeout: Seconds for the whole call, 30 by default, from its start to its ranking: queueing,
+            all attempts, the waits between them and the reading of answers included.
+        max_retries: How often a request is sent again after a failure that may pass; 2 by default.
+        max_concurrency: Requests in flight at once, 8 by default, over all calls, threads and event
+            loops that use this object.
+        max_documents_per_request: Cut requests smaller than the model's limit asks for: more of
+            them at once for a lower latency. The token bill stays the same. None uses the limit.
+            For a *server* of your own it may be larger too, as one may be started with another
+            limit; None is the server's default limit, or 100 where it has none.
+        max_model_len: For a *server* of your own: tokens that query, instruct, document and
+            template may have together, at least 16. None asks a server that tells, once; else it
+            goes by the model's name, or 512.
+        max_tokens_per_doc: For a *server* of your own: tokens that a document may have, by our
+            count. None is what the query leaves.
+        long_documents: What happens to a document over the model's token limit: ``"truncate"``, the
+            default, scores its head and reports it in ``Ranking.truncated``, ``"split"`` scores
+            overlapping windows, keeps the best and reports it in ``Hit.window``, ``"error"``
+            refuses before anything is sent. An over-long query is cut under the first two, with a
+            warning.
+        long_query: Which end of a query over the model's token limit is asked: ``"head"``, the
+            default, or ``"tail"``, where a conversation has its last question.
+        on_error: What happens when there is no ranking and that is not the caller's mistake (the
+            service is down, slow, overloaded, refuses a text or answers with nonsense, or the
+            balance is used up): ``"raise"``, the default, or ``"passthrough"`` to get the documents
+            in their original order, cut to *top_n*, without scores and with ``Ranking.degraded``
+            set. Wrong calls and refused keys always raise.
+        outage_pause: Under ``"passthrough"``, seconds for which calls pass through at once after
+            one has found the service gone or silent, 30 by default, but no more than ten times
+            *timeout*; then one call tries again. 0 asks with every call.
+        mixed: What is scored of a document that has a text and an image or video, of which the
+            service takes one: ``"max"``, the default, scores both and keeps the better, ``"text"``
+            or ``"media"`` prefers one, and ``"together"`` scores an image and its text as one,
+            which vLLM takes (*server*). ``Hit.kind`` says what a score is of.
+        fps: For videos, the part of the frames that is looked at, 0 to 1; None leaves the service's
+            default, all that it samples. A ratio, in spite of its name.
+        cache: Where scores are kept: anything with ``[]``, such as a dict, ``cachetools.TTLCache``
+            or ``diskcache.Cache``, or with ``mget`` and ``mset``, such as a key-value store of
+            LangChain's. It is used as given, never copied. A cached score assumes that a pair's
+            score does not depend on its neighbours, which others measured for qwen3-rerank and the
+            vendor does not promise. Keys hold the URL: no region is given another's score.
+        client: A ``dashscope.Client`` (dashscope 2.x) whose connections, key and host are used for
+            sync calls.
+        async_client: A ``dashscope.AsyncClient`` (dashscope 2.x) whose connections, key and host
+            are used for async calls.
+        headers: More headers for every request, such as a gateway asks for. Like the key, their
+            values are in no repr, dump, pickle, log or error. They win over those of *http_client*;
+            the key's and the request's own cannot be given.
+        extra_body: More fields for every request's body, for gateways and for what this version
+            does not know. They are merged at its top level, and into the objects that stand there,
+            such as ``parameters``; a field that the request has itself is refused.
+        http_client: An ``httpx.Client`` to send sync calls through: proxies, certificates. It is
+            used in threads of ours that see the caller's context variables.
+        async_http_client: An ``httpx.AsyncClient`` to send async calls through, in the caller's
+            loop.
+        allow_http: Whether the key and the documents may leave this machine over plain http; not by
+            default.
+        local_files: The folder below which paths of images are read; None reads none.
+        item: What is ranked of a node, instead of its text, image and video: called with the node,
+            it returns a text, an `Image`, a `Video`, or a tuple of a text and one of these. A
+            pickle keeps it, so it has to be picklable; ``to_dict`` cannot.
         metadata_mode: Which text of a node is ranked; by default what would be embedded.
-        local_files (Path | str | None): The folder below which the paths of images in nodes are
-            read; None reads none.
-        item (Callable | None): What is ranked of a node, instead of its text, image and video:
-            called with the node, it returns a text, an `Image`, a `Video`, or a tuple of a text and
-            one of these. A pickle keeps it, so it has to be picklable; ``to_dict`` cannot.
         keep_retrieval_score: Whether the score that a node came with is kept as
             ``metadata["retrieval_score"]`` of a copy of the node, which neither language models nor
             embeddings see.
-        rate_limiter (BaseRateLimiter | None): A limiter of ``llama_index.core.rate_limiter``, asked
-            before every request with its tokens; share one to stay within an account's limit. A
-            pickle has none.
-        return_documents (bool): Accepted for those who come from ``DashScopeRerank``; it does
-            nothing, there as here, and warns.
+        rate_limiter: A limiter of ``llama_index.core.rate_limiter``, asked before every request
+            with its tokens; share one to stay within an account's limit. A pickle has none.
+
+    Raises:
+        ValueError: An option is unknown or wrong, or there is no key for an Alibaba Cloud host.
     """
 
     metadata_mode: MetadataMode = MetadataMode.EMBED
+    """Which text of a node is ranked; by default what would be embedded."""
     keep_retrieval_score: bool = False
+    """Whether the score that a node came with is kept as ``metadata["retrieval_score"]`` of a copy
+    of the node, which neither language models nor embeddings see.
+    """
+    item: Annotated[Callable[[BaseNode], Candidate] | None, WithJsonSchema({})] = Field(
+        default=None, exclude=True, repr=False
+    )
+    """What is ranked of a node, instead of its text, image and video: called with the node, it
+    returns a text, an `Image`, a `Video`, or a tuple of a text and one of these. A pickle keeps it,
+    so it has to be picklable; ``to_dict`` cannot.
+    """
     rate_limiter: Any = Field(default=None, exclude=True, repr=False)
+    """A limiter of ``llama_index.core.rate_limiter``, asked before every request with its tokens;
+    share one to stay within an account's limit. A pickle has none.
+    """
     callback_manager: CallbackManager = Field(
         default_factory=CallbackManager, exclude=True, repr=False
     )
+    """LlamaIndex's older callbacks; engines set it themselves. None makes a new one."""
 
-    def __init__(self, top_n: int | None = 3, **options: Unpack[Options]) -> None:
-        by_position = isinstance(top_n, str)
-        given = self._sealed({"top_n": top_n, **options})
-        del options, top_n
-        if by_position:
-            given.clear()  # it may be a key
-            raise ValueError("top_n comes first and is a number; write QwenRerank(model=...)")
-        if "return_documents" in given:
-            del given["return_documents"]
-            warnings.warn(
-                "return_documents does nothing: the nodes that come back are always the caller's",
-                UserWarning,
-                stacklevel=2,
-            )
-        if given.get("callback_manager", ...) is None:
-            del given["callback_manager"]
-        try:
-            super().__init__(**given)
-        except ValueError:
-            given.clear()  # a key in the wrong place would show in this frame
-            raise
+    if not TYPE_CHECKING:
+
+        def __init__(self, top_n: int | None = 3, **options: Any) -> None:
+            by_position = isinstance(top_n, str)
+            given = self._sealed({"top_n": top_n, **options})
+            del options, top_n
+            if by_position:
+                given.clear()  # it may be a key
+                raise ValueError("top_n comes first and is a number; write QwenRerank(model=...)")
+            if "return_documents" in given:
+                del given["return_documents"]
+                warnings.warn(
+                    "return_documents does nothing: the nodes that come back are always yours",
+                    UserWarning,
+                    stacklevel=2,
+                )
+            if given.get("callback_manager", ...) is None:
+                del given["callback_manager"]
+            try:
+                super().__init__(**given)
+            except ValueError:
+                given.clear()  # a key in the wrong place would show in this frame
+                raise
+
+    else:  # as editors and type checkers have it; a test compares it with the fields
+
+        def __init__(
+            self,
+            top_n: int | None = 3,
+            *,
+            model: str = "qwen3-rerank",
+            api_key: SecretStr | str | None = None,
+            dashscope_api_key: SecretStr | str | None = None,
+            base_url: str | None = None,
+            region: str | None = None,
+            workspace: str | None = None,
+            protocol: Literal["dashscope", "compatible"] = "dashscope",
+            server: (
+                Literal["vllm", "sglang", "tei", "xinference", "infinity", "litellm", "cohere"]
+                | None
+            ) = None,
+            instruct: str | None = None,
+            score_threshold: float | None = None,
+            timeout: float = 30.0,
+            max_retries: int = 2,
+            max_concurrency: int = 8,
+            max_documents_per_request: int | None = None,
+            max_model_len: int | None = None,
+            max_tokens_per_doc: int | None = None,
+            long_documents: Literal["truncate", "split", "error"] = "truncate",
+            long_query: Literal["head", "tail"] = "head",
+            on_error: Literal["raise", "passthrough"] = "raise",
+            outage_pause: float = 30.0,
+            mixed: Literal["max", "text", "media", "together"] = "max",
+            fps: float | None = None,
+            cache: Any = None,
+            client: Any = None,
+            async_client: Any = None,
+            headers: Mapping[str, SecretStr | str] | None = None,
+            extra_body: Mapping[str, Any] | None = None,
+            http_client: Any = None,
+            async_http_client: Any = None,
+            allow_http: bool = False,
+            local_files: str | os.PathLike[str] | None = None,
+            item: Callable[[BaseNode], Candidate] | None = None,
+            metadata_mode: MetadataMode = MetadataMode.EMBED,
+            keep_retrieval_score: bool = False,
+            rate_limiter: Any = None,
+            callback_manager: CallbackManager | None = None,
+            return_documents: bool | None = None,
+        ) -> None: ...
 
     @field_validator("callback_manager", mode="plain")
     @classmethod

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import functools
+import operator
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Never, cast, get_args
+from inspect import Signature
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Never,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+)
 
 from pydantic import (
     BaseModel,
@@ -58,6 +71,40 @@ def _hiding(owner: str) -> Callable[[Any, ValidatorFunctionWrapHandler], Any]:
     return hiding
 
 
+class _Signature:
+    """What `help` and notebooks show of a constructor: every option in plain types.
+
+    *theirs*, which pydantic made, shows how each is validated too.
+    """
+
+    def __init__(self, theirs: Any) -> None:
+        self._theirs = theirs
+
+    def __get__(self, one: Sealed | None, owner: type[Sealed]) -> Signature:
+        made = self._theirs.__get__(one, owner)  # which is asked for late: it takes its time
+        fields = owner.model_fields
+        return Signature(
+            [
+                parameter.replace(annotation=_plain(fields[name].annotation))
+                for name, parameter in made.parameters.items()
+                if name in fields
+            ]
+        )
+
+
+def _plain(kind: Any) -> Any:
+    """*kind* without what is said of it; `get_type_hints` takes callables apart wrongly."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _plain(arguments[0])
+    if origin in (Union, UnionType):
+        return functools.reduce(operator.or_, map(_plain, arguments))
+    if origin is Callable:
+        takes, returns = arguments
+        return Callable[[*map(_plain, takes)], _plain(returns)]
+    return kind
+
+
 class Sealed(BaseModel):
     """A model that may be given the API key, in the right place or by a slip in a wrong one.
 
@@ -85,6 +132,7 @@ class Sealed(BaseModel):
     _of_peers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, *positional: Never, **options: Any) -> None:
+        """Takes options by name; what each does stands in the documentation of the class."""
         if positional:
             del positional, options  # perhaps the key, which no frame shows
             name = type(self).__name__
@@ -102,6 +150,12 @@ class Sealed(BaseModel):
         options.clear()
         self.__dict__.clear()
         raise ValueError(problem)
+
+    @override
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        super().__pydantic_init_subclass__(**options)
+        cls.__signature__ = cast("Any", _Signature(cls.__dict__["__signature__"]))
 
     # Everybody's validation of this class passes here, and validators of subclasses lie within.
     @override

@@ -5,19 +5,19 @@ from __future__ import annotations
 import copy
 import inspect
 import json
-import os
 import warnings
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
     AliasChoices,
+    AllowInfNan,
     ConfigDict,
     Field,
-    FiniteFloat,
+    GetCoreSchemaHandler,
     PlainSerializer,
     PrivateAttr,
     PydanticDeprecatedSince20,
@@ -27,17 +27,15 @@ from pydantic import (
     StringConstraints,
     field_validator,
 )
-from pydantic_core import from_json
+from pydantic_core import core_schema, from_json
 from typing_extensions import deprecated, override
 
 from qwen_rerank import _endpoint, _wire
 from qwen_rerank._advice import Advice, Option, advise, said
-from qwen_rerank._dialects import Protocol, Server, spoken
-from qwen_rerank._load import Mixed
-from qwen_rerank._prepare import LongDocuments, LongQuery
+from qwen_rerank._dialects import spoken
 from qwen_rerank._sealed import KEY_NAMES, Sealed
 
-__all__ = ["Folder", "LongDocuments", "LongQuery", "Protocol", "RerankSettings", "Server"]
+__all__ = ["PATH", "As", "RerankSettings"]
 
 
 def _is_no_key(text: str) -> str:
@@ -64,20 +62,26 @@ def _plain(body: dict[str, Any]) -> Any:
     raise ValueError(problem)  # outside the handler, whose error may hold a value
 
 
+@dataclass(frozen=True)
+class As:
+    """Has an option validated as *kind*; its annotation says, in plain types, what may be given."""
+
+    kind: Any
+
+    def __get_pydantic_core_schema__(
+        self, _source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return handler.generate_schema(self.kind)
+
+
 # Plain text options; blanks at the ends are a slip.
-_Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-if TYPE_CHECKING:  # what may be given; type checkers know nothing of what becomes of it
-    Folder: TypeAlias = str | os.PathLike[str]
-    _Key: TypeAlias = SecretStr | str
-    _Headers: TypeAlias = Mapping[str, SecretStr | str]
-    _Body: TypeAlias = Mapping[str, Any]
-else:
-    # As text in every dump, so that all of them can be JSON.
-    Folder = Annotated[Path, PlainSerializer(str)]
-    _Key = SecretStr
-    _Headers = Annotated[dict[str, SecretStr], AfterValidator(_endpoint.checked_headers)]
-    _Body = Annotated[dict[str, Any], AfterValidator(_plain)]
-_Name = Annotated[_Text, AfterValidator(_is_no_key)]
+_TEXT = StringConstraints(strip_whitespace=True, min_length=1)
+_NAME = As(Annotated[str, _TEXT, AfterValidator(_is_no_key)])
+_FINITE = AllowInfNan(allow_inf_nan=False)
+# A path, as text in every dump, so that all of them can be JSON.
+PATH = As(Annotated[Path, PlainSerializer(str)])
+_HEADERS = As(Annotated[dict[str, SecretStr], AfterValidator(_endpoint.checked_headers)])
+_BODY = As(Annotated[dict[str, Any], AfterValidator(_plain)])
 
 
 class RerankSettings(Sealed):
@@ -90,87 +94,6 @@ class RerankSettings(Sealed):
     *max_concurrency* limits apart from those of the first object. So do not copy for each question:
     ``with_options`` gives an object that shares them.
 
-    Attributes:
-        model (str): Name of the rerank model, ``"qwen3-rerank"`` by default. Any name is sent as it
-            is; one without a row in the table of limits is planned for conservatively.
-        top_n (int | None): How many documents to keep, at least 1; None, the default here, keeps
-            all.
-        api_key (SecretStr | str | None): The DashScope API key. None looks for one where the
-            dashscope SDK does: in ``dashscope.settings.api_key`` and ``dashscope.api_key`` if they
-            were set in code, in ``DASHSCOPE_API_KEY``, in its config file and its key file; a key
-            found there is sent to Alibaba Cloud and loopback hosts only. One in quotes or behind
-            ``Bearer`` is refused. ``dashscope_api_key`` is an alias.
-        base_url (str | None): Base URL of the service, such as ``https://host/api/v1``; None uses
-            the region's.
-        region (str | None): ``cn-beijing`` (Beijing, the default), ``ap-southeast-1`` (Singapore),
-            ``cn-hongkong`` (Hong Kong), ``us-east-1`` (Virginia; whether rerank is served there is
-            not known), and with *workspace* also ``eu-central-1`` (Frankfurt) and
-            ``ap-northeast-1`` (Tokyo).
-        workspace (str | None): Model Studio workspace id; calls then go to the workspace's own
-            host.
-        protocol (str): ``"dashscope"``, the default, for the native protocol, which serves every
-            model, or ``"compatible"`` for the flat one at ``/compatible-api/v1/reranks``, which
-            *server* implies.
-        server (str | None): What answers at *base_url*, if it is a server of your own: ``"vllm"``,
-            ``"sglang"``, ``"tei"`` (Text Embeddings Inference), ``"xinference"``, ``"infinity"``,
-            ``"litellm"``, or ``"cohere"`` for what else speaks as Cohere's API does; their dialects
-            of the compatible protocol differ. It gets a key only if *api_key* is given. None is
-            Alibaba Cloud.
-        instruct (str | None): What counts as relevant, in an English sentence; None leaves the
-            model's default (web search retrieval). The gte models ignore it.
-        score_threshold (float | None): Keep only documents with at least this score; None keeps
-            all. Scores differ by model, region and *instruct*.
-        timeout (float): Seconds for the whole call, 30 by default, from its start to its ranking:
-            queueing, all attempts, the waits between them and the reading of answers included.
-        max_retries (int): How often a request is sent again after a failure that may pass; 2 by
-            default.
-        max_concurrency (int): Requests in flight at once, 8 by default, over all calls, threads and
-            event loops that use this object.
-        max_documents_per_request (int | None): Cut requests smaller than the model's limit asks
-            for: more of them at once for a lower latency. The token bill stays the same. None uses
-            the limit. For a *server* of your own it may be larger too, as one may be started with
-            another limit; None is the server's default limit, or 100 where it has none.
-        long_documents (str): What happens to a document over the model's token limit:
-            ``"truncate"``, the default, scores its head and reports it in ``Ranking.truncated``,
-            ``"split"`` scores overlapping windows, keeps the best and reports it in ``Hit.window``,
-            ``"error"`` refuses before anything is sent. An over-long query is cut under the first
-            two, with a warning.
-        long_query (str): Which end of a query over that limit is asked: ``"head"``, the default, or
-            ``"tail"``, where a conversation has its last question.
-        on_error (str): What happens when there is no ranking and that is not the caller's mistake
-            (the service is down, slow, overloaded, refuses a text or answers with nonsense, or the
-            balance is used up): ``"raise"``, the default, or ``"passthrough"`` to get the documents
-            in their original order, cut to *top_n*, without scores and with ``Ranking.degraded``
-            set. Wrong calls and refused keys always raise.
-        outage_pause (float): Under ``"passthrough"``, seconds for which calls pass through at once
-            after one has found the service gone or silent, 30 by default, but no more than ten
-            times *timeout*; then one call tries again. 0 asks with every call.
-        mixed (str): What is scored of a document that has a text and an image or video, of which
-            the service takes one: ``"max"``, the default, scores both and keeps the better,
-            ``"text"`` or ``"media"`` prefers one, and ``"together"`` scores an image and its text
-            as one, which vLLM takes (*server*). ``Hit.kind`` says what a score is of.
-        fps (float | None): For videos, the part of the frames that is looked at, 0 to 1; None
-            leaves the service's default, all that it samples. A ratio, in spite of its name.
-        cache (Any): Where scores are kept: anything with ``[]``, such as a dict,
-            ``cachetools.TTLCache`` or ``diskcache.Cache``, or with ``mget`` and ``mset``, such as a
-            key-value store of LangChain's. It is used as given, never copied. A cached score
-            assumes that a pair's score does not depend on its neighbours, which others measured for
-            qwen3-rerank and the vendor does not promise. Keys hold the URL: no region is given
-            another's score.
-        client: A ``dashscope.Client`` (dashscope 2.x) whose connections, key and host are used for
-            sync calls.
-        async_client: A ``dashscope.AsyncClient``, likewise for async calls.
-        headers (Mapping | None): More headers for every request, such as a gateway asks for. Like
-            the key, their values are in no repr, dump, pickle, log or error. They win over those of
-            *http_client*; the key's and the request's own cannot be given.
-        extra_body (Mapping | None): More fields for every request's body, for gateways and for what
-            this version does not know. They are merged at its top level, and into the objects that
-            stand there, such as ``parameters``; a field that the request has itself is refused.
-        http_client: An ``httpx.Client`` to send sync calls through: proxies, certificates. It is
-            used in threads of ours that see the caller's context variables.
-        async_http_client: An ``httpx.AsyncClient``, likewise for async calls, in the caller's loop.
-        allow_http: Whether the key and the documents may leave this machine over plain http; not by
-            default.
 
     Raises:
         ValueError: An option is unknown or wrong, or there is no key for an Alibaba Cloud host.
@@ -178,38 +101,142 @@ class RerankSettings(Sealed):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(populate_by_name=True, protected_namespaces=())
 
-    model: _Name = "qwen3-rerank"
+    model: Annotated[str, _NAME] = "qwen3-rerank"
+    """Name of the rerank model, ``"qwen3-rerank"`` by default. Any name is sent as it is; one
+    without a row in the table of limits is planned for conservatively.
+    """
     top_n: Annotated[int, Strict(), Field(ge=1)] | None = None
-    api_key: _Key | None = Field(
+    """How many documents to keep, at least 1; None, the default here, keeps all."""
+    api_key: Annotated[SecretStr | str, As(SecretStr)] | None = Field(
         default=None, validation_alias=AliasChoices(*KEY_NAMES), exclude=True, repr=False
     )
-    base_url: _Text | None = None
-    region: _Name | None = None
-    workspace: _Name | None = None
-    protocol: Protocol = "dashscope"
-    server: Server | None = None
-    instruct: _Name | None = None
-    score_threshold: FiniteFloat | None = None
-    timeout: Annotated[FiniteFloat, Field(gt=0)] = 30.0
+    """The DashScope API key. None looks for one where the dashscope SDK does: in
+    ``dashscope.settings.api_key`` and ``dashscope.api_key`` if they were set in code, in
+    ``DASHSCOPE_API_KEY``, in its config file and its key file; a key found there is sent to Alibaba
+    Cloud and loopback hosts only. One in quotes or behind ``Bearer`` is refused.
+    ``dashscope_api_key`` is an alias.
+    """
+    base_url: Annotated[str, _TEXT] | None = None
+    """Base URL of the service, such as ``https://host/api/v1``; None uses the region's."""
+    region: Annotated[str, _NAME] | None = None
+    """``cn-beijing`` (Beijing, the default), ``ap-southeast-1`` (Singapore), ``cn-hongkong`` (Hong
+    Kong), ``us-east-1`` (Virginia; whether rerank is served there is not known), and with
+    *workspace* also ``eu-central-1`` (Frankfurt) and ``ap-northeast-1`` (Tokyo).
+    """
+    workspace: Annotated[str, _NAME] | None = None
+    """Model Studio workspace id; calls then go to the workspace's own host."""
+    protocol: Literal["dashscope", "compatible"] = "dashscope"
+    """``"dashscope"``, the default, for the native protocol, which serves every model, or
+    ``"compatible"`` for the flat one at ``/compatible-api/v1/reranks``, which *server* implies.
+    """
+    server: (
+        Literal["vllm", "sglang", "tei", "xinference", "infinity", "litellm", "cohere"] | None
+    ) = None
+    """What answers at *base_url*, if it is a server of your own: ``"vllm"``, ``"sglang"``,
+    ``"tei"`` (Text Embeddings Inference), ``"xinference"``, ``"infinity"``, ``"litellm"``, or
+    ``"cohere"`` for what else speaks as Cohere's API does; their dialects of the compatible
+    protocol differ. It gets a key only if *api_key* is given. None is Alibaba Cloud.
+    """
+    instruct: Annotated[str, _NAME] | None = None
+    """What counts as relevant, in an English sentence; None leaves the model's default (web search
+    retrieval). The gte models ignore it.
+    """
+    score_threshold: Annotated[float, _FINITE] | None = None
+    """Keep only documents with at least this score; None keeps all. Scores differ by model, region
+    and *instruct*.
+    """
+    timeout: Annotated[float, _FINITE, Field(gt=0)] = 30.0
+    """Seconds for the whole call, 30 by default, from its start to its ranking: queueing, all
+    attempts, the waits between them and the reading of answers included.
+    """
     max_retries: Annotated[int, Strict(), Field(ge=0)] = 2
+    """How often a request is sent again after a failure that may pass; 2 by default."""
     max_concurrency: Annotated[int, Strict(), Field(ge=1)] = 8
+    """Requests in flight at once, 8 by default, over all calls, threads and event loops that use
+    this object.
+    """
     max_documents_per_request: Annotated[int, Strict(), Field(ge=1)] | None = None
+    """Cut requests smaller than the model's limit asks for: more of them at once for a lower
+    latency. The token bill stays the same. None uses the limit. For a *server* of your own it may
+    be larger too, as one may be started with another limit; None is the server's default limit, or
+    100 where it has none.
+    """
     max_model_len: Annotated[int, Strict(), Field(ge=16)] | None = None
+    """For a *server* of your own: tokens that query, instruct, document and template may have
+    together, at least 16. None asks a server that tells, once; else it goes by the model's name, or
+    512.
+    """
     max_tokens_per_doc: Annotated[int, Strict(), Field(ge=1)] | None = None
-    long_documents: LongDocuments = "truncate"
-    long_query: LongQuery = "head"
+    """For a *server* of your own: tokens that a document may have, by our count. None is what the
+    query leaves.
+    """
+    long_documents: Literal["truncate", "split", "error"] = "truncate"
+    """What happens to a document over the model's token limit: ``"truncate"``, the default, scores
+    its head and reports it in ``Ranking.truncated``, ``"split"`` scores overlapping windows, keeps
+    the best and reports it in ``Hit.window``, ``"error"`` refuses before anything is sent. An
+    over-long query is cut under the first two, with a warning.
+    """
+    long_query: Literal["head", "tail"] = "head"
+    """Which end of a query over the model's token limit is asked: ``"head"``, the default, or
+    ``"tail"``, where a conversation has its last question.
+    """
     on_error: Literal["raise", "passthrough"] = "raise"
-    outage_pause: Annotated[FiniteFloat, Field(ge=0)] = 30.0
-    mixed: Mixed = "max"
-    fps: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
-    cache: SkipValidation[Any] = Field(default=None, exclude=True, repr=False)
+    """What happens when there is no ranking and that is not the caller's mistake (the service is
+    down, slow, overloaded, refuses a text or answers with nonsense, or the balance is used up):
+    ``"raise"``, the default, or ``"passthrough"`` to get the documents in their original order, cut
+    to *top_n*, without scores and with ``Ranking.degraded`` set. Wrong calls and refused keys
+    always raise.
+    """
+    outage_pause: Annotated[float, _FINITE, Field(ge=0)] = 30.0
+    """Under ``"passthrough"``, seconds for which calls pass through at once after one has found the
+    service gone or silent, 30 by default, but no more than ten times *timeout*; then one call tries
+    again. 0 asks with every call.
+    """
+    mixed: Literal["max", "text", "media", "together"] = "max"
+    """What is scored of a document that has a text and an image or video, of which the service
+    takes one: ``"max"``, the default, scores both and keeps the better, ``"text"`` or ``"media"``
+    prefers one, and ``"together"`` scores an image and its text as one, which vLLM takes
+    (*server*). ``Hit.kind`` says what a score is of.
+    """
+    fps: Annotated[float, _FINITE, Field(ge=0, le=1)] | None = None
+    """For videos, the part of the frames that is looked at, 0 to 1; None leaves the service's
+    default, all that it samples. A ratio, in spite of its name.
+    """
+    cache: Annotated[Any, SkipValidation] = Field(default=None, exclude=True, repr=False)
+    """Where scores are kept: anything with ``[]``, such as a dict, ``cachetools.TTLCache`` or
+    ``diskcache.Cache``, or with ``mget`` and ``mset``, such as a key-value store of LangChain's. It
+    is used as given, never copied. A cached score assumes that a pair's score does not depend on
+    its neighbours, which others measured for qwen3-rerank and the vendor does not promise. Keys
+    hold the URL: no region is given another's score.
+    """
     client: Any = Field(default=None, exclude=True, repr=False)
+    """A ``dashscope.Client`` (dashscope 2.x) whose connections, key and host are used for sync
+    calls.
+    """
     async_client: Any = Field(default=None, exclude=True, repr=False)
-    headers: _Headers | None = Field(default=None, exclude=True, repr=False)
-    extra_body: _Body | None = None
+    """A ``dashscope.AsyncClient`` (dashscope 2.x) whose connections, key and host are used for
+    async calls.
+    """
+    headers: Annotated[Mapping[str, SecretStr | str], _HEADERS] | None = Field(
+        default=None, exclude=True, repr=False
+    )
+    """More headers for every request, such as a gateway asks for. Like the key, their values are in
+    no repr, dump, pickle, log or error. They win over those of *http_client*; the key's and the
+    request's own cannot be given.
+    """
+    extra_body: Annotated[Mapping[str, Any], _BODY] | None = None
+    """More fields for every request's body, for gateways and for what this version does not know.
+    They are merged at its top level, and into the objects that stand there, such as ``parameters``;
+    a field that the request has itself is refused.
+    """
     http_client: Any = Field(default=None, exclude=True, repr=False)
+    """An ``httpx.Client`` to send sync calls through: proxies, certificates. It is used in threads
+    of ours that see the caller's context variables.
+    """
     async_http_client: Any = Field(default=None, exclude=True, repr=False)
+    """An ``httpx.AsyncClient`` to send async calls through, in the caller's loop."""
     allow_http: bool = False
+    """Whether the key and the documents may leave this machine over plain http; not by default."""
 
     _resolved: _endpoint.Endpoint | None = PrivateAttr(default=None)
 

@@ -16,12 +16,11 @@ import pytest
 import langchain_qwen_rerank
 import llama_index_qwen_rerank
 import qwen_rerank
-import qwen_rerank.door
 import qwen_rerank.emulator
-from llama_index_qwen_rerank._options import Options
+import qwen_rerank.framework
 
 DOORS = [
-    *(qwen_rerank, qwen_rerank.door, qwen_rerank.emulator),
+    *(qwen_rerank, qwen_rerank.framework, qwen_rerank.emulator),
     *(langchain_qwen_rerank, llama_index_qwen_rerank),
 ]
 WRITTEN = Path(__file__).with_name("public_api.txt")
@@ -77,16 +76,6 @@ def test_what_is_exported_is_documented(door):
             for method, _ in inspect.getmembers_static(value, inspect.isroutine):
                 if method in vars(value) and not method.startswith("_"):
                     assert inspect.getdoc(getattr(value, method)), f"{name}.{method}"
-
-
-def test_typed_options_of_llama_index():
-    """The options that type checkers know are those that `QwenRerank` takes."""
-    fields = llama_index_qwen_rerank.QwenRerank.model_fields.keys()
-
-    assert Options.__annotations__.keys() == fields - {"top_n"} | {
-        "dashscope_api_key",
-        "return_documents",
-    }
 
 
 if __name__ == "__main__":

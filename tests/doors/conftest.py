@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from qwen_rerank import Estimate, _limits
-from qwen_rerank.door import Door as Kind
+from qwen_rerank.framework import FrameworkReranker as Kind
 
 BEFORE = 0.5  # the score that every candidate comes with
 

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 _COPIED = (
     *(path.name for path in ROOT.glob("*.md")),
+    *("examples/README.md", "notebooks/README.md"),
     *("benchmarks/README.md", "benchmarks/one-call.png", "benchmarks/throughput.png", "LICENSE"),
 )
 _NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
@@ -68,9 +69,11 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Lists the notebooks and the examples in the navigation."""
     for section in config.nav:
         if isinstance(section, dict) and "Notebooks" in section:
-            section["Notebooks"] = [f"notebooks/{path.stem}.md" for path in _NOTEBOOKS]
+            pages = [f"notebooks/{path.stem}.md" for path in _NOTEBOOKS]
+            section["Notebooks"] = ["notebooks/README.md", *pages]
         if isinstance(section, dict) and "Examples" in section:
-            section["Examples"] = [f"examples/{path.stem}.md" for path in _EXAMPLES]
+            pages = [f"examples/{path.stem}.md" for path in _EXAMPLES]
+            section["Examples"] = ["examples/README.md", *pages]
     return config
 
 

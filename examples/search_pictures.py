@@ -1,22 +1,27 @@
 """Ranks the pictures of a folder by a text or a picture, best first: a script to run and to read.
 
-    python examples/search_pictures.py --query "green bar chart"
+    python examples/search_pictures.py --query "a green star"
     python examples/search_pictures.py --image one/like/this.png ~/Pictures
 
-Without a folder it draws thirty pictures and searches those. The answers come from an emulator on
-this machine, which does not see: it compares what the metadata of pictures say, or else the names
-of their colours. With --live the pictures are sent to DashScope, and billed to DASHSCOPE_API_KEY.
+Without a folder it draws some and searches those. The answers come from an emulator on this
+machine, which does not see: it compares what the metadata of pictures say, or else the names of
+their colours. With --live the pictures are sent to DashScope, and billed to DASHSCOPE_API_KEY.
 
-It takes: pip install "qwen-rerank[images,emulator]" rich, and to draw also matplotlib.
+It takes: pip install "qwen-rerank[images,emulator]" rich
 """
 
 import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import product
+from math import cos, pi, sin
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from PIL import Image as Picture
+from PIL import ImageDraw
+from PIL.PngImagePlugin import PngInfo
 from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +29,17 @@ from rich.text import Text
 
 from qwen_rerank import Image, Ranking, RequestError, Reranker, RerankError
 
+COLOURS = ("red", "orange", "green", "blue", "purple")
+SHAPES = {
+    "square": [(40, 20), (120, 20), (120, 100), (40, 100)],
+    "triangle": [(80, 15), (130, 105), (30, 105)],
+    "kite": [(80, 10), (115, 45), (80, 110), (45, 45)],
+    "arrow": [(20, 45), (85, 45), (85, 20), (140, 60), (85, 100), (85, 75), (20, 75)],
+    "star": [
+        (80 + far * sin(turn * pi / 5), 60 + far * cos(turn * pi / 5))
+        for turn, far in enumerate([20, 50] * 5)
+    ],
+}
 ENDINGS = {".bmp", ".ico", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 console = Console()
 
@@ -34,7 +50,7 @@ def main() -> int:
     query = parser.add_mutually_exclusive_group(required=True)
     query.add_argument("--query", help="what to look for, in words")
     query.add_argument("--image", type=Path, help="a picture to look for others like it")
-    parser.add_argument("folder", type=Path, nargs="?", help="default: thirty drawings")
+    parser.add_argument("folder", type=Path, nargs="?", help="default: some drawings")
     parser.add_argument("--top", type=int, default=10, help="how many to show (%(default)s)")
     parser.add_argument("--live", action="store_true", help="send the pictures to DashScope")
     asked = parser.parse_args()
@@ -62,10 +78,13 @@ def emulated(stack: ExitStack) -> dict[str, str]:
 
 
 def drawn(stack: ExitStack) -> Path:
-    """A folder full of drawings, until *stack* closes."""
-    from drawings import draw_all  # noqa: PLC0415  a folder of one's own takes no matplotlib
-
-    draw_all(folder := Path(stack.enter_context(TemporaryDirectory())))
+    """A folder full of drawings that say in their metadata what they show, until *stack* closes."""
+    folder = Path(stack.enter_context(TemporaryDirectory()))
+    for colour, (shape, corners) in product(COLOURS, SHAPES.items()):
+        picture, words = Picture.new("RGB", (160, 120), "white"), PngInfo()
+        ImageDraw.Draw(picture).polygon(corners, colour)
+        words.add_text("Title", f"A {colour} {shape}")
+        picture.save(folder / f"{colour}-{shape}.png", pnginfo=words)
     return folder
 
 

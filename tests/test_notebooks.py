@@ -6,6 +6,7 @@
 import os
 import platform
 import re
+import shutil
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -39,19 +40,22 @@ _METADATA = {
 def executed(path: Path, home: Path, fonts: Path) -> NotebookNode:
     """The notebook at *path*, run in a new kernel that knows nothing of this machine.
 
+    Only its folder goes along, as with somebody who has no clone.
+
     Raises:
         CellExecutionError: A cell raised.
     """
     notebook = nbformat.read(path, as_version=4)
     environment = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
     environment |= {"HOME": str(home), "IPYTHONDIR": str(home), "MPLCONFIGDIR": str(fonts)}
+    folder = shutil.copytree(path.parent, home / path.parent.name)
     client = NotebookClient(
         notebook,
         timeout=120,
         kernel_name="python3",
         coalesce_streams=True,
         record_timing=False,
-        resources={"metadata": {"path": str(path.parent)}},
+        resources={"metadata": {"path": str(folder)}},
     )
     client.execute(env=environment)  # the whole environment of the kernel: no key, no proxy
     notebook.metadata = nbformat.from_dict(_METADATA)  # nbclient notes versions of this machine

@@ -21,7 +21,7 @@ from qwen_rerank.cli._app import app
 ROOT = Path(__file__).parents[2]
 MARKDOWN = sorted(
     path.relative_to(ROOT)
-    for pattern in ("*.md", "docs/**/*.md", "benchmarks/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "benchmarks/*.md", "examples/*.md")
     for path in ROOT.glob(pattern)
 )
 # What these show besides the output of examples, other tests make anew.

@@ -32,7 +32,7 @@ from benchmarks.one_call import cut_finer, near_ideal
 from benchmarks.planning import counted, proved
 from benchmarks.results import Comparison
 from benchmarks.server import serving
-from benchmarks.startup import command_line, first_call, import_door
+from benchmarks.startup import command_line, first_call, import_ours
 from benchmarks.sync_cpu import sync_cpu
 from benchmarks.sync_throughput import sync_throughput
 
@@ -50,7 +50,7 @@ ALL = {
     "bulk": bulk,
     "evaluate": evaluate,
     "first-call": first_call,
-    "import": import_door,
+    "import": import_ours,
     "command-line": command_line,
 }
 

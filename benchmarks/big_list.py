@@ -20,9 +20,13 @@ _TICK = 0.001  # seconds
 
 
 def stalls(server: Server, *, quick: bool = False) -> Comparison:
-    """The worst stall of a ticking task while a list is ranked, through the core and the doors."""
+    """The worst stall of a ticking task while a list is ranked, by the core and the frameworks."""
     measures = []
-    ways = {"core": core, "langchain door": langchain_door, "llama index door": llama_index_door}
+    ways = {
+        "core": core,
+        "ours in langchain": ours_in_langchain,
+        "ours in llama index": ours_in_llama_index,
+    }
     with contextlib.ExitStack() as stack:
         workers = {name: stack.enter_context(Worker()) for name in ways}
         for count, most in STALLS.items():
@@ -87,7 +91,7 @@ def core(base_url: str, count: int, *, frozen: bool) -> float:
     return asyncio.run(call())
 
 
-def langchain_door(base_url: str, count: int, *, frozen: bool) -> float:
+def ours_in_langchain(base_url: str, count: int, *, frozen: bool) -> float:
     """The same through `langchain_qwen_rerank.QwenRerank`."""
     from langchain_core.documents import Document
 
@@ -105,7 +109,7 @@ def langchain_door(base_url: str, count: int, *, frozen: bool) -> float:
     return asyncio.run(call())
 
 
-def llama_index_door(base_url: str, count: int, *, frozen: bool) -> float:
+def ours_in_llama_index(base_url: str, count: int, *, frozen: bool) -> float:
     """The same through `llama_index_qwen_rerank.QwenRerank`."""
     from llama_index.core.schema import NodeWithScore, TextNode
 

@@ -24,7 +24,7 @@ def core(base_url: str, texts: list[str], **options: Any) -> Call:
     return lambda: reranker.rerank(QUERY, texts)
 
 
-def langchain_door(base_url: str, texts: list[str]) -> Call:
+def ours_in_langchain(base_url: str, texts: list[str]) -> Call:
     """`langchain_qwen_rerank.QwenRerank`."""
     from langchain_core.documents import Document
 
@@ -35,7 +35,7 @@ def langchain_door(base_url: str, texts: list[str]) -> Call:
     return lambda: reranker.compress_documents(documents, QUERY)
 
 
-def llama_index_door(base_url: str, texts: list[str]) -> Call:
+def ours_in_llama_index(base_url: str, texts: list[str]) -> Call:
     """`llama_index_qwen_rerank.QwenRerank`."""
     from llama_index.core.schema import NodeWithScore, TextNode
 

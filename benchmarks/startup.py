@@ -1,4 +1,4 @@
-"""What a fresh process pays: its first call, the import of a door, and the help of the command."""
+"""What a fresh process pays: its first call, the import of our class, and the command's help."""
 
 import subprocess
 import sys
@@ -49,8 +49,8 @@ def first_call(server: Server, *, quick: bool = False) -> Comparison:
     )
 
 
-def import_door(server: Server, *, quick: bool = False) -> Comparison:  # noqa: ARG001  nothing is sent
-    """Importing our LangChain door, against importing what it must inherit from."""
+def import_ours(server: Server, *, quick: bool = False) -> Comparison:  # noqa: ARG001  nothing is sent
+    """Importing our LangChain class, against importing what it must inherit from."""
     ours, theirs = _in_turn(_DOOR, _BASE, 1 if quick else 11)
     return Comparison(
         what="`import langchain_qwen_rerank` against "

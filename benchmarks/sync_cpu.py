@@ -12,7 +12,7 @@ from benchmarks.worker import Worker
 
 DOCUMENTS, CHARACTERS = 50, 500
 SDK = "sdk_client"
-OURS = {"core": 0.7, "langchain_door": 0.8, "llama_index_door": 1.1}
+OURS = {"core": 0.7, "ours_in_langchain": 0.8, "ours_in_llama_index": 1.1}
 PEERS = {"community": "langchain-community", "llama_index_peer": "llama-index-postprocessor"}
 
 

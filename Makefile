@@ -14,7 +14,7 @@ UNMEASURED := tests/docs tests/faults tests/hostile tests/quality tests/test_exa
 	tests/test_examples_langchain.py tests/test_examples_llama_index.py tests/test_live.py \
 	tests/test_notebooks.py
 
-.PHONY: help demo test again check nox docs failures faults limits docstrings picture live notebooks ray servers clients soak bench format clean
+.PHONY: help demo test again check nox docs look failures faults limits docstrings picture live notebooks ray servers clients soak bench format clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -51,6 +51,9 @@ docs: .venv/installed-docs  ## build the documentation site into .site, every wa
 
 failures: .venv/installed  ## write what every error says into docs/failures.md
 	$(BIN)/python tests/docs/write_failures.py
+
+look: .venv/installed-look docs  ## take pictures of the site, phone and desk, light and dark, into .looks
+	$(BIN)/python scripts/look.py
 
 limits: .venv/installed  ## write docs/limits.md from the table in qwen_rerank/_limits.py
 	$(BIN)/python tests/docs/write_limits.py
@@ -92,7 +95,7 @@ format: .venv/installed  ## let ruff mend what it can
 
 clean:  ## remove what these commands made
 	rm -rf .venv .nox dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache \
-		.ruff_cache .servers .site
+		.looks .ruff_cache .servers .site
 
 .venv/installed-bench: .venv/installed
 	$(BIN)/pip install --quiet --group bench
@@ -100,6 +103,10 @@ clean:  ## remove what these commands made
 
 .venv/installed-docs: .venv/installed
 	$(BIN)/pip install --quiet --group docs
+	touch $@
+
+.venv/installed-look: .venv/installed
+	$(BIN)/pip install --quiet --group look
 	touch $@
 
 .venv/installed-ray: .venv/installed

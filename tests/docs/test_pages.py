@@ -148,3 +148,13 @@ def test_links(page):
         path = posixpath.normpath(posixpath.join(page.parent.as_posix(), target or page.name))
         assert (ROOT / path).exists(), target
         assert not anchor or anchor in _anchors(ROOT / path), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=str)
+def test_plain_words(page):
+    """Pages for users call the parts of this project by the frameworks' words."""
+    if page.name in ("CONTRIBUTING.md", "architecture.md"):
+        pytest.skip("for whoever changes it")
+    said = re.sub(r"`[^`]*`", "", (ROOT / page).read_text())
+
+    assert not re.search(r"\b(door|room)s?\b", said, re.IGNORECASE)

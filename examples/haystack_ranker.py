@@ -6,7 +6,7 @@ Nothing leaves this machine: an emulator of the rerank service answers, which co
 Without `base_url` the ranker asks DashScope, with DASHSCOPE_API_KEY; it was never run against the
 live service.
 
-It takes: pip install "qwen-rerank[emulator]" haystack-ai
+It takes: pip install ".[emulator]" haystack-ai
 """
 
 from collections.abc import Iterable

@@ -8,7 +8,7 @@ hundred tools, and an emulator and a fake model to answer; to use the real ones,
 api_key out (DASHSCOPE_API_KEY is then billed) and pass create_agent another model. It was never run
 against the live service.
 
-It takes: pip install "qwen-rerank[langchain,emulator]" langchain.
+It takes: pip install ".[langchain,emulator]" langchain
 """
 
 from collections.abc import Awaitable, Callable, Collection

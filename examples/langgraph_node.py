@@ -8,7 +8,8 @@ service, which compares words, and from a chat model with one line to say. With 
 asked, and the passages are sent to DashScope and billed to DASHSCOPE_API_KEY. It was never run
 against the live service.
 
-It takes: pip install "qwen-rerank[langchain,emulator]" langchain, and the model's own package.
+It takes: pip install ".[langchain,emulator]" langchain
+A model of your own takes its package too.
 """
 
 import asyncio

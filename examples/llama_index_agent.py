@@ -7,7 +7,7 @@ words, and from a language model that calls a tool and repeats what it said. For
 leave base_url and api_key out (DASHSCOPE_API_KEY is then billed) and pass another llm, such as
 OpenAI("gpt-5-mini"). It was never run against the live service.
 
-It takes: pip install "qwen-rerank[llama-index,emulator]".
+It takes: pip install ".[llama-index,emulator]"
 """
 
 import asyncio

@@ -9,7 +9,7 @@ emulator and a fake language model answer; for the real ones, leave base_url and
 (DASHSCOPE_API_KEY is then billed) and pass another llm and embed_model. It was never run against
 the live service.
 
-It takes: pip install "qwen-rerank[llama-index,emulator]".
+It takes: pip install ".[llama-index,emulator]"
 """
 
 import asyncio

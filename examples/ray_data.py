@@ -17,7 +17,8 @@ emulator on this machine; with --live they come from DashScope and are billed.
 - This scales the client. The hosted model has its rate limit; for more than that, serve the open
   model yourself, on Ray Serve say, and point base_url at its load balancer.
 
-It takes: pip install "qwen-rerank[emulator]" "ray[data]". Ray is told not to report usage.
+It takes: pip install ".[emulator]" "ray[data]"
+Ray is told not to report usage.
 """
 
 import argparse

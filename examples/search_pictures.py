@@ -7,7 +7,7 @@ Without a folder it draws some and searches those. The answers come from an emul
 machine, which does not see: it compares what the metadata of pictures say, or else the names of
 their colours. With --live the pictures are sent to DashScope, and billed to DASHSCOPE_API_KEY.
 
-It takes: pip install "qwen-rerank[images,emulator]" rich
+It takes: pip install ".[images,emulator]" rich
 """
 
 import argparse

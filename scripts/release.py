@@ -1,6 +1,7 @@
 """The release checklist: checks all that can be checked, and says what is left. It uploads nothing.
 
     python scripts/release.py
+    python scripts/release.py --publish    # the pages install from the package index; commit that
 
 First come the questions that take no time, then every command that has to pass, which takes hours
 on two cores. It stops at the first answer that is no.
@@ -13,11 +14,14 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import install_lines
+
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
     ("make", "check"),
     ("make", "test"),
     ("make", "docs"),
+    ("make", "pages"),
     ("make", "demo"),
     ("make", "nox"),
 )
@@ -56,6 +60,8 @@ def problems(root: Path) -> Iterator[str]:
     package = (root / "qwen_rerank" / "__init__.py").read_text("utf-8")
     if f'__version__ = "{wanted}"' not in package:
         yield f"qwen_rerank.__version__ is not {wanted}"
+    if not install_lines.published(root):
+        yield "the pages install from a clone: python scripts/release.py --publish turns them"
     if changed := _git(root, "status", "--porcelain"):
         yield f"the tree is not clean:\n{changed}"
     if (branch := _git(root, "branch", "--show-current")) != "main":
@@ -64,8 +70,12 @@ def problems(root: Path) -> Iterator[str]:
         yield f"the tag v{wanted} is there already"
 
 
-def main() -> int:
+def main(*arguments: str) -> int:
     """Returns 0 if only what is printed at the end is left to be done."""
+    if arguments == ("--publish",):
+        install_lines.turn(ROOT, index=True)
+        print("The pages install from the package index. Look at git diff, and commit it.")
+        return 0
     if found := list(problems(ROOT)):
         print("Not yet:", *found, sep="\n- ")
         return 1
@@ -88,4 +98,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

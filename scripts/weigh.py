@@ -17,9 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from install_lines import NAME, published, written
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "weight.md"
-NAME = "qwen-rerank"
 OLD = "dashscope==1.22.2"  # as llama-index-llms-dashscope pins it
 MEGABYTE = 1_000_000
 # What an environment itself may have.
@@ -123,7 +124,7 @@ def page(newest: Weights, oldest: Weights) -> str:
         f"Measured by `python scripts/weigh.py` on {made}.",
         "",
     )
-    return "\n".join(lines)
+    return written("\n".join(lines), index=published(ROOT))
 
 
 def main() -> None:

@@ -6,58 +6,32 @@ import re
 import shlex
 import subprocess
 import tomllib
-from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
+import install_lines
 import pytest
 import yaml
-from sybil import Example, Sybil
-from sybil.parsers.markdown import CodeBlockParser
+from page_blocks import EMULATOR_STARTED, PYTHON, ROOT, Evaluator, exports, run, shell
+from sybil import Example
 
 from qwen_rerank.cli._app import app
 
-ROOT = Path(__file__).parents[2]
 MARKDOWN = sorted(
     path.relative_to(ROOT)
     for pattern in ("*.md", "docs/**/*.md", "benchmarks/*.md", "examples/*.md")
     for path in ROOT.glob(pattern)
 )
-# What these show besides the output of examples, other tests make anew.
-RECORDED = {
-    Path("docs", name)
-    for name in ("faults.md", "own-servers-seen.md", "soak.md", "thresholds.md", "tracing.md")
-}
 
+_CONTINUES = r".*in the environment of \[[^]]+\]\([a-z-]+\.md\)"
+_LEAVE_OUT = (
+    "The last three lines put [the emulator](offline.md) in the service's place; with a key of your "
+    "own, set `DASHSCOPE_API_KEY` to it instead."
+)
 _PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:)([^)\s#]*)(?:#([^)\s]*))?(?=\))")
 _ID = re.compile(r'<a id="([^"]+)">')
-
-
-def _run(example: Example) -> None:
-    _nothing_unshown(example.namespace)
-    printed: list[str] = []
-    example.namespace["print"] = lambda *values: printed.append(" ".join(map(str, values)))
-    exec(compile(example.parsed, example.path, "exec"), example.namespace)  # noqa: S102  our pages
-    example.namespace["printed"] = "\n".join(printed)
-
-
-def _nothing_unshown(namespace: dict[str, Any]) -> None:
-    assert not namespace.pop("printed", ""), "the page does not show what this prints"
-
-
-def _compare(example: Example) -> None:
-    printed = example.namespace.pop("printed", None)
-    if printed is None and Path(example.path).relative_to(ROOT) in RECORDED:
-        return
-    assert printed == example.parsed.strip()
-
-
-def _run_after(example: Example) -> None:
-    """What a change leads to runs; what it leaves behind needs packages that are not here."""
-    after = "\n".join(line[1:] for line in example.parsed.splitlines() if line[:1] in " +")
-    exec(compile(after, example.path, "exec"), example.namespace)  # noqa: S102  our pages
 
 
 def _parse_json(example: Example) -> None:
@@ -83,7 +57,7 @@ def _dry_run(example: Example) -> None:
                 [*words, "--dry-run", "--quiet"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
             )
         elif words[0] == "qwen-rerank":
-            _parse(words)
+            _parse(words[:-1] if words[-1] == "&" else words)
         elif words[0] == "python":
             assert (ROOT / words[1]).is_file()
         elif words[:2] == ["pip", "install"]:
@@ -93,36 +67,31 @@ def _dry_run(example: Example) -> None:
             assert words[0] == "export"
 
 
-_PARSERS: dict[str, Callable[[Example], None]] = {
-    "python": _run,
-    "text": _compare,
-    "diff": _run_after,
+_EVALUATORS: dict[str, Evaluator] = {
+    **PYTHON,
     "json": _parse_json,
     "shell": _dry_run,
     "yaml": _parse_yaml,
 }
 
 
-def _examples(page: Path) -> Iterator[Example]:
-    parsers = [CodeBlockParser(kind, evaluate) for kind, evaluate in _PARSERS.items()]
-    return Sybil(parsers, path=str(ROOT)).parse(ROOT / page).examples()
-
-
 @pytest.mark.parametrize("page", MARKDOWN, ids=str)
 def test_examples(page, emulator, monkeypatch):
-    """Every code block does what it shows; the service that it finds is the emulator."""
+    """Every code block does what it shows, with a service only where the page says what to set."""
     imported = re.findall(r"^ *(?:from|import) (\w+)", (ROOT / page).read_text(), re.MULTILINE)
     if missing := sorted({name for name in imported if find_spec(name) is None}):
         pytest.skip(f"not installed: {', '.join(missing)}")
-    monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
-    monkeypatch.setenv("DASHSCOPE_BASE_URL", emulator.base_url)
-    namespace: dict[str, Any] = {}
-    for example in _examples(page):
-        example.evaluate()
-        namespace = example.namespace
-    _nothing_unshown(namespace)
+
+    def obey(example: Example) -> None:
+        _dry_run(example)
+        for name, value in exports(example.parsed, urlsplit(emulator.base_url).port).items():
+            monkeypatch.setenv(name, value)
+
+    namespace = run(page, _EVALUATORS | {"shell": obey})
     for name in [name for name in namespace if name.startswith("test_")]:  # as a page shows them
         emulator.clear()
+        monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)  # as its fixture does
+        monkeypatch.setenv("DASHSCOPE_BASE_URL", emulator.base_url)
         namespace[name](emulator)
 
 
@@ -131,7 +100,30 @@ def test_blocks_are_all_examples(page):
     """No code block of a page escapes the test above."""
     kinds = set(re.findall(r"^```(\S+)", (ROOT / page).read_text(), re.MULTILINE))
 
-    assert kinds <= _PARSERS.keys()
+    assert kinds <= _EVALUATORS.keys()
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=str)
+def test_it_says_what_to_install(page):
+    """A page with something to run names its install line, or the page that it continues.
+
+    Where its blocks ask a service, it says in the same words everywhere how to start the emulator.
+    """
+    text, typed = (ROOT / page).read_text(), shell(page)
+    if not re.search(r"^```(python|diff)|^(qwen-rerank|python examples)", text, re.MULTILINE):
+        return
+    assert re.search(rf"^(pip install|make demo|{_CONTINUES})", f"{typed}{text}", re.MULTILINE)
+    if "export DASHSCOPE_BASE_URL" in typed:
+        assert EMULATOR_STARTED in typed
+        assert page == Path("docs/offline.md") or _LEAVE_OUT in " ".join(text.split())
+
+
+@pytest.mark.parametrize("file", install_lines.files(ROOT), ids=lambda file: file.name)
+def test_it_installs_from_where_there_is_something(file):
+    """Every install line is as ``published`` in pyproject.toml has it: from a clone or the index."""
+    text = file.read_text()
+
+    assert install_lines.written(text, index=install_lines.published(ROOT)) == text
 
 
 def _anchors(path: Path) -> set[str]:

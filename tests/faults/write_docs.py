@@ -34,7 +34,7 @@ the same object has to give the right ranking at once. **None of this has been s
 live service**: the refusals are written from the vendor's pages and from answers that users
 published, the rest from what networks, proxies and servers do.
 
-To see one yourself:
+To see one yourself, in the environment of [Develop offline](offline.md):
 
 ```shell
 qwen-rerank serve --list-faults

@@ -1,9 +1,12 @@
 """`qwen-rerank demo`: the flow, one function per step. How things look or count lives elsewhere."""
 
+import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -39,7 +42,7 @@ def demo(*, live: bool, model: str, region: str | None, count: int | None, confi
         The exit code.
 
     Raises:
-        ImportError: Something of the extra ``all`` is not installed.
+        ImportError: Something of the extra ``demo`` is not installed.
         ValueError: There is no key, or a setting is wrong.
     """
     options: dict[str, Any] = {"model": model}
@@ -78,6 +81,9 @@ def demo(*, live: bool, model: str, region: str | None, count: int | None, confi
         f"{model} on DashScope" if live else "the lexical stand-in: no measure of the Qwen models"
     )
     console.print(report.summary(results, scorer))
+    command = Path(sys.executable).with_name("qwen-rerank")  # for shells that do not find it
+    called = command.name if shutil.which(command.name) else os.path.relpath(command)
+    console.print(report.next_steps(called, live=live))
     return 0
 
 

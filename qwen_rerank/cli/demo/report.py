@@ -16,13 +16,18 @@ from rich.text import Text
 from qwen_rerank.cli._terminal import visible
 from qwen_rerank.cli.demo.measure import Found, Judged, Result, Trial
 
-__all__ = ["explanation", "intention", "samples", "summary"]
+__all__ = ["explanation", "intention", "next_steps", "samples", "summary"]
 
 _SHOWN = 5  # topics of each order
 _RULE = re.compile(r"[-=+|]{4,}")  # the lines that a table is drawn with
 _GRADES = (" · ", "●○○", "●●○", "●●●")
-_STYLES = ("dim", "yellow", "green", "bold green")  # of the grades
-_LEGEND = "●●● answers it   ●●○ answers part of it   ●○○ is related   · is not relevant"
+_STYLES = ("dim", "", "bold", "bold")  # of the grades
+# Green and red, always with these, are for better and worse alone.
+_BETTER, _WORSE = ("▲", "green"), ("▼", "red")
+_LEGEND = (
+    "●●● answers it   ●●○ answers part of it   ●○○ is related   · is not relevant\n"
+    "▲ better, ▼ worse: of what is relevant, whether it rose or fell"
+)
 _NOTES = (
     "nDCG@10: how well the first ten topics stand in the order of their grades. MRR: one over the "
     "rank of the first topic that helps at all. 1 is perfect. The last digits can differ between "
@@ -91,10 +96,18 @@ def summary(results: Sequence[Result], scored_by: str) -> Group:
     def row(label: str, cells: Iterable[str], style: str = "", end: bool = False) -> None:
         table.add_row(Text(label, style), *(Text(cell, style) for cell in cells), end_section=end)
 
-    row("nDCG@10 before", (f"{result.before.ndcg:.3f}" for result in results))
-    row("nDCG@10 after", (f"{result.after.ndcg:.3f}" for result in results), "bold", end=True)
-    row("MRR before", (f"{result.before.rr:.3f}" for result in results))
-    row("MRR after", (f"{result.after.rr:.3f}" for result in results), "bold", end=True)
+    for name, measure in (("nDCG@10", "ndcg"), ("MRR", "rr")):
+        before = [getattr(result.before, measure) for result in results]
+        after = [getattr(result.after, measure) for result in results]
+        row(f"{name} before", (f"{value:.3f}" for value in before))
+        table.add_row(
+            Text(f"{name} after", "bold"),
+            *(
+                Text.assemble(_sign(new - old, f"{new - old:+.3f}"), "  ", (f"{new:.3f}", "bold"))
+                for old, new in zip(before, after, strict=True)
+            ),
+            end_section=True,
+        )
     counts = (f"{result.rose} / {result.fell} / {result.stayed}" for result in results)
     row("questions that rose / fell / stayed", counts, end=True)
     row("requests", (f"{result.usage.requests:,}" for result in results))
@@ -109,15 +122,26 @@ def summary(results: Sequence[Result], scored_by: str) -> Group:
     )
 
 
+def next_steps(command: str, *, live: bool) -> Text:
+    """What to do now; *command* is how this command line is called here."""
+    steps = [
+        ("Next, your own code:", "docs/tutorial-langchain.md, docs/tutorial-llama-index.md"),
+        ("Your own questions:", f"{command} evaluate --help"),
+        *(() if live else [("With a key:", f"{command} demo --live")]),
+    ]
+    return Text("\n").join(
+        Text.assemble((f"{when:22}", "bold"), visible(what)) for when, what in steps
+    )
+
+
 def _sample(trial: Trial, label: str, framework: str) -> Group:
     before, after = trial.before, trial.after
     change = f"nDCG@10 {before.quality.ndcg:.2f} → {after.quality.ndcg:.2f}"
+    title = Text.assemble(
+        (f"{label}, with {framework}", "bold cyan"), "  ", _sign(trial.gain, change)
+    )
     return Group(
-        Rule(
-            Text.assemble((f"{label}, with {framework}", "bold cyan"), f"  {change}"),
-            align="left",
-            style="cyan",
-        ),
+        Rule(title, align="left", style="cyan"),
         Padding(Text(visible(trial.question.text), "bold italic"), (0, 1, 1, 1)),
         _order(trial, before, "before", "similarity"),
         "",
@@ -127,23 +151,27 @@ def _sample(trial: Trial, label: str, framework: str) -> Group:
 
 
 def _order(trial: Trial, order: Judged, name: str, score: str) -> Table:
-    """The head of one order of *trial*, topic by topic."""
+    """One order of *trial*, topic by topic: its head, and where else what is relevant went."""
+    other = trial.before if order is trial.after else trial.after
     came_from = {found.passage.topic: rank for rank, found in enumerate(trial.before.topics, 1)}
+    heads = {found.passage.topic for found in (*order.topics[:_SHOWN], *other.topics[:_SHOWN])}
     table = Table(box=None, expand=True, padding=(0, 1), header_style="cyan")
     table.add_column(Text(name), width=6, justify="right", style="bold")
     table.add_column(Text("topic"), width=20, no_wrap=True, overflow="ellipsis")
     table.add_column(Text("its first passage"), ratio=1, no_wrap=True, overflow="ellipsis")
     table.add_column(Text(score), width=12)
-    table.add_column(Text("moved" if order is trial.after else ""), width=7, justify="right")
-    for rank, found in enumerate(order.topics[:_SHOWN], 1):
+    table.add_column(Text("moved" if order is trial.after else ""), width=9, justify="right")
+    for rank, found in enumerate(order.topics, 1):
         topic = found.passage.topic
         grade = trial.question.grades.get(topic, 0)
+        if rank > _SHOWN and not (grade and topic in heads):
+            continue
         table.add_row(
             str(rank),
             Text(f"{_GRADES[grade]} {visible(topic)}", _STYLES[grade]),
             Text(_snippet(found)),
             _bar(found.score),
-            _move(came_from[topic], rank) if order is trial.after else "",
+            _move(came_from[topic], rank, grade) if order is trial.after else "",
         )
     return table
 
@@ -159,6 +187,14 @@ def _bar(score: float) -> Columns:
     return Columns([bar, Text(f"{score:.2f}")], padding=(0, 1))
 
 
-def _move(before: int, after: int) -> Text:
-    style = "green" if after < before else "red" if after > before else "dim"
-    return Text(f"{before} → {after}", style)
+def _move(before: int, after: int, grade: int) -> Text:
+    move = f"{before} → {after}"
+    return _sign(before - after, move) if grade else Text(move, "dim")
+
+
+def _sign(gain: float, text: str) -> Text:
+    """*text*, in colour and with an arrow if something got better or worse."""
+    if not gain:
+        return Text(text)
+    arrow, style = _BETTER if gain > 0 else _WORSE
+    return Text(f"{arrow} {text}", style)

@@ -9,7 +9,7 @@ threshold, and are no measure of a Qwen model. With your key in DASHSCOPE_API_KE
 base_url and api_key below it asks the service, for about 1,200,000 tokens. It was never run
 against the live service.
 
-It takes: pip install "qwen-rerank[all]".
+It takes: pip install ".[all]"
 """
 
 import json

@@ -86,6 +86,15 @@ def kinds(cells: list[dict[str, str]]) -> list[list[str]]:
     return [sorted(cell) for cell in cells]
 
 
+def compare(notebook: NotebookNode, stored: Path) -> None:
+    """Fails unless *notebook*, run just now, shows what is *stored*."""
+    then, now = shown(nbformat.read(stored, as_version=4)), shown(notebook)
+    python = _REFERENCE.search(str(then))
+    if python and python[1] != platform.python_version():
+        then, now = kinds(then), kinds(now)
+    assert now == then
+
+
 @pytest.fixture(name="stored", params=NOTEBOOKS, ids=lambda path: path.name)
 def _stored(request: pytest.FixtureRequest) -> Path:
     return request.param
@@ -142,12 +151,7 @@ def test_runs(stored, tmp_path, tmp_path_factory):
     """A notebook runs without a key, and shows today what is stored in it."""
     fonts = tmp_path_factory.getbasetemp() / "matplotlib"  # found once, in a second or two
 
-    then = shown(nbformat.read(stored, as_version=4))
-    now = shown(executed(stored, tmp_path, fonts))
-    python = _REFERENCE.search(str(then))
-    if python and python[1] != platform.python_version():
-        then, now = kinds(then), kinds(now)
-    assert now == then
+    compare(executed(stored, tmp_path, fonts), stored)
 
 
 if __name__ == "__main__":

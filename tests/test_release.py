@@ -2,6 +2,7 @@
 
 import importlib.util
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,18 @@ import pytest
 SCRIPT = Path(__file__).parents[1] / "scripts" / "release.py"
 
 
+PROJECT = """\
+[project]
+version = "1.2.0"
+
+[tool.qwen-rerank]
+published = true
+"""
+
+
 @pytest.fixture(name="script", scope="module")
 def _script():
+    sys.path.insert(0, str(SCRIPT.parent))  # install_lines lies beside it
     spec = importlib.util.spec_from_file_location("release", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -36,7 +47,7 @@ def _repository(tmp_path, git):
     """One that is ready to be released as 1.2.0."""
     (tmp_path / "qwen_rerank").mkdir()
     (tmp_path / "qwen_rerank/__init__.py").write_text('__version__ = "1.2.0"\n')
-    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.0"\n')
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
     (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## 1.2.0 (2026-12-31)\n\n- All.\n")
     git("init", "--initial-branch=main")
     git("add", "--all")
@@ -56,6 +67,10 @@ _NOT_READY = {
     "no date": (_write("CHANGELOG.md", "## 1.2.0 (unreleased)\n"), "has (unreleased) where"),
     "no entry": (_write("CHANGELOG.md", "# Changelog\n"), "has no entry"),
     "another version": (_write("qwen_rerank/__init__.py", '__version__ = "1.1.0"'), "is not 1.2.0"),
+    "pages of a clone": (
+        _write("pyproject.toml", PROJECT.replace("true", "false")),
+        "install from a clone: python scripts/release.py --publish",
+    ),
     "a new file": (lambda repository, _: (repository / "x").touch(), "not clean:\n?? x"),
     "another branch": (lambda _, git: git("switch", "--create=other"), "branch other, not main"),
     "a detached head": (lambda _, git: git("switch", "--detach"), "branch (none), not main"),
@@ -76,6 +91,25 @@ def test_not_ready(script, repository, git, change, said):
     (problem,) = script.problems(repository)
 
     assert said in problem
+
+
+def test_the_pages_are_turned(script, repository, git, monkeypatch):
+    """With --publish every install line names the release, and nothing else changes."""
+    (repository / "pyproject.toml").write_text(PROJECT.replace("true", "false"))
+    page = 'From a clone of the project:\n\npip install ".[emulator]" numpy\n`pip install .` {}\n'
+    (repository / "README.md").write_text(page.format("pip install ./other .[dot]"))
+    git("add", "--all")
+    git("commit", "--message=from a clone")
+    monkeypatch.setattr(script, "ROOT", repository)
+
+    assert script.main("--publish") == 0
+    assert (repository / "pyproject.toml").read_text() == PROJECT
+    assert (repository / "README.md").read_text() == (
+        "From the package index:\n\n"
+        'pip install "qwen-rerank[emulator]" numpy\n'
+        "`pip install qwen-rerank` pip install ./other .[dot]\n"
+    )
+    assert [each.split(":")[0] for each in script.problems(repository)] == ["the tree is not clean"]
 
 
 def test_it_stops_before_anything_is_run(script, repository, git, monkeypatch, capsys):

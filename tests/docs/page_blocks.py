@@ -1,8 +1,9 @@
 """How the blocks of a page are run and compared. No test is here.
 
-With nothing but sybil beside it, it runs one page, whose emulator listens on a port:
+With nothing but sybil beside it, it runs what an install line of a page is for, the first say, with
+an emulator that listens on a port:
 
-    python tests/docs/page_blocks.py docs/caching.md 8000
+    python tests/docs/page_blocks.py docs/caching.md 8000 0
 """
 
 import os
@@ -71,31 +72,53 @@ def examples(page: Path, evaluators: dict[str, Evaluator]) -> Iterator[Example]:
     return Sybil(parsers, path=str(ROOT)).parse(ROOT / page).examples()
 
 
-def shell(page: Path) -> str:
-    """What *page* says to type."""
-    blocks = re.findall(r"^```shell\n(.*?)^```", (ROOT / page).read_text("utf-8"), re.M | re.S)
-    return "".join(blocks)
+def shell(text: str) -> str:
+    """What the page with *text* says to type."""
+    return "".join(re.findall(r"^```shell\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
 
 
-def run(page: Path, evaluators: dict[str, Evaluator]) -> dict[str, Any]:
+def parts(page: Path) -> list[tuple[str, str, str]]:
+    """What each install line of *page* is for, up to the next one.
+
+    Returns:
+        The line, all that this part says to type, and its text from the line on.
+    """
+    texts = re.split(r"^(?=```shell\npip install )", (ROOT / page).read_text("utf-8"), flags=re.M)
+    return [(shell(text).splitlines()[0], shell(text), text) for text in texts[1:]]
+
+
+def run(page: Path, evaluators: dict[str, Evaluator], part: int | None = None) -> dict[str, Any]:
     """Runs the blocks of *page*; the names that they leave behind.
+
+    After an install line everything begins anew.
+
+    Args:
+        page: Its path from the root of the project.
+        evaluators: What is done with the blocks of each kind.
+        part: Run only what this install line is for, from 0 on; None for everything.
 
     Raises:
         AssertionError: A block prints something else than the page shows.
     """
     namespace: dict[str, Any] = {}
+    at = -1
     for example in examples(page, evaluators):
-        example.evaluate()
         namespace = example.namespace
+        if str(example.parsed).startswith("pip install "):
+            _nothing_unshown(namespace)
+            namespace.clear()
+            at += 1
+        if part in {None, at}:
+            example.evaluate()
     _nothing_unshown(namespace)
     return namespace
 
 
-def _main(page: str, port: str) -> None:
+def _main(page: str, port: str, part: str) -> None:
     def obey(example: Example) -> None:
         os.environ |= exports(example.parsed, int(port))
 
-    run(Path(page), PYTHON | {"shell": obey})
+    run(Path(page), PYTHON | {"shell": obey}, int(part))
 
 
 if __name__ == "__main__":

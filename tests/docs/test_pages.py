@@ -85,7 +85,7 @@ def test_examples(page, emulator, monkeypatch):
     def obey(example: Example) -> None:
         _dry_run(example)
         for name, value in exports(example.parsed, urlsplit(emulator.base_url).port).items():
-            monkeypatch.setenv(name, value)
+            monkeypatch.setenv(name, emulator.api_key if value == "sk-emulator" else value)
 
     namespace = run(page, _EVALUATORS | {"shell": obey})
     for name in [name for name in namespace if name.startswith("test_")]:  # as a page shows them
@@ -103,13 +103,22 @@ def test_blocks_are_all_examples(page):
     assert kinds <= _EVALUATORS.keys()
 
 
+def test_the_first_screen_of_the_readme():
+    """It has the command that shows the main job and the one that tests, which .ci/run runs."""
+    screen = "\n".join((ROOT / "README.md").read_text().splitlines()[:40])
+
+    assert {"make demo", "make test"} <= set(shell(screen).splitlines())
+    assert "make test" in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
 @pytest.mark.parametrize("page", MARKDOWN, ids=str)
 def test_it_says_what_to_install(page):
     """A page with something to run names its install line, or the page that it continues.
 
     Where its blocks ask a service, it says in the same words everywhere how to start the emulator.
     """
-    text, typed = (ROOT / page).read_text(), shell(page)
+    text = (ROOT / page).read_text()
+    typed = shell(text)
     if not re.search(r"^```(python|diff)|^(qwen-rerank|python examples)", text, re.MULTILINE):
         return
     assert re.search(rf"^(pip install|make demo|{_CONTINUES})", f"{typed}{text}", re.MULTILINE)

@@ -18,7 +18,9 @@ from qwen_rerank.cli.demo.flow import _spread
 from qwen_rerank.emulator import Reply
 
 KEY = "sk-secret-of-the-test"
-FIGURE = re.compile(r"│ (nDCG@10|MRR) (before|after) +│ +(\d\.\d{3}) │ +(\d\.\d{3}) │")
+FIGURE = re.compile(
+    r"│ (nDCG@10|MRR) (before|after) +│ +(?:[▲▼] \S+ +)?(\d\.\d{3}) │ +(?:[▲▼] \S+ +)?(\d\.\d{3}) │"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +87,7 @@ def test_the_whole_demo(tmp_path):
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    numbers = figures("\n".join(done.stdout.splitlines()[-17:]))
+    numbers = figures("\n".join(done.stdout.splitlines()[-20:]))
     assert len(numbers) == 4
     for measure in ("nDCG@10", "MRR"):
         for before, after in zip(

@@ -112,16 +112,54 @@ def test_one_question_is_shown_once():
 
 
 def test_a_sample_shows_grades_and_moves():
-    """Each topic has its grade as a symbol, and where it came from."""
+    """Each topic has its grade as a symbol, and where it came from.
+
+    What is relevant has an arrow beside its colour, which says better or worse.
+    """
     text = shown(*report.samples([result(trial("q1", 0.1, 0.2))]))
     before, after = text.split("after")[:2]
     assert re.search(r"1 +●●● a +words .*0\.50", before)
     assert re.search(r"2 +●○○ b", before)
     assert re.search(r"3 +· +c", before)
-    assert re.search(r"1 +· +c .*3 → 1", after)
-    assert re.search(r"2 +●○○ b .*2 → 2", after)
-    assert re.search(r"3 +●●● a .*1 → 3", after)
+    assert re.search(r"1 +· +c .*  3 → 1", after)
+    assert re.search(r"2 +●○○ b .*  2 → 2", after)
+    assert re.search(r"3 +●●● a .*▼ 1 → 3", after)
     assert "→" not in before.split("topic")[1]
+
+
+def test_what_was_lost_is_shown_where_it_went():
+    """A relevant topic that left the places shown stands below them; what is irrelevant does not."""
+    lost = trial("q1", 0.9, 0.1, topics=("a", "x", "c", "d", "e", "f", "b"))
+    before, after = shown(*report.samples([result(lost)])).split("after")[:2]
+    assert re.search(r"5 +· +e .*\n +7 +●○○ b ", before)
+    assert re.search(r"5 +· +c .*\n +7 +●●● a .*▼ 1 → 7", after)
+    assert len(re.findall(r"^ +\d ", before, re.MULTILINE)) == 6
+
+
+def test_better_is_green_and_worse_is_red():
+    """Nothing else is either, in the samples and in the figures."""
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="standard")
+    trials = (trial("q1", 0.1, 0.5), trial("q2", 0.9, 0.1))
+    for part in (*report.samples([result(*trials)]), report.summary([result(*trials)], "x")):
+        console.print(part, highlight=False)
+    printed = console.file.getvalue()
+    coloured = {
+        colour: {text.strip() for text in re.findall(rf"\x1b\[{code}m([^\x1b]*)", printed)}
+        for colour, code in (("green", 32), ("red", 31))
+    }
+    assert coloured == {
+        "green": {"▲ nDCG@10 0.10 → 0.50"},
+        "red": {"▼ nDCG@10 0.90 → 0.10", "▼ 1 → 3", "▼ -0.200"},
+    }
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_the_next_steps(live):
+    """Each is a line of 80 columns; with a key the model itself is one, unless it was asked."""
+    lines = shown(report.next_steps(".venv/bin/qwen-rerank", live=live)).splitlines()
+    assert lines[0].startswith("Next, your own code:  docs/tutorial-langchain.md, ")
+    assert len(lines) == (2 if live else 3)
+    assert any("demo --live" in line for line in lines) != live
 
 
 def test_a_snippet_has_words():
@@ -135,16 +173,16 @@ def test_a_snippet_has_words():
     assert "only" in text
 
 
-def test_the_figures_are_the_last_lines():
-    """The four numbers of each framework, the counts, requests, tokens and seconds end it all."""
+def test_the_figures():
+    """The four numbers of each framework with what changed, counts, requests, tokens, seconds."""
     trials = (trial("q1", 0.1, 0.2), trial("q2", 0.3, 0.1), trial("q3", 0.2, 0.2))
     results = [result(*trials), result(*trials, framework="LlamaIndex")]
     lines = shown(report.summary(results, "somebody")).splitlines()[-15:]
-    text = " ".join(re.sub(r"[^\w@./, ]", " ", " ".join(lines)).split())
+    text = " ".join(re.sub(r"[^\w@./, ▲▼+-]", " ", " ".join(lines)).split())
     assert text == (
         "3 questions LangChain LlamaIndex "
-        "nDCG@10 before 0.200 0.200 nDCG@10 after 0.167 0.167 "
-        "MRR before 0.200 0.200 MRR after 0.167 0.167 "
+        "nDCG@10 before 0.200 0.200 nDCG@10 after ▼ -0.033 0.167 ▼ -0.033 0.167 "
+        "MRR before 0.200 0.200 MRR after ▼ -0.033 0.167 ▼ -0.033 0.167 "
         "questions that rose / fell / stayed 1 / 1 / 1 1 / 1 / 1 "
         "requests 12 12 tokens 34,567 34,567 seconds of reranking 8.9 8.9"
     )

@@ -83,8 +83,9 @@ def parts(page: Path) -> list[tuple[str, str, str]]:
     Returns:
         The line, all that this part says to type, and its text from the line on.
     """
-    texts = re.split(r"^(?=```shell\npip install )", (ROOT / page).read_text("utf-8"), flags=re.M)
-    return [(shell(text).splitlines()[0], shell(text), text) for text in texts[1:]]
+    text = (ROOT / page).read_text("utf-8")
+    _, *texts = re.split(r"^(?=```shell\npip install )", text, flags=re.MULTILINE)
+    return [(shell(part).splitlines()[0], shell(part), part) for part in texts]
 
 
 def run(page: Path, evaluators: dict[str, Evaluator], part: int | None = None) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def test_a_sample_shows_grades_and_moves():
 
 
 def test_what_was_lost_is_shown_where_it_went():
-    """A relevant topic that left the places shown stands below them; what is irrelevant does not."""
+    """A relevant topic that left the places shown stands below them; an irrelevant one does not."""
     lost = trial("q1", 0.9, 0.1, topics=("a", "x", "c", "d", "e", "f", "b"))
     before, after = shown(*report.samples([result(lost)])).split("after")[:2]
     assert re.search(r"5 +· +e .*\n +7 +●○○ b ", before)

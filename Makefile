@@ -19,6 +19,8 @@ TOLD := --progress-bar off | awk ' \
 	/^Installing collected / { print "  installing them"; fflush() } \
 	/^Successfully installed / { done = 1 } \
 	END { exit !done }'
+VENV = test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/it"; exit 1; }; \
+	$(PYTHON) -m venv .venv
 
 .PHONY: help demo test again check nox docs look pages failures faults limits docstrings picture live notebooks ray servers clients soak bench format clean
 
@@ -127,19 +129,17 @@ clean:  ## remove what these commands made
 	touch $@
 
 # The marks are written last, so an interrupted install is made again.
-.venv/installed: pyproject.toml | .venv/bin/python
+.venv/installed: pyproject.toml
 	@echo "Into .venv: both frameworks, and all that tests, checks and notebooks take; 1.2 GB, some minutes"
+	@$(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --editable '.[all]' --group dev $(TOLD)
 	$(BIN)/pip install --quiet --no-deps --target $(OLD_SDK) --upgrade dashscope==1.22.2
 	touch $@
 
 # What the demo runs with and nothing else; Python compiles what it imports by itself.
-.venv/installed-demo: pyproject.toml | .venv/bin/python
-	@echo "Into .venv: both frameworks, and what the demo measures with; 390 MB, about half a minute"
+.venv/installed-demo: pyproject.toml
+	@echo "Into .venv: both frameworks, and what the demo measures with; 390 MB, about a minute"
+	@$(VENV)
 	$(BIN)/pip install --no-compile --editable '.[demo]' $(TOLD)
 	touch $@
-
-.venv/bin/python:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/it"; exit 1; }
-	$(PYTHON) -m venv .venv

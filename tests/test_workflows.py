@@ -1,6 +1,8 @@
 """The workflows run what contributors run: commands of the Makefile and sessions of noxfile.py."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -55,3 +57,21 @@ def test_actions_are_pinned_and_jobs_end():
             assert not used or re.search(r"@(v\d+|release/v\d+)$", used), used
             if used.startswith("actions/checkout@"):
                 assert step["with"] == {"persist-credentials": False}
+
+
+def test_the_demo_installs_what_it_needs(tmp_path):
+    """In a fresh clone it installs its own extra and says so; after `make test` nothing more."""
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+
+    def steps(target):
+        command = ["make", "--dry-run", target]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)  # noqa: S603
+        return done.stdout
+
+    assert re.findall(r"--editable '(.*?)'(.*) --progress", steps("demo")) == [(".[demo]", "")]
+    assert steps("demo").index("Into .venv") < steps("demo").index("pip install")
+    assert "--editable '.[all]' --group dev" in steps("test")
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "installed").touch()
+    assert steps("demo") == ".venv/bin/qwen-rerank demo\n"

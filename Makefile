@@ -133,7 +133,7 @@ clean:  ## remove what these commands made
 	@echo "Into .venv: both frameworks, and all that tests, checks and notebooks take; 1.2 GB, some minutes"
 	@$(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/pip install --editable '.[all]' --group dev $(TOLD)
+	@$(BIN)/pip install --editable '.[all]' --group dev $(TOLD)
 	$(BIN)/pip install --quiet --no-deps --target $(OLD_SDK) --upgrade dashscope==1.22.2
 	touch $@
 
@@ -141,5 +141,5 @@ clean:  ## remove what these commands made
 .venv/installed-demo: pyproject.toml
 	@echo "Into .venv: both frameworks, and what the demo measures with; 390 MB, about a minute"
 	@$(VENV)
-	$(BIN)/pip install --no-compile --editable '.[demo]' $(TOLD)
+	@$(BIN)/pip install --no-compile --editable '.[demo]' $(TOLD)
 	touch $@

@@ -59,6 +59,15 @@ def test_actions_are_pinned_and_jobs_end():
                 assert step["with"] == {"persist-credentials": False}
 
 
+def test_continuous_integration_runs_what_the_readme_says():
+    """The README's own test command is a line of .ci/run, under ``set -e``."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+
+    assert re.search(r"^```shell\n(?:make .*\n)*make test\n", readme, re.MULTILINE)
+    assert {"set -euo pipefail", "make test"} <= set(lines)
+
+
 def test_the_demo_installs_what_it_needs(tmp_path):
     """In a fresh clone it installs its own extra and says so; after `make test` nothing more."""
     for name in ("Makefile", "pyproject.toml"):

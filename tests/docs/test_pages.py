@@ -104,11 +104,10 @@ def test_blocks_are_all_examples(page):
 
 
 def test_the_first_screen_of_the_readme():
-    """It has the command that shows the main job and the one that tests, which .ci/run runs."""
+    """It has the command that shows the main job, and the one that tests."""
     screen = "\n".join((ROOT / "README.md").read_text().splitlines()[:40])
 
     assert {"make demo", "make test"} <= set(shell(screen).splitlines())
-    assert "make test" in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
 @pytest.mark.parametrize("page", MARKDOWN, ids=str)

@@ -145,7 +145,13 @@ def _shown_fixture() -> Callable[[BaseException], str]:
 def _fresh(tmp_path: Path) -> Callable[..., str]:
     """Runs a script in an interpreter of its own, whose warnings are errors; what it printed."""
 
-    def run(script: str, *arguments: str, path: str | None = None, strict: bool = True) -> str:
+    def run(
+        script: str,
+        *arguments: str,
+        path: str | None = None,
+        strict: bool = True,
+        silent: bool = False,
+    ) -> str:
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -163,6 +169,7 @@ def _fresh(tmp_path: Path) -> Callable[..., str]:
             check=False,
         )
         assert done.returncode == 0, done.stderr
+        assert not silent or not done.stderr, done.stderr
         return done.stdout
 
     return run

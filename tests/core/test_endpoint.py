@@ -113,15 +113,11 @@ def test_the_region_of_a_host(host, region):
 @pytest.mark.parametrize(
     ("region", "city"), [("eu-central-1", "Frankfurt"), ("ap-northeast-1", "Tokyo")]
 )
-@pytest.mark.parametrize("by", ["option", "environment"])
-def test_regions_without_a_shared_host(monkeypatch, region, city, by):
+def test_regions_without_a_shared_host(region, city):
     """A region that would silently be served from another is refused."""
-    if by == "environment":
-        monkeypatch.setenv("DASHSCOPE_REGION", region)
-
     said = rf"'{region}' \({city}\) has no shared host: set workspace="
     with pytest.raises(ValueError, match=said):
-        _resolve(region=region if by == "option" else None)
+        _resolve(region=region)
 
 
 @pytest.mark.parametrize("by", ["option", "DASHSCOPE_REGION", "DASHSCOPE_API_REGION", "file"])
@@ -142,35 +138,15 @@ def test_region_and_base_url_exclude_each_other():
         _resolve(region="cn-beijing", base_url="https://dashscope.aliyuncs.com")
 
 
-@pytest.mark.parametrize(
-    "workspace",
-    [
-        "a.b",
-        "a/b",
-        "evil.com/",
-        "a@b",
-        "a b",
-        "-a",
-        "_a",
-        "",
-        "a" * 65,
-        "a\n",
-        "\u00e9",
-        "a?b",
-        "a:1",
-    ],
-)
+@pytest.mark.parametrize("workspace", ["a.b", "-a", "_a", "a" * 65, "a\n"])
 def test_bad_workspaces(monkeypatch, workspace):
     """A workspace cannot turn into another host; the message says where it comes from."""
     monkeypatch.setenv("DASHSCOPE_WORKSPACE", workspace)
 
-    if workspace:
-        with pytest.raises(ValueError, match=r"^workspace must be an id of letters"):
-            _resolve(workspace=workspace)
-        with pytest.raises(ValueError, match=r"^the environment variable DASHSCOPE_WORKSPACE must"):
-            _resolve()
-    else:
-        assert _resolve().workspace is None  # an empty setting is none
+    with pytest.raises(ValueError, match=r"^workspace must be an id of letters"):
+        _resolve(workspace=workspace)
+    with pytest.raises(ValueError, match=r"^the environment variable DASHSCOPE_WORKSPACE must"):
+        _resolve()
 
 
 @pytest.mark.parametrize("workspace", ["a" * 64, "a-"])
@@ -288,46 +264,29 @@ def test_a_found_base_url_is_checked(monkeypatch):
     ("base_url", "said"),
     [
         ("https://user:hunter2@dashscope.aliyuncs.com/api/v1", "user name or password"),
-        ("https://hunter2@dashscope.aliyuncs.com/api/v1", "user name or password"),
         ("https://@dashscope.aliyuncs.com/api/v1", "user name or password"),
         ("https://dashscope.aliyuncs.com/api/v1?token=hunter2", "no query"),
-        ("https://dashscope.aliyuncs.com/api/v1#hunter2", "no query, fragment"),
-        ("https://dashscope.aliyuncs.com/api/v1?", "no query"),
         ("https://dashscope.aliyuncs.com/api/v1#", "no query, fragment"),
         ("https://dashscope.aliyuncs.com/hunter2\\api", "backslash"),
         ("https://dashscope.aliyuncs.com/api v1/hunter2", "spaces"),
-        ("https://dashscope.aliyuncs.com/api/v1\thunter2", "spaces"),
         ("https://dashscope.aliyuncs.com/api/v1\r\nx: hunter2", "spaces"),
         ("https://dashscope.aliyuncs.com/\u00e9hunter2", "spaces"),
         ("http://dashscope.aliyuncs.com/api/v1/hunter2", "plain http.*allow_http=True"),
-        ("http://gateway.example/hunter2", "plain http"),
-        ("http://10.0.0.1/hunter2", "plain http"),
-        ("http://localhost.evil.example/hunter2", "plain http"),
-        ("http://127.0.0.1.evil.example/hunter2", "plain http"),
-        ("http://0.0.0.0/hunter2", "plain http"),
         ("https://dashscope.aliyuncs.com/compatible-mode/v1", "serves chat models .* not rerank"),
         ("https://dashscope.aliyuncs.com/compatible-mode/v1/", "/compatible-api/v1 with protocol="),
         ("https://dashscope.aliyuncs.com/compatible-mode", "serves chat models .* not rerank"),
         ("https://gateway.example:8443/compatible-mode/v1", "https://gateway.example:8443/api/v1"),
-        ("ftp://dashscope.aliyuncs.com/hunter2", "must look like https://host/api/v1"),
-        ("file:///etc/hunter2", "must look like"),
+        ("file:///etc/hunter2", "must look like https://host/api/v1"),
         ("dashscope.aliyuncs.com/api/v1/hunter2", "must look like"),
         ("//dashscope.aliyuncs.com/hunter2", "must look like"),
-        ("https:///api/v1/hunter2", "must look like"),
-        ("https://", "must look like"),
         ("https://:443/hunter2", "must look like"),
         ("hunter2", "must look like"),
-        ("https://dashscope.aliyuncs.com\\.evil.example/hunter2", "must look like"),
-        ("https://dash scope.aliyuncs.com/hunter2", "must look like"),
         ("https://d\u0430shscope.aliyuncs.com/hunter2", "must look like"),  # a Cyrillic letter
-        ("https://dashscope.aliyuncs.com%2eevil.example/hunter2", "must look like"),
         ("https://a..b/hunter2", "must look like"),
         ("https://" + "a" * 64 + ".example/hunter2", "must look like"),
         ("https://dashscope.aliyuncs.com:99999/hunter2", "is not a URL"),
         ("https://dashscope.aliyuncs.com:hunter2/", "is not a URL"),
-        ("https://[::1/hunter2", "is not a URL"),
         ("https://[hunter2]/", "is not a URL"),
-        ("https://evil.example\\@dashscope.aliyuncs.com/hunter2", "user name|must look like"),
     ],
 )
 def test_refused_base_urls(base_url, said):
@@ -399,27 +358,15 @@ def test_a_host_that_is_not_known(options, places):
     assert places in _resolve(**options).unknown
 
 
-@pytest.mark.parametrize("base_url", ["http://gateway.example/api/v1", "http://10.0.0.1:8000"])
-def test_allow_http(base_url):
-    """Plain http leaves this machine if the caller says so."""
-    assert _resolve(base_url=base_url, allow_http=True).url.startswith(base_url)
-
-
 @pytest.mark.parametrize(
     ("host", "local"),
     [
         ("127.0.0.1", True),
-        ("127.0.0.1:8000", True),
         ("127.1.2.3", True),
-        ("localhost", True),
         ("LOCALHOST:80", True),
-        ("[::1]", True),
         ("[::1]:8000", True),
-        ("127.0.0.1.evil.example", False),
-        ("localhost.evil.example", False),
         ("10.0.0.1", False),
         ("[2001:db8::1]", False),
-        ("dashscope.aliyuncs.com", False),
     ],
 )
 def test_loopback(host, local):
@@ -437,17 +384,12 @@ def test_loopback(host, local):
     ("base", "native", "flat"),
     [
         ("https://h", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
-        ("https://h/", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
         ("https://h:8443", f"https://h:8443{_NATIVE}", f"https://h:8443{_FLAT}"),
-        ("https://h/api/v1", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
         ("https://h/api/v1/", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
-        ("https://h/compatible-api/v1", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
         ("https://h/compatible-api/v1//", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
         (f"https://h{_NATIVE}", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
         (f"https://h{_FLAT}", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
-        (f"https://h{_FLAT}/", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
         ("https://h/gw/api/v1", f"https://h/gw{_NATIVE}", f"https://h/gw{_FLAT}"),
-        (f"https://h/gw{_NATIVE}", f"https://h/gw{_NATIVE}", f"https://h/gw{_FLAT}"),
         (
             "https://h/gw",
             "https://h/gw/services/rerank/text-rerank/text-rerank",
@@ -493,7 +435,7 @@ def test_precedence_of_keys(monkeypatch, loaded):
     ]
 
 
-@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+@pytest.mark.parametrize("blank", ["", "\t\n"])
 def test_what_is_blank_is_none(monkeypatch, loaded, blank):
     """A variable, a file or a setting that holds only blanks is as good as not there."""
     places = "API_KEY BASE_URL HTTP_BASE_URL REGION API_REGION WORKSPACE WORKSPACE_ID"
@@ -578,17 +520,15 @@ def test_no_home(monkeypatch):
         _resolve(None)
 
 
-@pytest.mark.parametrize("options", [{}, {"region": "ap-southeast-1"}, {"workspace": "ws-1"}])
-def test_no_key_for_an_alibaba_host(options):
+def test_no_key_for_an_alibaba_host():
     """Without a key, the error names the variable and the way to try it without one."""
     with pytest.raises(ValueError, match=r"DASHSCOPE_API_KEY.*emulator"):
-        _resolve(None, **options)
+        _resolve(None)
 
 
-@pytest.mark.parametrize("blank", ["", "  ", "\n"])
-def test_a_blank_key_is_none(found, blank):  # noqa: ARG001  is set
+def test_a_blank_key_is_none(found):  # noqa: ARG001  is set
     """A key that was left blank is looked for as if it had not been given."""
-    assert _key(_resolve(blank)) == _FOUND
+    assert _key(_resolve(" \n")) == _FOUND
 
 
 def test_key_not_required():
@@ -596,51 +536,28 @@ def test_key_not_required():
     assert _resolve(None, key_required=False).api_key is None
 
 
-@pytest.mark.parametrize("where", ["option", "environment", "file"])
-@pytest.mark.parametrize(
-    "key", ["sk-a b", "sk-a\nb", "sk-\u00e9", "sk-a\x00", "sk-\u201cquoted\u201d.", "sk-a\x7f"]
-)
-def test_keys_that_no_header_can_carry(monkeypatch, where, key):
-    """A key with a stray character is refused without being shown, wherever it came from."""
-    if where == "environment":
-        key = key.replace("\x00", "\x01")  # no environment holds a NUL
-        monkeypatch.setenv("DASHSCOPE_API_KEY", key)
-    if where == "file":
-        _write("~/.dashscope/api_key", key)
-
-    with pytest.raises(ValueError, match="no HTTP header can carry") as caught:
-        _resolve(key if where == "option" else None)
-
-    assert key not in str(caught.value)
-
-
-@pytest.mark.parametrize("where", ["option", "environment", "file"])
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        (f'"{_KEY}"', "has quotes around it"),
-        (f"'{_KEY}'\n", "has quotes around it"),
-        (f"\u201c{_KEY}\u201d", "has quotes around it"),
-        (f'{_KEY}"', "has quotes around it"),
-        (f"Bearer {_KEY}", "has 'Bearer ' before it"),
-        (f"bearer\t{_KEY}", "has 'Bearer ' before it"),
-        (f'"Bearer {_KEY}"', "has quotes around it"),
+        (f"'{_KEY}'\n", "has quotes around it.*: leave"),
+        (f"\u201c{_KEY}\u201d", "has quotes around it.*: leave"),
+        (f'{_KEY}"', "has quotes around it.*: leave"),
+        (f'"Bearer {_KEY}"', "has quotes around it.*: leave"),
+        (f"bearer\t{_KEY}", "has 'Bearer ' before it: leave"),
+        (f"{_KEY}\u00e9", "holds a character that no HTTP header can carry"),
+        (f"{_KEY}\n{_KEY}", "holds a blank that no HTTP header can carry"),
     ],
 )
-def test_keys_that_were_pasted_with_more(monkeypatch, where, key, said):
-    """Quotes or 'Bearer ' around a key are named, and where they are, but not the key."""
-    place = ""
-    if where == "environment":
-        monkeypatch.setenv("DASHSCOPE_API_KEY", key)
-        place = " in the environment variable DASHSCOPE_API_KEY"
-    if where == "file":
-        _write("~/.dashscope/api_key", key)
-        place = " in the key file ~/.dashscope/api_key"
+def test_keys_that_were_pasted_with_more(monkeypatch, key, said):
+    """What is wrong around or in a key is named, and where that key is, but not the key."""
+    _write("~/.dashscope/api_key", key)
+    for place in (" in the key file ~/.dashscope/api_key", " in the environment variable DASH", ""):
+        if "environment" in place:
+            monkeypatch.setenv("DASHSCOPE_API_KEY", key)
+        with pytest.raises(ValueError, match=f"^the API key{place}.* {said}") as caught:
+            _resolve(None if place else key)
 
-    with pytest.raises(ValueError, match=f"^the API key{place} {said}.*: leave") as caught:
-        _resolve(key if where == "option" else None)
-
-    assert _KEY not in str(caught.value)
+        assert _KEY not in str(caught.value)
 
 
 def test_a_keys_ends_are_cleaned():
@@ -660,25 +577,6 @@ _ALIBABA = [
     "trial.cn-beijing.maas.aliyuncs.com",
     "DashScope.AliyunCS.com",
 ]
-_OTHERS = [
-    "dashscope.aliyuncs.com.evil.com",
-    "evil-aliyuncs.com",
-    "evildashscope.aliyuncs.com",
-    "dashscope.aliyuncs.com.",
-    "bucket.oss-cn-hangzhou.aliyuncs.com",
-    "dashscope.oss-cn-hangzhou.aliyuncs.com",
-    "dashscope-x.y.aliyuncs.com",
-    "aliyuncs.com",
-    "maas.aliyuncs.com.evil",
-    "x.maas.aliyuncs.com.evil.com",
-    "evilmaas.aliyuncs.com",
-    "x.evilmaas.aliyuncs.com",
-    "dashscope-aliyuncs.com",
-    "dashscopexaliyuncs.com",
-    "a.b.dashscope.aliyuncs.com.co",
-    "gateway.example",
-    "10.0.0.1",
-]
 
 
 @pytest.mark.parametrize("host", _ALIBABA)
@@ -687,16 +585,15 @@ def test_a_found_key_goes_to_alibaba_cloud(found, host):  # noqa: ARG001  is set
     assert _key(_resolve(None, base_url=f"https://{host}/api/v1")) == _FOUND
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "[::1]:80", "127.9.9.9"])
+@pytest.mark.parametrize("host", ["localhost", "[::1]:80", "127.9.9.9"])
 def test_a_found_key_goes_to_loopback(found, host):  # noqa: ARG001  is set
     """And for this machine, where an emulator or a gateway may run."""
     assert _key(_resolve(None, base_url=f"http://{host}")) == _FOUND
 
 
 @pytest.mark.parametrize("where", ["environment", "file", "config", "module"])
-@pytest.mark.parametrize("host", _OTHERS)
-def test_a_found_key_never_goes_elsewhere(monkeypatch, loaded, where, host):
-    """No other host gets a key that was not passed for it, however much it looks like Alibaba."""
+def test_a_found_key_never_goes_elsewhere(monkeypatch, loaded, where):
+    """No other host gets a key that was not passed for it; test_network_rules.py tries many."""
     if where == "environment":
         monkeypatch.setenv("DASHSCOPE_API_KEY", _FOUND)
     elif where == "file":
@@ -706,18 +603,12 @@ def test_a_found_key_never_goes_elsewhere(monkeypatch, loaded, where, host):
     else:
         loaded.api_key = _FOUND
 
-    endpoint = _resolve(None, base_url=f"https://{host}/api/v1")
+    endpoint = _resolve(None, base_url="https://gateway.example/api/v1")
 
     assert endpoint.api_key is None
     assert "authorization" not in endpoint.headers()
-
-
-@pytest.mark.parametrize("host", _OTHERS)
-def test_a_passed_key_goes_where_it_was_passed_for(host):
-    """An explicit key is sent to the explicit host."""
-    endpoint = _resolve(base_url=f"https://{host}/api/v1")
-
-    assert endpoint.headers()["authorization"] == f"Bearer {_KEY}"
+    passed = _resolve(base_url="https://gateway.example/api/v1")
+    assert passed.headers()["authorization"] == f"Bearer {_KEY}"
 
 
 @pytest.mark.parametrize("source", ["DASHSCOPE_BASE_URL", "config", "module"])
@@ -747,11 +638,6 @@ def test_headers():
         "authorization": f"Bearer {_KEY}",
         "x-dashscope-workspace": "ws-1",
     }
-
-
-def test_repr_hides_the_key():
-    """Printing an endpoint does not show the key."""
-    assert _KEY not in repr(_resolve())
 
 
 # A client of the caller's
@@ -786,12 +672,8 @@ def test_borrowed_with_a_key_of_ours():
 
 def test_borrowed_hides_user_info():
     """A password in an injected client's URL is not in the host that messages name."""
-    endpoint = _endpoint.borrowed(
-        "https://user:hunter2@gateway.example/api/v1",
-        api_key=None,
-        workspace=None,
-        protocol="dashscope",
-    )
+    url = "https://user:hunter2@gateway.example/api/v1"
+    endpoint = _endpoint.borrowed(url, api_key=None, workspace=None, protocol="dashscope")
 
     assert endpoint.host == "gateway.example"
 

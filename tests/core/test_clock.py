@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from qwen_rerank import Reranker, _loop, _tokens, _transport, errors
+from qwen_rerank.emulator import Reply
 
 _QUERY, _TEXTS = "a fast red car", ["green tea", "the red car"]
-_LATE = 3.0  # seconds after the deadline that a busy machine may take; what hangs, hangs for 20
+_LATE = 10.0  # seconds after the deadline that a busy machine may take; what hangs, hangs for 20
 
 
 @pytest.fixture(name="is_late")
@@ -104,13 +105,22 @@ def test_a_cache_that_is_in_use(connection, is_late, over):
 
 def test_a_queue(connection, is_late, emulator, over):
     """A turn that does not come."""
-    emulator.script(lambda _: over.wait(1))
-    reranker = Reranker(**connection, max_concurrency=1, timeout=0.3, max_retries=0)
-    first = threading.Thread(target=_quietly, args=(reranker,), daemon=True)
+    sent = threading.Event()
+
+    def hold(_):
+        sent.set()
+        over.wait(20)
+        return Reply()
+
+    emulator.script(hold)
+    reranker = Reranker(**connection, max_concurrency=1, timeout=0.3)
+    holds = reranker.with_options(timeout=60.0)
+    first = threading.Thread(target=holds.rerank, args=(_QUERY, _TEXTS))
     first.start()
-    time.sleep(0.1)
+    assert sent.wait(10)
 
     assert is_late(reranker)
+    over.set()
     first.join(10)
 
 

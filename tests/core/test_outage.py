@@ -74,14 +74,6 @@ def test_the_next_call_asks_nothing(reranker, rank, emulator: Emulator, reply):
     assert "outage_pause=0" in then.degraded.hint
 
 
-def test_nobody_listens(reranker, rank):
-    """A refused connection is an outage too."""
-    reranker.base_url = _NOWHERE
-    rank(reranker, _QUERY, _TEXTS)
-
-    assert "was not asked" in str(rank(reranker, _QUERY, _TEXTS).degraded)
-
-
 def test_it_tries_again(reranker, rank, emulator: Emulator, clock):
     """After the pause one call asks; when it is answered, all do."""
     emulator.script(Reply.error(503, "ModelUnavailable"))

@@ -103,8 +103,8 @@ def test_a_cache_that_is_in_use(connection, is_late, over):
     assert is_late(reranker)
 
 
-def test_a_queue(connection, is_late, emulator, over):
-    """A turn that does not come."""
+def test_a_queue(connection, rank, emulator, over):
+    """A turn that does not come; the error says so, and whose documents waited."""
     sent = threading.Event()
 
     def hold(_):
@@ -119,7 +119,11 @@ def test_a_queue(connection, is_late, emulator, over):
     first.start()
     assert sent.wait(10)
 
-    assert is_late(reranker)
+    with pytest.raises(errors.DeadlineError, match="before it was its turn") as caught:
+        rank(reranker, _QUERY, _TEXTS)
+    assert "max_concurrency=1 " in caught.value.hint
+    assert caught.value.documents == (0, 1)
+    assert emulator.requests_seen == 1
     over.set()
     first.join(10)
 

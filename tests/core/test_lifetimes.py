@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import contextvars
+import inspect
+import itertools
 import json
 import os
 import pickle
@@ -131,26 +133,22 @@ def _silent(fresh):
     return partial(fresh, silent=True)
 
 
-class Wire(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """An httpx transport of the caller's own, whose answers are worked out by a function."""
+def _through(answer):
+    """An httpx transport of the caller's own; the status it answers with comes from a function."""
 
-    def __init__(self, answer):
-        self._answer = answer
-
-    def handle_request(self, request):
-        return self._reply(request, self._answer(request))
-
-    async def handle_async_request(self, request):
-        return self._reply(request, await self._answer(request))
-
-    @staticmethod
-    def _reply(request, status):
+    def reply(request, status):
         count = len(json.loads(request.content)["input"]["documents"])
         results = [{"index": i, "relevance_score": 0.5} for i in range(count)]
         failed = {"code": "InvalidParameter", "message": "no"}
         return httpx.Response(
             status, json={"output": {"results": results}} if status == 200 else failed
         )
+
+    async def awaited(request):
+        return reply(request, await answer(request))
+
+    is_async = inspect.iscoroutinefunction(answer)
+    return httpx.MockTransport(awaited if is_async else lambda each: reply(each, answer(each)))
 
 
 # Many threads, many loops
@@ -515,7 +513,7 @@ async def test_a_failure_ends_the_others_before_it_is_raised(connection):
         finally:
             ended.append(request)
 
-    async with httpx.AsyncClient(transport=Wire(answer)) as client:
+    async with httpx.AsyncClient(transport=_through(answer)) as client:
         reranker = Reranker(
             **connection, async_http_client=client, max_documents_per_request=1, max_concurrency=3
         )
@@ -545,7 +543,7 @@ def test_nothing_is_sent_after_a_failure(reranker, emulator):
 def test_the_failure_itself_is_raised(connection):
     """What the caller gets is the failure, never what its other requests made of it."""
     interval, kinds = sys.getswitchinterval(), set()
-    with httpx.Client(transport=Wire(lambda _: 400)) as client:
+    with httpx.Client(transport=_through(lambda _: 400)) as client:
         reranker = Reranker(**connection, http_client=client, max_documents_per_request=1)
         sys.setswitchinterval(1e-6)
         try:
@@ -572,11 +570,44 @@ def test_a_foreign_mistake_in_one_of_many(connection, rank):
     reranker = Reranker(
         **connection,
         max_documents_per_request=1,
-        http_client=httpx.Client(transport=Wire(broken)),
-        async_http_client=httpx.AsyncClient(transport=Wire(abroken)),
+        http_client=httpx.Client(transport=_through(broken)),
+        async_http_client=httpx.AsyncClient(transport=_through(abroken)),
     )
     with pytest.raises(LookupError, match="mine"):
         rank(reranker, _QUERY, _MANY)
+
+
+def test_a_failure_wakes_who_waits_to_try_again(reranker, emulator):
+    """A request that waits to be sent again does not hold up the error of another."""
+    reranker.max_documents_per_request, reranker.max_concurrency = 1, 2
+    reranker.timeout = 600.0
+    emulator.script(
+        Reply.error(429, "Throttling.RateQuota", headers={"retry-after": "200"}),
+        Reply.error(400, "InvalidParameter", delay=0.2),
+    )
+
+    def ask():
+        with pytest.raises(errors.RequestError):
+            reranker.rerank(_QUERY, ["a", "b"])
+        return len(emulator.log)
+
+    assert _all_together(ask) == [2]
+
+
+@pytest.mark.parametrize("turn", [1, 3])
+async def test_a_request_that_is_cancelled_alone(connection, turn):
+    """A client that cancels one request by itself ends the call: no document is left out."""
+    turns = itertools.count(1)
+
+    async def answer(_):
+        if next(turns) == turn:
+            raise asyncio.CancelledError
+        return 200
+
+    async with httpx.AsyncClient(transport=_through(answer)) as client:
+        reranker = Reranker(**connection, async_http_client=client, max_documents_per_request=1)
+        with pytest.raises(asyncio.CancelledError):
+            await reranker.arerank(_QUERY, _MANY[:3])
 
 
 # Threads
@@ -597,7 +628,7 @@ def test_context_variables_reach_the_threads(connection):
         _user.set(name)
         reranker.rerank(_QUERY, _MANY)
 
-    with httpx.Client(transport=Wire(answer)) as client:
+    with httpx.Client(transport=_through(answer)) as client:
         reranker = Reranker(**connection, http_client=client, max_documents_per_request=1)
         _all_together(*(lambda name=name: work(name) for name in ("ann", "bob")))
 
@@ -637,6 +668,15 @@ async def test_when_one_is_throttled_all_wait(reranker, emulator, colour):
     assert len(emulator.log) == 1
     first.cancel()
     await asyncio.wait([first])
+
+
+def test_after_a_pause_all_go_on(reranker, emulator, rank):
+    """Nothing of a list is lost when one of its requests was throttled."""
+    reranker.max_documents_per_request, reranker.max_concurrency = 1, 2
+    emulator.script(Reply.error(429, "Throttling.RateQuota", headers={"retry-after-ms": "50"}))
+
+    assert len(rank(reranker, _QUERY, _MANY[:4])) == 4
+    assert len(emulator.log) == 5
 
 
 # Fork

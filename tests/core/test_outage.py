@@ -4,7 +4,6 @@ import asyncio
 import copy
 import os
 import pickle
-import threading
 
 import httpx
 import pytest
@@ -293,8 +292,8 @@ _GONE = Outcome((None,), ServiceError("gone"))
 _FINE = Outcome((None,), errors.RateLimitError("slow down"))
 
 
-def _watch(outages: Outages, route: str = "here", *, lease: float = 5.0):
-    return outages.watch(_REQUESTS, route=route, host="h", pause=10.0, lease=lease)
+def _watch(outages: Outages, *, lease: float = 5.0):
+    return outages.watch(_REQUESTS, route="here", host="h", pause=10.0, lease=lease)
 
 
 def test_a_slow_call_among_others_is_no_outage(clock):
@@ -307,15 +306,6 @@ def test_a_slow_call_among_others_is_no_outage(clock):
     assert _watch(outages).spared is None
 
 
-def test_routes_are_apart(clock):
-    """What is gone on one way is not gone on another."""
-    outages = Outages(clock)
-    _watch(outages).ended(_GONE)
-
-    assert _watch(outages).spared is not None
-    assert _watch(outages, "there").spared is None
-
-
 def test_a_try_that_is_never_heard_of(clock):
     """A try that was cancelled holds up the others no longer than it could have taken."""
     outages = Outages(clock)
@@ -326,23 +316,3 @@ def test_a_try_that_is_never_heard_of(clock):
     assert _watch(outages).spared is not None
     clock.now += 3.0
     assert _watch(outages).spared is None
-
-
-def test_threads_agree_on_who_tries(clock):
-    """However many threads come at once, one of them tries."""
-    outages, barrier = Outages(clock), threading.Barrier(8)
-    _watch(outages).ended(_GONE)
-    clock.now += 10.0
-    tried: list[bool] = []
-
-    def come() -> None:
-        barrier.wait(10)
-        tried.append(_watch(outages).spared is None)
-
-    threads = [threading.Thread(target=come) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-
-    assert sorted(tried) == [False] * 7 + [True]

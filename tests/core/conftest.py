@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import settings
 
@@ -113,6 +114,21 @@ def _rank(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
 
     with asyncio.Runner() as runner:
         yield rank
+
+
+@pytest.fixture(name="clients")
+def _clients() -> Iterator[Callable[..., dict[str, Any]]]:
+    """Both kinds of a caller's client; the async one keeps nothing open that had to be closed."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**own: Any) -> dict[str, Any]:
+            closing = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
+            return {
+                "http_client": stack.enter_context(httpx.Client(**own)),
+                "async_http_client": httpx.AsyncClient(transport=closing, **own),
+            }
+
+        yield make
 
 
 def _shown(error: BaseException) -> str:

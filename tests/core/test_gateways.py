@@ -1,7 +1,6 @@
 """What gateways ask for: more headers, more fields in the body, a client of the caller's."""
 
 import asyncio
-import contextlib
 import copy
 import json
 import pickle
@@ -26,21 +25,6 @@ _KINDS = [Reranker, langchain_qwen_rerank.QwenRerank, llama_index_qwen_rerank.Qw
 
 def _pickled(value):
     return pickle.loads(pickle.dumps(value))  # noqa: S301  our own pickle
-
-
-@pytest.fixture(name="clients")
-def _clients():
-    """Both kinds of a caller's client; the async one keeps nothing open that had to be closed."""
-    with contextlib.ExitStack() as stack:
-
-        def make(**own):
-            closing = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
-            return {
-                "http_client": stack.enter_context(httpx.Client(**own)),
-                "async_http_client": httpx.AsyncClient(transport=closing, **own),
-            }
-
-        yield make
 
 
 def _flat(server, connection):

@@ -340,17 +340,7 @@ def test_one_limit_over_threads_and_loops(at):
     assert 1 < service.peak <= 3
 
 
-def test_one_call_uses_the_whole_width(at, rank):
-    """The requests of one call run at the same time, as many as allowed and no more."""
-    service = Service()
-    service.expect(5)
-
-    rank(at(service, max_concurrency=5), _QUERY, _MANY)
-
-    assert service.peak == 5
-
-
-def test_an_assigned_limit(at):
+def test_an_assigned_limit(at, rank):
     """Another max_concurrency holds from the next call on, also for what with_options gave."""
     service = Service()
     reranker = at(service, max_concurrency=1)
@@ -358,12 +348,12 @@ def test_an_assigned_limit(at):
     reranker.max_concurrency = 4
     service.expect(4)
 
-    made.rerank(_QUERY, _MANY)
+    rank(made, _QUERY, _MANY)
     assert service.peak == 4
 
     reranker.max_concurrency = 2
     service.expect(2)
-    made.rerank(_QUERY, _MANY)
+    rank(made, _QUERY, _MANY)
     assert service.peak == 2
 
 
@@ -668,6 +658,17 @@ async def test_when_one_is_throttled_all_wait(reranker, emulator, colour):
     assert len(emulator.log) == 1
     first.cancel()
     await asyncio.wait([first])
+
+
+def test_a_pause_longer_than_the_deadline(reranker, emulator, rank):
+    """It is not waited for, and the error says how long it is."""
+    emulator.script(Reply.error(429, "Throttling", headers={"retry-after": "10000"}))
+
+    with pytest.raises(errors.RateLimitError) as caught:
+        rank(reranker, _QUERY, ["a"])
+
+    assert caught.value.retry_after == 10_000
+    assert len(emulator.log) == 1
 
 
 def test_after_a_pause_all_go_on(reranker, emulator, rank):

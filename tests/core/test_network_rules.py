@@ -10,8 +10,6 @@ import socket
 import ssl
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,45 +24,16 @@ from qwen_rerank import Reranker, _endpoint, errors
 
 _KEY = "sk-given-to-us-9b2e47a0c6d15f38"
 _FOUND = "sk-found-somewhere-77c1e05a2b9d"
+_ASKED = ("a query", ["a text"])
 _SCORES = b'{"output":{"results":[{"index":0,"relevance_score":0.5}]},"request_id":"r"}'
 
 
-@dataclass(frozen=True)
-class Colour:
-    """Sync or async calls, as plain functions."""
-
-    native: bool
-
-    def rank(self, reranker: Reranker) -> Any:
-        """A ranking of one document."""
-        if self.native:
-            return asyncio.run(reranker.arerank("a query", ["a text"]))
-        return reranker.rerank("a query", ["a text"])
-
-    def warm_up(self, reranker: Reranker) -> None:
-        """A connection ahead of the first call."""
-        asyncio.run(reranker.awarm_up()) if self.native else reranker.warm_up()
-
-    def through(
-        self, make: Callable[..., Reranker], call: Callable[..., Any], **client: Any
-    ) -> Any:
-        """*call* with what *make* makes with a client of the caller's, which is closed then."""
-
-        async def native() -> Any:
-            async with httpx.AsyncClient(**client) as opened:
-                name = "arerank" if call == self.rank else "awarm_up"
-                arguments = ("a query", ["a text"]) if call == self.rank else ()
-                return await getattr(make(async_http_client=opened), name)(*arguments)
-
-        if self.native:
-            return asyncio.run(native())
-        with httpx.Client(**client) as opened:
-            return call(make(http_client=opened))
-
-
-@pytest.fixture(name="colour", params=["sync", "async"])
-def _colour(request: pytest.FixtureRequest) -> Colour:
-    return Colour(native=request.param == "async")
+@pytest.fixture(name="warm_up", params=["sync", "async"])
+def _warm_up(request: pytest.FixtureRequest) -> Callable[[Reranker], None]:
+    """Both colours of warming up, as one plain function."""
+    if request.param == "sync":
+        return Reranker.warm_up
+    return lambda reranker: asyncio.run(reranker.awarm_up())
 
 
 @pytest.fixture(name="found")
@@ -241,13 +210,13 @@ def test_a_found_workspace_stays_at_home(monkeypatch):
     assert _resolve("https://gateway.example", workspace="ws-1").headers()[header] == "ws-1"
 
 
-def test_what_a_server_sees(serve, colour, monkeypatch):
+def test_what_a_server_sees(serve, rank, monkeypatch):
     """A request carries the headers it needs, once each, and nothing of the environment."""
     monkeypatch.setenv("DASHSCOPE_API_KEY", _FOUND)
     monkeypatch.setenv("LANGCHAIN_API_KEY", "lc-secret")
     server = serve(_answering(_answer()))
 
-    colour.rank(Reranker(base_url=f"http://{server.address}", api_key=f" {_KEY}\r\n"))
+    rank(Reranker(base_url=f"http://{server.address}", api_key=f" {_KEY}\r\n"), *_ASKED)
 
     head, _, _ = server.requests[0].decode().partition("\r\n\r\n")
     headers = [line.partition(": ")[::2] for line in head.split("\r\n")[1:]]
@@ -315,14 +284,14 @@ def _redirecting(serve, elsewhere, status):
 
 @pytest.mark.parametrize("status", [302, 308])
 @pytest.mark.parametrize("own", [True, False], ids=["our own client", "the caller's"])
-def test_redirects_lead_nowhere(serve, elsewhere, colour, status, own):
+def test_redirects_lead_nowhere(serve, elsewhere, rank, clients, status, own):
     """No client takes key or documents to where an answer points, not even one told to follow."""
     server = _redirecting(serve, elsewhere, status)
-    make = partial(Reranker, base_url=f"http://{server.address}", api_key=_KEY, max_retries=0)
-    through = partial(colour.through, make, colour.rank, follow_redirects=True)
+    given = {} if own else clients(follow_redirects=True)
+    reranker = Reranker(base_url=f"http://{server.address}", api_key=_KEY, max_retries=0, **given)
 
     with pytest.raises(errors.RerankError, match="Redirects are not followed") as caught:
-        colour.rank(make()) if own else through()
+        rank(reranker, *_ASKED)
 
     assert caught.value.status == status
     assert elsewhere.address in str(caught.value)
@@ -338,11 +307,11 @@ async def test_redirects_lead_nowhere_on_aiohttp(serve, elsewhere):
             base_url=f"http://{server.address}", api_key=_KEY, async_http_client=client
         )
         with pytest.raises(errors.RerankError, match="Redirects are not followed"):
-            await reranker.arerank("a query", ["a text"])
+            await reranker.arerank(*_ASKED)
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["our own client", "the caller's"])
-def test_a_warm_up_is_not_redirected(serve, elsewhere, colour, own):
+def test_a_warm_up_is_not_redirected(serve, elsewhere, warm_up, clients, own):
     """A warm-up ends where it began."""
 
     def away(server, connection):
@@ -350,12 +319,9 @@ def test_a_warm_up_is_not_redirected(serve, elsewhere, colour, own):
         connection.sendall(_answer(b"", "302 X", f"location: http://{elsewhere.address}/"))
 
     server = serve(away)
-    make = partial(Reranker, base_url=f"http://{server.address}", api_key=_KEY)
+    given = {} if own else clients(follow_redirects=True)
 
-    if own:
-        colour.warm_up(make())
-    else:
-        colour.through(make, colour.warm_up, follow_redirects=True)
+    warm_up(Reranker(base_url=f"http://{server.address}", api_key=_KEY, **given))
 
     assert len(server.requests) == 1
 
@@ -364,27 +330,27 @@ def test_a_warm_up_is_not_redirected(serve, elsewhere, colour, own):
 
 
 @pytest.mark.parametrize("key", ["passed", "found", "in the caller's client", "in an SDK client"])
-def test_a_warm_up_shows_no_key(monkeypatch, serve, colour, key):
+def test_a_warm_up_shows_no_key(monkeypatch, serve, warm_up, clients, key):
     """A warm-up opens a connection and asks nothing: no key goes out, whoever holds one."""
     server = serve(_answering(b""))
-    base_url, header = f"http://{server.address}", {"authorization": f"Bearer {_KEY}"}
-    options: dict[str, Any] = {"base_url": base_url, "workspace": "ws-1"}
+    options: dict[str, Any] = {"base_url": f"http://{server.address}", "workspace": "ws-1"}
     if key == "found":
         monkeypatch.setenv("DASHSCOPE_API_KEY", _KEY)
     elif key != "in an SDK client":
         options["api_key"] = _KEY
-
-    def make(**client):
-        for name, http in client.items():
-            if key == "in an SDK client":
-                sdk = types.SimpleNamespace(transport=types.SimpleNamespace(http_client=http))
-                return Reranker(**{name.replace("http_", ""): sdk})
-        return Reranker(**options, **client)
-
     if key.startswith("in "):
-        colour.through(make, colour.warm_up, base_url=base_url, headers=header)
-    else:
-        colour.warm_up(make())
+        options |= clients(
+            base_url=options["base_url"], headers={"authorization": f"Bearer {_KEY}"}
+        )
+    if key == "in an SDK client":
+        options = {
+            kind: types.SimpleNamespace(
+                transport=types.SimpleNamespace(http_client=options[f"{kind[:-6]}http_client"])
+            )
+            for kind in ("client", "async_client")
+        }
+
+    warm_up(Reranker(**options))
 
     assert len(server.requests) == 1
     assert server.requests[0].startswith(b"HEAD / HTTP/1.1")
@@ -396,15 +362,15 @@ def test_a_warm_up_shows_no_key(monkeypatch, serve, colour, key):
 # Proxies
 
 
-def test_loopback_is_called_directly(monkeypatch, serve, colour):
+def test_loopback_is_called_directly(monkeypatch, serve, rank):
     """Calls to this machine go through no proxy, whatever variables name one."""
     proxy, server = serve(_answering(_answer())), serve(_answering(_answer()))
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://{proxy.address}")
     reranker = Reranker(base_url=f"http://localhost:{server.port}", api_key=_KEY)
 
-    colour.warm_up(reranker)
-    assert len(colour.rank(reranker)) == 1
+    reranker.warm_up()
+    assert len(rank(reranker, *_ASKED)) == 1
 
     assert (proxy.requests, len(server.requests)) == ([], 2)
 
@@ -431,24 +397,24 @@ def _at(server: Any, host: str = "localhost", max_retries: int = 0) -> Reranker:
     return Reranker(base_url=f"https://{host}:{server.port}", api_key=_KEY, max_retries=max_retries)
 
 
-def test_certificates_are_those_of_the_moment(monkeypatch, tmp_path, colour, secure):
+def test_certificates_are_those_of_the_moment(monkeypatch, tmp_path, rank, secure):
     """SSL_CERT_FILE says who may vouch; a server that nobody vouches for gets nothing."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pair.pem"))
-    assert [hit.score for hit in colour.rank(_at(secure))] == [0.5]
+    assert [hit.score for hit in rank(_at(secure), *_ASKED)] == [0.5]
     monkeypatch.delenv("SSL_CERT_FILE")
 
     with pytest.raises(errors.ServiceError, match=r"SSL_CERT_FILE"):
-        colour.rank(_at(secure))
+        rank(_at(secure), *_ASKED)
 
     assert len(secure.requests) == 1
 
 
-def test_a_certificate_for_another_name_is_refused(monkeypatch, tmp_path, colour, secure):
+def test_a_certificate_for_another_name_is_refused(monkeypatch, tmp_path, rank, secure):
     """A certificate that is known but made for another host opens nothing."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pair.pem"))
 
     with pytest.raises(errors.ServiceError) as caught:
-        colour.rank(_at(secure, "127.0.0.1", max_retries=2))
+        rank(_at(secure, "127.0.0.1", max_retries=2), *_ASKED)
 
     assert caught.value.hint.startswith("The certificate is for another name")
     assert not caught.value.retryable
@@ -457,12 +423,12 @@ def test_a_certificate_for_another_name_is_refused(monkeypatch, tmp_path, colour
 
 
 @pytest.mark.parametrize("secure", [EXPIRED], ids=["expired"], indirect=True)
-def test_a_certificate_that_has_expired(monkeypatch, tmp_path, colour, secure):
+def test_a_certificate_that_has_expired(monkeypatch, tmp_path, rank, secure):
     """It is not blamed on who may vouch for it here, and not tried again."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pair.pem"))
 
     with pytest.raises(errors.ServiceError, match="certificate has expired") as caught:
-        colour.rank(_at(secure, max_retries=2))
+        rank(_at(secure, max_retries=2), *_ASKED)
 
     assert "renew its certificate" in caught.value.hint
     assert "SSL_CERT_FILE" not in str(caught.value)

@@ -7,11 +7,13 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import httpx
 import pytest
 
-from qwen_rerank import Reranker, _loop, _tokens, _transport, errors
+from qwen_rerank import Reranker, _drive, _loop, _tokens, _transport, errors
+from qwen_rerank._prepare import prepare
 from qwen_rerank.emulator import Reply
 
 _QUERY, _TEXTS = "a fast red car", ["green tea", "the red car"]
@@ -232,3 +234,18 @@ def test_the_callers_client(serve, is_late, head):
     with httpx.Client() as client:
         clients = {"http_client": client, "async_http_client": httpx.AsyncClient()}
         assert is_late(Reranker(base_url=url, api_key="sk-x", timeout=0.4, **clients))
+
+
+def test_nothing_is_sent_after_the_deadline(connection, emulator):
+    """A call whose time is over when it comes to send sends nothing, which would be billed."""
+    with Reranker(**connection) as reranker:
+        reranker.rerank(_QUERY, _TEXTS)  # so that a connection is open
+        emulator.clear()
+        job, line = reranker._job(_QUERY, _TEXTS, {}), reranker._line()
+        asked = reranker._asked(job, prepare(job), line, _drive.deadline_in(5))
+        late = _drive.deadline_in(0), lambda *_: None
+        outcome = _loop.run(partial(_drive.drive, asked.requests, line, *late))
+        reranker.rerank(_QUERY, _TEXTS)
+
+    assert type(outcome.failure) is errors.DeadlineError
+    assert len(emulator.log) == 1

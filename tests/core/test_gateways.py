@@ -1,6 +1,5 @@
 """What gateways ask for: more headers, more fields in the body, a client of the caller's."""
 
-import asyncio
 import copy
 import json
 import pickle
@@ -161,18 +160,6 @@ def test_headers_cannot_be_changed_in_place():
         settings.headers["authorization"] = "another"
 
 
-def test_an_assigned_header(connection, rank, emulator: Emulator):
-    """Assigning takes effect with the next call."""
-    reranker = Reranker(headers={"x-tenant": "one"}, **connection)
-    rank(reranker, _QUERY, _TEXTS)
-    reranker.headers = {"x-tenant": "two"}
-    rank(reranker, _QUERY, _TEXTS)
-    reranker.headers = None
-    rank(reranker, _QUERY, _TEXTS)
-
-    assert [seen.headers.get("x-tenant") for seen in emulator.log] == ["one", "two", None]
-
-
 @pytest.mark.parametrize("status", [401, 200])
 def test_a_server_that_quotes_them(connection, rank, emulator: Emulator, shown, status):
     """A gateway that quotes a header it refuses does not get its value into our errors."""
@@ -193,23 +180,6 @@ def test_a_value_that_stands_in_an_answer(connection, rank):
     reranker = Reranker(headers={"x-kind": "relevance_score"}, **connection)
 
     assert len(rank(reranker, _QUERY, _TEXTS)) == 2
-
-
-def test_warm_up_shows_none(serve):
-    """A connection is opened without them, as without the key."""
-
-    def end(server, connection):
-        server.read(connection)
-        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-
-    server = serve(end)
-    url = f"http://{server.address}"
-    reranker = Reranker(base_url=url, api_key="k" * 9, headers={"x-api-key": _SECRET})
-    reranker.warm_up()
-    asyncio.run(reranker.awarm_up())
-
-    assert len(server.requests) == 2
-    assert all(_SECRET.encode() not in request for request in server.requests)
 
 
 # Fields of the body

@@ -334,6 +334,7 @@ def test_a_warm_up_shows_no_key(monkeypatch, serve, warm_up, clients, key):
     """A warm-up opens a connection and asks nothing: no key goes out, whoever holds one."""
     server = serve(_answering(b""))
     options: dict[str, Any] = {"base_url": f"http://{server.address}", "workspace": "ws-1"}
+    options["headers"] = {"x-api-key": _KEY}
     if key == "found":
         monkeypatch.setenv("DASHSCOPE_API_KEY", _KEY)
     elif key != "in an SDK client":

@@ -74,26 +74,18 @@ def test_the_next_call_asks_nothing(reranker, rank, emulator: Emulator, reply):
 
 
 def test_it_tries_again(reranker, rank, emulator: Emulator, clock):
-    """After the pause one call asks; when it is answered, all do."""
-    emulator.script(Reply.error(503, "ModelUnavailable"))
+    """After the pause one call asks; a try in vain begins another one; after an answer all ask."""
+    emulator.script(*[Reply.error(503, "ModelUnavailable")] * 2)
     rank(reranker, _QUERY, _TEXTS)
 
-    clock.now += 4.9
-    assert rank(reranker, _QUERY, _TEXTS).degraded is not None
-    clock.now += 0.1
+    for asked in (1, 2):
+        clock.now += 4.9
+        assert rank(reranker, _QUERY, _TEXTS).degraded is not None
+        assert len(emulator.log) == asked
+        clock.now += 0.1
+        again = rank(reranker, _QUERY, _TEXTS).degraded
+        assert (again is None) is (asked == 2)
     assert rank(reranker, _QUERY, _TEXTS).degraded is None
-    assert rank(reranker, _QUERY, _TEXTS).degraded is None
-
-
-def test_it_tries_again_in_vain(reranker, rank, emulator: Emulator, clock):
-    """A try that fails begins another pause."""
-    emulator.script(_DOWN["down"])
-    for _ in range(3):
-        rank(reranker, _QUERY, _TEXTS)
-        rank(reranker, _QUERY, _TEXTS)
-        clock.now += 5.0
-
-    assert len(emulator.log) == 3
 
 
 def test_one_of_many_tries(reranker, emulator: Emulator, clock):

@@ -16,9 +16,6 @@ _NOW = 1_800_000_000.0
     ("kind", "again"),
     [
         (errors.RequestError, False),
-        (errors.ContentError, False),
-        (errors.AuthenticationError, False),
-        (errors.QuotaError, False),
         (errors.RateLimitError, True),
         (errors.ServiceError, True),
         (errors.ReplyError, True),

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from qwen_rerank import Reranker, _turns
+from qwen_rerank import _turns
 
 
 def test_one_at_a_time():
@@ -66,15 +66,4 @@ def test_threads_never_share_a_turn():
 
     assert set(seen) == {1}
     assert len(seen) == 1_600
-    assert len(_turns._register.turns) <= 1
-
-
-def test_nothing_grows_with_the_caches_that_were_used(connection):
-    """A process that makes a cache for each question keeps nothing of those that are gone."""
-    with Reranker(**connection) as reranker:
-        for _ in range(20):
-            reranker.cache = {}
-            reranker.rerank("a", ["b"])
-        reranker.cache = None
-
     assert len(_turns._register.turns) <= 1

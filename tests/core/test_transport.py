@@ -161,11 +161,20 @@ def _reset_at_once(server, connection):  # noqa: ARG001  the behaviour's signatu
 def _reset_in_the_body(server, connection):
     server.read(connection)
     connection.sendall(_raw(b"x" * 1_000)[:-900])
+    server.over.wait(0.05)  # so that the head is read by then, mostly
     _reset(connection)
 
 
 _SHORT = _answering(b'HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{"output"')
 _BAD_CHUNK = _answering(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n")
+
+
+def _bad_chunk_later(server, connection):
+    server.read(connection)
+    connection.sendall(b'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\n{"ok\r\n')
+    server.over.wait(0.05)
+    connection.sendall(b"zz\r\n")
+    server.over.wait(10)
 
 
 _NOT_HTTP = _answering(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
@@ -179,6 +188,7 @@ _BROKEN = {
     "reset in the body": _reset_in_the_body,
     "short body": _SHORT,
     "bad chunk": _BAD_CHUNK,
+    "bad chunk later": _bad_chunk_later,
     "not HTTP": _NOT_HTTP,
     "long head": _LONG_HEAD,
     "bad length": _BAD_LENGTH,

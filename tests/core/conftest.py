@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import settings
 
@@ -115,6 +116,21 @@ def _rank(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
         yield rank
 
 
+@pytest.fixture(name="clients")
+def _clients() -> Iterator[Callable[..., dict[str, Any]]]:
+    """Both kinds of a caller's client; the async one keeps nothing open that had to be closed."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**own: Any) -> dict[str, Any]:
+            closing = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
+            return {
+                "http_client": stack.enter_context(httpx.Client(**own)),
+                "async_http_client": httpx.AsyncClient(transport=closing, **own),
+            }
+
+        yield make
+
+
 def _shown(error: BaseException) -> str:
     """All that printing, logging or a debugger's view of our frames shows of *error*."""
     pieces = ["".join(traceback.format_exception(error))]
@@ -145,7 +161,13 @@ def _shown_fixture() -> Callable[[BaseException], str]:
 def _fresh(tmp_path: Path) -> Callable[..., str]:
     """Runs a script in an interpreter of its own, whose warnings are errors; what it printed."""
 
-    def run(script: str, *arguments: str, path: str | None = None, strict: bool = True) -> str:
+    def run(
+        script: str,
+        *arguments: str,
+        path: str | None = None,
+        strict: bool = True,
+        silent: bool = False,
+    ) -> str:
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -163,6 +185,7 @@ def _fresh(tmp_path: Path) -> Callable[..., str]:
             check=False,
         )
         assert done.returncode == 0, done.stderr
+        assert not silent or not done.stderr, done.stderr
         return done.stdout
 
     return run

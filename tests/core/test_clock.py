@@ -7,14 +7,17 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import httpx
 import pytest
 
-from qwen_rerank import Reranker, _loop, _tokens, _transport, errors
+from qwen_rerank import Reranker, _drive, _loop, _tokens, _transport, errors
+from qwen_rerank._prepare import prepare
+from qwen_rerank.emulator import Reply
 
 _QUERY, _TEXTS = "a fast red car", ["green tea", "the red car"]
-_LATE = 3.0  # seconds after the deadline that a busy machine may take; what hangs, hangs for 20
+_LATE = 10.0  # seconds after the deadline that a busy machine may take; what hangs, hangs for 20
 
 
 @pytest.fixture(name="is_late")
@@ -102,15 +105,28 @@ def test_a_cache_that_is_in_use(connection, is_late, over):
     assert is_late(reranker)
 
 
-def test_a_queue(connection, is_late, emulator, over):
-    """A turn that does not come."""
-    emulator.script(lambda _: over.wait(1))
-    reranker = Reranker(**connection, max_concurrency=1, timeout=0.3, max_retries=0)
-    first = threading.Thread(target=_quietly, args=(reranker,), daemon=True)
-    first.start()
-    time.sleep(0.1)
+def test_a_queue(connection, rank, emulator, over):
+    """A turn that does not come; the error says so, and whose documents waited."""
+    sent = threading.Event()
 
-    assert is_late(reranker)
+    def hold(_):
+        sent.set()
+        over.wait(20)
+        return Reply()
+
+    emulator.script(hold)
+    reranker = Reranker(**connection, max_concurrency=1, timeout=0.3)
+    holds = reranker.with_options(timeout=60.0)
+    first = threading.Thread(target=holds.rerank, args=(_QUERY, _TEXTS))
+    first.start()
+    assert sent.wait(10)
+
+    with pytest.raises(errors.DeadlineError, match="before it was its turn") as caught:
+        rank(reranker, _QUERY, _TEXTS)
+    assert "max_concurrency=1 " in caught.value.hint
+    assert caught.value.documents == (0, 1)
+    assert emulator.requests_seen == 1
+    over.set()
     first.join(10)
 
 
@@ -218,3 +234,18 @@ def test_the_callers_client(serve, is_late, head):
     with httpx.Client() as client:
         clients = {"http_client": client, "async_http_client": httpx.AsyncClient()}
         assert is_late(Reranker(base_url=url, api_key="sk-x", timeout=0.4, **clients))
+
+
+def test_nothing_is_sent_after_the_deadline(connection, emulator):
+    """A call whose time is over when it comes to send sends nothing, which would be billed."""
+    with Reranker(**connection) as reranker:
+        reranker.rerank(_QUERY, _TEXTS)  # so that a connection is open
+        emulator.clear()
+        job, line = reranker._job(_QUERY, _TEXTS, {}), reranker._line()
+        asked = reranker._asked(job, prepare(job), line, _drive.deadline_in(5))
+        late = _drive.deadline_in(0), lambda *_: None
+        outcome = _loop.run(partial(_drive.drive, asked.requests, line, *late))
+        reranker.rerank(_QUERY, _TEXTS)
+
+    assert type(outcome.failure) is errors.DeadlineError
+    assert len(emulator.log) == 1

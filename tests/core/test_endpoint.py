@@ -13,6 +13,7 @@ _KEY = "sk-given-0123456789abcdef"
 _FOUND = "sk-found-0123456789abcdef"
 _NATIVE = "/api/v1/services/rerank/text-rerank/text-rerank"
 _FLAT = "/compatible-api/v1/reranks"
+_OWN = "/services/rerank/text-rerank/text-rerank"  # below a gateway's own path
 
 
 def _resolve(api_key=_KEY, **options):
@@ -113,15 +114,11 @@ def test_the_region_of_a_host(host, region):
 @pytest.mark.parametrize(
     ("region", "city"), [("eu-central-1", "Frankfurt"), ("ap-northeast-1", "Tokyo")]
 )
-@pytest.mark.parametrize("by", ["option", "environment"])
-def test_regions_without_a_shared_host(monkeypatch, region, city, by):
+def test_regions_without_a_shared_host(region, city):
     """A region that would silently be served from another is refused."""
-    if by == "environment":
-        monkeypatch.setenv("DASHSCOPE_REGION", region)
-
     said = rf"'{region}' \({city}\) has no shared host: set workspace="
     with pytest.raises(ValueError, match=said):
-        _resolve(region=region if by == "option" else None)
+        _resolve(region=region)
 
 
 @pytest.mark.parametrize("by", ["option", "DASHSCOPE_REGION", "DASHSCOPE_API_REGION", "file"])
@@ -142,35 +139,15 @@ def test_region_and_base_url_exclude_each_other():
         _resolve(region="cn-beijing", base_url="https://dashscope.aliyuncs.com")
 
 
-@pytest.mark.parametrize(
-    "workspace",
-    [
-        "a.b",
-        "a/b",
-        "evil.com/",
-        "a@b",
-        "a b",
-        "-a",
-        "_a",
-        "",
-        "a" * 65,
-        "a\n",
-        "\u00e9",
-        "a?b",
-        "a:1",
-    ],
-)
+@pytest.mark.parametrize("workspace", ["a.b", "-a", "_a", "a" * 65, "a\n"])
 def test_bad_workspaces(monkeypatch, workspace):
     """A workspace cannot turn into another host; the message says where it comes from."""
     monkeypatch.setenv("DASHSCOPE_WORKSPACE", workspace)
 
-    if workspace:
-        with pytest.raises(ValueError, match=r"^workspace must be an id of letters"):
-            _resolve(workspace=workspace)
-        with pytest.raises(ValueError, match=r"^the environment variable DASHSCOPE_WORKSPACE must"):
-            _resolve()
-    else:
-        assert _resolve().workspace is None  # an empty setting is none
+    with pytest.raises(ValueError, match=r"^workspace must be an id of letters"):
+        _resolve(workspace=workspace)
+    with pytest.raises(ValueError, match=r"^the environment variable DASHSCOPE_WORKSPACE must"):
+        _resolve()
 
 
 @pytest.mark.parametrize("workspace", ["a" * 64, "a-"])
@@ -181,27 +158,15 @@ def test_workspaces_that_fit_into_no_host_name(workspace):
         _resolve(workspace=workspace)
 
 
-@pytest.mark.parametrize("name", ["DASHSCOPE_REGION", "DASHSCOPE_API_REGION"])
-def test_region_from_the_environment(monkeypatch, name):
-    """Both majors' names for the region work."""
-    monkeypatch.setenv(name, "ap-southeast-1")
-
-    assert _resolve().host == "dashscope-intl.aliyuncs.com"
-
-
-@pytest.mark.parametrize("name", ["DASHSCOPE_WORKSPACE", "DASHSCOPE_WORKSPACE_ID"])
-def test_workspace_from_the_environment(monkeypatch, name):
-    """Both majors' names for the workspace work."""
-    monkeypatch.setenv(name, "ws-1")
-
-    assert _resolve(region="us-east-1").host == "ws-1.us-east-1.maas.aliyuncs.com"
-
-
-def test_region_and_workspace_from_the_config_file():
-    """The SDK's config file can name both."""
+@pytest.mark.parametrize("region", ["DASHSCOPE_REGION", "DASHSCOPE_API_REGION"])
+@pytest.mark.parametrize("workspace", ["DASHSCOPE_WORKSPACE", "DASHSCOPE_WORKSPACE_ID"])
+def test_region_and_workspace_that_are_found(monkeypatch, region, workspace):
+    """The config file can name both, and before it the environment does, by either major's name."""
     _write("~/.dashscope/config.toml", 'region = "eu-central-1"\nworkspace = "ws-9"\ntimeout = 3')
-
     assert _resolve().host == "ws-9.eu-central-1.maas.aliyuncs.com"
+    monkeypatch.setenv(workspace, "ws-1")
+    monkeypatch.setenv(region, "us-east-1")
+    assert _resolve().host == "ws-1.us-east-1.maas.aliyuncs.com"
 
 
 # Base URLs: sources
@@ -222,13 +187,7 @@ def test_precedence_of_base_urls(monkeypatch, loaded):
     seen.append(_resolve(base_url="https://gateway-a.example/api/v1").host)
 
     assert seen == [f"gateway-{letter}.example" for letter in "fedcba"]
-
-
-def test_an_asked_for_region_wins_over_a_found_base_url(monkeypatch):
-    """What the caller says counts more than what lies around."""
-    monkeypatch.setenv("DASHSCOPE_BASE_URL", "https://gateway.example/api/v1")
-
-    assert _resolve(region="ap-southeast-1").host == "dashscope-intl.aliyuncs.com"
+    assert _resolve(region="ap-southeast-1").host == "dashscope-intl.aliyuncs.com"  # was asked for
 
 
 def test_importing_dashscope_changes_nothing(monkeypatch, loaded):
@@ -288,46 +247,29 @@ def test_a_found_base_url_is_checked(monkeypatch):
     ("base_url", "said"),
     [
         ("https://user:hunter2@dashscope.aliyuncs.com/api/v1", "user name or password"),
-        ("https://hunter2@dashscope.aliyuncs.com/api/v1", "user name or password"),
         ("https://@dashscope.aliyuncs.com/api/v1", "user name or password"),
         ("https://dashscope.aliyuncs.com/api/v1?token=hunter2", "no query"),
-        ("https://dashscope.aliyuncs.com/api/v1#hunter2", "no query, fragment"),
-        ("https://dashscope.aliyuncs.com/api/v1?", "no query"),
         ("https://dashscope.aliyuncs.com/api/v1#", "no query, fragment"),
         ("https://dashscope.aliyuncs.com/hunter2\\api", "backslash"),
         ("https://dashscope.aliyuncs.com/api v1/hunter2", "spaces"),
-        ("https://dashscope.aliyuncs.com/api/v1\thunter2", "spaces"),
         ("https://dashscope.aliyuncs.com/api/v1\r\nx: hunter2", "spaces"),
         ("https://dashscope.aliyuncs.com/\u00e9hunter2", "spaces"),
         ("http://dashscope.aliyuncs.com/api/v1/hunter2", "plain http.*allow_http=True"),
-        ("http://gateway.example/hunter2", "plain http"),
-        ("http://10.0.0.1/hunter2", "plain http"),
-        ("http://localhost.evil.example/hunter2", "plain http"),
-        ("http://127.0.0.1.evil.example/hunter2", "plain http"),
-        ("http://0.0.0.0/hunter2", "plain http"),
         ("https://dashscope.aliyuncs.com/compatible-mode/v1", "serves chat models .* not rerank"),
         ("https://dashscope.aliyuncs.com/compatible-mode/v1/", "/compatible-api/v1 with protocol="),
         ("https://dashscope.aliyuncs.com/compatible-mode", "serves chat models .* not rerank"),
         ("https://gateway.example:8443/compatible-mode/v1", "https://gateway.example:8443/api/v1"),
-        ("ftp://dashscope.aliyuncs.com/hunter2", "must look like https://host/api/v1"),
-        ("file:///etc/hunter2", "must look like"),
+        ("file:///etc/hunter2", "must look like https://host/api/v1"),
         ("dashscope.aliyuncs.com/api/v1/hunter2", "must look like"),
         ("//dashscope.aliyuncs.com/hunter2", "must look like"),
-        ("https:///api/v1/hunter2", "must look like"),
-        ("https://", "must look like"),
         ("https://:443/hunter2", "must look like"),
         ("hunter2", "must look like"),
-        ("https://dashscope.aliyuncs.com\\.evil.example/hunter2", "must look like"),
-        ("https://dash scope.aliyuncs.com/hunter2", "must look like"),
         ("https://d\u0430shscope.aliyuncs.com/hunter2", "must look like"),  # a Cyrillic letter
-        ("https://dashscope.aliyuncs.com%2eevil.example/hunter2", "must look like"),
         ("https://a..b/hunter2", "must look like"),
         ("https://" + "a" * 64 + ".example/hunter2", "must look like"),
         ("https://dashscope.aliyuncs.com:99999/hunter2", "is not a URL"),
         ("https://dashscope.aliyuncs.com:hunter2/", "is not a URL"),
-        ("https://[::1/hunter2", "is not a URL"),
         ("https://[hunter2]/", "is not a URL"),
-        ("https://evil.example\\@dashscope.aliyuncs.com/hunter2", "user name|must look like"),
     ],
 )
 def test_refused_base_urls(base_url, said):
@@ -399,35 +341,25 @@ def test_a_host_that_is_not_known(options, places):
     assert places in _resolve(**options).unknown
 
 
-@pytest.mark.parametrize("base_url", ["http://gateway.example/api/v1", "http://10.0.0.1:8000"])
-def test_allow_http(base_url):
-    """Plain http leaves this machine if the caller says so."""
-    assert _resolve(base_url=base_url, allow_http=True).url.startswith(base_url)
-
-
 @pytest.mark.parametrize(
     ("host", "local"),
     [
         ("127.0.0.1", True),
-        ("127.0.0.1:8000", True),
         ("127.1.2.3", True),
-        ("localhost", True),
         ("LOCALHOST:80", True),
-        ("[::1]", True),
         ("[::1]:8000", True),
-        ("127.0.0.1.evil.example", False),
-        ("localhost.evil.example", False),
         ("10.0.0.1", False),
         ("[2001:db8::1]", False),
-        ("dashscope.aliyuncs.com", False),
     ],
 )
-def test_loopback(host, local):
-    """Only this machine's own addresses are local."""
+def test_loopback(found, host, local):  # noqa: ARG001  is set
+    """Only this machine's own addresses are local: a found key is for what may run there."""
     endpoint = _resolve(base_url=f"http://{host}/api/v1", allow_http=True)
 
     assert endpoint.local is local
     assert endpoint.host == host
+    without = _resolve(None, base_url=f"http://{host}/api/v1", allow_http=True)
+    assert _key(without) == (_FOUND if local else None)
 
 
 # The URL below a base
@@ -437,32 +369,15 @@ def test_loopback(host, local):
     ("base", "native", "flat"),
     [
         ("https://h", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
-        ("https://h/", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
         ("https://h:8443", f"https://h:8443{_NATIVE}", f"https://h:8443{_FLAT}"),
-        ("https://h/api/v1", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
         ("https://h/api/v1/", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
-        ("https://h/compatible-api/v1", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
         ("https://h/compatible-api/v1//", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
         (f"https://h{_NATIVE}", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
         (f"https://h{_FLAT}", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
-        (f"https://h{_FLAT}/", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
         ("https://h/gw/api/v1", f"https://h/gw{_NATIVE}", f"https://h/gw{_FLAT}"),
-        (f"https://h/gw{_NATIVE}", f"https://h/gw{_NATIVE}", f"https://h/gw{_FLAT}"),
-        (
-            "https://h/gw",
-            "https://h/gw/services/rerank/text-rerank/text-rerank",
-            "https://h/gw/reranks",
-        ),
-        (
-            "https://h/gw/reranks",
-            "https://h/gw/services/rerank/text-rerank/text-rerank",
-            "https://h/gw/reranks",
-        ),
-        (
-            "https://h/v1/",
-            "https://h/v1/services/rerank/text-rerank/text-rerank",
-            "https://h/v1/reranks",
-        ),
+        ("https://h/gw", f"https://h/gw{_OWN}", "https://h/gw/reranks"),
+        ("https://h/gw/reranks", f"https://h/gw{_OWN}", "https://h/gw/reranks"),
+        ("https://h/v1/", f"https://h/v1{_OWN}", "https://h/v1/reranks"),
     ],
 )
 def test_url_below(base, native, flat):
@@ -493,7 +408,7 @@ def test_precedence_of_keys(monkeypatch, loaded):
     ]
 
 
-@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+@pytest.mark.parametrize("blank", ["", "\t\n"])
 def test_what_is_blank_is_none(monkeypatch, loaded, blank):
     """A variable, a file or a setting that holds only blanks is as good as not there."""
     places = "API_KEY BASE_URL HTTP_BASE_URL REGION API_REGION WORKSPACE WORKSPACE_ID"
@@ -578,17 +493,15 @@ def test_no_home(monkeypatch):
         _resolve(None)
 
 
-@pytest.mark.parametrize("options", [{}, {"region": "ap-southeast-1"}, {"workspace": "ws-1"}])
-def test_no_key_for_an_alibaba_host(options):
+def test_no_key_for_an_alibaba_host():
     """Without a key, the error names the variable and the way to try it without one."""
     with pytest.raises(ValueError, match=r"DASHSCOPE_API_KEY.*emulator"):
-        _resolve(None, **options)
+        _resolve(None)
 
 
-@pytest.mark.parametrize("blank", ["", "  ", "\n"])
-def test_a_blank_key_is_none(found, blank):  # noqa: ARG001  is set
+def test_a_blank_key_is_none(found):  # noqa: ARG001  is set
     """A key that was left blank is looked for as if it had not been given."""
-    assert _key(_resolve(blank)) == _FOUND
+    assert _key(_resolve(" \n")) == _FOUND
 
 
 def test_key_not_required():
@@ -596,51 +509,28 @@ def test_key_not_required():
     assert _resolve(None, key_required=False).api_key is None
 
 
-@pytest.mark.parametrize("where", ["option", "environment", "file"])
-@pytest.mark.parametrize(
-    "key", ["sk-a b", "sk-a\nb", "sk-\u00e9", "sk-a\x00", "sk-\u201cquoted\u201d.", "sk-a\x7f"]
-)
-def test_keys_that_no_header_can_carry(monkeypatch, where, key):
-    """A key with a stray character is refused without being shown, wherever it came from."""
-    if where == "environment":
-        key = key.replace("\x00", "\x01")  # no environment holds a NUL
-        monkeypatch.setenv("DASHSCOPE_API_KEY", key)
-    if where == "file":
-        _write("~/.dashscope/api_key", key)
-
-    with pytest.raises(ValueError, match="no HTTP header can carry") as caught:
-        _resolve(key if where == "option" else None)
-
-    assert key not in str(caught.value)
-
-
-@pytest.mark.parametrize("where", ["option", "environment", "file"])
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        (f'"{_KEY}"', "has quotes around it"),
-        (f"'{_KEY}'\n", "has quotes around it"),
-        (f"\u201c{_KEY}\u201d", "has quotes around it"),
-        (f'{_KEY}"', "has quotes around it"),
-        (f"Bearer {_KEY}", "has 'Bearer ' before it"),
-        (f"bearer\t{_KEY}", "has 'Bearer ' before it"),
-        (f'"Bearer {_KEY}"', "has quotes around it"),
+        (f"'{_KEY}'\n", "has quotes around it.*: leave"),
+        (f"\u201c{_KEY}\u201d", "has quotes around it.*: leave"),
+        (f'{_KEY}"', "has quotes around it.*: leave"),
+        (f'"Bearer {_KEY}"', "has quotes around it.*: leave"),
+        (f"bearer\t{_KEY}", "has 'Bearer ' before it: leave"),
+        (f"{_KEY}\u00e9", "holds a character that no HTTP header can carry"),
+        (f"{_KEY}\n{_KEY}", "holds a blank that no HTTP header can carry"),
     ],
 )
-def test_keys_that_were_pasted_with_more(monkeypatch, where, key, said):
-    """Quotes or 'Bearer ' around a key are named, and where they are, but not the key."""
-    place = ""
-    if where == "environment":
-        monkeypatch.setenv("DASHSCOPE_API_KEY", key)
-        place = " in the environment variable DASHSCOPE_API_KEY"
-    if where == "file":
-        _write("~/.dashscope/api_key", key)
-        place = " in the key file ~/.dashscope/api_key"
+def test_keys_that_were_pasted_with_more(monkeypatch, key, said):
+    """What is wrong around or in a key is named, and where that key is, but not the key."""
+    _write("~/.dashscope/api_key", key)
+    for place in (" in the key file ~/.dashscope/api_key", " in the environment variable DASH", ""):
+        if "environment" in place:
+            monkeypatch.setenv("DASHSCOPE_API_KEY", key)
+        with pytest.raises(ValueError, match=f"^the API key{place}.* {said}") as caught:
+            _resolve(None if place else key)
 
-    with pytest.raises(ValueError, match=f"^the API key{place} {said}.*: leave") as caught:
-        _resolve(key if where == "option" else None)
-
-    assert _KEY not in str(caught.value)
+        assert _KEY not in str(caught.value)
 
 
 def test_a_keys_ends_are_cleaned():
@@ -660,25 +550,6 @@ _ALIBABA = [
     "trial.cn-beijing.maas.aliyuncs.com",
     "DashScope.AliyunCS.com",
 ]
-_OTHERS = [
-    "dashscope.aliyuncs.com.evil.com",
-    "evil-aliyuncs.com",
-    "evildashscope.aliyuncs.com",
-    "dashscope.aliyuncs.com.",
-    "bucket.oss-cn-hangzhou.aliyuncs.com",
-    "dashscope.oss-cn-hangzhou.aliyuncs.com",
-    "dashscope-x.y.aliyuncs.com",
-    "aliyuncs.com",
-    "maas.aliyuncs.com.evil",
-    "x.maas.aliyuncs.com.evil.com",
-    "evilmaas.aliyuncs.com",
-    "x.evilmaas.aliyuncs.com",
-    "dashscope-aliyuncs.com",
-    "dashscopexaliyuncs.com",
-    "a.b.dashscope.aliyuncs.com.co",
-    "gateway.example",
-    "10.0.0.1",
-]
 
 
 @pytest.mark.parametrize("host", _ALIBABA)
@@ -687,16 +558,9 @@ def test_a_found_key_goes_to_alibaba_cloud(found, host):  # noqa: ARG001  is set
     assert _key(_resolve(None, base_url=f"https://{host}/api/v1")) == _FOUND
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "[::1]:80", "127.9.9.9"])
-def test_a_found_key_goes_to_loopback(found, host):  # noqa: ARG001  is set
-    """And for this machine, where an emulator or a gateway may run."""
-    assert _key(_resolve(None, base_url=f"http://{host}")) == _FOUND
-
-
 @pytest.mark.parametrize("where", ["environment", "file", "config", "module"])
-@pytest.mark.parametrize("host", _OTHERS)
-def test_a_found_key_never_goes_elsewhere(monkeypatch, loaded, where, host):
-    """No other host gets a key that was not passed for it, however much it looks like Alibaba."""
+def test_a_found_key_never_goes_elsewhere(monkeypatch, loaded, where):
+    """No other host gets a key that was not passed for it; test_network_rules.py tries many."""
     if where == "environment":
         monkeypatch.setenv("DASHSCOPE_API_KEY", _FOUND)
     elif where == "file":
@@ -706,30 +570,17 @@ def test_a_found_key_never_goes_elsewhere(monkeypatch, loaded, where, host):
     else:
         loaded.api_key = _FOUND
 
-    endpoint = _resolve(None, base_url=f"https://{host}/api/v1")
+    endpoint = _resolve(None, base_url="https://gateway.example/api/v1")
 
     assert endpoint.api_key is None
     assert "authorization" not in endpoint.headers()
+    passed = _resolve(base_url="https://gateway.example/api/v1")
+    assert passed.headers()["authorization"] == f"Bearer {_KEY}"
 
 
-@pytest.mark.parametrize("host", _OTHERS)
-def test_a_passed_key_goes_where_it_was_passed_for(host):
-    """An explicit key is sent to the explicit host."""
-    endpoint = _resolve(base_url=f"https://{host}/api/v1")
-
-    assert endpoint.headers()["authorization"] == f"Bearer {_KEY}"
-
-
-@pytest.mark.parametrize("source", ["DASHSCOPE_BASE_URL", "config", "module"])
-def test_a_found_base_url_is_as_suspect_as_any(monkeypatch, loaded, found, source):  # noqa: ARG001
+def test_a_found_base_url_is_as_suspect_as_any(monkeypatch, found):  # noqa: ARG001  is set
     """A found key does not follow a found base URL to a foreign host either."""
-    url = "https://gateway.example/api/v1"
-    if source == "config":
-        _write("~/.dashscope/config.toml", f'base_url = "{url}"')
-    elif source == "module":
-        loaded.base_http_api_url = url
-    else:
-        monkeypatch.setenv(source, url)
+    monkeypatch.setenv("DASHSCOPE_BASE_URL", "https://gateway.example/api/v1")
 
     assert _resolve(None).api_key is None
 
@@ -749,32 +600,27 @@ def test_headers():
     }
 
 
-def test_repr_hides_the_key():
-    """Printing an endpoint does not show the key."""
-    assert _KEY not in repr(_resolve())
-
-
 # A client of the caller's
 
 
-def test_borrowed():
-    """An injected client's host is called, and its own key stays its own."""
-    endpoint = _endpoint.borrowed(
-        "http://gateway.example:8000/api/v1/", api_key=None, workspace=None, protocol="dashscope"
-    )
+def _borrowed(base_url, **options):
+    options = {"api_key": None, "workspace": None, "protocol": "dashscope", **options}
+    return _endpoint.borrowed(base_url, **options)
 
-    assert endpoint.url == f"http://gateway.example:8000{_NATIVE}"
-    assert (endpoint.host, endpoint.local, endpoint.api_key) == (
-        "gateway.example:8000",
-        False,
-        None,
-    )
+
+def test_borrowed():
+    """An injected client's host is called, its own key stays its own, and no password is shown."""
+    endpoint = _borrowed("http://user:hunter2@gateway.example:8000/api/v1/")
+
+    assert endpoint.url.endswith(f"@gateway.example:8000{_NATIVE}")
+    assert endpoint.host == "gateway.example:8000"
+    assert (endpoint.local, endpoint.api_key) == (False, None)
     assert "authorization" not in endpoint.headers()
 
 
 def test_borrowed_with_a_key_of_ours():
     """A key passed to us replaces the client's, and so does a workspace."""
-    endpoint = _endpoint.borrowed(
+    endpoint = _borrowed(
         "http://127.0.0.1:1", api_key=SecretStr(f"{_KEY}\n"), workspace="w", protocol="compatible"
     )
 
@@ -784,20 +630,8 @@ def test_borrowed_with_a_key_of_ours():
     assert endpoint.headers()["x-dashscope-workspace"] == "w"
 
 
-def test_borrowed_hides_user_info():
-    """A password in an injected client's URL is not in the host that messages name."""
-    endpoint = _endpoint.borrowed(
-        "https://user:hunter2@gateway.example/api/v1",
-        api_key=None,
-        workspace=None,
-        protocol="dashscope",
-    )
-
-    assert endpoint.host == "gateway.example"
-
-
 @pytest.mark.parametrize("base_url", ["", "/api/v1"])
 def test_borrowed_without_a_host(base_url):
     """A client that knows no host is refused."""
     with pytest.raises(ValueError, match="the injected client has no base URL"):
-        _endpoint.borrowed(base_url, api_key=None, workspace=None, protocol="dashscope")
+        _borrowed(base_url)

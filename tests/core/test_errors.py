@@ -17,16 +17,15 @@ def test_one_root(kind):
 
 @pytest.mark.parametrize(
     ("kind", "builtin"),
-    [(errors.RequestError, ValueError), (errors.DeadlineError, TimeoutError)],
+    [
+        (errors.RequestError, ValueError),
+        (errors.DeadlineError, TimeoutError),
+        (errors.DeadlineError, errors.ServiceError),
+    ],
 )
-def test_built_in_relatives(kind, builtin):
-    """A wrong call is also a ValueError and a deadline also a TimeoutError."""
+def test_relatives(kind, builtin):
+    """A wrong call is also a ValueError, a deadline a TimeoutError and a fault of the service."""
     assert issubclass(kind, builtin)
-
-
-def test_deadline_is_a_service_error():
-    """Whoever handles a slow service handles the deadline too."""
-    assert issubclass(errors.DeadlineError, errors.ServiceError)
 
 
 @pytest.mark.parametrize("kind", _ALL)

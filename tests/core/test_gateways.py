@@ -1,7 +1,5 @@
 """What gateways ask for: more headers, more fields in the body, a client of the caller's."""
 
-import asyncio
-import contextlib
 import copy
 import json
 import pickle
@@ -26,21 +24,6 @@ _KINDS = [Reranker, langchain_qwen_rerank.QwenRerank, llama_index_qwen_rerank.Qw
 
 def _pickled(value):
     return pickle.loads(pickle.dumps(value))  # noqa: S301  our own pickle
-
-
-@pytest.fixture(name="clients")
-def _clients():
-    """Both kinds of a caller's client; the async one keeps nothing open that had to be closed."""
-    with contextlib.ExitStack() as stack:
-
-        def make(**own):
-            closing = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
-            return {
-                "http_client": stack.enter_context(httpx.Client(**own)),
-                "async_http_client": httpx.AsyncClient(transport=closing, **own),
-            }
-
-        yield make
 
 
 def _flat(server, connection):
@@ -106,43 +89,33 @@ def test_over_a_client_of_the_sdk(emulator: Emulator):
     ("headers", "said"),
     [
         ({"x-tenant": "a\r\nx-admin: 1"}, "the value of 'x-tenant' must be of printable ASCII"),
-        ({"x-tenant": "a\n"}, "the value of 'x-tenant' must be"),
-        ({"x-tenant": "a\x00b"}, "the value of 'x-tenant' must be"),
         ({"x-tenant": " a"}, "the value of 'x-tenant' must be"),
         ({"x-tenant": ""}, "the value of 'x-tenant' must be"),
         ({"x-tenant": "caf\u00e9"}, "the value of 'x-tenant' must be"),
         ({"x tenant": "a"}, "a header's name must be of letters"),
-        ({"x-tenant\r\n": "a"}, "a header's name must be"),
-        ({"": "a"}, "a header's name must be"),
         ({"\u212aey": "a"}, "a header's name must be"),
         ({"sk-0123456789abcdef0123": "x-api-key"}, "a header's name must be"),
         ({"Authorization": "Basic x"}, "'authorization' is what api_key= is for"),
         ({"X-DashScope-WorkSpace": "ws"}, "'x-dashscope-workspace' is what workspace= is for"),
         ({"Host": "elsewhere"}, "'host' is set by every request itself"),
-        ({"Content-Length": "3"}, "'content-length' is set by every request itself"),
-        ({"Accept-Encoding": "gzip"}, "'accept-encoding' is set by every request itself"),
         ({"X-A": "1", "x-a": "2"}, "'x-a' is given twice"),
         ({"x-a": 7}, "headers: "),
-        ({"x-a": None}, "headers: "),
-        ({7: "a"}, "headers: "),
-        ([("x-a", "a")], "headers: "),
         ("x-a: a", "headers: "),
     ],
     ids=repr,
 )
-@pytest.mark.parametrize("when", ["made", "assigned"])
-def test_wrong_headers(shown, headers, said, when):
+def test_wrong_headers(shown, headers, said):
     """What cannot be sent, or is not the caller's to say, is refused without showing a value."""
     kept = RerankSettings(headers={"x-kept": "yes"}, **_NOWHERE)
-    change = {
-        "made": lambda: RerankSettings(headers=headers, **_NOWHERE),
-        "assigned": lambda: setattr(kept, "headers", headers),
-    }
-    with pytest.raises(ValueError, match=said) as caught:
-        change[when]()
+    for change in (
+        lambda: RerankSettings(headers=headers, **_NOWHERE),
+        lambda: setattr(kept, "headers", headers),
+    ):
+        with pytest.raises(ValueError, match=said) as caught:
+            change()
 
-    assert "x-admin" not in shown(caught.value)
-    assert "sk-01" not in shown(caught.value)
+        assert "x-admin" not in shown(caught.value)
+        assert "sk-01" not in shown(caught.value)
     assert list(kept.headers) == ["x-kept"]
 
 
@@ -187,19 +160,7 @@ def test_headers_cannot_be_changed_in_place():
         settings.headers["authorization"] = "another"
 
 
-def test_an_assigned_header(connection, rank, emulator: Emulator):
-    """Assigning takes effect with the next call."""
-    reranker = Reranker(headers={"x-tenant": "one"}, **connection)
-    rank(reranker, _QUERY, _TEXTS)
-    reranker.headers = {"x-tenant": "two"}
-    rank(reranker, _QUERY, _TEXTS)
-    reranker.headers = None
-    rank(reranker, _QUERY, _TEXTS)
-
-    assert [seen.headers.get("x-tenant") for seen in emulator.log] == ["one", "two", None]
-
-
-@pytest.mark.parametrize("status", [401, 503, 200])
+@pytest.mark.parametrize("status", [401, 200])
 def test_a_server_that_quotes_them(connection, rank, emulator: Emulator, shown, status):
     """A gateway that quotes a header it refuses does not get its value into our errors."""
     emulator.script(
@@ -219,23 +180,6 @@ def test_a_value_that_stands_in_an_answer(connection, rank):
     reranker = Reranker(headers={"x-kind": "relevance_score"}, **connection)
 
     assert len(rank(reranker, _QUERY, _TEXTS)) == 2
-
-
-def test_warm_up_shows_none(serve):
-    """A connection is opened without them, as without the key."""
-
-    def end(server, connection):
-        server.read(connection)
-        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-
-    server = serve(end)
-    url = f"http://{server.address}"
-    reranker = Reranker(base_url=url, api_key="k" * 9, headers={"x-api-key": _SECRET})
-    reranker.warm_up()
-    asyncio.run(reranker.awarm_up())
-
-    assert len(server.requests) == 2
-    assert all(_SECRET.encode() not in request for request in server.requests)
 
 
 # Fields of the body
@@ -284,19 +228,15 @@ def test_the_callers_body_is_copied():
         ({}, {"model": "other"}, "'model'"),
         ({}, {"input": "x"}, "'input'"),
         ({}, {"input": {"query": "x"}}, r"'input\.query'"),
-        ({}, {"input": {"documents": []}}, r"'input\.documents'"),
         ({}, {"parameters": None}, "'parameters'"),
         ({}, {"parameters": {"instruct": "x"}}, r"'parameters\.instruct'"),
-        ({}, {"parameters": {"fps": 0.1}}, r"'parameters\.fps'"),
         ({}, {"parameters": {"top_n": 1}}, r"'parameters\.top_n'"),
         ({}, {"top_n": 1}, "'top_n'"),
         ({"protocol": "compatible"}, {"query": "x"}, "'query'"),
-        ({"protocol": "compatible"}, {"documents": []}, "'documents'"),
         ({"protocol": "compatible"}, {"instruct": ""}, "'instruct'"),
         ({"server": "vllm"}, {"instruction": ""}, "'instruction'"),
         ({"server": "sglang"}, {"return_documents": True}, "'return_documents'"),
         ({"server": "tei"}, {"texts": []}, "'texts'"),
-        ({"server": "tei"}, {"truncate": False}, "'truncate'"),
     ],
     ids=repr,
 )
@@ -318,11 +258,9 @@ def test_another_protocol_has_other_fields():
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        ({"a": {1, 2}}, "extra_body: must be JSON"),
         ({"a": float("nan")}, "extra_body: must be JSON"),
         ({"a": "\ud800"}, "extra_body: must be JSON"),
         ({"a": b"x"}, "extra_body: must be JSON"),
-        ([1], "extra_body: "),
         ("a", "extra_body: "),
         ({"a": {"api_key": "sk-0123456789abcdef0123"}}, "looks like an API key"),
     ],
@@ -346,16 +284,6 @@ def test_scores_belong_to_the_fields(connection, rank, emulator: Emulator):
 
 
 # A client of the caller's
-
-
-def test_query_and_cookies_of_a_client(connection, rank, clients, emulator: Emulator):
-    """Its params and cookies are sent as its headers are."""
-    own = {"params": {"api-version": "7"}, "cookies": {"session": "s-1"}}
-    rank(Reranker(**clients(**own), **connection), _QUERY, _TEXTS)
-
-    [seen] = emulator.log
-    assert seen.headers["cookie"] == "session=s-1"
-    assert seen.status == 200
 
 
 def test_what_a_client_sends(serve, rank, clients):

@@ -10,8 +10,6 @@ import socket
 import ssl
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,45 +24,16 @@ from qwen_rerank import Reranker, _endpoint, errors
 
 _KEY = "sk-given-to-us-9b2e47a0c6d15f38"
 _FOUND = "sk-found-somewhere-77c1e05a2b9d"
+_ASKED = ("a query", ["a text"])
 _SCORES = b'{"output":{"results":[{"index":0,"relevance_score":0.5}]},"request_id":"r"}'
 
 
-@dataclass(frozen=True)
-class Colour:
-    """Sync or async calls, as plain functions."""
-
-    native: bool
-
-    def rank(self, reranker: Reranker) -> Any:
-        """A ranking of one document."""
-        if self.native:
-            return asyncio.run(reranker.arerank("a query", ["a text"]))
-        return reranker.rerank("a query", ["a text"])
-
-    def warm_up(self, reranker: Reranker) -> None:
-        """A connection ahead of the first call."""
-        asyncio.run(reranker.awarm_up()) if self.native else reranker.warm_up()
-
-    def through(
-        self, make: Callable[..., Reranker], call: Callable[..., Any], **client: Any
-    ) -> Any:
-        """*call* with what *make* makes with a client of the caller's, which is closed then."""
-
-        async def native() -> Any:
-            async with httpx.AsyncClient(**client) as opened:
-                name = "arerank" if call == self.rank else "awarm_up"
-                arguments = ("a query", ["a text"]) if call == self.rank else ()
-                return await getattr(make(async_http_client=opened), name)(*arguments)
-
-        if self.native:
-            return asyncio.run(native())
-        with httpx.Client(**client) as opened:
-            return call(make(http_client=opened))
-
-
-@pytest.fixture(name="colour", params=["sync", "async"])
-def _colour(request: pytest.FixtureRequest) -> Colour:
-    return Colour(native=request.param == "async")
+@pytest.fixture(name="warm_up", params=["sync", "async"])
+def _warm_up(request: pytest.FixtureRequest) -> Callable[[Reranker], None]:
+    """Both colours of warming up, as one plain function."""
+    if request.param == "sync":
+        return Reranker.warm_up
+    return lambda reranker: asyncio.run(reranker.awarm_up())
 
 
 @pytest.fixture(name="found")
@@ -106,45 +75,37 @@ def _answering(raw: bytes) -> Callable[[Any, socket.socket], None]:
 # Accepted, because a key may be passed for any host; but a found one is not for them.
 _FOREIGN = [
     "dashscope.aliyuncs.com.evil.com",
-    "dashscope-aliyuncs-com.evil.com",
     "evil-dashscope.aliyuncs.com",
+    "dashscope-x.y.aliyuncs.com",
+    "dashscopexaliyuncs.com",
     "evil.com.aliyuncs.com",
-    "dashscope.evil.aliyuncs.com",
     "bucket.oss-cn-beijing.aliyuncs.com",
     "dashscope.oss-accelerate.aliyuncs.com",
     "account.cn-beijing.fc.aliyuncs.com",
     "maas.aliyuncs.com",
+    "x.evilmaas.aliyuncs.com",
     "ws.maas.aliyuncs.com.cn",
-    "dashscope.aliyuncs.co",
     "dashscope.aliyuncs.com.",
-    "dashscope.aliyuncs.com.:443",
     "xn--dshscope-2fg.aliyuncs.com",  # a Cyrillic letter, as DNS spells it
-    "dashscope.xn--aliyncs-9ya.com",
     "localhost.evil.com",
-    "localhost.localdomain",
     "127.0.0.1.nip.io",
-    "127.0.0.1.evil.com",
     "localhost.",
-    "127.0.0.1.",
     "127.1",
     "127.000.000.001",
     "2130706433",  # 127.0.0.1 as one number
     "0x7f000001",
-    "0x7f.0.0.1",
-    "0177.0.0.1",
     "0.0.0.0",  # noqa: S104  not to be listened on
-    "0",
     "[::]",
     "[::127.0.0.1]",
-    "[fe80::1]",
     "128.0.0.1",
     "169.254.169.254",
+    "gateway.example",
 ]
 
 
 @pytest.mark.parametrize("host", _FOREIGN)
-def test_a_found_key_stays_from_look_alikes(found, host):
-    """A key that was found goes to no host that merely looks like Alibaba Cloud or loopback."""
+def test_look_alikes(found, host):
+    """A host that merely looks like Alibaba Cloud or loopback gets no found key, nor plain http."""
     try:
         endpoint = _resolve(f"https://{host}/api/v1")
     except ValueError as error:
@@ -152,11 +113,6 @@ def test_a_found_key_stays_from_look_alikes(found, host):
     else:
         assert found not in repr(endpoint.headers())
         assert not endpoint.local
-
-
-@pytest.mark.parametrize("host", _FOREIGN)
-def test_plain_http_to_look_alikes_is_refused(host):
-    """Nor does anything go there over plain http, and the message says what to do instead."""
     with pytest.raises(ValueError, match=r"base_url (is plain http.*allow_http=True|must look)"):
         _resolve(f"http://{host}/api/v1", api_key=SecretStr(_KEY))
 
@@ -166,53 +122,38 @@ def test_plain_http_to_look_alikes_is_refused(host):
     [
         ("http://dashscope.aliyuncs.com@evil.com/api/v1", "user name or password"),
         ("https://dashscope.aliyuncs.com:443@evil.com/", "user name or password"),
-        ("https://dashscope.aliyuncs.com%40evil.com/", "must look like"),
-        ("https://127.0.0.1@evil.com", "user name or password"),
         ("https://evil.com\\@dashscope.aliyuncs.com/", "user name or password"),
+        ("https://dashscope.aliyuncs.com%40evil.com/", "must look like"),
         ("https://evil.com\\.dashscope.aliyuncs.com/", "must look like"),
         ("https:\\\\dashscope.aliyuncs.com", "must look like"),
-        ("https:/dashscope.aliyuncs.com", "must look like"),
         ("https:dashscope.aliyuncs.com", "must look like"),
         ("https:///dashscope.aliyuncs.com", "must look like"),
         ("https://.dashscope.aliyuncs.com", "must look like"),
-        ("https://dashscope.aliyuncs.com..", "must look like"),
         ("https://-.maas.aliyuncs.com", "must look like"),
         ("https://evil.com;dashscope.aliyuncs.com", "must look like"),
-        ("https://evil.com&.dashscope.aliyuncs.com", "must look like"),
-        ("https://evil.com,dashscope.aliyuncs.com", "must look like"),
         ("https://evil.com%00.dashscope.aliyuncs.com", "must look like"),
         ("https://dashscope\u3002aliyuncs\u3002com", "must look like"),  # ideographic full stops
         ("https://dashscope.aliyuncs.com\uff0fevil.com", "is not a URL"),  # a full-width slash
-        ("https://dashscope.aliyuncs.com\u2044evil.com", "must look like"),  # a fraction slash
         ("https://\uff44ashscope.aliyuncs.com", "must look like"),  # a full-width letter
         ("https://dashscope.aliyuncs.com\u200b", "must look like"),  # a space of no width
         ("https://evil.com\n.dashscope.aliyuncs.com", "must (look like|end with its path)"),
         ("https://dash\tscope.aliyuncs.com", "must (look like|end with its path)"),
         ("https://[::1].evil.com/", "must look like|is not a URL"),
-        ("https://[::1]evil.com/", "must look like|is not a URL"),
         ("https://[127.0.0.1]/", "must look like|is not a URL"),
         ("https://[v1.dashscope]/", "must look like|is not a URL"),
         ("https://[::1%25evil.com]/", "must look like|is not a URL"),
         ("https://[dashscope.aliyuncs.com]/", "must look like|is not a URL"),
         ("https://127.0.0.1:80:443/", "is not a URL"),
-        ("https://127.0.0.1:-1/", "is not a URL"),
         ("https://127.0.0.1:\u0661/", "is not a URL"),  # an Arabic one
         ("https://dashscope.aliyuncs.com/?@evil.com", "no query"),
         ("https://evil.com#@dashscope.aliyuncs.com", "no query, fragment"),
-        ("javascript://dashscope.aliyuncs.com/%0aalert(1)", "must look like"),
         ("gopher://dashscope.aliyuncs.com/", "must look like"),
     ],
 )
-@pytest.mark.parametrize("where", ["option", "environment"])
-def test_urls_that_mean_two_things(monkeypatch, found, where, base_url, said):  # noqa: ARG001
-    """A URL that two programs might read differently is refused, wherever it comes from."""
-    place = "base_url"
-    if where == "environment":
-        monkeypatch.setenv("DASHSCOPE_BASE_URL", base_url)
-        place = "the environment variable DASHSCOPE_BASE_URL"
-
-    with pytest.raises(ValueError, match=f"^{place} .*({said})") as caught:
-        _resolve(base_url if where == "option" else None)
+def test_urls_that_mean_two_things(base_url, said):
+    """A URL that two programs might read differently is refused."""
+    with pytest.raises(ValueError, match=f"^base_url .*({said})") as caught:
+        _resolve(base_url)
 
     assert "evil" not in str(caught.value)
 
@@ -220,18 +161,13 @@ def test_urls_that_mean_two_things(monkeypatch, found, where, base_url, said):  
 @pytest.mark.parametrize(
     "base_url",
     [
-        "https://dashscope.aliyuncs.com",
         "https://DASHSCOPE.AliyunCS.com:443/api/v1",
-        "HTTPS://dashscope-intl.aliyuncs.com/",
         "https://ws-1.cn-beijing.maas.aliyuncs.com/../../x/services/rerank/text-rerank/text-rerank",
         "https://dashscope.aliyuncs.com//evil.com/services/rerank/text-rerank/text-rerank/",
         "https://dashscope.aliyuncs.com/@evil.com/services/rerank/text-rerank/text-rerank/",
         "https://dashscope.aliyuncs.com/%0d%0aHost:%20evil.com/services/rerank/text-rerank/text-rerank",
-        "https://dashscope.aliyuncs.com/%40evil.com/services/rerank/text-rerank/text-rerank",
-        "http://127.0.0.1:8000",
         "http://LOCALHOST:8000",
         "http://127.255.255.254",
-        "http://[::1]:8000",
         "http://[0:0:0:0:0:0:0:1]:8000",
     ],
 )
@@ -274,13 +210,13 @@ def test_a_found_workspace_stays_at_home(monkeypatch):
     assert _resolve("https://gateway.example", workspace="ws-1").headers()[header] == "ws-1"
 
 
-def test_what_a_server_sees(serve, colour, monkeypatch):
+def test_what_a_server_sees(serve, rank, monkeypatch):
     """A request carries the headers it needs, once each, and nothing of the environment."""
     monkeypatch.setenv("DASHSCOPE_API_KEY", _FOUND)
     monkeypatch.setenv("LANGCHAIN_API_KEY", "lc-secret")
     server = serve(_answering(_answer()))
 
-    colour.rank(Reranker(base_url=f"http://{server.address}", api_key=f" {_KEY}\r\n"))
+    rank(Reranker(base_url=f"http://{server.address}", api_key=f" {_KEY}\r\n"), *_ASKED)
 
     head, _, _ = server.requests[0].decode().partition("\r\n\r\n")
     headers = [line.partition(": ")[::2] for line in head.split("\r\n")[1:]]
@@ -295,63 +231,39 @@ def test_what_a_server_sees(serve, colour, monkeypatch):
     assert "lc-secret" not in head
 
 
-_INJECTIONS = [
-    *("\r\nx-evil: 1", "\nx-evil: 1", "\rx", " x-evil: 1"),
-    *("\0", "\x0b", "\x1f", "\x7f", "\x85", "\u00e9", "\u2028", "\ufeff"),
-]
+_INJECTIONS = ["\r\nx-evil: 1", "\n", " x-evil: 1", "\0", "\x7f", "\x85", "\u2028", "\ufeff"]
 _HOSTS = [".evil.com", "/", "@evil.com", "#", "?", ":1", "%2e"]
 
 
 @pytest.mark.parametrize("tail", _INJECTIONS, ids=ascii)
-@pytest.mark.parametrize("kind", [str, SecretStr])
-def test_nothing_is_smuggled_in_behind_a_key(tail, kind):
+def test_nothing_is_smuggled_in_behind_a_key(tail):
     """A key with anything behind it that could begin another header is refused."""
-    with pytest.raises(ValueError, match="no HTTP header can carry"):
-        Reranker(api_key=kind(f"{_KEY}{tail}x"), base_url="http://127.0.0.1:1")
+    with pytest.raises(ValueError, match="no HTTP header can carry") as caught:
+        Reranker(api_key=f"{_KEY}{tail}x", base_url="http://127.0.0.1:1")
+
+    assert _KEY not in str(caught.value)
 
 
 @pytest.mark.parametrize("tail", _INJECTIONS + _HOSTS, ids=ascii)
-@pytest.mark.parametrize("where", ["option", "DASHSCOPE_WORKSPACE", "DASHSCOPE_WORKSPACE_ID"])
-def test_nothing_is_smuggled_in_behind_a_workspace(monkeypatch, tail, where):
-    """Nor is a workspace that would become another header or another host."""
-    workspace = f"ws-1{tail}x"
-    if "\0" in workspace and where != "option":
-        workspace = workspace.replace("\0", "\1")  # no environment holds a NUL
-    if where != "option":
-        monkeypatch.setenv(where, workspace)
-
-    with pytest.raises(ValueError, match=r"(?i)workspace(_id)? must be an id of") as caught:
-        Reranker(api_key=_KEY, workspace=workspace if where == "option" else None)
-
-    assert "evil" not in str(caught.value)
+def test_nothing_is_smuggled_in_behind_a_workspace(monkeypatch, tail):
+    """Nor is a workspace, given or found, that would become another header or another host."""
+    for variable in ("DASHSCOPE_WORKSPACE", "DASHSCOPE_WORKSPACE_ID", None):
+        if variable:
+            monkeypatch.setenv(variable, f"ws-1{tail}x".replace("\0", "\1"))  # which it cannot hold
+        with pytest.raises(ValueError, match=r"(?i)workspace(_id)? must be an id of") as caught:
+            Reranker(api_key=_KEY, workspace=None if variable else f"ws-1{tail}x")
+        assert "evil" not in str(caught.value)
+        if variable:
+            monkeypatch.delenv(variable)
 
 
-@pytest.mark.parametrize(
-    "region",
-    ["evil.com/", "cn-beijing.evil.com", "cn-beijing/../", "cn-beijing\n", "CN-BEIJING", "*"],
-)
-@pytest.mark.parametrize("where", ["option", "DASHSCOPE_REGION", "DASHSCOPE_API_REGION"])
-@pytest.mark.parametrize("workspace", [None, "ws-1"])
-def test_a_region_is_no_host(monkeypatch, region, where, workspace):
+@pytest.mark.parametrize("region", ["evil.com/", "cn-beijing.evil.com", "cn-beijing\n"])
+def test_a_region_is_no_host(region):
     """A region, which becomes part of a host name, is one of the six or refused."""
-    if where != "option":
-        monkeypatch.setenv(where, region)
-
     with pytest.raises(ValueError, match=r"cn-beijing \(Beijing\), ap-southeast-1") as caught:
-        _resolve(
-            region=region if where == "option" else None,
-            workspace=workspace,
-            api_key=SecretStr(_KEY),
-        )
+        _resolve(region=region, workspace="ws-1", api_key=SecretStr(_KEY))
 
     assert "evil" not in str(caught.value)
-
-
-@pytest.mark.parametrize("region", ["eu-central-1", "ap-northeast-1"])
-def test_a_region_without_a_host_is_asked_nothing(found, region):  # noqa: ARG001  is set
-    """A region that another one would silently serve is refused before anything is sent."""
-    with pytest.raises(ValueError, match=rf"'{region}' \(\w+\) has no shared host: set workspace="):
-        Reranker(region=region)
 
 
 # Answers that lead elsewhere
@@ -370,16 +282,16 @@ def _redirecting(serve, elsewhere, status):
     return serve(_answering(_answer(b"", f"{status} Elsewhere", there)))
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("status", [302, 308])
 @pytest.mark.parametrize("own", [True, False], ids=["our own client", "the caller's"])
-def test_redirects_lead_nowhere(serve, elsewhere, colour, status, own):
+def test_redirects_lead_nowhere(serve, elsewhere, rank, clients, status, own):
     """No client takes key or documents to where an answer points, not even one told to follow."""
     server = _redirecting(serve, elsewhere, status)
-    make = partial(Reranker, base_url=f"http://{server.address}", api_key=_KEY, max_retries=0)
-    through = partial(colour.through, make, colour.rank, follow_redirects=True)
+    given = {} if own else clients(follow_redirects=True)
+    reranker = Reranker(base_url=f"http://{server.address}", api_key=_KEY, max_retries=0, **given)
 
     with pytest.raises(errors.RerankError, match="Redirects are not followed") as caught:
-        colour.rank(make()) if own else through()
+        rank(reranker, *_ASKED)
 
     assert caught.value.status == status
     assert elsewhere.address in str(caught.value)
@@ -395,11 +307,11 @@ async def test_redirects_lead_nowhere_on_aiohttp(serve, elsewhere):
             base_url=f"http://{server.address}", api_key=_KEY, async_http_client=client
         )
         with pytest.raises(errors.RerankError, match="Redirects are not followed"):
-            await reranker.arerank("a query", ["a text"])
+            await reranker.arerank(*_ASKED)
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["our own client", "the caller's"])
-def test_a_warm_up_is_not_redirected(serve, elsewhere, colour, own):
+def test_a_warm_up_is_not_redirected(serve, elsewhere, warm_up, clients, own):
     """A warm-up ends where it began."""
 
     def away(server, connection):
@@ -407,12 +319,9 @@ def test_a_warm_up_is_not_redirected(serve, elsewhere, colour, own):
         connection.sendall(_answer(b"", "302 X", f"location: http://{elsewhere.address}/"))
 
     server = serve(away)
-    make = partial(Reranker, base_url=f"http://{server.address}", api_key=_KEY)
+    given = {} if own else clients(follow_redirects=True)
 
-    if own:
-        colour.warm_up(make())
-    else:
-        colour.through(make, colour.warm_up, follow_redirects=True)
+    warm_up(Reranker(base_url=f"http://{server.address}", api_key=_KEY, **given))
 
     assert len(server.requests) == 1
 
@@ -421,27 +330,28 @@ def test_a_warm_up_is_not_redirected(serve, elsewhere, colour, own):
 
 
 @pytest.mark.parametrize("key", ["passed", "found", "in the caller's client", "in an SDK client"])
-def test_a_warm_up_shows_no_key(monkeypatch, serve, colour, key):
+def test_a_warm_up_shows_no_key(monkeypatch, serve, warm_up, clients, key):
     """A warm-up opens a connection and asks nothing: no key goes out, whoever holds one."""
     server = serve(_answering(b""))
-    base_url, header = f"http://{server.address}", {"authorization": f"Bearer {_KEY}"}
-    options: dict[str, Any] = {"base_url": base_url, "workspace": "ws-1"}
+    options: dict[str, Any] = {"base_url": f"http://{server.address}", "workspace": "ws-1"}
+    options["headers"] = {"x-api-key": _KEY}
     if key == "found":
         monkeypatch.setenv("DASHSCOPE_API_KEY", _KEY)
     elif key != "in an SDK client":
         options["api_key"] = _KEY
-
-    def make(**client):
-        for name, http in client.items():
-            if key == "in an SDK client":
-                sdk = types.SimpleNamespace(transport=types.SimpleNamespace(http_client=http))
-                return Reranker(**{name.replace("http_", ""): sdk})
-        return Reranker(**options, **client)
-
     if key.startswith("in "):
-        colour.through(make, colour.warm_up, base_url=base_url, headers=header)
-    else:
-        colour.warm_up(make())
+        options |= clients(
+            base_url=options["base_url"], headers={"authorization": f"Bearer {_KEY}"}
+        )
+    if key == "in an SDK client":
+        options = {
+            kind: types.SimpleNamespace(
+                transport=types.SimpleNamespace(http_client=options[f"{kind[:-6]}http_client"])
+            )
+            for kind in ("client", "async_client")
+        }
+
+    warm_up(Reranker(**options))
 
     assert len(server.requests) == 1
     assert server.requests[0].startswith(b"HEAD / HTTP/1.1")
@@ -452,48 +362,18 @@ def test_a_warm_up_shows_no_key(monkeypatch, serve, colour, key):
 
 # Proxies
 
-_VARIABLES = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
 
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-@pytest.mark.parametrize("spelt", [str.upper, str.lower], ids=["upper", "lower"])
-def test_loopback_is_called_directly(monkeypatch, serve, colour, host, spelt):
+def test_loopback_is_called_directly(monkeypatch, serve, rank):
     """Calls to this machine go through no proxy, whatever variables name one."""
     proxy, server = serve(_answering(_answer())), serve(_answering(_answer()))
-    for name in _VARIABLES:
-        monkeypatch.setenv(spelt(name), f"http://{proxy.address}")
-    reranker = Reranker(base_url=f"http://{host}:{server.port}", api_key=_KEY)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://{proxy.address}")
+    reranker = Reranker(base_url=f"http://localhost:{server.port}", api_key=_KEY)
 
-    colour.warm_up(reranker)
-    assert len(colour.rank(reranker)) == 1
+    reranker.warm_up()
+    assert len(rank(reranker, *_ASKED)) == 1
 
     assert (proxy.requests, len(server.requests)) == ([], 2)
-
-
-def test_other_hosts_do_go_through_it(monkeypatch, serve, colour):
-    """The same proxy is asked for any other host: the test above is not blind."""
-    proxy = serve(_answering(_answer()))
-    monkeypatch.setenv("ALL_PROXY", f"http://{proxy.address}")
-
-    colour.rank(Reranker(base_url="http://example.invalid", api_key=_KEY, allow_http=True))
-
-    assert proxy.requests[0].startswith(b"POST http://example.invalid/api/v1/services/")
-
-
-# How httpx-aiohttp passes the password on is deprecated by aiohttp.
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_proxys_password_is_not_shown(monkeypatch, colour):
-    """A proxy that is down is complained of without the password in its address."""
-    monkeypatch.setenv("HTTP_PROXY", "http://somebody:hunter2@127.0.0.1:9")
-
-    reranker = Reranker(
-        base_url="http://example.invalid", api_key=_KEY, allow_http=True, max_retries=0
-    )
-    with pytest.raises(errors.ServiceError) as caught:
-        colour.rank(reranker)
-
-    assert "proxy" in str(caught.value)
-    assert "hunter2" not in str(caught.value) + repr(vars(caught.value))
 
 
 # Certificates
@@ -518,28 +398,24 @@ def _at(server: Any, host: str = "localhost", max_retries: int = 0) -> Reranker:
     return Reranker(base_url=f"https://{host}:{server.port}", api_key=_KEY, max_retries=max_retries)
 
 
-def test_an_unknown_certificate_is_refused(colour, secure):
-    """A server that nobody vouches for gets nothing, and the message names the setting."""
-    with pytest.raises(errors.ServiceError, match=r"SSL_CERT_FILE"):
-        colour.rank(_at(secure))
-
-    assert secure.requests == []
-
-
-def test_a_certificate_file_is_used(monkeypatch, tmp_path, colour, secure):
-    """SSL_CERT_FILE says who may vouch, for sync and async alike."""
+def test_certificates_are_those_of_the_moment(monkeypatch, tmp_path, rank, secure):
+    """SSL_CERT_FILE says who may vouch; a server that nobody vouches for gets nothing."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pair.pem"))
+    assert [hit.score for hit in rank(_at(secure), *_ASKED)] == [0.5]
+    monkeypatch.delenv("SSL_CERT_FILE")
 
-    assert [hit.score for hit in colour.rank(_at(secure))] == [0.5]
+    with pytest.raises(errors.ServiceError, match=r"SSL_CERT_FILE"):
+        rank(_at(secure), *_ASKED)
+
     assert len(secure.requests) == 1
 
 
-def test_a_certificate_for_another_name_is_refused(monkeypatch, tmp_path, colour, secure):
+def test_a_certificate_for_another_name_is_refused(monkeypatch, tmp_path, rank, secure):
     """A certificate that is known but made for another host opens nothing."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pair.pem"))
 
     with pytest.raises(errors.ServiceError) as caught:
-        colour.rank(_at(secure, "127.0.0.1", max_retries=2))
+        rank(_at(secure, "127.0.0.1", max_retries=2), *_ASKED)
 
     assert caught.value.hint.startswith("The certificate is for another name")
     assert not caught.value.retryable
@@ -548,36 +424,14 @@ def test_a_certificate_for_another_name_is_refused(monkeypatch, tmp_path, colour
 
 
 @pytest.mark.parametrize("secure", [EXPIRED], ids=["expired"], indirect=True)
-def test_a_certificate_that_has_expired(monkeypatch, tmp_path, colour, secure):
+def test_a_certificate_that_has_expired(monkeypatch, tmp_path, rank, secure):
     """It is not blamed on who may vouch for it here, and not tried again."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pair.pem"))
 
     with pytest.raises(errors.ServiceError, match="certificate has expired") as caught:
-        colour.rank(_at(secure, max_retries=2))
+        rank(_at(secure, max_retries=2), *_ASKED)
 
     assert "renew its certificate" in caught.value.hint
     assert "SSL_CERT_FILE" not in str(caught.value)
     assert not caught.value.retryable
     assert len(secure._connections) == 1
-
-
-def test_certificates_are_those_of_the_moment(monkeypatch, tmp_path, colour, secure):
-    """An object that is made after the variable was taken away trusts that server no more."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pair.pem"))
-    colour.rank(_at(secure))
-    monkeypatch.delenv("SSL_CERT_FILE")
-
-    with pytest.raises(errors.ServiceError):
-        colour.rank(_at(secure))
-
-    assert len(secure.requests) == 1
-
-
-def test_a_certificate_file_that_is_not_there(monkeypatch, tmp_path, colour, secure):
-    """A wrong SSL_CERT_FILE is complained of by its name; nothing is sent unverified."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
-
-    with pytest.raises((OSError, ValueError, errors.ServiceError), match="SSL_CERT_FILE"):
-        colour.rank(_at(secure))
-
-    assert secure.requests == []

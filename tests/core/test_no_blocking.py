@@ -37,43 +37,35 @@ os._exit(0)
 """
 
 _CASES = {
-    "a first call": """
+    "first calls, many at once": """
 from qwen_rerank import Reranker
-reranker = Reranker(**options)
+reranker = Reranker(**options, max_documents_per_request=1, max_concurrency=2)
 async def main():
     assert len(await reranker.arerank(query, short, top_n=2)) == 2
-    assert len(await reranker.arerank(query, short)) == len(short)
+    await asyncio.gather(*(reranker.arerank(query, short) for _ in range(6)))
+    call = asyncio.create_task(reranker.arerank(query, short))
+    await asyncio.sleep(0.01)
+    call.cancel()
+    await asyncio.wait([call])
     await reranker.aclose()
 """,
-    "made in the loop": """
+    "made and warmed up in the loop": """
 from qwen_rerank import Reranker
 async def main():
     async with Reranker(**options) as reranker:
+        await reranker.awarm_up()
         assert len(await reranker.arerank(query, short)) == len(short)
 """,
-    "a list whose tokens have to be counted": """
+    "lists whose tokens have to be counted": """
 from qwen_rerank import Reranker
 reranker = Reranker(**options, max_concurrency=3)
+split = reranker.with_options(long_documents="split")
 async def main():
     async with reranker:
         assert len(await reranker.arerank(query, heavy)) == len(heavy)
         assert len(await reranker.arerank(query, long)) == len(long)
-""",
-    "windows": """
-from qwen_rerank import Reranker
-reranker = Reranker(**options, long_documents="split")
-async def main():
-    async with reranker:
-        ranking = await reranker.arerank(query, long)
+        ranking = await split.arerank(query, long)
         assert next(hit for hit in ranking if hit.index == 0).window
-""",
-    "warming up": """
-from qwen_rerank import Reranker
-reranker = Reranker(**options)
-async def main():
-    async with reranker:
-        await reranker.awarm_up()
-        assert len(await reranker.arerank(query, short)) == len(short)
 """,
     "an object of another process": """
 import pickle
@@ -83,17 +75,6 @@ os.environ["DASHSCOPE_API_KEY"] = key
 async def main():
     async with reranker:
         assert len(await reranker.arerank(query, short)) == len(short)
-""",
-    "many at once": """
-from qwen_rerank import Reranker
-reranker = Reranker(**options, max_documents_per_request=1, max_concurrency=2)
-async def main():
-    await asyncio.gather(*(reranker.arerank(query, short) for _ in range(6)))
-    call = asyncio.create_task(reranker.arerank(query, short))
-    await asyncio.sleep(0.01)
-    call.cancel()
-    await asyncio.wait([call])
-    await reranker.aclose()
 """,
     "a cache on disk": """
 import diskcache
@@ -168,35 +149,32 @@ async def main():
 """
 
 
-def _assert_none(out):
-    noted = json.loads(out.splitlines()[-1])
+@pytest.fixture(name="noted")
+def _noted(fresh, emulator, tmp_path):
+    """What a case blocked the loop with, each with its stack."""
 
-    assert not noted, "\n\n".join(noted)
+    def noted(case):
+        arguments = emulator.base_url, emulator.api_key, str(tmp_path)
+        said = fresh(_PRELUDE + case + _RUN, *arguments, strict=False)
+        return "\n\n".join(json.loads(said.splitlines()[-1]))
+
+    return noted
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", _CASES.values(), ids=_CASES)
-def test_nothing_blocks(fresh, emulator, tmp_path, case):
+def test_nothing_blocks(noted, emulator, case):
     """In a fresh process no file, socket, lock or sleep is waited for in the event loop."""
     for framework in ("langchain_core", "llama_index"):
         if f"from {framework}" in case:
             pytest.importorskip(framework)
 
-    _assert_none(
-        fresh(
-            _PRELUDE + case + _RUN,
-            emulator.base_url,
-            emulator.api_key,
-            str(tmp_path),
-            strict=False,
-        )
-    )
-
+    assert not noted(case)
     assert {seen.status for seen in emulator.log if seen.method == "POST"} == {200}
 
 
 @pytest.mark.slow
-def test_failures_and_retries_do_not_block(fresh, emulator, tmp_path):
+def test_failures_and_retries_do_not_block(noted, emulator):
     """Nor when requests are repeated, fail for good, or are cut off."""
     emulator.script(
         Reply.error(429, "Throttling.RateQuota", headers={"retry-after-ms": "20"}),
@@ -207,16 +185,7 @@ def test_failures_and_retries_do_not_block(fresh, emulator, tmp_path):
         Reply.error(400, "InvalidParameter"),
     )
 
-    _assert_none(
-        fresh(
-            _PRELUDE + _FAILING + _RUN,
-            emulator.base_url,
-            emulator.api_key,
-            str(tmp_path),
-            strict=False,
-        )
-    )
-
+    assert not noted(_FAILING)
     assert 400 in {seen.status for seen in emulator.log}
 
 

@@ -11,7 +11,6 @@ import struct
 import threading
 import time
 import warnings
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +20,7 @@ import pytest
 from pydantic import SecretStr
 
 from qwen_rerank import Reranker, _endpoint, _loop, errors
-from qwen_rerank._clients import Client
 from qwen_rerank._transport import Transport
-from qwen_rerank.emulator import Reply
 
 _KEY = "sk-given-0123456789abcdef"
 _OK = b'{"ok": true}'
@@ -49,31 +46,18 @@ def _transport():
 def _send(transport):
     """Sends one request, as a call with that timeout does, from this thread."""
 
-    def send(endpoint, body=_BODY, *, seconds=10.0, client=None, through=None):
-        return _loop.run(partial(_sent, through or transport, endpoint, body, seconds, client))
+    def send(endpoint, body=_BODY, *, seconds=10.0, through=None):
+        return _loop.run(partial(_sent, through or transport, endpoint, body, seconds))
 
     return send
 
 
-@pytest.fixture(name="together")
-def _together():
-    """Serves several at the same time; what each returned."""
-
-    def together(*serves):
-        async def served(caller):
-            return await asyncio.gather(*(serve(caller) for serve in serves))
-
-        return _loop.run(served)
-
-    return together
-
-
-async def _sent(transport, endpoint, body, seconds, client, caller):
+async def _sent(transport, endpoint, body, seconds, caller):
     try:
         async with asyncio.timeout(max(seconds, 0.0)):
             deadline = time.monotonic() + seconds
             await asyncio.sleep(0)  # which ends a call without time
-            return await transport.send(endpoint, body, deadline, caller, client)
+            return await transport.send(endpoint, body, deadline, caller)
     except TimeoutError as error:
         if isinstance(error, errors.RerankError):
             raise
@@ -82,15 +66,13 @@ async def _sent(transport, endpoint, body, seconds, client, caller):
 
 @pytest.fixture(name="fails")
 def _fails(send, shown):
-    """Sends, and returns the error, once it was seen to hide the key and end in good time."""
+    """Sends, and returns the error, once it was seen to hide the key."""
 
     def fails(*arguments, **options):
-        start = time.monotonic()
         with pytest.raises(errors.RerankError) as caught:
             send(*arguments, **options)
         error = caught.value
 
-        assert time.monotonic() - start < 5
         assert (error.__cause__, error.__context__) == (None, None)
         assert _KEY not in shown(error)
         return error
@@ -131,82 +113,6 @@ def _reset(connection):
 # Answers
 
 
-def test_one_post(send, endpoint, emulator):
-    """One call is one POST, and its status, headers and body come back unread."""
-    answer = send(endpoint)
-
-    (seen,) = emulator.log
-    assert (seen.method, seen.path, seen.body) == (
-        "POST",
-        "/api/v1/services/rerank/text-rerank/text-rerank",
-        json.loads(_BODY),
-    )
-    assert answer.status == 200
-    assert answer.headers["x-request-id"] == seen.request_id
-    assert len(json.loads(answer.body)["output"]["results"]) == 1
-
-
-def test_what_is_sent(send, serve):
-    """The request carries our headers and body as they are, and asks for plain bytes."""
-    server = serve(_answering(_raw()))
-
-    send(replace(_endpoint_at(server.address), workspace="ws-1"), b'{"a": 1}')
-
-    head, _, body = server.requests[0].partition(b"\r\n\r\n")
-    lines = head.lower().split(b"\r\n")
-    assert lines[0] == b"post /api/v1 http/1.1"
-    assert f"authorization: bearer {_KEY}".encode() in lines
-    assert b"content-type: application/json" in lines
-    assert b"x-dashscope-workspace: ws-1" in lines
-    assert [line for line in lines if line.startswith(b"accept-encoding")] == [
-        b"accept-encoding: identity"
-    ]
-    assert body == b'{"a": 1}'
-
-
-def test_without_a_key(send, serve):
-    """No key, no Authorization header."""
-    server = serve(_answering(_raw()))
-
-    send(_endpoint_at(server.address, key=None))
-
-    assert b"authorization" not in server.requests[0].lower()
-
-
-@pytest.mark.parametrize("status", [200, 400, 401, 429, 500, 503])
-def test_any_status_is_an_answer(send, endpoint, emulator, status):
-    """What a status means is not decided here."""
-    emulator.script(Reply(status, {"said": "so"}, {"X-Mine": "1"}))
-
-    answer = send(endpoint)
-
-    assert (answer.status, json.loads(answer.body)) == (status, {"said": "so"})
-    assert answer.headers["x-mine"] == "1"
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirects_are_not_followed(send, serve, status):
-    """Neither documents nor key go to where an answer points."""
-    elsewhere = serve(_answering(_raw()))
-    server = serve(
-        _answering(_raw(b"", f"{status} Elsewhere", f"location: http://{elsewhere.address}/x"))
-    )
-
-    answer = send(_endpoint_at(server.address))
-
-    assert answer.status == status
-    assert elsewhere.requests == []
-
-
-def test_an_empty_answer(send, serve):
-    """A 204 has no body."""
-    server = serve(_answering(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n"))
-
-    answer = send(_endpoint_at(server.address))
-
-    assert (answer.status, answer.body) == (204, b"")
-
-
 def test_packed_answers_stay_packed(send, serve):
     """A body is never unpacked, whatever the server made of it."""
     packed = gzip.compress(_OK)
@@ -215,23 +121,6 @@ def test_packed_answers_stay_packed(send, serve):
     answer = send(_endpoint_at(server.address))
 
     assert (answer.headers["content-encoding"], answer.body) == ("gzip", packed)
-
-
-def test_chunked_answers(send, serve):
-    """A body of unknown length is read to its end."""
-    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-    server = serve(_answering(head + b'4\r\n{"ok\r\n8\r\n": true}\r\n0\r\n\r\n'))
-
-    assert send(_endpoint_at(server.address)).body == _OK
-
-
-def test_large_requests(send, endpoint, emulator):
-    """A body of megabytes arrives whole."""
-    documents = ["x" * 100_000] * 50
-
-    send(endpoint, json.dumps({"model": "m", "input": {"documents": documents}}).encode())
-
-    assert emulator.log[0].body["input"]["documents"] == documents
 
 
 def test_a_quoted_key_is_scrubbed(send, serve):
@@ -265,11 +154,6 @@ def _hang_up(server, connection):
     server.read(connection)
 
 
-def _reset_before(server, connection):
-    server.read(connection)
-    _reset(connection)
-
-
 def _reset_at_once(server, connection):  # noqa: ARG001  the behaviour's signature
     _reset(connection)
 
@@ -277,7 +161,7 @@ def _reset_at_once(server, connection):  # noqa: ARG001  the behaviour's signatu
 def _reset_in_the_body(server, connection):
     server.read(connection)
     connection.sendall(_raw(b"x" * 1_000)[:-900])
-    time.sleep(0.05)
+    server.over.wait(0.05)  # so that the head is read by then, mostly
     _reset(connection)
 
 
@@ -288,7 +172,7 @@ _BAD_CHUNK = _answering(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nz
 def _bad_chunk_later(server, connection):
     server.read(connection)
     connection.sendall(b'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\n{"ok\r\n')
-    time.sleep(0.05)
+    server.over.wait(0.05)
     connection.sendall(b"zz\r\n")
     server.over.wait(10)
 
@@ -298,25 +182,20 @@ _LONG_HEAD = _answering(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 1_000_000 + b"\r\n\r\
 _BAD_LENGTH = _answering(b"HTTP/1.1 200 OK\r\ncontent-length: ten\r\n\r\n{}")
 
 
-@pytest.mark.parametrize(
-    "behaviour",
-    [
-        _hang_up,
-        _reset_before,
-        _reset_at_once,
-        _reset_in_the_body,
-        _SHORT,
-        _BAD_CHUNK,
-        _bad_chunk_later,
-        _NOT_HTTP,
-        _LONG_HEAD,
-        _BAD_LENGTH,
-    ],
-    ids=[
-        *("hang up", "reset before", "reset at once", "reset in the body", "short body"),
-        *("bad chunk", "bad chunk later", "not HTTP", "long head", "bad length"),
-    ],
-)
+_BROKEN = {
+    "hang up": _hang_up,
+    "reset at once": _reset_at_once,
+    "reset in the body": _reset_in_the_body,
+    "short body": _SHORT,
+    "bad chunk": _BAD_CHUNK,
+    "bad chunk later": _bad_chunk_later,
+    "not HTTP": _NOT_HTTP,
+    "long head": _LONG_HEAD,
+    "bad length": _BAD_LENGTH,
+}
+
+
+@pytest.mark.parametrize("behaviour", _BROKEN.values(), ids=_BROKEN)
 def test_broken_connections(fails, serve, behaviour):
     """A connection that breaks at any point is the service's error, retryable."""
     server = serve(behaviour)
@@ -326,14 +205,6 @@ def test_broken_connections(fails, serve, behaviour):
     assert type(error) is errors.ServiceError
     assert error.retryable
     assert server.address in str(error)
-
-
-@pytest.mark.parametrize("drop", ["before", "mid"])
-def test_dropped_by_the_emulator(fails, endpoint, emulator, drop):
-    """The emulator's broken answers are the same errors."""
-    emulator.script(Reply(drop=drop))
-
-    assert type(fails(endpoint)) is errors.ServiceError
 
 
 def test_no_tls(fails, serve):
@@ -347,7 +218,7 @@ def test_no_tls(fails, serve):
     assert type(error) is errors.ServiceError
 
 
-@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example", "nowhere.invalid"])
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "nowhere.invalid"])
 def test_names_that_nobody_can_look_up(fails, host):
     """A host name that leads nowhere is the service's error, even one that no DNS would take."""
     assert isinstance(fails(_endpoint_at(host, local=False)), errors.ServiceError)
@@ -367,6 +238,18 @@ def test_a_flood(fails, serve):
     assert type(error) is errors.ReplyError
     assert f"more than {8 * 2**20 + 3 * len(_BODY)} bytes" in str(error)
     assert not error.retryable
+
+
+def test_a_flood_through_the_callers_client(connection, rank):
+    """What a given client reads is capped too, and the client is left open."""
+    flood = httpx.MockTransport(lambda _: httpx.Response(200, content=b" " * 9 * 2**20))
+    clients = httpx.Client(transport=flood), httpx.AsyncClient(transport=flood)
+    reranker = Reranker(**connection, http_client=clients[0], async_http_client=clients[1])
+
+    with pytest.raises(errors.ReplyError, match="more than"):
+        rank(reranker, "a query", ["a text"])
+
+    assert not any(client.is_closed for client in clients)
 
 
 def test_a_refusal_that_quotes_all_and_more(send, serve):
@@ -413,23 +296,14 @@ def _slow_body(server, connection):
         connection.sendall(b" ")
 
 
-def _slow_chunks(server, connection):
-    server.read(connection)
-    connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
-    while not server.over.wait(0.1):
-        connection.sendall(b"1\r\n \r\n")
-
-
-@pytest.mark.parametrize("behaviour", [_silent, _slow_head, _slow_body, _slow_chunks])
+@pytest.mark.parametrize("behaviour", [_silent, _slow_head, _slow_body])
 def test_the_deadline_is_total(fails, serve, behaviour):
-    """However an answer is dragged out, the call ends at its deadline and not later."""
+    """However an answer is dragged out, the call ends at its deadline."""
     server = serve(behaviour)
-    start = time.monotonic()
 
-    error = fails(_endpoint_at(server.address), seconds=0.5)
+    error = fails(_endpoint_at(server.address), seconds=0.3)
 
     assert type(error) is errors.DeadlineError
-    assert 0.4 < time.monotonic() - start < 3
     assert server.address in str(error)
     assert "timeout=" in error.hint
 
@@ -466,230 +340,19 @@ def test_a_missing_file_is_no_network_problem():
     assert "not the network" in caught.value.hint
 
 
-def test_the_deadline_covers_sending(fails, serve):
-    """A server that does not read a large request does not hold the call either."""
-    server = serve(_deaf)
-
-    error = fails(_endpoint_at(server.address), b" " * 32 * 2**20, seconds=0.5)
-
-    assert type(error) is errors.DeadlineError
-
-
-def test_the_deadline_covers_the_tls_handshake(fails, serve):
-    """Nor does one that never finishes the handshake."""
-    server = serve(_deaf)
-
-    error = fails(_endpoint_at(server.address, scheme="https"), seconds=0.5)
-
-    assert type(error) is errors.DeadlineError
-
-
-@pytest.mark.parametrize("seconds", [0, -5])
-def test_a_deadline_that_has_passed(fails, endpoint, emulator, seconds):
-    """After the deadline nothing is sent any more."""
-    error = fails(endpoint, seconds=seconds)
-
-    assert type(error) is errors.DeadlineError
-    assert emulator.log == ()
-
-
-def test_a_deadline_leaves_the_client_usable(send, endpoint, emulator):
-    """The call after a late one works."""
-    emulator.script(Reply(delay=5))
-    with pytest.raises(errors.DeadlineError):
-        send(endpoint, seconds=0.3)
-
-    assert send(endpoint).status == 200
-
-
-# Proxies
-
-
-def _dead_proxy(monkeypatch):
-    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-
-
-def test_loopback_needs_no_proxy(monkeypatch, send, endpoint):
-    """Whatever proxy the environment names, this machine is called directly."""
-    _dead_proxy(monkeypatch)
-
-    assert send(endpoint).status == 200
-
-
-def test_no_socks_for_loopback(monkeypatch, send, endpoint):
-    """Nor does a SOCKS proxy come in between."""
-    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
-
-    assert send(endpoint).status == 200
-
-
-@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
-def test_a_proxy_for_others(monkeypatch, send, serve, name):
-    """Any other host is called through the proxy that the environment names."""
-    proxy = serve(_answering(_raw()))
-    monkeypatch.setenv(name, f"http://{proxy.address}")
-
-    answer = send(_endpoint_at("example.invalid", local=False))
-
-    assert answer.body == _OK
-    assert proxy.requests[0].startswith(b"POST http://example.invalid/api/v1 HTTP/1.1\r\n")
-
-
-def test_no_proxy_variable(monkeypatch, send, serve):
-    """NO_PROXY exempts a host, in sync and async alike."""
-    server = serve(_answering(_raw()))
-    _dead_proxy(monkeypatch)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-    assert send(_endpoint_at(server.address, local=False)).body == _OK
-
-
-def test_a_dead_proxy(monkeypatch, fails):
-    """A proxy that is down is an error that names where to look."""
-    _dead_proxy(monkeypatch)
-
-    error = fails(_endpoint_at("example.invalid", local=False))
-
-    assert type(error) is errors.ServiceError
-    assert "proxy" in error.message
-    assert "_PROXY" in error.hint
-
-
 @pytest.mark.parametrize(
-    ("status", "kind"),
-    [
-        ("407 Proxy Authentication Required", errors.AuthenticationError),
-        ("502 Bad Gateway", errors.ServiceError),
-    ],
+    ("scheme", "body"), [("http", b" " * 32 * 2**20), ("https", _BODY)], ids=["sending", "TLS"]
 )
-def test_a_proxy_does_not_see_the_key_of_https(monkeypatch, fails, serve, status, kind):
-    """What goes to an https host is tunnelled; the proxy learns the host's name only."""
-    proxy = serve(_answering(_raw(b"", status)))
-    monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.address}")
+def test_the_deadline_covers_all(fails, serve, scheme, body):
+    """Nor does one that reads no large request, or finishes no handshake, hold the call."""
+    server = serve(_deaf)
 
-    error = fails(_endpoint_at("example.invalid", local=False, scheme="https"))
+    error = fails(_endpoint_at(server.address, scheme=scheme), body, seconds=0.3)
 
-    assert type(error) is kind
-    assert proxy.requests[0].startswith(b"CONNECT example.invalid:443 HTTP/1.1\r\n")
-    assert _KEY.encode() not in proxy.requests[0]
-
-
-def test_netrc_does_not_replace_the_key(monkeypatch, send, serve, tmp_path):
-    """A password file in the home folder changes nothing about what we send."""
-    (tmp_path / ".netrc").write_text("default login somebody password hunter2\n")
-    (tmp_path / ".netrc").chmod(0o600)
-    proxy = serve(_answering(_raw()))
-    monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.address}")
-
-    send(_endpoint_at("example.invalid", local=False))
-
-    assert f"Bearer {_KEY}".encode() in proxy.requests[0]
-    assert b"Basic" not in proxy.requests[0]
+    assert type(error) is errors.DeadlineError
 
 
 # Connections
-
-
-def _keep_alive(server, connection):
-    while server.read(connection) != b"\r\n\r\n":
-        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
-
-
-def test_connections_are_kept(send, serve):
-    """One call after another goes over the same connection."""
-    connections = []
-
-    def behave(server, connection):
-        connections.append(connection)
-        _keep_alive(server, connection)
-
-    endpoint = _endpoint_at(serve(behave).address)
-    for _ in range(5):
-        send(endpoint)
-
-    assert len(connections) == 1
-
-
-def test_concurrent_first_calls(transport, endpoint, together):
-    """Calls that start together on a fresh object all succeed."""
-    answers = together(*[partial(_sent, transport, endpoint, _BODY, 10.0, None)] * 20)
-
-    assert [answer.status for answer in answers] == [200] * 20
-
-
-def test_a_cancelled_call(send, transport, endpoint, emulator):
-    """Cancelling a call ends it at once, and the next one works."""
-    emulator.script(Reply(delay=5))
-
-    async def cancelled(caller):
-        task = asyncio.create_task(_sent(transport, endpoint, _BODY, 10.0, None, caller))
-        while not emulator.log:  # noqa: ASYNC110  another thread writes it
-            await asyncio.sleep(0.01)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    _loop.run(cancelled)
-
-    assert send(endpoint).status == 200
-
-
-@pytest.mark.parametrize("steps", range(4))
-def test_cancelled_while_the_connection_is_opened(send, transport, endpoint, steps):
-    """A call that is cancelled at its very start spoils nothing for the next."""
-
-    async def cancelled(caller):
-        task = asyncio.create_task(_sent(transport, endpoint, _BODY, 10.0, None, caller))
-        for _ in range(steps):
-            await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    _loop.run(cancelled)
-
-    assert send(endpoint).status == 200
-
-
-def test_certificates_that_cannot_be_read(monkeypatch, send):
-    """Bad certificate settings are complained of at every call, not only at the first."""
-    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
-
-    for _ in range(2):
-        with pytest.raises(errors.RequestError, match="SSL_CERT_FILE"):
-            send(_endpoint_at("example.invalid", local=False, scheme="https"))
-
-
-def test_eight_threads(send, endpoint):
-    """One object serves many threads, each with its own deadline."""
-    statuses, failures = [], []
-
-    def work(number):
-        for _ in range(5):
-            try:
-                statuses.append(send(endpoint, seconds=10 if number else 0.0).status)
-            except errors.DeadlineError as error:
-                failures.append(error)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-
-    assert statuses == [200] * 35
-    assert len(failures) == 5
-
-
-def test_close_and_use_again(send, transport, endpoint):
-    """Closing is not the end: the next call opens new connections."""
-    for _ in range(2):
-        assert send(endpoint).status == 200
-        assert transport.is_open
-        for _ in range(2):
-            _loop.run(lambda _: transport.close())
-        assert not transport.is_open
 
 
 def test_closing_waits_for_who_is_at_it(send, transport, serve):
@@ -764,8 +427,8 @@ def _without_body(_):
     return b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
-def _interim(code):
-    return lambda _: b"HTTP/1.1 %d Wait\r\n\r\n" % code
+def _interim(_):
+    return b"HTTP/1.1 103 Early Hints\r\n\r\n"
 
 
 _FRAMINGS = {
@@ -774,17 +437,20 @@ _FRAMINGS = {
     "trailer": _with_trailer,
     "no body": _without_body,
 }
-_MORE = _FRAMINGS | {
-    "interim": _interim(100),
+_NO_ANSWERS = {
+    "interim": _interim,
     "a line end": lambda _: b"\r\n",
     "noise": lambda _: b"noise",
     "half an answer": lambda body: _with_length(body)[:-2],
 }
+_PAIRS = {
+    **{f"{name}, length": (each, _with_length) for name, each in _FRAMINGS.items()},
+    **{f"length, {name}": (_with_length, each) for name, each in (_FRAMINGS | _NO_ANSWERS).items()},
+}
 
 
 @pytest.mark.parametrize("later", [False, True], ids=["in one go", "afterwards"])
-@pytest.mark.parametrize("second", _MORE.values(), ids=_MORE)
-@pytest.mark.parametrize("first", _FRAMINGS.values(), ids=_FRAMINGS)
+@pytest.mark.parametrize(("first", "second"), _PAIRS.values(), ids=_PAIRS)
 def test_more_than_one_answer(send, serve, first, second, later):
     """What a server sends behind an answer is never taken for the answer to the next request."""
     numbers, answered, sent = itertools.count(), threading.Event(), threading.Event()
@@ -818,15 +484,14 @@ def test_more_than_one_answer(send, serve, first, second, later):
 
 
 @pytest.mark.parametrize("framing", [_with_length, _in_chunks], ids=["length", "chunks"])
-@pytest.mark.parametrize("code", [100, 102, 103])
-def test_interim_answers(send, serve, code, framing):
+def test_interim_answers(send, serve, framing):
     """What comes before the answer, such as early hints, is passed over and costs nothing."""
     connections = []
 
     def behave(server, connection):
         connections.append(connection)
         while server.read(connection).strip():
-            connection.sendall(_interim(code)(b"") * 2 + framing(_OK))
+            connection.sendall(_interim(b"") * 2 + framing(_OK))
 
     endpoint = _endpoint_at(serve(behave).address)
 
@@ -869,95 +534,17 @@ def test_what_the_loop_has_not_seen_yet(transport, serve):
     idle = threading.Event()
 
     async def busy_between(caller):
-        said = [(await _sent(transport, endpoint, _BODY, 10.0, None, caller)).body]
+        said = [(await _sent(transport, endpoint, _BODY, 10.0, caller)).body]
         for _ in range(3):
             idle.set()
             sent.wait(10)  # which holds up the loop
             sent.clear()
             idle.clear()
-            said.append((await _sent(transport, endpoint, _BODY, 10.0, None, caller)).body)
+            said.append((await _sent(transport, endpoint, _BODY, 10.0, caller)).body)
         idle.set()
         return said
 
     assert _loop.run(busy_between) == [_OK] * 4
-
-
-# A client of the caller's
-
-
-@pytest.fixture(name="lent", params=["sync", "async"])
-def _lent(request, transport):
-    """Sends through an httpx client that is made with the given options, and left open."""
-
-    def lent(endpoint, *, seconds=10.0, **options):
-        sent = partial(_sent, transport, endpoint, _BODY, seconds)
-        if request.param == "sync":
-            with httpx.Client(**options) as client:
-                answer = _loop.run(partial(sent, Client(client)))
-                assert not client.is_closed
-            return answer
-
-        async def awaited():
-            async with httpx.AsyncClient(**options) as client:
-                answer = await _loop.wait(partial(sent, Client(client)))
-                assert not client.is_closed
-                assert asyncio.all_tasks() == {asyncio.current_task()}
-            return answer
-
-        return asyncio.run(awaited())
-
-    return lent
-
-
-def test_the_callers_client(lent, endpoint, emulator):
-    """A given client is sent through with its own settings, and left open."""
-    assert lent(endpoint, headers={"x-mine": "1"}).status == 200
-
-    assert emulator.log[0].headers["x-mine"] == "1"
-
-
-def test_a_caller_who_follows_redirects(lent, serve):
-    """Not even a given client takes the key along a redirect."""
-    server = serve(_answering(_raw(b"", "307 Elsewhere", "location: http://127.0.0.1:9/")))
-
-    assert lent(_endpoint_at(server.address), follow_redirects=True).status == 307
-
-
-def test_the_callers_transport(lent, endpoint):
-    """A client over any httpx transport will do, one for tests included."""
-    fake = httpx.MockTransport(lambda request: httpx.Response(200, content=request.content))
-
-    assert lent(endpoint, transport=fake).body == _BODY
-
-
-def test_a_flood_through_the_callers_client(lent, endpoint):
-    """What a given client reads is capped too."""
-    flood = httpx.MockTransport(lambda _: httpx.Response(200, content=b" " * 9 * 2**20))
-
-    with pytest.raises(errors.ReplyError, match="more than"):
-        lent(endpoint, transport=flood)
-
-
-@pytest.mark.parametrize("behaviour", [_silent, _slow_head, _slow_body, _slow_chunks])
-def test_the_deadline_with_the_callers_client(lent, serve, behaviour):
-    """However an answer is dragged out, its head too, a given client does not outlast the call."""
-    server = serve(behaviour)
-    start = time.monotonic()
-
-    with pytest.raises(errors.DeadlineError):
-        lent(_endpoint_at(server.address), seconds=0.5)
-
-    assert time.monotonic() - start < 3
-
-
-def test_foreign_mistakes_are_not_swallowed(lent, endpoint):
-    """An error in the caller's own code comes out as it is."""
-
-    def broken(_):
-        raise LookupError("mine")
-
-    with pytest.raises(LookupError, match="mine"):
-        lent(endpoint, transport=httpx.MockTransport(broken))
 
 
 # Those who trace what is sent
@@ -985,10 +572,9 @@ def _traced(monkeypatch):
 _traced_for = contextvars.ContextVar("traced_for", default=None)
 
 
-@pytest.mark.parametrize("status", [200, 401])
-def test_tracing_shows_no_key(traced, send, serve, status):
+def test_tracing_shows_no_key(traced, send, serve):
     """The tracing of aiohttp sees each request in the caller's context, and no key."""
-    server = serve(_answering(_raw(_OK, f"{status} Said")))
+    server = serve(_answering(_raw(_OK, "401 Said")))
     _traced_for.set("ann")
 
     send(_endpoint_at(server.address))

@@ -2,8 +2,7 @@ import threading
 
 import pytest
 
-from qwen_rerank import Reranker, _turns
-from qwen_rerank.emulator import Emulator
+from qwen_rerank import _turns
 
 
 def test_one_at_a_time():
@@ -67,16 +66,4 @@ def test_threads_never_share_a_turn():
 
     assert set(seen) == {1}
     assert len(seen) == 1_600
-    assert len(_turns._register.turns) <= 1
-
-
-def test_nothing_grows_with_the_caches_that_were_used():
-    """A process that makes a cache for each question keeps nothing of those that are gone."""
-    with Emulator() as emulator:
-        reranker = Reranker(base_url=emulator.base_url, api_key=emulator.api_key)
-        for _ in range(50):
-            reranker.cache = {}
-            reranker.rerank("a", ["b"])
-        reranker.cache = None
-
     assert len(_turns._register.turns) <= 1

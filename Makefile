@@ -14,10 +14,10 @@ UNMEASURED := tests/docs tests/faults tests/hostile tests/quality tests/test_exa
 	tests/test_examples_langchain.py tests/test_examples_llama_index.py tests/test_live.py \
 	tests/test_notebooks.py
 
-.PHONY: help demo test again check nox docs look failures faults limits docstrings picture live notebooks ray servers clients soak bench format clean
+.PHONY: help demo test again check nox docs look failures faults faults-all limits docstrings picture live notebooks ray servers clients soak bench format clean
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 demo: .venv/installed  ## rerank the Python language reference through both frameworks
 	$(BIN)/qwen-rerank demo
@@ -67,6 +67,9 @@ picture: .venv/installed  ## draw docs/ranking.svg and docs/thresholds.svg, of t
 
 faults: .venv/installed  ## write docs/faults.md from the fault matrix
 	$(BIN)/python tests/faults/write_docs.py
+
+faults-all: .venv/installed  ## run every fault through every way in, 1,600 calls more than make test
+	$(PYTEST) tests/faults -m faults_all
 
 notebooks: .venv/installed  ## run the notebooks and store what they show
 	$(BIN)/python tests/test_notebooks.py

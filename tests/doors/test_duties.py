@@ -159,7 +159,7 @@ def test_another_key_for_one_call(door, connection, name):
     assert len(door(reranker, QUERY, TEXTS)) == 3
 
 
-@pytest.mark.parametrize("top_n", [0, -1, True, "3", 2.5])
+@pytest.mark.parametrize("top_n", [0, True, "3"])
 def test_wrong_top_n(door, connection, top_n, emulator):
     """A top_n that is no count is refused before anything is sent."""
     with pytest.raises(ValueError, match="top_n"):
@@ -214,7 +214,7 @@ def test_service_errors_are_typed(door, connection, emulator: Emulator):
     emulator.script(refusal)
 
     with pytest.raises(RateLimitError) as caught:
-        door(door.kind(**connection), QUERY, TEXTS)
+        door(door.kind(max_retries=0, **connection), QUERY, TEXTS)
 
     assert isinstance(caught.value, RerankError)
     assert (caught.value.status, caught.value.code) == (429, "Throttling.RateQuota")
@@ -297,6 +297,29 @@ def test_passed_through(door, connection, emulator: Emulator):
     assert ranked == [door.see(each)._replace(score=door.passed) for each in given[:2]]
 
 
+def test_passed_through_is_logged_once(door, connection, emulator: Emulator, caplog):
+    """One warning for each call, in the core's words."""
+    emulator.script(Reply.error(503, "ModelUnavailable", repeat=None))
+    reranker = door.kind(on_error="passthrough", max_retries=0, **connection)
+
+    door(reranker, QUERY, TEXTS)
+
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("qwen_rerank", "WARNING")
+    assert "5 documents are passed through" in record.getMessage()
+
+
+def test_an_outage_is_met_once(door, connection, emulator: Emulator):
+    """While the service is known to be gone, a door gives back what it was given at once."""
+    emulator.script(Reply.error(503, "ModelUnavailable", repeat=None))
+    reranker = door.kind(on_error="passthrough", max_retries=0, **connection)
+
+    first, then = (door(reranker, QUERY, TEXTS) for _ in range(2))
+
+    assert first == then
+    assert len(emulator.log) == 1
+
+
 def test_no_object(door, connection, emulator: Emulator):
     """What is no object of the framework is named by its position; nothing is sent."""
     reranker = door.kind(**connection)
@@ -326,10 +349,14 @@ def test_image_below_a_folder(door, seeing, emulator: Emulator, tmp_path):
 
     [read] = door.ranked(door.kind(local_files=tmp_path, **seeing), QUERY, objects)
     emulator.clear()
-    [left] = door.ranked(door.kind(**seeing), QUERY, objects)
+    (tmp_path / "cars").mkdir()
+    left = [
+        *door.ranked(door.kind(**seeing), QUERY, objects),
+        *door.ranked(door.kind(local_files=tmp_path / "cars", **seeing), QUERY, objects),
+    ]
 
     assert read.score > 0.5
-    assert left.score is None
+    assert [seen.score for seen in left] == [None, None]
     assert emulator.log == ()
 
 
@@ -362,6 +389,58 @@ def test_item(door, connection, emulator: Emulator):
 
         assert {text for text, _ in ranked} == {"green tea", "a red car"}
         assert emulator.log[-1].body["input"]["documents"] == ["GREEN TEA", "A RED CAR"]
+
+
+def test_item_sees_every_object_once(door, connection):
+    """item= is given the caller's own objects, in their order."""
+    seen, given = [], door.made("green tea", "a red car")
+
+    def told(found):
+        seen.append(found)
+        return "a text"
+
+    door.ranked(door.kind(item=told, **connection), QUERY, given)
+
+    assert [id(each) for each in seen] == [id(getattr(each, "node", each)) for each in given]
+
+
+def test_item_may_read_any_file(door, seeing, tmp_path):
+    """An image by a path of the caller's own code is not bound to local_files."""
+    (tmp_path / "car.png").write_bytes(drawn("a red sports car"))
+    (tmp_path / "cars").mkdir()
+    item = Image(path=tmp_path / "car.png")
+
+    reranker = door.kind(local_files=tmp_path / "cars", item=lambda _: item, **seeing)
+
+    [(_, score)] = door(reranker, QUERY, ["green tea"])
+    assert score > 0.5
+
+
+@pytest.mark.parametrize("item", [None, 7, b"bytes", ["a text"], ("a", 7)], ids=repr)
+def test_item_of_a_wrong_type(door, connection, emulator: Emulator, item):
+    """That is the caller's mistake, named by its position whatever on_error says."""
+    items = iter(["a text", item])
+    reranker = door.kind(item=lambda _: next(items), on_error="passthrough", **connection)
+
+    with pytest.raises(RequestError, match="document 1 must be a str") as caught:
+        door(reranker, QUERY, ["green tea", "a red car"])
+
+    assert caught.value.documents == (1,)
+    assert emulator.log == ()
+
+
+def test_item_that_raises(door, connection, emulator: Emulator):
+    """The caller's own exception comes out as it is, whatever on_error says."""
+    problem = LookupError("no title")
+
+    def broken(_):
+        raise problem
+
+    with pytest.raises(LookupError) as caught:
+        door(door.kind(item=broken, on_error="passthrough", **connection), QUERY, TEXTS)
+
+    assert caught.value is problem
+    assert emulator.log == ()
 
 
 def test_item_that_cannot_be_sent(door, seeing):

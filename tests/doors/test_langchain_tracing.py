@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import requests
 from langchain_classic.retrievers import ContextualCompressionRetriever
+from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda
@@ -23,7 +24,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from langchain_qwen_rerank import QwenRerank, _tracing
-from qwen_rerank import RateLimitError
+from qwen_rerank import RateLimitError, ServiceError
 from qwen_rerank.emulator import Emulator, Reply
 
 QUERY = "a fast red sports car"
@@ -141,16 +142,11 @@ def test_usage_is_metadata_of_the_run(compress, emulator: Emulator):
     assert "qwen_rerank.degraded" not in metadata
 
 
-@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
-def test_what_was_cut(reranker, native):
+def test_what_was_cut(reranker):
     """Which documents were cut and that the query was, is told."""
     tracer, long = _Tracer(), "car " * 9000
-    documents = [Document("tea"), Document(long), Document("a red car")]
 
-    if native:
-        asyncio.run(reranker.acompress_documents(documents, long, [tracer]))
-    else:
-        reranker.compress_documents(documents, long, [tracer])
+    reranker.compress_documents([Document("tea"), Document(long)], long, [tracer])
 
     [(_, told, _)] = tracer.events
     metadata = tracer.roots[0].extra["metadata"]
@@ -167,6 +163,53 @@ def test_failure_is_the_runs(compress, emulator: Emulator):
         compress([tracer])
 
     assert "Throttling.RateQuota" in tracer.roots[0].error
+
+
+class _Handler(BaseCallbackHandler):
+    """Keeps what it is told of failures."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_retriever_error(self, error, **_):
+        """Keep *error*."""
+        self.seen.append(("error", error))
+
+    def on_custom_event(self, name, data, **_):
+        """Keep *data*."""
+        self.seen.append((name, data))
+
+
+class _AsyncHandler(AsyncCallbackHandler):
+    """The same, with coroutines."""
+
+    def __init__(self):
+        self.seen = []
+
+    async def on_retriever_error(self, error, **_):
+        """Keep *error*."""
+        self.seen.append(("error", error))
+
+    async def on_custom_event(self, name, data, **_):
+        """Keep *data*."""
+        self.seen.append((name, data))
+
+
+@pytest.mark.parametrize("kind", [_Handler, _AsyncHandler])
+def test_a_list_that_was_passed_through(compress, reranker, emulator: Emulator, kind):
+    """The run ends as a failure, and the custom event gives the reason; a spared call does too."""
+    emulator.script(Reply.error(503, "ModelUnavailable", repeat=None))
+    reranker.on_error = "passthrough"
+    handler = kind()
+
+    for _ in range(2):
+        assert compress([handler]) == DOCUMENTS
+
+    (name, data), (ended, error), (_, spared), _ = handler.seen
+    assert (name, ended) == ("qwen_rerank", "error")
+    assert "ModelUnavailable" in data["degraded"]
+    assert isinstance(error, ServiceError)
+    assert "was not asked" in spared["degraded"]
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])

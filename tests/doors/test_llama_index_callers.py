@@ -10,7 +10,6 @@ from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ReActA
 from llama_index.core.chat_engine import CondensePlusContextChatEngine, ContextChatEngine
 from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.evaluation import (
-    MultiModalRetrieverEvaluator,
     RetrieverEvaluator,
 )
 from llama_index.core.instrumentation.events.rerank import ReRankStartEvent
@@ -33,7 +32,7 @@ from llama_index_instrumentation import root_dispatcher
 from llama_index_instrumentation.event_handlers import BaseEventHandler
 
 from llama_index_qwen_rerank import QwenRerank
-from qwen_rerank import AuthenticationError, RequestError
+from qwen_rerank import RequestError
 from qwen_rerank.emulator import Emulator, Reply
 
 try:
@@ -178,7 +177,7 @@ def asked(owner, way: str, question=QUESTION, **options):
 
 
 QUERIES = pytest.mark.parametrize("way", ["query", "aquery"])
-CHATS = pytest.mark.parametrize("way", ["chat", "achat", "stream_chat", "astream_chat"])
+CHATS = pytest.mark.parametrize("way", ["chat", "astream_chat"])
 
 
 def test_first_stage_knows_nothing(retriever):
@@ -225,14 +224,12 @@ ENGINES = {
 }
 
 
-@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize("kind", ENGINES)
-def test_filters_hold(ours, reranker, emulator, kind, native):
+def test_filters_hold(ours, reranker, emulator, kind):
     """What a retriever filtered is all that is sent and comes back, with its own metadata."""
     engine = ENGINES[kind](ours, llm=Condenser(), node_postprocessors=[reranker])
-    way = ("a" if native else "") + ("query" if hasattr(engine, "query") else "chat")
 
-    answer, words = asked(engine, way)
+    answer, words = asked(engine, "query" if hasattr(engine, "query") else "chat")
 
     [request] = emulator.log
     assert sorted(request.body["input"]["documents"]) == sorted(FACTS)
@@ -240,34 +237,6 @@ def test_filters_hold(ours, reranker, emulator, kind, native):
     assert "theirs" not in words
     metadata = [each.metadata for each in answer.source_nodes]
     assert metadata == [{"tenant": "ours", "page": {"at": FACTS.index(fact)}} for fact in RANKED]
-
-
-@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
-def test_other_options_of_one_question(ours, reranker, emulator, native):
-    """An engine made for one question can have a reranker that differs in that question."""
-    options = {"top_n": 1, "instruct": "Given a question of a child, find the answer."}
-    engine = RetrieverQueryEngine.from_args(
-        ours, llm=Echo(), node_postprocessors=[reranker.with_options(**options)]
-    )
-
-    answer, _ = asked(engine, "aquery" if native else "query")
-
-    assert texts(answer.source_nodes) == RANKED[:1]
-    assert emulator.log[0].body["parameters"]["instruct"] == options["instruct"]
-    assert reranker.usage.requests == 1
-
-
-@QUERIES
-def test_query_engine_of_an_index(index, reranker, emulator, way):
-    """``index.as_query_engine`` writes its answer from the reranked nodes, best first."""
-    engine = index.as_query_engine(
-        llm=Echo(), similarity_top_k=4, node_postprocessors=[reranker], response_mode="compact"
-    )
-
-    answer, words = asked(engine, way, f" {QUESTION}\n")
-
-    assert sent(emulator) == [QUESTION]
-    assert texts(answer.source_nodes) == facts_in(words) == RANKED
 
 
 @QUERIES
@@ -341,17 +310,6 @@ def test_chat_engine_of_an_index(index, reranker, emulator, mode, way):
     sources = answer.source_nodes or answer.sources[0].raw_output.source_nodes
     assert sent(emulator) == [QUESTION]
     assert texts(sources) == facts_in(words) == RANKED
-
-
-@pytest.mark.parametrize("way", ["stream_chat", "astream_chat"])
-def test_streamed_chat(retriever, reranker, emulator, way):
-    """A chat with context streams from reranked nodes."""
-    chat = ContextChatEngine.from_defaults(retriever, llm=Echo(), node_postprocessors=[reranker])
-
-    answer, words = asked(chat, way)
-
-    assert sent(emulator) == [QUESTION]
-    assert texts(answer.source_nodes) == facts_in(words) == RANKED
 
 
 @CHATS
@@ -435,20 +393,8 @@ def test_query_engine_tool(tool, emulator, told):
     assert texts(answer.raw_output.source_nodes) == facts_in(answer.content) == RANKED
 
 
-@pytest.mark.parametrize("streaming", [True, False])
-async def test_function_agent(tool, emulator, told, streaming):
-    """An agent that asks the tool sees the reranked nodes."""
-    llm = Caller("facts", input=f"\n{QUESTION}\n")
-    agent = FunctionAgent(tools=[tool], llm=llm, streaming=streaming)
-
-    words, [result] = await worked(agent)
-
-    assert sent(emulator) == told == [QUESTION]
-    assert texts(result.raw_output.source_nodes) == facts_in(words) == RANKED
-
-
 async def test_react_agent(tool, emulator):
-    """So does an agent that thinks in text."""
+    """An agent that thinks in text and asks the tool sees the reranked nodes."""
     words, [result] = await worked(ReActAgent(tools=[tool], llm=Thinker()))
 
     assert sent(emulator) == [QUESTION]
@@ -456,7 +402,7 @@ async def test_react_agent(tool, emulator):
 
 
 async def test_agent_workflow(tool, emulator):
-    """And an agent that another agent handed over to."""
+    """So does an agent that calls it, to which another agent handed over."""
     first = FunctionAgent(
         name="porter",
         description="Opens the door.",
@@ -551,14 +497,6 @@ def asked_for(emulator: Emulator) -> list[str]:
     return [request.body["input"]["query"] for request in emulator.log]
 
 
-def test_objects(objects, reranker, emulator):
-    """Tools come back as reranked."""
-    found = chooser(objects, reranker).retrieve("\nspices for planets, spices\n")
-
-    assert names(found) == ["ask_spices", "ask_planets"]
-    assert asked_for(emulator) == ["spices for planets, spices"]
-
-
 async def test_objects_async(objects, reranker, emulator):
     """LlamaIndex calls the sync method here, inside the loop: it works, and blocks it so long."""
     found = await chooser(objects, reranker).aretrieve("spices for planets, spices")
@@ -567,68 +505,40 @@ async def test_objects_async(objects, reranker, emulator):
     assert asked_for(emulator) == ["spices for planets, spices"]
 
 
-@pytest.mark.parametrize("top_n", [1, 2])
-async def test_chosen_tools_of_an_agent(objects, reranker, emulator, top_n):
+async def test_chosen_tools_of_an_agent(objects, reranker, emulator):
     """An agent is offered the tools that suit its task; to call one it looks it up by name."""
-    reranker.top_n = top_n
     llm = Caller("ask_bridges", topic="gold")
     agent = FunctionAgent(llm=llm, tool_retriever=chooser(objects, reranker))
 
     words, _ = await worked(agent, "Which metals do bridges need?\n")
 
     assert words == "bridges: all about gold"
-    assert llm.offered[0] == ["ask_bridges", "ask_metals"][:top_n]
+    assert llm.offered[0] == ["ask_bridges", "ask_metals"]
     question = "Which metals do bridges need?"
     assert asked_for(emulator) == [question, "ask_bridges", question]
-
-
-async def test_chosen_tools_in_a_workflow(objects, reranker, emulator):
-    """So is an agent in a workflow of agents."""
-    llm = Caller("ask_metals", topic="gold")
-    agent = FunctionAgent(
-        name="smith", description="Forges.", llm=llm, tool_retriever=chooser(objects, reranker)
-    )
-
-    words, _ = await worked(AgentWorkflow(agents=[agent]), "Which metals are there?")
-
-    assert words == "metals: all about gold"
-    assert len(llm.offered[0]) == 2
-    assert llm.offered[0][0] == "ask_metals"
-    assert "Which metals are there?" in asked_for(emulator)
 
 
 @pytest.mark.parametrize("width", [1, 2])
 async def test_sync_calls_among_async_ones(objects, reranker, emulator, width):
     """A sync call inside the loop does not wait for async ones, which it keeps from going on."""
     reranker.max_concurrency = width
-    reranker.timeout = 20
     agent = FunctionAgent(
         llm=Caller("ask_metals", topic="gold"), tool_retriever=chooser(objects, reranker)
     )
     nodes = objects.index.as_retriever(similarity_top_k=6).retrieve("any")
-    emulator.script(Reply(delay=0.3))
+    emulator.script(Reply(delay=0.2))
 
     others = [
         asyncio.create_task(reranker.apostprocess_nodes(nodes, query_str="spices"))
         for _ in range(3)
     ]
-    await asyncio.sleep(0.1)  # one is on its way, and the others queue
-    words, _ = await asyncio.wait_for(worked(agent, "Which metals are there?"), 10)
+    await asyncio.sleep(0)  # one sets out, and the others queue
+    words, _ = await asyncio.wait_for(worked(agent, "Which metals are there?"), 60)
 
     assert words == "metals: all about gold"
     for ranked in await asyncio.gather(*others):
         assert "ask_spices" in ranked[0].node.get_content()
     assert len(emulator.log) == 6
-
-
-@raises_what_was_raised
-async def test_no_tools_without_a_key(objects, emulator):
-    """A reranker that is refused fails the run of the agent, with its own error."""
-    refused = QwenRerank(2, base_url=emulator.base_url, api_key="sk-wrong")
-    agent = FunctionAgent(llm=MockFunctionCallingLLM(), tool_retriever=chooser(objects, refused))
-
-    with pytest.raises(AuthenticationError):
-        await worked(agent)
 
 
 @raises_what_was_raised
@@ -643,10 +553,9 @@ async def test_agent_without_a_question(objects, reranker, emulator):
 
 
 @pytest.mark.parametrize("way", ["evaluate", "aevaluate"])
-@pytest.mark.parametrize("kind", [RetrieverEvaluator, MultiModalRetrieverEvaluator])
-def test_evaluator(retriever, reranker, emulator, kind, way):
+def test_evaluator(retriever, reranker, emulator, way):
     """The metrics of a retriever are those of its reranked nodes."""
-    evaluator = kind.from_metric_names(
+    evaluator = RetrieverEvaluator.from_metric_names(
         ["mrr", "hit_rate"], retriever=retriever, node_postprocessors=[reranker]
     )
 
@@ -680,23 +589,6 @@ class Notes(BasePydanticVectorStore):
         """Find what comes first."""
         found = self.kept[: query.similarity_top_k]
         return VectorStoreQueryResult(found, [0.5] * len(found), [each.node_id for each in found])
-
-
-async def test_memory_block(reranker, emulator, told):
-    """What a vector memory remembers is reranked for the last message."""
-    block = VectorMemoryBlock(
-        vector_store=Notes(),
-        embed_model=embedding,
-        similarity_top_k=4,
-        node_postprocessors=[reranker],
-    )
-    for fact in FACTS:
-        await block.aput([ChatMessage(fact, role="user")], from_short_term_memory=True)
-
-    recalled = await block.aget([ChatMessage(f"{QUESTION}\n", role="user")])
-
-    assert sent(emulator) == told == [QUESTION]
-    assert facts_in(recalled) == RANKED
 
 
 async def test_memory_of_an_agent(reranker, emulator):

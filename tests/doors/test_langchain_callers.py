@@ -12,6 +12,7 @@ from langchain_classic.retrievers import (
     EnsembleRetriever,
     MultiQueryRetriever,
 )
+from langchain_classic.retrievers.document_compressors import DocumentCompressorPipeline
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.language_models import FakeListChatModel, GenericFakeChatModel
@@ -94,6 +95,15 @@ def test_contextual_compression_above(invoke, reranker):
 
     assert len(found) == 2
     assert all(_is_acme(each) for each in found)
+
+
+def test_compressor_pipeline(reranker):
+    """It is one step of a `DocumentCompressorPipeline`."""
+    pipeline = DocumentCompressorPipeline(transformers=[reranker])
+
+    [best, _] = pipeline.compress_documents([Document("tea"), Document(QUERY)], QUERY)
+
+    assert best.page_content == QUERY
 
 
 def test_ensemble_of_ours(invoke, retriever):

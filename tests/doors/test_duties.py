@@ -56,13 +56,6 @@ def test_ranks_as_the_core_does(door, connection):
     assert ranked == [(hit.document, hit.score) for hit in ranking]
 
 
-def test_doors_agree(doors, connection):
-    """LangChain equals LlamaIndex equals sync equals async."""
-    answers = [door(door.kind(**connection), QUERY, TEXTS) for door in doors.values()]
-
-    assert all(answer == answers[0] for answer in answers)
-
-
 def test_three_by_default(door, connection):
     """A door keeps three candidates unless told otherwise."""
     assert len(door(door.kind(**connection), QUERY, TEXTS)) == 3
@@ -89,14 +82,6 @@ def test_nothing_to_rank(door, connection, emulator):
     """An empty list is an empty ranking, without a call."""
     assert door(door.kind(**connection), QUERY, []) == []
     assert emulator.log == ()
-
-
-def test_threshold_of_zero(door, connection):
-    """A threshold of 0.0 is a threshold: it drops what has no score."""
-    ranked = door(door.kind(top_n=None, score_threshold=0.0, **connection), QUERY, TEXTS)
-
-    assert len(ranked) == 4
-    assert all(score >= 0.0 for _, score in ranked)
 
 
 def test_threshold_keeps_what_reaches_it(door, connection):
@@ -197,17 +182,6 @@ def test_both_names_of_the_key(door, emulator: Emulator, name):
     assert len(door(reranker, QUERY, TEXTS)) == 3
 
 
-def test_refused_key_is_an_error(door, emulator: Emulator):
-    """A wrong key raises an AuthenticationError that names the host and not the key."""
-    reranker = door.kind(base_url=emulator.base_url, api_key="sk-not-the-right-one")
-
-    with pytest.raises(AuthenticationError) as caught:
-        door(reranker, QUERY, TEXTS)
-
-    assert "127.0.0.1" in str(caught.value)
-    assert "not-the-right-one" not in f"{caught.value!s}{caught.value!r}"
-
-
 def test_service_errors_are_typed(door, connection, emulator: Emulator):
     """An error of the service arrives with code, status and request id, never as a wrong order."""
     refusal = Reply.error(429, "Throttling.RateQuota", "Requests rate limit exceeded.", repeat=None)
@@ -244,24 +218,6 @@ def test_unpickled_finds_its_key_again(door, emulator: Emulator, monkeypatch):
     monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
 
     assert len(door(pickle.loads(stored), QUERY, TEXTS)) == 3  # noqa: S301  our own pickle
-
-
-def test_works_again_after_close(door, connection):
-    """Closing gives connections back; the next call opens new ones."""
-    reranker = door.kind(**connection)
-    for _ in range(2):
-        assert len(door(reranker, QUERY, TEXTS)) == 3
-        reranker.close()
-
-
-def test_501_candidates(door, connection, emulator: Emulator):
-    """More candidates than one request may hold are split, and none is lost."""
-    texts = [f"car number {number}" for number in range(501)]
-
-    ranked = door(door.kind(top_n=None, **connection), "car number 500", texts)
-
-    assert sorted(text for text, _ in ranked) == sorted(texts)
-    assert sorted(request.documents for request in emulator.log) == [250, 251]
 
 
 # The objects that come back
@@ -496,14 +452,6 @@ def test_what_is_too_long_for_a_server_of_ones_own(door):
 
     assert ranked[0][0] == text
     assert estimate.truncated == (1,)
-
-
-def test_item_of_an_image_for_a_model_of_texts(door, connection, caplog):
-    """What item= names is no mistake of the caller's there either."""
-    ranked = door(door.kind(item=_image_of, **connection), QUERY, ["green tea"])
-
-    assert ranked == [("green tea", None)]
-    assert "takes texts only" in caplog.text
 
 
 # What is told

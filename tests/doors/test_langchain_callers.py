@@ -106,15 +106,6 @@ def test_compressor_pipeline(reranker):
     assert best.page_content == QUERY
 
 
-def test_ensemble_of_ours(invoke, retriever):
-    """`EnsembleRetriever` asks several of ours for the same tenant."""
-    ensemble = EnsembleRetriever(retrievers=[retriever.bind(year=7), retriever])
-
-    found = texts(invoke(ensemble, QUERY, ACME))
-
-    assert found == ["a document of acme, 7", "a document of acme, None"]
-
-
 def test_ensemble_below(invoke, reranker, tenants):
     """One of ours reranks an ensemble for one tenant; a filter that it would drop is refused."""
     ensemble = EnsembleRetriever(retrievers=[tenants.bind(year=7), tenants])

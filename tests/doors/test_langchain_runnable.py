@@ -179,12 +179,6 @@ def test_as_a_tool(invoke, step):
     assert texts(invoke(tool, ASKED))[0] == QUERY
 
 
-def test_nothing_to_rank(invoke, step, emulator: Emulator):
-    """No documents, no request."""
-    assert invoke(step, {"query": QUERY, "documents": []}) == []
-    assert emulator.log == ()
-
-
 # Options of one call
 
 

@@ -7,11 +7,8 @@ from functools import partial
 
 import pytest
 import requests
-from langchain_classic.retrievers import ContextualCompressionRetriever
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.documents import Document
-from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers import LangChainTracer
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langsmith import Client
@@ -61,11 +58,6 @@ class _AsyncTracer(AsyncBaseTracer):
 
     async def _persist_run(self, run):
         self.roots.append(run)
-
-
-class _Store(BaseRetriever):
-    def _get_relevant_documents(self, query, *, run_manager):  # noqa: ARG002  their signature
-        return DOCUMENTS
 
 
 @pytest.fixture(name="reranker")
@@ -210,40 +202,6 @@ def test_a_list_that_was_passed_through(compress, reranker, emulator: Emulator, 
     assert "ModelUnavailable" in data["degraded"]
     assert isinstance(error, ServiceError)
     assert "was not asked" in spared["degraded"]
-
-
-@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
-def test_child_of_the_retriever(reranker, native):
-    """Below ContextualCompressionRetriever it stands beside the base retriever's run."""
-    tracer = _Tracer()
-    retriever = ContextualCompressionRetriever(base_compressor=reranker, base_retriever=_Store())
-    config = {"callbacks": [tracer]}
-
-    if native:
-        asyncio.run(retriever.ainvoke(QUERY, config))
-    else:
-        retriever.invoke(QUERY, config)
-
-    [root] = tracer.roots
-    assert [child.name for child in root.child_runs] == ["_Store", "QwenRerank"]
-
-
-@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
-def test_child_of_the_surrounding_runnable(reranker, native):
-    """Called without callbacks inside a runnable, it is traced below it."""
-    tracer = _Tracer()
-
-    async def awork(query):
-        return await reranker.acompress_documents(DOCUMENTS, query)
-
-    chain = RunnableLambda(lambda query: reranker.compress_documents(DOCUMENTS, query), awork)
-    if native:
-        asyncio.run(chain.ainvoke(QUERY, {"callbacks": [tracer]}))
-    else:
-        chain.invoke(QUERY, {"callbacks": [tracer]})
-
-    [root] = tracer.roots
-    assert [child.name for child in root.child_runs] == ["QwenRerank"]
 
 
 def test_nobody_listens(compress, monkeypatch):

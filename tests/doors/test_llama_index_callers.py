@@ -1,7 +1,6 @@
 """Everything in LlamaIndex that calls a node postprocessor, over HTTP against the emulator."""
 
 import asyncio
-from importlib.metadata import version
 from typing import Annotated
 
 import pytest
@@ -19,10 +18,9 @@ from llama_index.core.objects import ObjectIndex
 from llama_index.core.query_engine import (
     CitationQueryEngine,
     RetrieverQueryEngine,
-    SimpleMultiModalQueryEngine,
 )
 from llama_index.core.retrievers import QueryFusionRetriever
-from llama_index.core.schema import QueryBundle, TextNode
+from llama_index.core.schema import TextNode
 from llama_index.core.tools import FunctionTool, QueryEngineTool, RetrieverTool
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, VectorStoreQueryResult
@@ -32,7 +30,6 @@ from llama_index_instrumentation import root_dispatcher
 from llama_index_instrumentation.event_handlers import BaseEventHandler
 
 from llama_index_qwen_rerank import QwenRerank
-from qwen_rerank import RequestError
 from qwen_rerank.emulator import Emulator, Reply
 
 try:
@@ -48,10 +45,6 @@ MULTIMODAL_CHATS = [
     if hasattr(chat_engine, name)
 ]
 
-raises_what_was_raised = pytest.mark.skipif(
-    version("llama-index-workflows").startswith("1."),
-    reason="workflows before 2.0 wrap every error in one of their own",
-)
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{warning}")
@@ -240,27 +233,6 @@ def test_filters_hold(ours, reranker, emulator, kind):
 
 
 @QUERIES
-def test_streamed_answer(retriever, reranker, emulator, way):
-    """An engine that streams its answer has ranked before its first word."""
-    engine = RetrieverQueryEngine.from_args(
-        retriever, llm=Echo(), node_postprocessors=[reranker], streaming=True, use_async=True
-    )
-
-    async def native():
-        answer = await engine.aquery(QUESTION)
-        return answer, "".join([piece async for piece in answer.async_response_gen()])
-
-    if way == "aquery":
-        answer, words = asyncio.run(native())
-    else:
-        answer = engine.query(QUESTION)
-        words = "".join(answer.response_gen)
-
-    assert sent(emulator) == [QUESTION]
-    assert texts(answer.source_nodes) == facts_in(words) == RANKED
-
-
-@QUERIES
 def test_citations(retriever, reranker, emulator, way):
     """Sources are numbered by rank: the best is source 1. Cutting into chunks comes after."""
     engine = CitationQueryEngine.from_args(
@@ -279,21 +251,6 @@ def test_citations(retriever, reranker, emulator, way):
     ]
     assert answer.source_nodes[0].score > answer.source_nodes[1].score
     assert f"Source 1:\n{RANKED[0]}" in words
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@QUERIES
-def test_multimodal_query_engine_of_old(retriever, reranker, emulator, way):
-    """The deprecated multimodal engine reranks what it retrieves."""
-    engine = SimpleMultiModalQueryEngine(
-        retriever, multi_modal_llm=Echo(), node_postprocessors=[reranker]
-    )
-    retrieve = getattr(engine, "aretrieve" if way == "aquery" else "retrieve")
-
-    found = retrieve(QueryBundle(QUESTION))
-
-    assert texts(asyncio.run(found) if way == "aquery" else found) == RANKED
-    assert sent(emulator) == [QUESTION]
 
 
 @CHATS
@@ -425,18 +382,6 @@ async def test_agent_workflow(tool, emulator):
     assert texts(result.raw_output.source_nodes) == facts_in(words) == RANKED
 
 
-async def test_agents_at_once(tool, emulator):
-    """Agents that share one reranker with one request at a time all get their answer."""
-    agents = [FunctionAgent(tools=[tool], llm=Caller("facts", input=QUESTION)) for _ in range(4)]
-    [reranker] = tool.query_engine.__dict__["_node_postprocessors"]
-    reranker.max_concurrency = 1
-
-    answers = await asyncio.gather(*map(worked, agents))
-
-    assert sent(emulator) == [QUESTION] * 4
-    assert [facts_in(words) for words, _ in answers] == [RANKED] * 4
-
-
 @pytest.fixture(name="lookup")
 def _lookup(retriever, reranker):
     return RetrieverTool.from_defaults(
@@ -497,14 +442,6 @@ def asked_for(emulator: Emulator) -> list[str]:
     return [request.body["input"]["query"] for request in emulator.log]
 
 
-async def test_objects_async(objects, reranker, emulator):
-    """LlamaIndex calls the sync method here, inside the loop: it works, and blocks it so long."""
-    found = await chooser(objects, reranker).aretrieve("spices for planets, spices")
-
-    assert names(found) == ["ask_spices", "ask_planets"]
-    assert asked_for(emulator) == ["spices for planets, spices"]
-
-
 async def test_chosen_tools_of_an_agent(objects, reranker, emulator):
     """An agent is offered the tools that suit its task; to call one it looks it up by name."""
     llm = Caller("ask_bridges", topic="gold")
@@ -541,25 +478,13 @@ async def test_sync_calls_among_async_ones(objects, reranker, emulator, width):
     assert len(emulator.log) == 6
 
 
-@raises_what_was_raised
-async def test_agent_without_a_question(objects, reranker, emulator):
-    """A blank task is no query, so there is nothing to choose tools by."""
-    agent = FunctionAgent(llm=MockFunctionCallingLLM(), tool_retriever=chooser(objects, reranker))
-
-    with pytest.raises(RequestError, match="query is blank"):
-        await worked(agent, " \n")
-
-    assert emulator.log == ()
-
-
-@pytest.mark.parametrize("way", ["evaluate", "aevaluate"])
-def test_evaluator(retriever, reranker, emulator, way):
+def test_evaluator(retriever, reranker, emulator):
     """The metrics of a retriever are those of its reranked nodes."""
     evaluator = RetrieverEvaluator.from_metric_names(
         ["mrr", "hit_rate"], retriever=retriever, node_postprocessors=[reranker]
     )
 
-    result, _ = asked(evaluator, way, f"{QUESTION}\n", expected_ids=["3"])
+    result, _ = asked(evaluator, "aevaluate", f"{QUESTION}\n", expected_ids=["3"])
 
     assert result.retrieved_ids == ["3", "1"]
     assert result.retrieved_texts == RANKED

@@ -147,16 +147,6 @@ def test_scores_from_the_cache(reranker, told):
     assert third.model_name == "qwen3-rerank"
 
 
-def test_a_duplicate_counts_once(reranker, told):
-    """Equal texts are one hit, since they are one text."""
-    reranker.cache = {}
-
-    for _ in range(2):
-        run(reranker, nodes_of("red car", "red car", "tea"))
-
-    assert [each.cache_hits for each in told.of(QwenRerankEndEvent)] == [0, 2]
-
-
 def test_what_was_cut(reranker, told):
     """Positions are those of the list that was given, whatever came back; and of the query too."""
     nodes = nodes_of("green tea", "red car " * 6000, "a fast horse", "sports " * 6000)
@@ -197,20 +187,6 @@ def test_passed_through(passing, emulator, told, spans, native):
     assert told.of(SpanDropEvent) == spans.dropped_spans == []
 
 
-def test_passed_through_after_some_answers(passing, emulator, told):
-    """What was answered before the failure was billed, and is told."""
-    passing.max_documents_per_request = 1
-    passing.max_concurrency = 1
-    emulator.script(Reply(), DOWN)
-
-    run(passing, nodes_of(*TEXTS))
-
-    [end] = told.of(QwenRerankEndEvent)
-    assert end.degraded
-    assert (end.requests, end.total_tokens) == (1, emulator.log[0].tokens)
-    assert end.request_ids == [emulator.log[0].request_id]
-
-
 @both_ways
 def test_after_a_failure(reranker, emulator, told, spans, native):
     """What was raised ends the rerank with no nodes, and the span is dropped with the error."""
@@ -240,16 +216,6 @@ def test_a_blank_query(reranker, emulator, told):
     assert emulator.log == ()
 
 
-def test_below_the_threshold(reranker, told):
-    """A rerank that keeps nothing was made and billed all the same."""
-    reranker.score_threshold = 0.999
-
-    assert run(reranker, nodes_of(*TEXTS)) == []
-
-    [end] = told.of(QwenRerankEndEvent)
-    assert (end.nodes, end.requests) == ([], 1)
-
-
 def test_no_event_without_a_call(reranker, told):
     """An empty list is no rerank, so nothing is reported."""
     reranker.postprocess_nodes([], query_str=QUERY)
@@ -275,15 +241,6 @@ def test_while_the_service_is_known_to_be_gone(passing, emulator, told):
 
     [_, end] = told.of(QwenRerankEndEvent)
     assert "was not asked" in end.degraded
-
-
-def test_a_handler_of_reranks(reranker, told):
-    """Whoever looks for LlamaIndex's own event finds ours, which has a name of its own."""
-    run(reranker, nodes_of(*TEXTS))
-
-    [end] = told.of(ReRankEndEvent)
-    assert type(end) is QwenRerankEndEvent
-    assert end.class_name() == "QwenRerankEndEvent"
 
 
 def test_dumps(reranker, told):
@@ -461,16 +418,6 @@ def test_the_manager_of_an_engine(reranker, native):
     assert start[EventPayload.TOP_K] == 2
     assert end[EventPayload.NODES] == answer.source_nodes
     assert first.reranks() == []
-
-
-def test_another_manager(reranker):
-    """The manager that was assigned last is told, and only that one."""
-    handlers = [Strict(), Strict()]
-    for handler in handlers:
-        reranker.callback_manager = CallbackManager([handler])
-        run(reranker, nodes_of(*TEXTS))
-
-    assert [len(handler.reranks()) for handler in handlers] == [1, 1]
 
 
 def test_callbacks_of_a_failure(reranker, emulator):

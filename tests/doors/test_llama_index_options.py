@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cloudpickle
 import pytest
-from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
 
 from llama_index_qwen_rerank import QwenRerank
 from qwen_rerank import DeadlineError
@@ -30,7 +30,6 @@ has_limiters = pytest.mark.skipif(
 
 QUERY = "a fast red sports car"
 TEXTS = ("green tea", "a red sports car", "a fast horse")
-BUSY = Reply.error(429, "Throttling.RateQuota", "slow down")
 DOWN = Reply.error(503, "ModelUnavailable", "down", repeat=None)
 
 both_ways = pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
@@ -124,18 +123,6 @@ def test_retrieval_score_of_a_list_that_was_passed_through(keeping, emulator):
     assert [each.node.metadata["retrieval_score"] for each in ranked] == [0.5, 0.5]
 
 
-def test_retrieval_score_of_an_image(keeping):
-    """A copy of an image node is an image node with the same image."""
-    shown = ImageNode(text="a red sports car", image="aGVsbG8=", metadata={"page": 4})
-
-    [ranked] = run(keeping, [NodeWithScore(node=shown, score=0.75)])
-
-    assert type(ranked.node) is ImageNode
-    assert ranked.node.image == shown.image
-    assert ranked.node.metadata == {"page": 4, "retrieval_score": 0.75}
-    assert shown.metadata == {"page": 4}
-
-
 def test_two_rerankers_in_a_row(connection, emulator):
     """The last one's retrieval score is the score of the one before, and it ranks the same text."""
     first = QwenRerank(2, keep_retrieval_score=True, **connection)
@@ -218,7 +205,7 @@ class Broken(BaseRateLimiter):
 
 @both_ways
 def test_one_permission_for_one_request(reranker, emulator, native):
-    """It is asked once, for no fewer tokens than are billed."""
+    """It is asked once, for no fewer tokens than are billed, and not for many more."""
     reranker.rate_limiter = limiter = Recorder()
 
     run(reranker, nodes_of(*TEXTS), native=native)
@@ -226,18 +213,7 @@ def test_one_permission_for_one_request(reranker, emulator, native):
     [tokens] = limiter.asked(native=native)
     [request] = emulator.log
     assert isinstance(tokens, int)
-    assert tokens >= request.tokens > 0
-
-
-@both_ways
-def test_tokens_of_a_small_request(reranker, emulator, native):
-    """It is asked for about as many tokens as are billed."""
-    reranker.rate_limiter = limiter = Recorder()
-
-    run(reranker, nodes_of(*(text * 30 for text in TEXTS)), native=native)
-
-    [tokens] = limiter.asked(native=native)
-    assert tokens <= emulator.log[0].tokens * 2
+    assert 0 < request.tokens <= tokens <= 2 * request.tokens
 
 
 @both_ways
@@ -253,34 +229,6 @@ def test_a_permission_for_every_request(reranker, emulator, native):
     assert 0 < asked[0] <= asked[1] < asked[2]
 
 
-@both_ways
-def test_a_permission_for_every_attempt(reranker, emulator, native):
-    """A request that is sent again asks again."""
-    reranker.rate_limiter = limiter = Recorder()
-    emulator.script(BUSY, Reply.error(503, "ModelUnavailable"))
-
-    run(reranker, nodes_of(*TEXTS), native=native)
-
-    assert len(emulator.log) == 3
-    assert len(limiter.asked(native=native)) == 3
-    assert len(set(limiter.asked(native=native))) == 1
-
-
-@both_ways
-def test_no_permission_for_what_is_not_sent(reranker, emulator, native):
-    """No nodes, blank nodes and cached scores need no permission."""
-    reranker.cache = {}
-    run(reranker, nodes_of(*TEXTS), native=native)
-    emulator.clear()
-    reranker.rate_limiter = limiter = Recorder()
-
-    for nodes in ([], nodes_of("", " "), nodes_of(*TEXTS)):
-        run(reranker, nodes, native=native)
-
-    assert limiter.asked(native=native) == []
-    assert emulator.log == ()
-
-
 @has_limiters
 @both_ways
 @pytest.mark.parametrize("kind", [TokenBucketRateLimiter, SlidingWindowRateLimiter])
@@ -292,22 +240,6 @@ def test_llama_indexs_own(reranker, emulator, kind, native):
         assert len(run(reranker, nodes_of(*TEXTS), native=native)) == 2
 
     assert len(emulator.log) == 3
-
-
-@has_limiters
-@both_ways
-def test_a_bucket_that_is_shared(connection, emulator, native):
-    """Two rerankers draw from one bucket, which the second finds empty."""
-    bucket = TokenBucketRateLimiter(requests_per_minute=1)
-    first, second = (
-        QwenRerank(2, rate_limiter=bucket, timeout=seconds, **connection) for seconds in (30, 0.2)
-    )
-
-    run(first, nodes_of(*TEXTS), native=native)
-    with pytest.raises(DeadlineError):
-        run(second, nodes_of(*TEXTS), native=native)
-
-    assert len(emulator.log) == 1
 
 
 @both_ways
@@ -326,13 +258,12 @@ def test_never_permitted(reranker, never, emulator, native):
 
 
 @both_ways
-@pytest.mark.parametrize("count", [1, 3], ids=["one request", "three requests"])
 @pytest.mark.parametrize("kind", [LimiterDownError, TimeoutError])
-def test_the_limiters_own_error(reranker, emulator, native, kind, count):
+def test_the_limiters_own_error(reranker, emulator, native, kind):
     """What the limiter raises reaches the caller as it is, whatever on_error says."""
     reranker.rate_limiter = Broken(error := kind("the limiter is down"))
     reranker.on_error = "passthrough"
-    reranker.max_documents_per_request = 3 // count
+    reranker.max_documents_per_request = 1
 
     with pytest.raises(kind) as failure:
         run(reranker, nodes_of(*TEXTS), native=native)

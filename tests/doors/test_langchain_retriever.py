@@ -28,7 +28,7 @@ from langchain_tests.integration_tests import RetrieversIntegrationTests
 
 import langchain_qwen_rerank
 from langchain_qwen_rerank import QwenRerank, QwenRerankRetriever
-from qwen_rerank import ContentError, RateLimitError, RequestError
+from qwen_rerank import RateLimitError, RequestError
 from qwen_rerank.emulator import Emulator, Reply
 
 QUERY = "a fast red sports car"
@@ -175,9 +175,6 @@ def test_the_reranker_is_shared(invoke, retriever, reranker, emulator: Emulator)
     assert reranker.usage.requests == 2
     assert reranker.usage.tokens == sum(seen.tokens for seen in emulator.log)
     assert emulator.log[1].body["parameters"]["instruct"] == "Find cars."
-
-
-# Chains
 
 
 # What belongs to the base retriever
@@ -483,20 +480,6 @@ def test_a_failed_search_is_not_ours(invoke, reranker, emulator: Emulator):
 
     assert emulator.log == ()
     assert tree(collector.traced_runs[0]) == ("QwenRerankRetriever", [("fail", [])])
-
-
-def test_a_list_passed_through_is_seen(invoke, reranker, emulator: Emulator):
-    """With on_error="passthrough" the answer goes on and the rerank's run alone has failed."""
-    reranker.on_error = "passthrough"
-    collector = RunCollectorCallbackHandler()
-    emulator.script(Reply.error(400, "DataInspectionFailed"))
-
-    found = invoke(QUERY, {"callbacks": [collector]})
-
-    [root] = collector.traced_runs
-    assert texts(found) == TEXTS[:2]
-    assert root.error is None
-    assert ContentError.__name__ in root.child_runs[1].error
 
 
 # What is refused

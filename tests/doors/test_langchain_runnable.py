@@ -13,8 +13,7 @@ from langchain_core.runnables import (
     RunnablePassthrough,
 )
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
-from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import START, StateGraph
 
 from langchain_qwen_rerank import QwenRerank
 from qwen_rerank import RateLimitError, RequestError
@@ -299,9 +298,6 @@ async def test_no_config_of_a_stream(step, emulator: Emulator):
     assert emulator.log == ()
 
 
-# One reranker
-
-
 # Failures
 
 
@@ -340,19 +336,6 @@ def test_runs(invoke, step):
     assert rerank.extra["metadata"]["ls_model_name"] == "gte-rerank-v2"
 
 
-def test_failed_runs(invoke, step, emulator: Emulator):
-    """A failure is that of the rerank's run and of the step's."""
-    collector = RunCollectorCallbackHandler()
-    emulator.script(Reply.error(429, "Throttling.RateQuota"))
-
-    with pytest.raises(RateLimitError):
-        invoke(step, ASKED, {"callbacks": [collector]})
-
-    [root] = collector.traced_runs
-    assert "Throttling.RateQuota" in root.error
-    assert "Throttling.RateQuota" in root.child_runs[0].error
-
-
 async def test_events(step):
     """``astream_events`` shows the rerank as a retriever's, and what it cost as a custom event."""
     events = [event async for event in step.astream_events(ASKED, version="v2")]
@@ -371,39 +354,6 @@ class _State(TypedDict, total=False):
     query: str
     documents: list[Document]
     ranked: list[Document]
-
-
-@pytest.fixture(name="graph")
-def _graph(step):
-    """Finds and reranks, each in a node."""
-
-    def find(_state: _State) -> _State:
-        return {"documents": DOCUMENTS}
-
-    def rerank(state: _State, config: RunnableConfig) -> _State:
-        return {"ranked": step.invoke(state, config)}
-
-    async def arerank(state: _State, config: RunnableConfig) -> _State:
-        return {"ranked": await step.ainvoke(state, config)}
-
-    graph = StateGraph(_State)
-    graph.add_node("find", find)
-    graph.add_node("rerank", RunnableLambda(rerank, arerank))
-    graph.add_edge(START, "find")
-    graph.add_edge("find", "rerank")
-    graph.add_edge("rerank", END)
-    return graph.compile(checkpointer=InMemorySaver())
-
-
-def test_node(invoke, graph, emulator: Emulator):
-    """In a graph's node it takes the state as it is, and options from the graph's config."""
-    config = configured(thread_id="1", top_n=2, instruct="Find cars.")
-
-    state = invoke(graph, {"query": QUERY}, config)
-
-    assert texts(state["ranked"]) == [TEXTS[3], TEXTS[1]]
-    assert state["documents"] == DOCUMENTS
-    assert emulator.log[0].body["parameters"] == {"instruct": "Find cars."}
 
 
 def test_a_plain_call_in_a_node(invoke, reranker):

@@ -15,7 +15,6 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 from llama_index_instrumentation import get_dispatcher, root_dispatcher
-from llama_index_instrumentation.event_handlers import BaseEventHandler
 from llama_index_instrumentation.span import active_span_id
 from llama_index_instrumentation.span_handlers import SimpleSpanHandler
 from openinference.instrumentation.llama_index import LlamaIndexInstrumentor
@@ -53,28 +52,6 @@ def run(reranker, nodes, query=QUERY, *, native=False):
     if native:
         return asyncio.run(reranker.apostprocess_nodes(nodes, query_str=query))
     return reranker.postprocess_nodes(nodes, query_str=query)
-
-
-class Events(BaseEventHandler):
-    """Keeps every event that reaches the root dispatcher."""
-
-    seen: list = []  # noqa: RUF012  a pydantic field
-
-    def handle(self, event, **_):
-        """Keep *event*."""
-        self.seen.append(event)
-
-    def of(self, kind):
-        """The events that are a *kind*."""
-        return [event for event in self.seen if isinstance(event, kind)]
-
-
-@pytest.fixture(name="told")
-def _told():
-    handler = Events(seen=[])
-    root_dispatcher.add_event_handler(handler)
-    yield handler
-    root_dispatcher.event_handlers.remove(handler)
 
 
 @pytest.fixture(name="spans")

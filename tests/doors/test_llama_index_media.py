@@ -32,7 +32,6 @@ from llama_index.core.schema import (
 )
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index_instrumentation import root_dispatcher
-from llama_index_instrumentation.event_handlers import BaseEventHandler
 from llama_index_instrumentation.span_handlers import SimpleSpanHandler
 from pictures import base64_in, drawn, logged
 
@@ -442,16 +441,6 @@ def test_text_only_model_and_a_query_of_both(texts_only, emulator, caplog, mixed
 # Events, spans, callbacks, log lines
 
 
-class Events(BaseEventHandler):
-    """Keeps every event."""
-
-    seen: list = []  # noqa: RUF012  a pydantic field
-
-    def handle(self, event, **_):
-        """Keep *event*."""
-        self.seen.append(event)
-
-
 class Spans(SimpleSpanHandler):
     """Keeps all that it is told of spans."""
 
@@ -476,8 +465,8 @@ class Spans(SimpleSpanHandler):
 class Trace:
     """All that is told of a rerank, as texts."""
 
-    def __init__(self, caplog):
-        self.events, self.spans, self.caplog = Events(seen=[]), Spans(), caplog
+    def __init__(self, events, caplog):
+        self.events, self.spans, self.caplog = events, Spans(), caplog
         self.spans.told = []
         self.debug = LlamaDebugHandler(print_trace_on_end=False)
         self.manager = CallbackManager([self.debug])
@@ -512,13 +501,11 @@ class Trace:
 
 
 @pytest.fixture(name="trace")
-def _trace(caplog):
+def _trace(told, caplog):
     caplog.set_level(logging.DEBUG)
-    trace = Trace(caplog)
-    root_dispatcher.add_event_handler(trace.events)
+    trace = Trace(told, caplog)
     root_dispatcher.add_span_handler(trace.spans)
     yield trace
-    root_dispatcher.event_handlers.remove(trace.events)
     root_dispatcher.span_handlers.remove(trace.spans)
 
 

@@ -12,7 +12,7 @@ from fault_calls import Bench, clean_environment
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves most combinations to `make faults-all`: they take minutes, and seldom show more."""
+    """Leaves most combinations to `make faults-all`: they take time, and seldom show more."""
     if "faults_all" not in config.option.markexpr:
         rest = [item for item in items if item.get_closest_marker("faults_all") is not None]
         config.hook.pytest_deselected(items=rest)

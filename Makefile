@@ -22,10 +22,10 @@ TOLD := --progress-bar off | awk ' \
 VENV = test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/it"; exit 1; }; \
 	$(PYTHON) -m venv .venv
 
-.PHONY: help demo test again check nox docs look pages failures faults limits docstrings picture live notebooks ray servers clients soak bench format clean
+.PHONY: help demo test again check nox docs look pages failures faults faults-all limits docstrings picture live notebooks ray servers clients soak bench format clean
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 demo: $(or $(wildcard .venv/installed),.venv/installed-demo)  ## rerank the Python language reference through both frameworks
 	$(BIN)/qwen-rerank demo
@@ -78,6 +78,9 @@ picture: .venv/installed  ## draw docs/ranking.svg and docs/thresholds.svg, of t
 
 faults: .venv/installed  ## write docs/faults.md from the fault matrix
 	$(BIN)/python tests/faults/write_docs.py
+
+faults-all: .venv/installed  ## run every fault through every way in, 1,500 tests more than make test has
+	$(PYTEST) tests/faults -m faults_all
 
 notebooks: .venv/installed  ## run the notebooks and store what they show
 	$(BIN)/python tests/test_notebooks.py

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = (
     ("make", "check"),
     ("make", "test"),
+    ("make", "faults-all"),
     ("make", "docs"),
     ("make", "pages"),
     ("make", "demo"),

@@ -1,7 +1,7 @@
 """The installed doors behind one face, so that one list of duties holds for all of them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -106,7 +106,10 @@ if find_spec("langchain_core"):
     DOORS["langchain-async"] = Door(**_LANGCHAIN, native=True)
 
 if find_spec("llama_index"):
+    from llama_index.core.instrumentation.events.rerank import ReRankStartEvent
     from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
+    from llama_index_instrumentation import root_dispatcher
+    from llama_index_instrumentation.event_handlers import BaseEventHandler
 
     import llama_index_qwen_rerank
 
@@ -141,6 +144,37 @@ if find_spec("llama_index"):
     }
     DOORS["llama-index-sync"] = Door(**_LLAMA_INDEX)
     DOORS["llama-index-async"] = Door(**_LLAMA_INDEX, native=True)
+
+    class Events(BaseEventHandler):
+        """Keeps every event that reaches the root dispatcher."""
+
+        seen: list = []  # noqa: RUF012  a pydantic field
+
+        def handle(self, event: Any, **_: Any) -> None:
+            """Keep *event*."""
+            self.seen.append(event)
+
+        def of(self, kind: type) -> list[Any]:
+            """The events that are a *kind*."""
+            return [event for event in self.seen if isinstance(event, kind)]
+
+        def queries(self) -> list[str]:
+            """The queries of the reranks that started."""
+            return [event.query for event in self.of(ReRankStartEvent)]
+
+    @pytest.fixture(name="told")
+    def _told() -> Iterator[Events]:
+        """The events that LlamaIndex's instrumentation is told."""
+        handler = Events(seen=[])
+        root_dispatcher.add_event_handler(handler)
+        yield handler
+        root_dispatcher.event_handlers.remove(handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_loop_is_left_open() -> None:
+    """In a thread where no loop was ever set, LlamaIndex makes one, which nobody closes."""
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture(params=DOORS, name="door")

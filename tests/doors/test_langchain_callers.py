@@ -12,6 +12,7 @@ from langchain_classic.retrievers import (
     EnsembleRetriever,
     MultiQueryRetriever,
 )
+from langchain_classic.retrievers.document_compressors import DocumentCompressorPipeline
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.language_models import FakeListChatModel, GenericFakeChatModel
@@ -96,13 +97,13 @@ def test_contextual_compression_above(invoke, reranker):
     assert all(_is_acme(each) for each in found)
 
 
-def test_ensemble_of_ours(invoke, retriever):
-    """`EnsembleRetriever` asks several of ours for the same tenant."""
-    ensemble = EnsembleRetriever(retrievers=[retriever.bind(year=7), retriever])
+def test_compressor_pipeline(reranker):
+    """It is one step of a `DocumentCompressorPipeline`."""
+    pipeline = DocumentCompressorPipeline(transformers=[reranker])
 
-    found = texts(invoke(ensemble, QUERY, ACME))
+    [best, _] = pipeline.compress_documents([Document("tea"), Document(QUERY)], QUERY)
 
-    assert found == ["a document of acme, 7", "a document of acme, None"]
+    assert best.page_content == QUERY
 
 
 def test_ensemble_below(invoke, reranker, tenants):

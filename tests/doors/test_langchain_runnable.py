@@ -1,7 +1,6 @@
 """The reranker as a step of LCEL chains and as a node of LangGraph's graphs."""
 
 import asyncio
-import threading
 from typing import Any, TypedDict
 
 import pytest
@@ -14,11 +13,10 @@ from langchain_core.runnables import (
     RunnablePassthrough,
 )
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
-from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import START, StateGraph
 
 from langchain_qwen_rerank import QwenRerank
-from qwen_rerank import QuotaError, RateLimitError, RequestError, ServiceError, Usage
+from qwen_rerank import RateLimitError, RequestError
 from qwen_rerank.emulator import Emulator, Reply
 
 QUERY = "a fast red sports car"
@@ -180,61 +178,21 @@ def test_as_a_tool(invoke, step):
     assert texts(invoke(tool, ASKED))[0] == QUERY
 
 
-def test_nothing_to_rank(invoke, step, emulator: Emulator):
-    """No documents, no request."""
-    assert invoke(step, {"query": QUERY, "documents": []}) == []
-    assert emulator.log == ()
-
-
-def test_any_sequence(invoke, step):
-    """A tuple of documents is as good as a list."""
-    assert invoke(step, {"query": QUERY, "documents": tuple(DOCUMENTS)}) == invoke(step, ASKED)
-
-
 # Options of one call
 
 
 def test_options_of_one_call(invoke, step, reranker, emulator: Emulator):
     """The config of a call holds for that call alone."""
-    config = configured(model="gte-rerank-v2", instruct="Find cars.", top_n=1)
+    config = configured(model="gte-rerank-v2", instruct="Find cars.", top_n=1, thread_id="7")
 
     assert len(invoke(step, ASKED, config)) == 1
     assert len(invoke(step, ASKED)) == 3
+    assert len(invoke(step, ASKED, configured(top_n=None))) == len(DOCUMENTS)
 
-    first, second = (seen.body for seen in emulator.log)
+    first, second, _ = (seen.body for seen in emulator.log)
     assert (first["model"], first["parameters"]["instruct"]) == ("gte-rerank-v2", "Find cars.")
     assert (second["model"], second["parameters"].get("instruct")) == ("qwen3-rerank", None)
     assert (reranker.model, reranker.instruct, reranker.top_n) == ("qwen3-rerank", None, 3)
-
-
-def test_threshold_of_one_call(invoke, step):
-    """A call's score_threshold leaves out what does not reach it; top_n None keeps the rest."""
-    scores = [
-        each.metadata["relevance_score"] for each in invoke(step, ASKED, configured(top_n=None))
-    ]
-
-    assert len(scores) == len(DOCUMENTS)
-    for kept in (1, 2):
-        config = configured(top_n=None, score_threshold=scores[kept - 1])
-        assert len(invoke(step, ASKED, config)) == kept
-
-
-def test_none_switches_an_option_off(invoke, step, reranker, emulator: Emulator):
-    """None is a value as any other: it is not the object's own."""
-    reranker.instruct = "Find cars."
-
-    invoke(step, ASKED, configured(instruct=None))
-
-    assert "instruct" not in emulator.log[0].body["parameters"]
-
-
-def test_through_a_chain(invoke, step, emulator: Emulator):
-    """The config of a chain reaches it; options of others are none of its business."""
-    chain = RunnableParallel(query=RunnablePassthrough(), documents=lambda _: DOCUMENTS) | step
-    config = configured(top_n=2, instruct="Find cars.", thread_id="7", temperature=1)
-
-    assert len(invoke(chain, QUERY, config)) == 2
-    assert emulator.log[0].body["parameters"] == {"instruct": "Find cars."}
 
 
 @pytest.mark.parametrize("prefix", ["rerank", "rerank_"])
@@ -251,26 +209,6 @@ def test_config_prefix(invoke, reranker, emulator: Emulator, prefix):
     assert emulator.log[0].body["parameters"]["instruct"] == "Cars."
 
 
-def test_two_steps_of_one_chain(invoke, reranker, emulator: Emulator):
-    """Two rerankers in a chain are told apart by their prefixes."""
-    coarse, fine = reranker.as_runnable("coarse"), reranker.as_runnable("fine")
-    chain = RunnablePassthrough.assign(documents=coarse) | fine
-
-    ranked = invoke(chain, ASKED, configured(coarse_top_n=4, fine_top_n=2))
-
-    assert [seen.documents for seen in emulator.log] == [5, 4]
-    assert len(ranked) == 2
-
-
-def test_with_config(invoke, step):
-    """An option can be given once and for all, and a call's own wins over it."""
-    bound = step.with_config(configured(top_n=1))
-
-    assert len(invoke(bound, ASKED)) == 1
-    assert len(invoke(bound, ASKED, configured(top_n=2))) == 2
-    assert len(invoke(step, ASKED)) == 3
-
-
 @pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
 def test_batch(step, emulator: Emulator, native):
     """Each call of a batch has its own options."""
@@ -284,28 +222,6 @@ def test_batch(step, emulator: Emulator, native):
     assert {
         (seen.body["input"]["query"], seen.body["parameters"]["instruct"]) for seen in emulator.log
     } == {(text, f"No. {at}") for at, text in enumerate(TEXTS[:3])}
-
-
-def test_batch_with_a_failure(step, emulator: Emulator):
-    """``return_exceptions`` keeps the good answers of a batch."""
-    emulator.script(
-        lambda seen: (
-            Reply.error(400, "DataInspectionFailed")
-            if seen.body["input"]["query"] == "bad"
-            else Reply()
-        ),
-        lambda seen: (
-            Reply.error(400, "DataInspectionFailed")
-            if seen.body["input"]["query"] == "bad"
-            else Reply()
-        ),
-    )
-    asked = [{"query": query, "documents": DOCUMENTS} for query in ("bad", QUERY)]
-
-    bad, good = step.batch(asked, return_exceptions=True)
-
-    assert type(bad).__name__ == "ContentError"
-    assert texts(good)[0] == QUERY
 
 
 def test_stream(step):
@@ -326,52 +242,35 @@ async def test_astream(step):
     ("name", "value"),
     [
         ("top_n", 0),
-        ("top_n", "5"),
-        ("top_n", True),
-        ("score_threshold", "high"),
         ("score_threshold", float("nan")),
         ("instruct", ""),
         ("model", None),
-        ("model", 5),
     ],
 )
 def test_wrong_options(invoke, step, emulator: Emulator, name, value):
-    """A wrong value in the config is refused by its name, and nothing is sent."""
-    with pytest.raises(ValueError, match=f"^{name}: "):
-        invoke(step, ASKED, configured(**{name: value}))
+    """A wrong value in the config is refused by its name, whatever was found; nothing is sent."""
+    for asked in (ASKED, {"query": QUERY, "documents": []}):
+        with pytest.raises(ValueError, match=f"^{name}: "):
+            invoke(step, asked, configured(**{name: value}))
 
     assert emulator.log == ()
 
 
-def test_wrong_options_without_documents(invoke, step):
-    """A wrong option is wrong whatever was found, as it is for the core."""
-    with pytest.raises(ValueError, match=r"^top_n: "):
-        invoke(step, {"query": QUERY, "documents": []}, configured(top_n=0))
-
-
 @pytest.mark.parametrize(
-    "asked",
+    ("asked", "said"),
     [
-        QUERY,
-        DOCUMENTS,
-        {},
-        {"query": QUERY},
-        {"documents": DOCUMENTS},
-        {"query": None, "documents": DOCUMENTS},
-        {"query": " ", "documents": DOCUMENTS},
-        {"query": QUERY, "documents": QUERY},
-        {"query": QUERY, "documents": DOCUMENTS[0]},
-        {"query": QUERY, "documents": TEXTS},
-        {"query": QUERY, "documents": [(DOCUMENTS[0], 0.5)]},
-        pytest.param(
-            {"query": QUERY, "documents": None},
-        ),
+        (QUERY, 'a dict with "query" and "documents" is needed, not str'),
+        ({"query": QUERY}, "has no 'documents'"),
+        ({"documents": DOCUMENTS}, "has no 'query'"),
+        ({"query": " ", "documents": DOCUMENTS}, "query is blank"),
+        ({"query": QUERY, "documents": DOCUMENTS[0]}, "must be a list"),
+        ({"query": QUERY, "documents": TEXTS}, "document 0 must be a Document"),
     ],
-    ids=lambda asked: str(asked)[:40],
+    ids=lambda it: str(it)[:40],
 )
-def test_wrong_input(invoke, step, emulator: Emulator, asked):
+def test_wrong_input(invoke, step, emulator: Emulator, asked, said):
     """What is no question with documents is a `RequestError`, and nothing is sent."""
-    with pytest.raises(RequestError):
+    with pytest.raises(RequestError, match=said):
         invoke(step, asked)
 
     assert emulator.log == ()
@@ -399,86 +298,7 @@ async def test_no_config_of_a_stream(step, emulator: Emulator):
     assert emulator.log == ()
 
 
-def test_a_missing_part_is_named(step):
-    """Who forgot a key is told which."""
-    with pytest.raises(RequestError, match=r"no .?documents|documents.? is missing|without"):
-        step.invoke({"query": QUERY})
-
-
-# One reranker
-
-
-def test_usage_is_shared(invoke, reranker, step, emulator: Emulator):
-    """Whatever way the reranker is asked, its usage counts it."""
-    invoke(step, ASKED)
-    invoke(reranker.as_runnable("other"), ASKED)
-    reranker.rerank(TEXTS, QUERY)
-
-    assert reranker.usage == Usage(3, sum(seen.tokens for seen in emulator.log))
-
-
-def test_options_are_the_rerankers(invoke, reranker, step):
-    """What is assigned to the reranker later counts for the step too."""
-    reranker.top_n = 1
-
-    assert len(invoke(step, ASKED)) == 1
-
-
-@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
-def test_limit_is_shared(reranker, native):
-    """Two steps of one reranker have together no more requests in flight than it may have."""
-    reranker.max_concurrency = 2
-    lock, inside, most = threading.Lock(), [0], [0]
-
-    def score(_query, _document):
-        with lock:
-            inside[0] += 1
-            most[0] = max(most[0], inside[0])
-        threading.Event().wait(0.05)
-        with lock:
-            inside[0] -= 1
-        return 0.5
-
-    with Emulator(api_key=reranker.api_key.get_secret_value(), score=score) as slow:
-        reranker.base_url = slow.base_url
-        both = RunnableParallel(a=reranker.as_runnable(), b=reranker.as_runnable("b"))
-        asked = [{"query": QUERY, "documents": DOCUMENTS[:1]}] * 6
-        if native:
-            asyncio.run(both.abatch(asked))
-        else:
-            both.batch(asked)
-        assert len(slow.log) == 12
-    assert most[0] == 2
-
-
-def test_connections_are_shared(reranker, step, emulator: Emulator):
-    """The step opens no connection where the reranker has one."""
-    reranker.compress_documents(DOCUMENTS, QUERY)
-    opened = reranker._shared.live
-
-    step.invoke(ASKED, configured(top_n=1, model="gte-rerank-v2"))
-
-    assert reranker._shared.live is opened
-    assert len(emulator.log) == 2
-
-
 # Failures
-
-
-def test_with_retry(invoke, step, emulator: Emulator):
-    """LangChain's retries see our errors by their type."""
-    emulator.script(Reply.error(503, "ServiceUnavailable"))
-    patient = step.with_retry(
-        retry_if_exception_type=(ServiceError,), wait_exponential_jitter=False
-    )
-
-    assert texts(invoke(patient, ASKED))[0] == QUERY
-    assert len(emulator.log) == 2
-
-    emulator.script(Reply.error(400, "Arrearage"))
-    with pytest.raises(QuotaError):
-        invoke(patient, ASKED)
-    assert len(emulator.log) == 3
 
 
 def test_with_fallbacks(invoke, step, reranker, emulator: Emulator):
@@ -516,19 +336,6 @@ def test_runs(invoke, step):
     assert rerank.extra["metadata"]["ls_model_name"] == "gte-rerank-v2"
 
 
-def test_failed_runs(invoke, step, emulator: Emulator):
-    """A failure is that of the rerank's run and of the step's."""
-    collector = RunCollectorCallbackHandler()
-    emulator.script(Reply.error(429, "Throttling.RateQuota"))
-
-    with pytest.raises(RateLimitError):
-        invoke(step, ASKED, {"callbacks": [collector]})
-
-    [root] = collector.traced_runs
-    assert "Throttling.RateQuota" in root.error
-    assert "Throttling.RateQuota" in root.child_runs[0].error
-
-
 async def test_events(step):
     """``astream_events`` shows the rerank as a retriever's, and what it cost as a custom event."""
     events = [event async for event in step.astream_events(ASKED, version="v2")]
@@ -547,67 +354,6 @@ class _State(TypedDict, total=False):
     query: str
     documents: list[Document]
     ranked: list[Document]
-
-
-@pytest.fixture(name="graph")
-def _graph(step):
-    """Finds and reranks, each in a node."""
-
-    def find(_state: _State) -> _State:
-        return {"documents": DOCUMENTS}
-
-    def rerank(state: _State, config: RunnableConfig) -> _State:
-        return {"ranked": step.invoke(state, config)}
-
-    async def arerank(state: _State, config: RunnableConfig) -> _State:
-        return {"ranked": await step.ainvoke(state, config)}
-
-    graph = StateGraph(_State)
-    graph.add_node("find", find)
-    graph.add_node("rerank", RunnableLambda(rerank, arerank))
-    graph.add_edge(START, "find")
-    graph.add_edge("find", "rerank")
-    graph.add_edge("rerank", END)
-    return graph.compile(checkpointer=InMemorySaver())
-
-
-def test_node(invoke, graph, emulator: Emulator):
-    """In a graph's node it takes the state as it is, and options from the graph's config."""
-    config = configured(thread_id="1", top_n=2, instruct="Find cars.")
-
-    state = invoke(graph, {"query": QUERY}, config)
-
-    assert texts(state["ranked"]) == [TEXTS[3], TEXTS[1]]
-    assert state["documents"] == DOCUMENTS
-    assert emulator.log[0].body["parameters"] == {"instruct": "Find cars."}
-
-
-def test_piped_into_a_node(invoke, step):
-    """A chain with the step in it is a node by itself."""
-    graph = StateGraph(_State)
-    graph.add_node("rerank", step | RunnableLambda(lambda ranked: {"ranked": ranked}))
-    graph.add_edge(START, "rerank")
-    graph.add_edge("rerank", END)
-
-    state = invoke(graph.compile(), ASKED, configured(top_n=1))
-
-    assert texts(state["ranked"]) == [QUERY]
-
-
-def test_runs_of_a_graph(invoke, graph):
-    """The rerank stands below its node."""
-    collector = RunCollectorCallbackHandler()
-
-    invoke(graph, {"query": QUERY}, {"callbacks": [collector], **configured(thread_id="1")})
-
-    [root] = collector.traced_runs
-    node = next(run for run in root.child_runs if run.name == "rerank")
-    found, nodes = [], [node]
-    while nodes:
-        run = nodes.pop()
-        found += [run] if run.name == "QwenRerank" else []
-        nodes += run.child_runs
-    assert [run.run_type for run in found] == ["retriever"]
 
 
 def test_a_plain_call_in_a_node(invoke, reranker):

@@ -7,10 +7,8 @@ from functools import partial
 
 import pytest
 import requests
-from langchain_classic.retrievers import ContextualCompressionRetriever
+from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.documents import Document
-from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers import LangChainTracer
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langsmith import Client
@@ -23,7 +21,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from langchain_qwen_rerank import QwenRerank, _tracing
-from qwen_rerank import RateLimitError
+from qwen_rerank import RateLimitError, ServiceError
 from qwen_rerank.emulator import Emulator, Reply
 
 QUERY = "a fast red sports car"
@@ -60,11 +58,6 @@ class _AsyncTracer(AsyncBaseTracer):
 
     async def _persist_run(self, run):
         self.roots.append(run)
-
-
-class _Store(BaseRetriever):
-    def _get_relevant_documents(self, query, *, run_manager):  # noqa: ARG002  their signature
-        return DOCUMENTS
 
 
 @pytest.fixture(name="reranker")
@@ -141,16 +134,11 @@ def test_usage_is_metadata_of_the_run(compress, emulator: Emulator):
     assert "qwen_rerank.degraded" not in metadata
 
 
-@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
-def test_what_was_cut(reranker, native):
+def test_what_was_cut(reranker):
     """Which documents were cut and that the query was, is told."""
     tracer, long = _Tracer(), "car " * 9000
-    documents = [Document("tea"), Document(long), Document("a red car")]
 
-    if native:
-        asyncio.run(reranker.acompress_documents(documents, long, [tracer]))
-    else:
-        reranker.compress_documents(documents, long, [tracer])
+    reranker.compress_documents([Document("tea"), Document(long)], long, [tracer])
 
     [(_, told, _)] = tracer.events
     metadata = tracer.roots[0].extra["metadata"]
@@ -169,38 +157,51 @@ def test_failure_is_the_runs(compress, emulator: Emulator):
     assert "Throttling.RateQuota" in tracer.roots[0].error
 
 
-@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
-def test_child_of_the_retriever(reranker, native):
-    """Below ContextualCompressionRetriever it stands beside the base retriever's run."""
-    tracer = _Tracer()
-    retriever = ContextualCompressionRetriever(base_compressor=reranker, base_retriever=_Store())
-    config = {"callbacks": [tracer]}
+class _Handler(BaseCallbackHandler):
+    """Keeps what it is told of failures."""
 
-    if native:
-        asyncio.run(retriever.ainvoke(QUERY, config))
-    else:
-        retriever.invoke(QUERY, config)
+    def __init__(self):
+        self.seen = []
 
-    [root] = tracer.roots
-    assert [child.name for child in root.child_runs] == ["_Store", "QwenRerank"]
+    def on_retriever_error(self, error, **_):
+        """Keep *error*."""
+        self.seen.append(("error", error))
+
+    def on_custom_event(self, name, data, **_):
+        """Keep *data*."""
+        self.seen.append((name, data))
 
 
-@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
-def test_child_of_the_surrounding_runnable(reranker, native):
-    """Called without callbacks inside a runnable, it is traced below it."""
-    tracer = _Tracer()
+class _AsyncHandler(AsyncCallbackHandler):
+    """The same, with coroutines."""
 
-    async def awork(query):
-        return await reranker.acompress_documents(DOCUMENTS, query)
+    def __init__(self):
+        self.seen = []
 
-    chain = RunnableLambda(lambda query: reranker.compress_documents(DOCUMENTS, query), awork)
-    if native:
-        asyncio.run(chain.ainvoke(QUERY, {"callbacks": [tracer]}))
-    else:
-        chain.invoke(QUERY, {"callbacks": [tracer]})
+    async def on_retriever_error(self, error, **_):
+        """Keep *error*."""
+        self.seen.append(("error", error))
 
-    [root] = tracer.roots
-    assert [child.name for child in root.child_runs] == ["QwenRerank"]
+    async def on_custom_event(self, name, data, **_):
+        """Keep *data*."""
+        self.seen.append((name, data))
+
+
+@pytest.mark.parametrize("kind", [_Handler, _AsyncHandler])
+def test_a_list_that_was_passed_through(compress, reranker, emulator: Emulator, kind):
+    """The run ends as a failure, and the custom event gives the reason; a spared call does too."""
+    emulator.script(Reply.error(503, "ModelUnavailable", repeat=None))
+    reranker.on_error = "passthrough"
+    handler = kind()
+
+    for _ in range(2):
+        assert compress([handler]) == DOCUMENTS
+
+    (name, data), (ended, error), (_, spared), _ = handler.seen
+    assert (name, ended) == ("qwen_rerank", "error")
+    assert "ModelUnavailable" in data["degraded"]
+    assert isinstance(error, ServiceError)
+    assert "was not asked" in spared["degraded"]
 
 
 def test_nobody_listens(compress, monkeypatch):

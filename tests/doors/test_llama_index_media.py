@@ -1,14 +1,11 @@
 """Images and videos in LlamaIndex nodes: every way to hold one, and what is done with it."""
 
-import asyncio
 import base64
 import inspect
-import json
 import logging
 from pathlib import Path
 
 import pytest
-from llama_index.core import VectorStoreIndex
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
@@ -17,7 +14,6 @@ from llama_index.core.base.llms.types import (
     TextBlock,
 )
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
-from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.instrumentation.events.rerank import ReRankStartEvent
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
@@ -35,15 +31,13 @@ from llama_index.core.schema import (
     TextNode,
 )
 from llama_index.core.storage.docstore import SimpleDocumentStore
-from llama_index.core.storage.docstore.utils import doc_to_json, json_to_doc
 from llama_index_instrumentation import root_dispatcher
-from llama_index_instrumentation.event_handlers import BaseEventHandler
 from llama_index_instrumentation.span_handlers import SimpleSpanHandler
 from pictures import base64_in, drawn, logged
 
 from llama_index_qwen_rerank import QwenRerank
 from llama_index_qwen_rerank.events import QwenRerankEndEvent
-from qwen_rerank import Image, RequestError, ServiceError, Unsendable, Video
+from qwen_rerank import RequestError, ServiceError
 from qwen_rerank.emulator import Emulator, Reply
 
 QUERY = "a fast red sports car"
@@ -66,10 +60,7 @@ def _folder(tmp_path: Path) -> Path:
     folder = tmp_path / "pictures"
     folder.mkdir()
     (folder / "car.png").write_bytes(CAR)
-    (folder / "notes.txt").write_text("root:x:0:0")
-    (folder / "empty.png").touch()
     (tmp_path / "secret.png").write_bytes(CAR)
-    (folder / "outside.png").symlink_to(tmp_path / "secret.png")
     return folder
 
 
@@ -78,18 +69,11 @@ def _options(connection):
     return {"model": "qwen3-vl-rerank", "top_n": None, "max_retries": 0, **connection}
 
 
-@pytest.fixture(name="rank", params=["sync", "async"])
-def _rank(request):
-    """Both ways of reranking nodes."""
-
-    def rank(reranker, nodes, query=QUERY):
-        bundle = QueryBundle(query) if isinstance(query, str) else query
-        found = [n if isinstance(n, NodeWithScore) else NodeWithScore(node=n) for n in nodes]
-        if request.param == "sync":
-            return reranker.postprocess_nodes(found, bundle)
-        return asyncio.run(reranker.apostprocess_nodes(found, bundle))
-
-    return rank
+def rank(reranker, nodes, query=QUERY):
+    """The ranked nodes; the async way differs in nothing that is asked here."""
+    bundle = QueryBundle(query) if isinstance(query, str) else query
+    found = [n if isinstance(n, NodeWithScore) else NodeWithScore(node=n) for n in nodes]
+    return reranker.postprocess_nodes(found, bundle)
 
 
 def ids(nodes):
@@ -136,12 +120,10 @@ def film(**options):
 # What makes a node below the folder, what is sent of it, and what is sent after it was stored.
 HOLDERS = {
     "ImageNode-image": (lambda _: ImageNode(image=CAR_BASE64), [PIXELS], [PIXELS]),
-    "ImageNode-image-uri": (lambda _: ImageNode(image=CAR_URI), [PIXELS], [PIXELS]),
     "ImageNode-url": (lambda _: ImageNode(image_url=URL), [LINKED], [LINKED]),
     "ImageNode-url-uri": (lambda _: ImageNode(image_url=CAR_URI), [PIXELS], [PIXELS]),
     "ImageNode-path": (lambda at: ImageNode(image_path=str(at / "car.png")), [PIXELS], [PIXELS]),
     "ImageNode-path-relative": (lambda _: ImageNode(image_path="car.png"), [PIXELS], [PIXELS]),
-    "ImageNode-path-url": (lambda _: ImageNode(image_path=URL), [LINKED], [LINKED]),
     "ImageNode-resource-path": (
         lambda at: ImageNode(image_resource=MediaResource(path=at / "car.png")),
         [PIXELS],
@@ -152,28 +134,8 @@ HOLDERS = {
         [PIXELS, {"text": SAID}],
         [PIXELS, {"text": SAID}],
     ),
-    "ImageNode-url-and-text": (
-        lambda _: ImageNode(image_url=URL, text=SAID),
-        [LINKED, {"text": SAID}],
-        [LINKED, {"text": SAID}],
-    ),
-    "ImageNode-path-and-text": (
-        lambda _: ImageNode(image_path="car.png", text=SAID),
-        [PIXELS, {"text": SAID}],
-        [PIXELS, {"text": SAID}],
-    ),
-    "ImageNode-and-metadata": (
-        lambda _: ImageNode(image=CAR_BASE64, metadata={"file_path": "/etc/passwd"}),
-        [PIXELS],
-        [PIXELS],
-    ),
     "ImageDocument-image": (lambda _: image_document(image=CAR_BASE64), [PIXELS], []),
     "ImageDocument-url": (lambda _: image_document(image_url=URL), [LINKED], [LINKED]),
-    "ImageDocument-path": (
-        lambda at: image_document(image_path=str(at / "car.png")),
-        [PIXELS],
-        [PIXELS],
-    ),
     "ImageDocument-and-text": (
         lambda _: image_document(image=CAR_BASE64, text=SAID),
         [PIXELS, {"text": SAID}],
@@ -187,40 +149,9 @@ HOLDERS = {
     "Node-image-data": (lambda _: image(data=CAR), [PIXELS], []),
     "Node-image-base64": (lambda _: image(data=CAR_BASE64.encode()), [PIXELS], []),
     "Node-image-url": (lambda _: image(url=URL), [LINKED], [LINKED]),
-    "Node-image-uri": (lambda _: image(url=CAR_URI), [PIXELS], [PIXELS]),
     "Node-image-path": (lambda at: image(path=at / "car.png"), [PIXELS], [PIXELS]),
-    "Node-image-path-relative": (lambda _: image(path=Path("car.png")), [PIXELS], [PIXELS]),
     "Node-image-data-and-url": (lambda _: image(data=CAR, url=URL), [PIXELS], [LINKED]),
     "Node-video-url": (lambda _: film(url=FILM), [FILMED], [FILMED]),
-    "Node-video-url-and-data": (lambda _: film(url=FILM, data=b"\0film"), [FILMED], [FILMED]),
-    "Node-image-and-text": (
-        lambda _: Node(
-            image_resource=MediaResource(data=CAR), text_resource=MediaResource(text=SAID)
-        ),
-        [PIXELS, {"text": SAID}],
-        [{"text": SAID}],
-    ),
-    "Node-video-and-text": (
-        lambda _: Node(
-            video_resource=MediaResource(url=FILM), text_resource=MediaResource(text=SAID)
-        ),
-        [FILMED, {"text": SAID}],
-        [FILMED, {"text": SAID}],
-    ),
-    "Node-image-and-video": (
-        lambda _: Node(
-            image_resource=MediaResource(url=URL), video_resource=MediaResource(url=FILM)
-        ),
-        [LINKED, FILMED],
-        [LINKED, FILMED],
-    ),
-    "Node-image-and-sound": (
-        lambda _: Node(
-            image_resource=MediaResource(url=URL), audio_resource=MediaResource(data=b"\0sound")
-        ),
-        [LINKED],
-        [LINKED],
-    ),
     "Node-all": (
         lambda _: Node(
             text_resource=MediaResource(text=SAID),
@@ -231,39 +162,12 @@ HOLDERS = {
         [PIXELS, FILMED, {"text": SAID}],
         [PIXELS, FILMED, {"text": SAID}],
     ),
-    "Node-text": (
-        lambda _: Node(text_resource=MediaResource(text="a red sports car")),
-        [{"text": "a red sports car"}],
-        [{"text": "a red sports car"}],
-    ),
     "IndexNode": (
         lambda _: IndexNode(text="a red sports car", index_id="x"),
         [{"text": "a red sports car"}],
         [{"text": "a red sports car"}],
     ),
 }
-
-
-def from_dict(node, _):
-    """*node* by its dict."""
-    return type(node).from_dict(node.to_dict())
-
-
-def from_json(node, _):
-    """*node* by the JSON of its dict."""
-    return type(node).from_json(node.to_json())
-
-
-def from_document(node, _):
-    """*node* by what a document store writes of it."""
-    return json_to_doc(json.loads(json.dumps(doc_to_json(node), default=str)))
-
-
-def from_memory(node, _):
-    """*node* from a document store in memory."""
-    store = SimpleDocumentStore()
-    store.add_documents([node])
-    return store.get_document(node.node_id)
 
 
 def from_disk(node, tmp_path):
@@ -274,11 +178,8 @@ def from_disk(node, tmp_path):
     return SimpleDocumentStore.from_persist_path(path).get_document(node.node_id)
 
 
-STORES = [from_dict, from_json, from_document, from_memory, from_disk]
-
-
 @pytest.mark.parametrize("holder", HOLDERS)
-def test_every_holder(rank, options, emulator, folder, holder):
+def test_every_holder(options, emulator, folder, holder):
     """Whatever holds an image or video, it is sent as it is, and the same node comes back."""
     make, seen, _ = HOLDERS[holder]
     node = make(folder)
@@ -293,13 +194,12 @@ def test_every_holder(rank, options, emulator, folder, holder):
     assert sent(emulator) == sorted(seen, key=str)
 
 
-@pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("holder", HOLDERS)
-def test_every_holder_after_a_store(options, emulator, caplog, tmp_path, folder, holder, store):
+def test_every_holder_after_a_store(options, emulator, caplog, tmp_path, folder, holder):
     """What a store keeps of a node is sent; where it lost the image, a warning says so."""
     make, before, after = HOLDERS[holder]
     try:
-        node = store(make(folder), tmp_path)
+        node = from_disk(make(folder), tmp_path)
     except TypeError as error:
         if "AnyUrl" not in str(error):
             raise
@@ -319,7 +219,7 @@ def test_every_holder_after_a_store(options, emulator, caplog, tmp_path, folder,
         assert warning.startswith("Document 1 cannot be sent: its image is gone")
 
 
-def test_data_of_an_image_node_is_lost_by_llama_index(rank, options, caplog):
+def test_data_of_an_image_node_is_lost_by_llama_index(options, caplog):
     """An ImageNode forgets the data of its resource: it is last, with a warning."""
     node = ImageNode(image_resource=MediaResource(data=CAR))
 
@@ -334,9 +234,8 @@ def test_data_of_an_image_node_is_lost_by_llama_index(rank, options, caplog):
     [
         lambda meta: ImageNode(image=CAR_BASE64, metadata=meta),
         lambda meta: Node(image_resource=MediaResource(data=CAR), metadata=meta),
-        lambda meta: ImageDocument(image=CAR_BASE64, metadata=meta),
     ],
-    ids=["ImageNode", "Node", "ImageDocument"],
+    ids=["ImageNode", "Node"],
 )
 def test_metadata_of_a_caption(options, emulator, make):
     """Metadata count as part of a caption, as they do for the embedding, and never for media."""
@@ -353,12 +252,11 @@ def test_metadata_of_a_caption(options, emulator, make):
     assert sent(emulator) == sorted([PIXELS, PIXELS, {"text": caption}], key=str)
 
 
-@pytest.mark.parametrize("kind", [TextNode, Document, IndexNode])
-def test_metadata_hold_no_images(rank, options, emulator, folder, kind):
+@pytest.mark.parametrize("kind", [TextNode, Document])
+def test_metadata_hold_no_images(options, emulator, folder, kind):
     """A node of text is ranked by its text, whatever its metadata look like."""
     metadata = {"file_path": "car.png", "file_type": "image/png", "image_url": URL, "b": CAR_BASE64}
-    given = {"index_id": "x"} if kind is IndexNode else {}
-    node = kind(text="red car", metadata=metadata, excluded_embed_metadata_keys=["b"], **given)
+    node = kind(text="red car", metadata=metadata, excluded_embed_metadata_keys=["b"])
 
     rank(QwenRerank(local_files=folder, metadata_mode=MetadataMode.NONE, **options), [node])
 
@@ -369,26 +267,10 @@ def test_metadata_hold_no_images(rank, options, emulator, folder, kind):
 
 UNSENDABLE = {
     "empty-Node": (lambda _: Node(), "no text, image or video"),
-    "empty-ImageNode": (lambda _: ImageNode(), "no text, image or video"),
-    "empty-ImageDocument": (lambda _: ImageDocument(), "no text, image or video"),
     "empty-resource": (lambda _: image(), "its image is gone"),
     "metadata-alone": (lambda _: Node(metadata={"image_url": URL}), "no text, image or video"),
-    "sound-data": (lambda _: Node(audio_resource=MediaResource(data=b"\0s")), "sound"),
-    "sound-url": (
-        lambda _: Node(audio_resource=MediaResource(url="https://x.example/a.mp3")),
-        "sound",
-    ),
+    "sound": (lambda _: Node(audio_resource=MediaResource(data=b"\0s")), "sound"),
     "video-data": (lambda _: film(data=b"\0\0\0 ftypisom"), "by its http:// or https:// URL only"),
-    "video-path": (lambda _: film(path=Path("car.mp4")), "by its http:// or https:// URL only"),
-    "video-ftp": (lambda _: film(url="ftp://x.example/a.mp4"), "URL only"),
-    "video-uri": (lambda _: film(url="data:video/mp4;base64,AAAA"), "URL only"),
-    "image-of-text": (lambda _: image(data=b"a red sports car"), "can be recognised"),
-    "image-of-broken-base64": (lambda _: ImageNode(image="no base64!"), "not base64"),
-    "image-gif": (lambda _: image(data=drawn(kind="GIF")), "GIF"),
-    "image-small": (lambda _: image(data=drawn(size=(9, 64))), "9 x 64"),
-    "image-huge": (lambda _: image(data=CAR + bytes(15 * 2**20)), "MiB"),
-    "image-ftp": (lambda _: image(url="ftp://x.example/a.png"), "local_files"),
-    "image-file-url": (lambda _: image(url="file:///etc/passwd"), "local_files"),
     "path-without-folder": (
         lambda folder: ImageNode(image_path=str(folder / "car.png")),
         "local_files",
@@ -399,7 +281,7 @@ UNSENDABLE = {
 
 @pytest.mark.parametrize("text", ["", "a red sports car"], ids=["bare", "with-text"])
 @pytest.mark.parametrize("case", UNSENDABLE)
-def test_unsendable(rank, options, emulator, caplog, folder, case, text):
+def test_unsendable(options, emulator, caplog, folder, case, text):
     """Such a node is last without a score unless it has a text; a warning names its position."""
     make, reason = UNSENDABLE[case]
     node = make(folder)
@@ -425,189 +307,18 @@ def test_unsendable(rank, options, emulator, caplog, folder, case, text):
         assert reason in warning
 
 
-@pytest.mark.parametrize(
-    ("path", "reason"),
-    [
-        ("../secret.png", "leads out of the folder"),
-        ("outside.png", "leads out of the folder"),
-        ("/etc/passwd", "leads out of the folder"),
-        ("missing.png", "cannot be read"),
-        ("notes.txt", "can be recognised"),
-        ("empty.png", "is empty"),
-        (".", "is not a file"),
-    ],
-)
-@pytest.mark.parametrize("kind", ["ImageNode", "resource"])
-def test_files_are_read_below_the_folder_only(rank, options, caplog, folder, path, reason, kind):
-    """Paths of nodes lead nowhere else, links included."""
-    node = ImageNode(image_path=path) if kind == "ImageNode" else image(path=Path(path))
-
-    ranked = rank(QwenRerank(local_files=folder, **options), [node, TEA])
-
-    assert ids(ranked) == ["tea", node.node_id]
-    [warning] = warnings_in(caplog)
-    assert warning.startswith("Document 0 cannot be sent: ")
-    assert reason in warning
-
-
-def test_the_folder_is_written(options, folder):
-    """A reranker with a folder is written as JSON like any other component, and read again."""
-    written = QwenRerank(local_files=folder, **options).to_json()
-
-    read = QwenRerank.from_dict(json.loads(written) | {"api_key": options["api_key"]})
-    assert read.local_files == folder
-
-
-# Text and image
-
-
-@pytest.mark.parametrize(
-    ("mixed", "text", "shown", "kinds", "is_relevant"),
-    [
-        ("max", "a red sports car", "tea", ["image", "text"], True),
-        ("max", "tea", "a red sports car", ["image", "text"], True),
-        ("text", "a red sports car", "tea", ["text"], True),
-        ("text", "tea", "a red sports car", ["text"], False),
-        ("media", "a red sports car", "tea", ["image"], False),
-        ("media", "tea", "a red sports car", ["image"], True),
-        ("text", "", "a red sports car", ["image"], True),
-        ("media", "a red sports car", None, ["text"], True),
-    ],
-)
-@pytest.mark.parametrize("kind", ["ImageNode", "Node"])
-def test_text_and_image(rank, options, emulator, kind, mixed, text, shown, kinds, is_relevant):
-    """What is scored of a node that has both is the caller's choice."""
-    data = drawn(shown) if shown else None
-    if kind == "ImageNode":
-        node = ImageNode(text=text, image=base64.b64encode(data).decode() if data else None)
-    else:
-        resource = MediaResource(data=data) if data else None
-        node = Node(text_resource=MediaResource(text=text), image_resource=resource)
-
-    [ranked] = rank(QwenRerank(mixed=mixed, **options), [node])
-
-    assert [next(iter(each)) for each in sent(emulator)] == kinds
-    assert (ranked.score > 0.5) is is_relevant
-
-
-# item=
-
-
-@pytest.mark.parametrize(
-    ("item", "seen"),
-    [
-        ("a red sports car", [{"text": "a red sports car"}]),
-        (Image(url=URL), [LINKED]),
-        (Image(data=CAR), [PIXELS]),
-        (Video(FILM), [FILMED]),
-        (("tea", Image(url=URL)), [LINKED, {"text": "tea"}]),
-        ((Image(url=URL), Video(FILM)), [LINKED, FILMED]),
-    ],
-    ids=["text", "url", "bytes", "video", "text-and-image", "image-and-video"],
-)
-def test_item(rank, options, emulator, item, seen):
-    """item= decides alone what is ranked of a node."""
-    node = ImageNode(text=SAID, image=base64.b64encode(drawn("tea")).decode())
-    reranker = QwenRerank(item=lambda node: item if node.text == SAID else node.text, **options)
-
-    ranked = rank(reranker, [TEA, node])
-
-    assert ranked[0].node is node
-    assert ranked[0].score > 0.5
-    assert sent(emulator) == sorted(seen, key=str)
-
-
-def test_item_is_given_every_node_once(rank, options, emulator):
-    """item= sees the caller's own nodes, in their order."""
-    seen = []
-    nodes = [TextNode(text="a", metadata={"title": "red"}), Document(text="b", metadata={})]
-
-    def titled(node):
-        seen.append(node)
-        return f"{node.metadata.get('title')}: {node.get_content()}"
-
-    rank(QwenRerank(item=titled, **options), nodes)
-
-    assert [id(each) for each in seen] == [id(each) for each in nodes]
-    assert sent(emulator) == [{"text": "None: b"}, {"text": "red: a"}]
-
-
-def test_item_may_read_any_file(rank, options, folder):
-    """An Image(path=...) of the caller's own code is not bound to local_files."""
-    outside = folder.parent / "secret.png"
-    reranker = QwenRerank(item=lambda _: Image(path=outside), local_files=folder, **options)
-
-    [ranked] = rank(reranker, [TEA])
-
-    assert ranked.score > 0.5
-
-
-@pytest.mark.parametrize(
-    ("item", "reason"),
-    [
-        (Unsendable("it is a sculpture"), "it is a sculpture"),
-        (Image(path="/nowhere/a.png"), "'/nowhere/a.png' cannot be read"),
-        (Image(data=b"no"), "can be recognised"),
-    ],
-    ids=["Unsendable", "path", "bytes"],
-)
-def test_unsendable_item(rank, options, caplog, item, reason):
-    """What cannot be sent is last without a score, with a warning that says why."""
-    reranker = QwenRerank(item=lambda node: item if node.text == "bad" else node.text, **options)
-
-    ranked = rank(reranker, [TextNode(text="bad", id_="bad"), TEA])
-
-    assert ids(ranked) == ["tea", "bad"]
-    assert ranked[1].score is None
-    [warning] = warnings_in(caplog)
-    assert warning.startswith("Document 0 cannot be sent: ")
-    assert reason in warning
-
-
-@pytest.mark.parametrize(
-    "item", [None, 7, b"bytes", [Image(url=URL)], TextNode(text="x"), ("a", 7)]
-)
-@pytest.mark.parametrize("on_error", ["raise", "passthrough"])
-def test_item_of_a_wrong_type(rank, options, emulator, item, on_error):
-    """That is the caller's mistake, named by its position; nothing is sent."""
-    reranker = QwenRerank(
-        item=lambda node: item if node.text == "bad" else node.text, on_error=on_error, **options
-    )
-
-    with pytest.raises(RequestError, match="document 1 must be a str") as caught:
-        rank(reranker, [TEA, TextNode(text="bad")])
-
-    assert caught.value.documents == (1,)
-    assert emulator.log == ()
-
-
-def test_item_that_raises(rank, options, emulator):
-    """The caller's own exception comes out as it is."""
-    problem = LookupError("no title")
-
-    def broken(_):
-        raise problem
-
-    with pytest.raises(LookupError) as caught:
-        rank(QwenRerank(item=broken, on_error="passthrough", **options), [TEA])
-
-    assert caught.value is problem
-    assert emulator.log == ()
-
-
 # An image as query
 
 
-@pytest.mark.parametrize("with_folder", [False, True])
-@pytest.mark.parametrize("query", ["", " \n"], ids=["empty", "blank"])
-@pytest.mark.parametrize("form", ["path", "url", "uri"])
-def test_image_as_query(rank, options, emulator, folder, form, query, with_folder):
+@pytest.mark.parametrize("form", ["path", "Path", "url", "uri"])
+def test_image_as_query(options, emulator, folder, form):
     """A query of an image alone finds texts and pictures; its path is the caller's own."""
-    path = {"path": str(folder.parent / "secret.png"), "url": URL, "uri": CAR_URI}[form]
+    secret = folder.parent / "secret.png"
+    path = {"path": str(secret), "Path": secret, "url": URL, "uri": CAR_URI}[form]
     nodes = [TEA, ImageNode(image=CAR_BASE64, id_="car"), TextNode(text="red sports car", id_="t")]
-    reranker = QwenRerank(local_files=folder if with_folder else None, **options)
+    reranker = QwenRerank(local_files=folder, **options)
 
-    ranked = rank(reranker, nodes, QueryBundle(query, image_path=path))
+    ranked = rank(reranker, nodes, QueryBundle(" \n", image_path=path))
 
     assert set(ids(ranked)[:2]) == {"car", "t"}
     assert ranked[1].score > 0.5
@@ -617,7 +328,7 @@ def test_image_as_query(rank, options, emulator, folder, form, query, with_folde
 @pytest.mark.parametrize(
     ("mixed", "asked"), [("max", "cold caves"), ("text", "cold caves"), ("media", LINKED)]
 )
-def test_text_and_image_as_query(rank, options, emulator, caplog, mixed, asked):
+def test_text_and_image_as_query(options, emulator, caplog, mixed, asked):
     """Of a query with both, the text is asked, unless media are preferred.
 
     Where nobody said which, a warning tells what to say.
@@ -630,10 +341,8 @@ def test_text_and_image_as_query(rank, options, emulator, caplog, mixed, asked):
     assert all("its image is ignored; mixed='media' asks by the image" in it for it in said)
 
 
-@pytest.mark.parametrize(
-    "path", ["/nowhere/a.png", "data:text/plain;base64,AAAA", "data:image/png;base64,AAAA", "."]
-)
-def test_query_that_cannot_be_sent(rank, options, emulator, path):
+@pytest.mark.parametrize("path", ["/nowhere/a.png", "data:text/plain;base64,AAAA"])
+def test_query_that_cannot_be_sent(options, emulator, path):
     """An unusable image as query is an error; nothing is sent."""
     with pytest.raises(RequestError, match="query"):
         rank(QwenRerank(**options), [TEA], QueryBundle("", image_path=path))
@@ -641,17 +350,10 @@ def test_query_that_cannot_be_sent(rank, options, emulator, path):
     assert emulator.log == ()
 
 
-def test_query_of_nothing(rank, options):
+def test_query_of_nothing(options):
     """Neither text nor image is no query."""
     with pytest.raises(RequestError, match="query is blank"):
         rank(QwenRerank(**options), [TEA], QueryBundle("", image_path=""))
-
-
-def test_path_object_as_query(rank, options, folder):
-    """A Path is as good as its text."""
-    bundle = QueryBundle("", image_path=folder / "car.png")
-
-    assert rank(QwenRerank(**options), [TEA], bundle)[0].score is not None
 
 
 # Models of texts
@@ -662,7 +364,7 @@ def _texts_only(options):
     return options | {"model": "qwen3-rerank"}
 
 
-def test_text_only_model_ranks_texts(rank, texts_only, emulator, folder, caplog):
+def test_text_only_model_ranks_texts(texts_only, emulator, folder, caplog):
     """It ranks nodes by their text and neither reads nor sends an image, which is said once."""
     nodes = [
         TEA,
@@ -688,21 +390,13 @@ def test_text_only_model_ranks_texts(rank, texts_only, emulator, folder, caplog)
 @pytest.mark.parametrize(
     "node",
     [
-        ImageNode(image=CAR_BASE64),
-        ImageNode(image_url=URL),
-        ImageNode(image_path="car.png"),
-        ImageDocument(image=CAR_BASE64),
-        image(data=CAR),
-        Node(image_resource=MediaResource(data=CAR), metadata={"page": "7"}),
         ImageNode(image=CAR_BASE64, metadata={"page": "7"}),
+        Node(image_resource=MediaResource(data=CAR), metadata={"page": "7"}),
         film(url=FILM),
     ],
-    ids=[
-        *("ImageNode", "url", "path", "ImageDocument", "Node", "Node-metadata"),
-        *("ImageNode-metadata", "video"),
-    ],
+    ids=["ImageNode", "Node", "video"],
 )
-def test_text_only_model_and_nothing_but_media(rank, texts_only, emulator, caplog, node):
+def test_text_only_model_and_nothing_but_media(texts_only, emulator, caplog, node):
     """A node with nothing but an image or video is last; a warning names the model to use.
 
     Metadata make no text of an image, for an ImageNode as for a Node.
@@ -720,7 +414,7 @@ def test_text_only_model_and_nothing_but_media(rank, texts_only, emulator, caplo
     assert warning.endswith("Use model='qwen3-vl-rerank'.")
 
 
-def test_text_only_model_and_an_image_as_query(rank, texts_only, emulator):
+def test_text_only_model_and_an_image_as_query(texts_only, emulator):
     """A query of an image alone is an error."""
     with pytest.raises(RequestError, match="qwen3-vl-rerank"):
         rank(QwenRerank(**texts_only), [TEA], QueryBundle("", image_path=URL))
@@ -729,7 +423,7 @@ def test_text_only_model_and_an_image_as_query(rank, texts_only, emulator):
 
 
 @pytest.mark.parametrize("mixed", ["max", "text", "media"])
-def test_text_only_model_and_a_query_of_both(rank, texts_only, emulator, caplog, mixed):
+def test_text_only_model_and_a_query_of_both(texts_only, emulator, caplog, mixed):
     """A text-only model asks the text and does not look at the image, which is said once.
 
     Nothing is said where texts are preferred.
@@ -745,16 +439,6 @@ def test_text_only_model_and_a_query_of_both(rank, texts_only, emulator, caplog,
 
 
 # Events, spans, callbacks, log lines
-
-
-class Events(BaseEventHandler):
-    """Keeps every event."""
-
-    seen: list = []  # noqa: RUF012  a pydantic field
-
-    def handle(self, event, **_):
-        """Keep *event*."""
-        self.seen.append(event)
 
 
 class Spans(SimpleSpanHandler):
@@ -781,8 +465,8 @@ class Spans(SimpleSpanHandler):
 class Trace:
     """All that is told of a rerank, as texts."""
 
-    def __init__(self, caplog):
-        self.events, self.spans, self.caplog = Events(seen=[]), Spans(), caplog
+    def __init__(self, events, caplog):
+        self.events, self.spans, self.caplog = events, Spans(), caplog
         self.spans.told = []
         self.debug = LlamaDebugHandler(print_trace_on_end=False)
         self.manager = CallbackManager([self.debug])
@@ -817,56 +501,34 @@ class Trace:
 
 
 @pytest.fixture(name="trace")
-def _trace(caplog):
+def _trace(told, caplog):
     caplog.set_level(logging.DEBUG)
-    trace = Trace(caplog)
-    root_dispatcher.add_event_handler(trace.events)
+    trace = Trace(told, caplog)
     root_dispatcher.add_span_handler(trace.spans)
     yield trace
-    root_dispatcher.event_handlers.remove(trace.events)
     root_dispatcher.span_handlers.remove(trace.spans)
 
 
+WORDS = MediaResource(text="told")
 TRACED = {
     "ImageNode": lambda: ImageNode(image=CAR_BASE64, text="told", metadata={"page": "seventeen"}),
-    "ImageNode-uri": lambda: ImageNode(image=CAR_URI, text="told"),
-    "ImageDocument": lambda: ImageDocument(image=CAR_BASE64, text="told"),
-    "Node": lambda: Node(
-        image_resource=MediaResource(data=CAR), text_resource=MediaResource(text="told")
-    ),
-    "video": lambda: Node(
-        video_resource=MediaResource(data=CAR), text_resource=MediaResource(text="told")
-    ),
-    "sound": lambda: Node(
-        audio_resource=MediaResource(data=CAR), text_resource=MediaResource(text="told")
-    ),
-    "small": lambda: ImageNode(image=base64.b64encode(drawn(size=(10, 10))).decode(), text="told"),
-}
-URIS = {
     "ImageNode-url": lambda: ImageNode(image_url=CAR_URI, text="told"),
     "ImageNode-path": lambda: ImageNode(image_path=CAR_URI, text="told"),
-    "Node-url": lambda: Node(
-        image_resource=MediaResource(url=CAR_URI), text_resource=MediaResource(text="told")
-    ),
+    "ImageDocument": lambda: ImageDocument(image=CAR_BASE64, text="told"),
+    "Node": lambda: Node(image_resource=MediaResource(data=CAR), text_resource=WORDS),
+    "Node-url": lambda: Node(image_resource=MediaResource(url=CAR_URI), text_resource=WORDS),
+    "video": lambda: Node(video_resource=MediaResource(data=CAR), text_resource=WORDS),
     "video-url": lambda: Node(
         video_resource=MediaResource(url=f"data:video/mp4;base64,{CAR_BASE64}"),
-        text_resource=MediaResource(text="told"),
+        text_resource=WORDS,
     ),
+    "sound": lambda: Node(audio_resource=MediaResource(data=CAR), text_resource=WORDS),
+    "small": lambda: ImageNode(image=base64.b64encode(drawn(size=(10, 10))).decode(), text="told"),
 }
-ALL_TRACED = [
-    *[pytest.param(make, id=name) for name, make in TRACED.items()],
-    *[
-        pytest.param(
-            make,
-            id=name,
-        )
-        for name, make in URIS.items()
-    ],
-]
 
 
-@pytest.mark.parametrize("make", ALL_TRACED)
-def test_events_without_base64(rank, options, trace, make):
+@pytest.mark.parametrize("make", TRACED.values(), ids=TRACED)
+def test_events_without_base64(options, trace, make):
     """Events and callbacks show a node without the content of its image, and log lines nothing."""
     reranker = QwenRerank(callback_manager=trace.manager, **options)
     node = make()
@@ -883,14 +545,14 @@ def test_events_without_base64(rank, options, trace, make):
 
 
 @pytest.mark.parametrize("make", [TRACED["ImageNode"], TRACED["Node"]], ids=["ImageNode", "Node"])
-def test_spans_without_base64(rank, options, trace, make):
+def test_spans_without_base64(options, trace, make):
     """Nor do the arguments and results of spans."""
     rank(QwenRerank(**options), [TEA, make()])
 
     assert base64_in(trace.of_spans()) == []
 
 
-def test_trace_of_a_query(rank, options, trace):
+def test_trace_of_a_query(options, trace):
     """An image as query is told by its size."""
     reranker = QwenRerank(callback_manager=trace.manager, **options)
 
@@ -903,7 +565,7 @@ def test_trace_of_a_query(rank, options, trace):
 
 
 @pytest.mark.parametrize("on_error", ["raise", "passthrough"])
-def test_trace_of_a_failure(rank, options, emulator, trace, on_error):
+def test_trace_of_a_failure(options, emulator, trace, on_error):
     """A failure is told without the image, and so is what was passed through."""
     emulator.script(Reply.error(503, "ModelUnavailable", repeat=None))
     reranker = QwenRerank(callback_manager=trace.manager, on_error=on_error, **options)
@@ -919,26 +581,6 @@ def test_trace_of_a_failure(rank, options, emulator, trace, on_error):
 
     for text in (trace.of_events(), trace.of_callbacks(), trace.of_logs(), said):
         assert base64_in(text) == []
-
-
-def test_log_of_bad_images(rank, options, trace):
-    """A warning about a bad image is short."""
-    bad = base64.b64encode(b"no picture " * 500).decode()
-
-    rank(QwenRerank(**options), [TEA, ImageNode(image=bad), image(data=bad.encode())])
-
-    assert "Document 1 cannot be sent" in trace.of_logs()
-    assert base64_in(trace.of_logs()) == []
-
-
-@pytest.mark.parametrize("field", ["image_url", "image_path"])
-def test_log_of_nearly_base64(rank, options, trace, folder, field):
-    """So is one about what looks like a path to nowhere."""
-    node = ImageNode(**{field: base64.urlsafe_b64encode(CAR).decode()})
-
-    rank(QwenRerank(local_files=folder, **options), [TEA, node])
-
-    assert base64_in(trace.of_logs()) == []
 
 
 # Inside LlamaIndex
@@ -990,14 +632,8 @@ class Model(MockLLM):
         return [str(block.url) for block in self.shown if isinstance(block, ImageBlock)]
 
 
-def asked(engine, query, *, native):
-    """What the engine answers, by the sync or async way."""
-    return asyncio.run(engine.aquery(query)) if native else engine.query(query)
-
-
 @shows_images
-@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
-def test_multimodal_query_engine(options, native):
+async def test_multimodal_query_engine(options):
     """The engine shows its model the reranked images and texts, content included."""
     nodes = [
         TEA.node,
@@ -1015,7 +651,7 @@ def test_multimodal_query_engine(options, native):
         multimodal=True,
     )
 
-    answer = asked(engine, QUERY, native=native)
+    answer = await engine.aquery(QUERY)
 
     assert {each.node_id for each in answer.source_nodes} == {"car", "text", "node"}
     assert all(each.score > 0.4 for each in answer.source_nodes)
@@ -1026,33 +662,7 @@ def test_multimodal_query_engine(options, native):
     assert "green tea" not in texts
 
 
-@shows_images
-@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
-def test_mixed_index(options, folder, native):
-    """A vector index over texts and images, asked by a text."""
-    nodes = [
-        TextNode(text="green tea", id_="tea"),
-        ImageNode(image=CAR_BASE64, id_="car", metadata={"page": "7"}),
-        ImageNode(image_path=str(folder / "car.png"), id_="figure", text="Figure 2"),
-        TextNode(text="the blue sea", id_="sea"),
-    ]
-    index = VectorStoreIndex(nodes, embed_model=MockEmbedding(embed_dim=4))
-    llm = Model()
-    engine = RetrieverQueryEngine.from_args(
-        index.as_retriever(similarity_top_k=4),
-        llm=llm,
-        node_postprocessors=[QwenRerank(local_files=folder, **options | {"top_n": 2})],
-        multimodal=True,
-    )
-
-    answer = asked(engine, QUERY, native=native)
-
-    assert {each.node_id for each in answer.source_nodes} == {"car", "figure"}
-    assert llm.pictures == [CAR_URI, CAR_URI]
-
-
-@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
-def test_engine_asked_by_an_image(options, emulator, folder, native):
+async def test_engine_asked_by_an_image(options, emulator, folder):
     """The image of a query bundle arrives through the engine."""
     engine = RetrieverQueryEngine.from_args(
         Found([TEA.node, ImageNode(image=CAR_BASE64, id_="car")]),
@@ -1061,23 +671,7 @@ def test_engine_asked_by_an_image(options, emulator, folder, native):
         multimodal=True,
     )
 
-    answer = asked(engine, QueryBundle("", image_path=str(folder / "car.png")), native=native)
+    answer = await engine.aquery(QueryBundle("", image_path=str(folder / "car.png")))
 
     assert [each.node_id for each in answer.source_nodes] == ["car"]
     assert emulator.log[0].body["input"]["query"] == PIXELS
-
-
-def test_more_than_a_request_takes(rank, options, emulator):
-    """41 images, 5 videos and 101 texts are ranked in one call."""
-    nodes = [
-        *[ImageNode(image_url=f"https://x.example/{at}.png") for at in range(41)],
-        *[film(url=f"https://x.example/{at}.mp4") for at in range(5)],
-        *[TextNode(text=f"text {at}") for at in range(101)],
-    ]
-
-    ranked = rank(QwenRerank(**options), nodes)
-
-    assert len(ranked) == 147
-    assert all(each.score is not None for each in ranked)
-    assert {seen.status for seen in emulator.log} == {200}
-    assert len(emulator.log) > 1

@@ -4,18 +4,15 @@ import asyncio
 import copy
 import json
 import pickle
-import time
+import threading
 from pathlib import Path
 
 import cloudpickle
 import pytest
-from llama_index.core.instrumentation.events.rerank import ReRankStartEvent
-from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
-from llama_index_instrumentation import root_dispatcher
-from llama_index_instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
 
 from llama_index_qwen_rerank import QwenRerank
-from qwen_rerank import DeadlineError, RateLimitError
+from qwen_rerank import DeadlineError
 from qwen_rerank.emulator import Reply
 
 try:
@@ -33,7 +30,6 @@ has_limiters = pytest.mark.skipif(
 
 QUERY = "a fast red sports car"
 TEXTS = ("green tea", "a red sports car", "a fast horse")
-BUSY = Reply.error(429, "Throttling.RateQuota", "slow down")
 DOWN = Reply.error(503, "ModelUnavailable", "down", repeat=None)
 
 both_ways = pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
@@ -84,16 +80,6 @@ def test_retrieval_score_is_kept(keeping, native):
     assert nodes[1].score == 0.25
 
 
-def test_retrieval_score_is_not_kept_by_default(reranker):
-    """The nodes that come back are the caller's own, with the metadata that they had."""
-    nodes = nodes_of(*TEXTS)
-
-    best = run(reranker, nodes)[0]
-
-    assert best.node is nodes[1].node
-    assert best.node.metadata == {}
-
-
 def test_retrieval_score_is_out_of_sight(keeping):
     """Neither a language model nor an embedding sees it, beside what else they do not see."""
     [node] = nodes_of("a red sports car")
@@ -125,30 +111,16 @@ def test_a_retrieval_score_of_nothing(keeping):
     assert ranked.node.metadata == {"retrieval_score": 0.0}
 
 
-@both_ways
-def test_retrieval_score_of_a_list_that_was_passed_through(keeping, emulator, native):
+def test_retrieval_score_of_a_list_that_was_passed_through(keeping, emulator):
     """Both the score and the metadata are those of the first stage."""
     keeping.on_error = "passthrough"
     emulator.script(DOWN)
 
-    ranked = run(keeping, nodes_of(*TEXTS), native=native)
+    ranked = run(keeping, nodes_of(*TEXTS))
 
     assert [each.node.text for each in ranked] == list(TEXTS[:2])
     assert [each.score for each in ranked] == [0.5, 0.5]
     assert [each.node.metadata["retrieval_score"] for each in ranked] == [0.5, 0.5]
-
-
-@both_ways
-def test_retrieval_score_of_an_image(keeping, native):
-    """A copy of an image node is an image node with the same image."""
-    shown = ImageNode(text="a red sports car", image="aGVsbG8=", metadata={"page": 4})
-
-    [ranked] = run(keeping, [NodeWithScore(node=shown, score=0.75)], native=native)
-
-    assert type(ranked.node) is ImageNode
-    assert ranked.node.image == shown.image
-    assert ranked.node.metadata == {"page": 4, "retrieval_score": 0.75}
-    assert shown.metadata == {"page": 4}
 
 
 def test_two_rerankers_in_a_row(connection, emulator):
@@ -160,69 +132,11 @@ def test_two_rerankers_in_a_row(connection, emulator):
     [best] = run(second, middle)
 
     assert best.node.metadata == {"retrieval_score": middle[0].score}
-    assert best.node.excluded_embed_metadata_keys.count("retrieval_score") >= 1
+    assert best.node.excluded_llm_metadata_keys == ["retrieval_score"]
+    assert best.node.excluded_embed_metadata_keys == ["retrieval_score"]
     assert middle[0].node.metadata == {"retrieval_score": 0.5}
     sent = [request.body["input"]["documents"] for request in emulator.log]
     assert sent == [list(TEXTS), [each.node.text for each in middle]]
-
-
-def test_two_rerankers_name_the_key_once(keeping):
-    """A node that is reranked again and again does not grow."""
-    nodes = nodes_of("a red sports car")
-
-    for _ in range(3):
-        nodes = run(keeping, nodes)
-
-    assert nodes[0].node.excluded_llm_metadata_keys == ["retrieval_score"]
-
-
-# score_threshold
-
-
-@both_ways
-def test_score_threshold(reranker, native):
-    """Only nodes that reach it come back, the one with exactly that score too."""
-    reranker.top_n = None
-    everything = run(reranker, nodes_of(*TEXTS), native=native)
-    reranker.score_threshold = everything[1].score
-
-    ranked = run(reranker, nodes_of(*TEXTS), native=native)
-
-    assert [each.node.text for each in ranked] == [each.node.text for each in everything[:2]]
-
-
-@both_ways
-def test_score_threshold_above_all(reranker, native):
-    """Nothing that fits is an empty list."""
-    reranker.score_threshold = 0.999
-
-    assert run(reranker, nodes_of(*TEXTS), native=native) == []
-
-
-def test_score_threshold_and_blanks(reranker):
-    """A node that cannot be scored does not reach any score."""
-    reranker.score_threshold = 0.0
-
-    ranked = run(reranker, nodes_of("", "a red sports car"))
-
-    assert [each.node.text for each in ranked] == ["a red sports car"]
-
-
-def test_score_threshold_and_a_list_that_was_passed_through(connection, emulator):
-    """Scores of another kind are not held against it."""
-    reranker = QwenRerank(
-        2, score_threshold=0.9, on_error="passthrough", max_retries=0, **connection
-    )
-    emulator.script(DOWN)
-
-    assert [each.score for each in run(reranker, nodes_of(*TEXTS))] == [0.5, 0.5]
-
-
-@pytest.mark.parametrize("threshold", ["much", float("nan"), float("inf")])
-def test_no_threshold(reranker, threshold):
-    """What is no number is refused."""
-    with pytest.raises(ValueError, match="score_threshold"):
-        reranker.score_threshold = threshold
 
 
 # rate_limiter
@@ -251,13 +165,23 @@ class Recorder(BaseRateLimiter):
 class Never(BaseRateLimiter):
     """Permits nothing within the time that anybody has."""
 
+    def __init__(self):
+        self.over = threading.Event()
+
     def acquire(self, num_tokens=0):  # noqa: ARG002  their signature
-        """Sleep."""
-        time.sleep(2)
+        """Wait for the end of the test."""
+        self.over.wait(60)
 
     async def async_acquire(self, num_tokens=0):  # noqa: ARG002  likewise
-        """Sleep."""
-        await asyncio.sleep(2)
+        """Wait for as long as the call does."""
+        await asyncio.Event().wait()
+
+
+@pytest.fixture(name="never")
+def _never():
+    limiter = Never()
+    yield limiter
+    limiter.over.set()
 
 
 class LimiterDownError(Exception):
@@ -281,7 +205,7 @@ class Broken(BaseRateLimiter):
 
 @both_ways
 def test_one_permission_for_one_request(reranker, emulator, native):
-    """It is asked once, for no fewer tokens than are billed."""
+    """It is asked once, for no fewer tokens than are billed, and not for many more."""
     reranker.rate_limiter = limiter = Recorder()
 
     run(reranker, nodes_of(*TEXTS), native=native)
@@ -289,45 +213,7 @@ def test_one_permission_for_one_request(reranker, emulator, native):
     [tokens] = limiter.asked(native=native)
     [request] = emulator.log
     assert isinstance(tokens, int)
-    assert tokens >= request.tokens > 0
-
-
-@pytest.mark.slow
-@both_ways
-def test_tokens_of_a_large_request(reranker, emulator, native):
-    """Where the texts had to be counted to be planned, it is asked for what will be billed."""
-    reranker.rate_limiter = limiter = Recorder()
-    texts = [f"{number} {'the quick brown fox jumps ' * 80}" for number in range(100)]
-
-    run(reranker, nodes_of(*texts), native=native)
-
-    billed = sum(request.tokens for request in emulator.log)
-    assert sum(limiter.asked(native=native)) == pytest.approx(billed, rel=0.1)
-
-
-@both_ways
-@pytest.mark.parametrize("words", [1, 30])
-def test_tokens_of_a_small_request(reranker, emulator, native, words):
-    """It is asked for about as many tokens as are billed."""
-    reranker.rate_limiter = limiter = Recorder()
-
-    run(reranker, nodes_of(*(text * words for text in TEXTS)), native=native)
-
-    [tokens] = limiter.asked(native=native)
-    assert tokens <= emulator.log[0].tokens * 2
-
-
-@has_limiters
-@both_ways
-def test_a_bucket_that_holds_enough(reranker, native):
-    """A bucket that holds three times what is billed permits at once."""
-    nodes = nodes_of(*(text * 30 for text in TEXTS))
-    run(reranker, nodes, native=native)
-    billed = reranker.usage.tokens
-    reranker.rate_limiter = TokenBucketRateLimiter(tokens_per_minute=3 * billed)
-    reranker.timeout = 1
-
-    assert len(run(reranker, nodes, native=native)) == 2
+    assert 0 < request.tokens <= tokens <= 2 * request.tokens
 
 
 @both_ways
@@ -343,34 +229,6 @@ def test_a_permission_for_every_request(reranker, emulator, native):
     assert 0 < asked[0] <= asked[1] < asked[2]
 
 
-@both_ways
-def test_a_permission_for_every_attempt(reranker, emulator, native):
-    """A request that is sent again asks again."""
-    reranker.rate_limiter = limiter = Recorder()
-    emulator.script(BUSY, Reply.error(503, "ModelUnavailable"))
-
-    run(reranker, nodes_of(*TEXTS), native=native)
-
-    assert len(emulator.log) == 3
-    assert len(limiter.asked(native=native)) == 3
-    assert len(set(limiter.asked(native=native))) == 1
-
-
-@both_ways
-def test_no_permission_for_what_is_not_sent(reranker, emulator, native):
-    """No nodes, blank nodes and cached scores need no permission."""
-    reranker.cache = {}
-    run(reranker, nodes_of(*TEXTS), native=native)
-    emulator.clear()
-    reranker.rate_limiter = limiter = Recorder()
-
-    for nodes in ([], nodes_of("", " "), nodes_of(*TEXTS)):
-        run(reranker, nodes, native=native)
-
-    assert limiter.asked(native=native) == []
-    assert emulator.log == ()
-
-
 @has_limiters
 @both_ways
 @pytest.mark.parametrize("kind", [TokenBucketRateLimiter, SlidingWindowRateLimiter])
@@ -384,102 +242,37 @@ def test_llama_indexs_own(reranker, emulator, kind, native):
     assert len(emulator.log) == 3
 
 
-@has_limiters
 @both_ways
-def test_a_bucket_that_fills(reranker, emulator, native):
-    """A bucket that is empty delays the next request until there is something in it."""
-    reranker.rate_limiter = bucket = TokenBucketRateLimiter(requests_per_minute=120)
-    bucket._request_tokens = 0.0
-    bucket._last_refill_time = began = time.monotonic()
+def test_never_permitted(reranker, never, emulator, native):
+    """Whoever is not permitted in time fails in time, sends nothing, and keeps no turn."""
+    reranker.max_concurrency = 1
+    reranker.rate_limiter, reranker.timeout = never, 0.2
 
-    run(reranker, nodes_of(*TEXTS), native=native)
-
-    assert time.monotonic() - began >= 0.45
-    assert len(emulator.log) == 1
-
-
-@has_limiters
-@both_ways
-def test_a_bucket_that_is_shared(connection, emulator, native):
-    """Two rerankers draw from one bucket, which the second finds empty."""
-    bucket = TokenBucketRateLimiter(requests_per_minute=1)
-    first, second = (
-        QwenRerank(2, rate_limiter=bucket, timeout=seconds, **connection) for seconds in (30, 0.3)
-    )
-
-    run(first, nodes_of(*TEXTS), native=native)
-    with pytest.raises(DeadlineError):
-        run(second, nodes_of(*TEXTS), native=native)
-
-    assert len(emulator.log) == 1
-
-
-@both_ways
-def test_never_permitted(reranker, emulator, native):
-    """Whoever is not permitted in time fails in time, and has sent nothing."""
-    reranker.rate_limiter, reranker.timeout = Never(), 0.3
-
-    began = time.monotonic()
     with pytest.raises(DeadlineError) as failure:
         run(reranker, nodes_of(*TEXTS), native=native)
 
-    assert 0.25 <= time.monotonic() - began < 1.5
     assert failure.value.documents == (0, 1, 2)
     assert emulator.log == ()
-
-
-@both_ways
-def test_never_permitted_and_passed_through(reranker, emulator, native):
-    """With passthrough the nodes come back in time, as they were."""
-    reranker.rate_limiter, reranker.timeout = Never(), 0.3
-    reranker.on_error = "passthrough"
-
-    ranked = run(reranker, nodes_of(*TEXTS), native=native)
-
-    assert [each.node.text for each in ranked] == list(TEXTS[:2])
-    assert emulator.log == ()
-
-
-@both_ways
-def test_usable_after_it_was_not_permitted(reranker, native):
-    """A permission that never came keeps no turn from the next call."""
-    reranker.max_concurrency = 1
-    reranker.rate_limiter, reranker.timeout = Never(), 0.3
-    with pytest.raises(DeadlineError):
-        run(reranker, nodes_of(*TEXTS), native=native)
     reranker.rate_limiter, reranker.timeout = None, 30
-
     assert len(run(reranker, nodes_of(*TEXTS), native=native)) == 2
 
 
 @both_ways
-@pytest.mark.parametrize("count", [1, 3], ids=["one request", "three requests"])
-@pytest.mark.parametrize("kind", [LimiterDownError, ValueError, ConnectionError])
-def test_the_limiters_own_error(reranker, emulator, native, kind, count):
+@pytest.mark.parametrize("kind", [LimiterDownError, TimeoutError])
+def test_the_limiters_own_error(reranker, emulator, native, kind):
     """What the limiter raises reaches the caller as it is, whatever on_error says."""
     reranker.rate_limiter = Broken(error := kind("the limiter is down"))
     reranker.on_error = "passthrough"
-    reranker.max_documents_per_request = 3 // count
+    reranker.max_documents_per_request = 1
 
     with pytest.raises(kind) as failure:
         run(reranker, nodes_of(*TEXTS), native=native)
 
-    assert failure.value is error
+    assert failure.value is error  # a TimeoutError of the limiter is not that of the call
     assert emulator.log == ()
 
 
-@both_ways
-def test_the_limiters_own_timeout(reranker, native):
-    """A TimeoutError of the limiter is the limiter's, and not that of the call."""
-    reranker.rate_limiter = Broken(TimeoutError("no Redis"))
-
-    with pytest.raises(TimeoutError, match="no Redis") as failure:
-        run(reranker, nodes_of(*TEXTS), native=native)
-
-    assert not isinstance(failure.value, DeadlineError)
-
-
-@pytest.mark.parametrize("limiter", [5, "120/min", object(), {"requests_per_minute": 5}])
+@pytest.mark.parametrize("limiter", ["120/min", object()])
 def test_no_limiter(reranker, limiter):
     """What cannot be asked is refused, when assigned and when given."""
     with pytest.raises(ValueError, match="rate_limiter: must be a rate limiter"):
@@ -488,17 +281,6 @@ def test_no_limiter(reranker, limiter):
         QwenRerank(rate_limiter=limiter, base_url=reranker.base_url, api_key="sk-any")
 
     assert reranker.rate_limiter is None
-
-
-def test_permissions_of_a_call_that_fails(reranker, emulator):
-    """A service that stays busy ends in its own error, asked as often as it was sent to."""
-    reranker.rate_limiter, reranker.max_retries = (limiter := Recorder()), 1
-    emulator.script(BUSY, BUSY)
-
-    with pytest.raises(RateLimitError):
-        run(reranker, nodes_of(*TEXTS))
-
-    assert len(limiter.sync) == len(emulator.log) == 2
 
 
 # Stored and copied
@@ -532,18 +314,12 @@ def stored_and_found(reranker, how):
     return {
         "dict": lambda: QwenRerank.from_dict(reranker.to_dict()),
         "json": lambda: QwenRerank.from_json(reranker.to_json()),
-        "dict as JSON": lambda: QwenRerank.from_dict(json.loads(json.dumps(reranker.to_dict()))),
         "pickle": lambda: pickle.loads(pickle.dumps(reranker)),  # noqa: S301  our own
         "cloudpickle": lambda: pickle.loads(cloudpickle.dumps(reranker)),  # noqa: S301  our own
     }[how]()
 
 
-ROUND_TRIPS = pytest.mark.parametrize(
-    "how", ["dict", "json", "dict as JSON", "pickle", "cloudpickle"]
-)
-
-
-@ROUND_TRIPS
+@pytest.mark.parametrize("how", ["dict", "json", "pickle", "cloudpickle"])
 def test_round_trip(full, emulator, monkeypatch, how):
     """Every option comes back but the key, which is found anew, and what is alive."""
     monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
@@ -556,7 +332,7 @@ def test_round_trip(full, emulator, monkeypatch, how):
     assert isinstance(again.local_files, Path)
     assert (again.top_n, again.timeout, again.score_threshold) == (7, 5.0, 0.125)
     assert again.keep_retrieval_score
-    assert (again.rate_limiter, again.cache) == (None, None)
+    assert (again.rate_limiter, again.cache, again.usage.requests) == (None, None, 0)
     assert again.item == (words_of if "pickle" in how else None)
     assert again.api_key is None
     assert run(again, nodes_of(*TEXTS))[0].node.text == TEXTS[1]
@@ -585,16 +361,6 @@ def test_what_is_stored(full, canary, tmp_path):
     assert canary not in full.to_json() + repr(full) + str(full)
 
 
-@pytest.mark.parametrize("top_n", [1, None])
-def test_every_top_n(reranker, monkeypatch, emulator, top_n):
-    """None is stored as none, and does not become the default again."""
-    monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
-    reranker.top_n = top_n
-
-    assert QwenRerank.from_dict(reranker.to_dict()).top_n == top_n
-    assert QwenRerank.from_json(reranker.to_json()).top_n == top_n
-
-
 def test_from_dict_with_more(reranker, emulator):
     """The key and other options can be given beside the dict."""
     again = QwenRerank.from_dict(reranker.to_dict(), api_key=emulator.api_key, top_n=1)
@@ -617,56 +383,14 @@ def test_copies(full, copied):
     assert len(full.rate_limiter.sync) == 1
 
 
-def test_a_pickle_begins_anew(full, emulator, monkeypatch):
-    """An unpickled reranker has spent nothing, and waits for no limiter."""
-    monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
-    full.item = None
-    run(full, nodes_of(*TEXTS))
-
-    again = stored_and_found(full, "pickle")
-    run(again, nodes_of(*TEXTS))
-
-    assert again.usage.requests == 1
-    assert len(full.rate_limiter.sync) == 1
-
-
 # The query
 
 
-class Starts(BaseEventHandler):
-    """Keeps the queries of the reranks that started."""
-
-    queries: list = []  # noqa: RUF012  a pydantic field
-
-    def handle(self, event, **_):
-        """Keep the query of a rerank."""
-        if isinstance(event, ReRankStartEvent):
-            self.queries.append(event.query)
-
-
-@pytest.fixture(name="told")
-def _told():
-    """The queries that events tell of."""
-    starts = Starts(queries=[])
-    root_dispatcher.add_event_handler(starts)
-    yield starts.queries
-    root_dispatcher.event_handlers.remove(starts)
-
-
-@both_ways
-@pytest.mark.parametrize("around", ["{}\n\n", "\n{}\n", " \t{} ", "{}", "\u3000{}\u00a0"])
-def test_blanks_around_a_query(reranker, emulator, told, around, native):
-    """They are neither sent nor told."""
-    run(reranker, nodes_of(*TEXTS), around.format(QUERY), native=native)
-
-    assert [request.body["input"]["query"] for request in emulator.log] == told == [QUERY]
-
-
-def test_blanks_in_a_query(reranker, emulator, told):
-    """Those inside are the caller's, and the bundle that held them stays as it is."""
+def test_blanks_around_a_query(reranker, emulator):
+    """They are not sent; those inside are the caller's, and the bundle stays as it is."""
     bundle = QueryBundle("\na red\n\n car\n")
 
     reranker.postprocess_nodes(nodes_of(*TEXTS), bundle)
 
-    assert emulator.log[0].body["input"]["query"] == told[0] == "a red\n\n car"
+    assert emulator.log[0].body["input"]["query"] == "a red\n\n car"
     assert bundle.query_str == "\na red\n\n car\n"

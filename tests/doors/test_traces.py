@@ -16,11 +16,9 @@ from langchain_core.tracers.base import BaseTracer
 from llama_index.core import VectorStoreIndex
 from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.instrumentation import get_dispatcher
-from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
 from llama_index.core.llms import MockLLM
 from llama_index.core.schema import TextNode
-from pydantic import Field
 
 import langchain_qwen_rerank
 import llama_index_qwen_rerank
@@ -138,15 +136,7 @@ def test_a_list_that_was_passed_through(emulator, connection, native):
     assert tree == documented("`ContextualCompressionRetriever` while the service is down")
 
 
-class _Events(BaseEventHandler):
-    seen: list = Field(default_factory=list)
-
-    def handle(self, event, **_):
-        """Keep *event*."""
-        self.seen.append(event)
-
-
-def test_a_query_engine(connection, native):
+def test_a_query_engine(connection, told, native):
     """What LlamaIndex's instrumentation shows of a query engine with the reranker."""
     nodes = [TextNode(text=text, id_=text) for text in TEXTS]
     index = VectorStoreIndex(nodes, embed_model=MockEmbedding(embed_dim=4))
@@ -154,9 +144,8 @@ def test_a_query_engine(connection, native):
     engine = index.as_query_engine(
         llm=MockLLM(), node_postprocessors=[reranker], similarity_top_k=3
     )
-    root, spans, events = get_dispatcher(), SimpleSpanHandler(), _Events()
+    root, spans = get_dispatcher(), SimpleSpanHandler()
     root.add_span_handler(spans)
-    root.add_event_handler(events)
     try:
         if native:
             asyncio.run(engine.aquery(QUESTION))
@@ -164,9 +153,8 @@ def test_a_query_engine(connection, native):
             engine.query(QUESTION)
     finally:
         root.span_handlers.remove(spans)
-        root.event_handlers.remove(events)
 
-    assert _spans(spans.completed_spans, events.seen) == documented(
+    assert _spans(spans.completed_spans, told.seen) == documented(
         "A query engine, awaited" if native else "A query engine"
     )
 

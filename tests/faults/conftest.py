@@ -11,6 +11,14 @@ sys.path.insert(0, str(Path(__file__).parent))  # write_docs.py is a script besi
 from fault_calls import Bench, clean_environment
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves most combinations to `make faults-all`: they take time, and seldom show more."""
+    if "faults_all" not in config.option.markexpr:
+        rest = [item for item in items if item.get_closest_marker("faults_all") is not None]
+        config.hook.pytest_deselected(items=rest)
+        items[:] = [item for item in items if item.get_closest_marker("faults_all") is None]
+
+
 @pytest.fixture(autouse=True, scope="module", name="clean_environment")
 def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """As everywhere, but once for all: a home for each of so many calls would take too long."""

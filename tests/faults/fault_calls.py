@@ -344,8 +344,8 @@ class Bench:
             reranker.api_key = WRONG_KEY
         elif row.broken == "clock":
             until_mended.enter_context(mock.patch("time.time", _falling_clock()))
-        elif row.broken == "clock once":
-            until_mended.enter_context(mock.patch("time.time", _late_clock(by=3600)))
+        elif row.broken == "clock ahead":
+            until_mended.enter_context(mock.patch("time.time", _early_clock()))
 
     def _names(self) -> Any:
         """A resolver that takes the unknown host for this machine, unless that is broken."""
@@ -406,8 +406,8 @@ def _falling_clock() -> Callable[[], float]:
     return lambda: _true_time() - (3600 * next(hours) if _is_ours() else 0)
 
 
-def _late_clock(*, by: float) -> Callable[[], float]:
-    return lambda: _true_time() - (by if _is_ours() else 0)
+def _early_clock() -> Callable[[], float]:
+    return lambda: _true_time() + (3600 if _is_ours() else 0)
 
 
 def _shown(error: BaseException | None) -> str:

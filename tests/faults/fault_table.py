@@ -348,17 +348,18 @@ _CLOCK = (
         wire="The wall clock jumps back an hour each time it is read.",
     ),
     _again(
-        "clock-back-date",
+        "clock-ahead-date",
         RateLimitError,
         429,
         "Throttling.RateQuota",
         "limit_requests",
         told="429-after-date",
-        broken="clock once",
+        broken="clock ahead",
         requests=(1, 1),
         heals=False,
-        wire="429 with a Retry-After date, and the wall clock jumps back an hour before it is "
-        "read: the wait seems to outlast the call.",
+        options=_IMPATIENT,
+        wire="429 with a Retry-After date, and the wall clock is an hour ahead, by which that "
+        "were long past; it is read against the Date of the answer.",
     ),
 )
 

@@ -26,13 +26,14 @@ ranking or one typed error, or, with `on_error="passthrough"`, your candidates i
 order. None of them ends in a wrong order, an invented score, a lost candidate or an exception of
 another kind. What nobody can tell from an answer is [said below](#what-cannot-be-told).
 
-This page is written by `make faults`; tests make all these calls and compare.
-Each fault is set in the emulator that ships with this project, which serves real HTTP on this
-machine. Then the same candidates are ranked {{cells}} times: through the core, LangChain and
-LlamaIndex, sync and async, raising and passing through. After each call the fault is taken away and
-the same object has to give the right ranking at once. **None of this has been seen to happen at the
-live service**: the refusals are written from the vendor's pages and from answers that users
-published, the rest from what networks, proxies and servers do.
+This page is written by `make faults`, and a test compares it with what each fault is seen to end
+in. Each fault is set in the emulator that ships with this project, which serves real HTTP on this
+machine. Then the same candidates are ranked. In every run of the tests each fault meets the core,
+and some meet every way in; `make faults-all` ranks {{cells}} times under each: through the core,
+LangChain and LlamaIndex, sync and async, raising and passing through. After each call the fault is
+taken away and the same object has to give the right ranking at once. **None of this has been seen
+to happen at the live service**: the refusals are written from the vendor's pages and from answers
+that users published, the rest from what networks, proxies and servers do.
 
 To see one yourself, in the environment of [Develop offline](offline.md):
 

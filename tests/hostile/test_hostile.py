@@ -8,7 +8,6 @@ import contextlib
 import copy
 import http.client
 import json
-import math
 import threading
 import unicodedata
 
@@ -55,10 +54,6 @@ async def _each_ranked(options, query, lists):
 
 def _pairs(ranking):
     return [(hit.index, hit.score) for hit in ranking]
-
-
-def _results(ranking):
-    return [(hit.index, hit.score, hit.window) for hit in ranking]
 
 
 def _sent(emulator):
@@ -123,17 +118,10 @@ def test_everything_comes_back_as_it_was_scored(entrance, options, expected, cor
     ("name", "way"),
     [
         ("core, sync", {"protocol": "compatible"}),
-        ("LangChain, async", {"protocol": "compatible"}),
         ("core, async", {"max_documents_per_request": 7}),
-        ("LlamaIndex, sync", {"max_documents_per_request": 7, "protocol": "compatible"}),
-        ("core, sync", {"max_documents_per_request": 100}),
-        ("LlamaIndex, async", {"max_documents_per_request": 100}),
         ("core, async", {"max_concurrency": 1, "long_documents": "split"}),
         ("core, sync", {"long_documents": "error"}),
-        ("core, async", {"model": "qwen3.7-text-rerank"}),
-        ("core, sync", {"model": "gte-rerank-v2"}),
         ("core, async", {"model": "qwen3-vl-rerank"}),
-        pytest.param("core, async", {"max_documents_per_request": 1}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -153,16 +141,6 @@ def test_what_is_sent_is_what_was_given(options, strict, sendable, is_blank, cor
         texts = [sendable(text) for text in corpus.short() if not is_blank(text)]
         assert sorted(_sent(strict)) == sorted(set(texts))  # requests arrive in any order
         assert len(strict.log) == -(-len(set(texts)) // 500)
-
-
-def test_duplicates(options, strict, expected, corpus):
-    """A repeated list sends nothing more, and the repetitions share their scores."""
-    texts = [*corpus.short(), *reversed(corpus.short())]
-
-    ranking = _ranked(options, QUERY, texts)
-
-    assert _pairs(ranking) == expected(QUERY, texts)
-    assert len(_sent(strict)) == len(set(_sent(strict)))
 
 
 def test_a_cache_knows_hostile_texts(options, strict, mixed, reference):
@@ -193,20 +171,6 @@ def test_an_estimate_counts_hostile_texts(options, strict, mixed, reference):
 # Relations, with over-long texts among the short ones
 
 
-@pytest.mark.parametrize("way", ["truncate", "split"])
-def test_permutation(options, mixed, reference, way):
-    """The order of the input decides about ties only."""
-    order = [*range(1, len(mixed), 2), *reversed(range(0, len(mixed), 2))]
-    whole, _ = reference[way]
-
-    moved = _ranked(options, QUERY, [mixed[at] for at in order], long_documents=way)
-
-    assert {order[hit.index]: (hit.score, hit.window) for hit in moved} == {
-        hit.index: (hit.score, hit.window) for hit in whole
-    }
-    assert {order[at] for at in moved.truncated} == set(whole.truncated)
-
-
 @pytest.mark.parametrize(("way", "width"), [("truncate", 7), ("split", 100)])
 def test_batch_split(options, mixed, reference, way, width):
     """How a list is cut into requests changes no score, no window and no order."""
@@ -219,27 +183,9 @@ def test_batch_split(options, mixed, reference, way, width):
     assert parts.usage.requests > whole.usage.requests
 
 
-def test_prefix(options, corpus):
-    """top_n is the head of the whole ranking, also where it reaches the unscored ones."""
-    texts = corpus.short()
-    whole = _ranked(options, QUERY, texts)
-    for top_n in (1, 10, len(texts) - 3, len(texts), len(texts) + 1):
-        assert _ranked(options, QUERY, texts, top_n=top_n).hits == whole.hits[:top_n]
-
-
-def test_subset(options, mixed, reference):
-    """Leaving texts out changes neither score nor order of the others."""
-    for kept in (range(0, len(mixed), 2), range(3, len(mixed), 5)):
-        part = _results(_ranked(options, QUERY, [mixed[at] for at in kept]))
-
-        assert [(kept[at], *rest) for at, *rest in part] == [
-            result for result in _results(reference["truncate"][0]) if result[0] in kept
-        ]
-
-
-@pytest.mark.slow
 def test_poison_isolation(options, expected, is_blank, mixed):
     """Any one of these texts, among others, changes nothing for them."""
+    mixed = mixed[::7]
     plain = ["a red car", "green tea", ""]
     alone = expected(QUERY, plain)
 
@@ -255,45 +201,22 @@ def test_poison_isolation(options, expected, is_blank, mixed):
         assert (itself.score is None) is is_blank(poison)
 
 
-@pytest.mark.parametrize("way", ["truncate", "split"])
-def test_sync_equals_async(options, strict, mixed, reference, way):
+def test_sync_equals_async(options, strict, mixed, reference):
     """Both colours give the same ranking at the same cost, and send the same."""
-    one, bodies = reference[way]
+    one, bodies = reference["truncate"]
 
-    [two] = asyncio.run(_each_ranked(options | {"long_documents": way}, QUERY, [mixed]))
+    [two] = asyncio.run(_each_ranked(options, QUERY, [mixed]))
 
     assert two.hits == one.hits
     assert (two.usage, two.truncated) == (one.usage, one.truncated)
     assert sorted(str(seen.body) for seen in strict.log) == bodies
 
 
-@pytest.mark.parametrize(
-    ("way", "names"),
-    [
-        ("truncate", ("LangChain, sync", "LlamaIndex, async")),
-        ("split", ("LangChain, async", "LlamaIndex, sync")),
-    ],
-)
-def test_langchain_equals_llama_index_equals_core(entrances, options, mixed, reference, way, names):
+def test_langchain_equals_llama_index_equals_core(entrances, options, mixed, reference):
     """Every entrance gives the same order and scores, with over-long texts in the list."""
-    pairs = _pairs(reference[way][0])
-
-    for name in names:
-        assert entrances[name](options | {"long_documents": way}, QUERY, mixed) == pairs
-
-
-def test_finite_and_sorted(connection, is_blank, mixed):
-    """With scores that tie, as those of the lexical stand-in do, ties keep the input's order."""
-    ranking = _ranked(connection, QUERY, mixed)
-
-    keys = [(hit.score is None, -(hit.score or 0.0), hit.index) for hit in ranking]
-    assert keys == sorted(keys)
-    assert sorted(hit.index for hit in ranking) == list(range(len(mixed)))
-    assert all(hit.document is mixed[hit.index] for hit in ranking)
-    assert all(math.isfinite(hit.score) for hit in ranking if hit.score is not None)
-    assert [hit.index for hit in ranking if hit.score is None] == [
-        at for at, text in enumerate(mixed) if is_blank(text)
-    ]
+    for name in ("LangChain, async", "LlamaIndex, sync"):
+        found = entrances[name](options | {"long_documents": "split"}, QUERY, mixed)
+        assert found == _pairs(reference["split"][0])
 
 
 # Over-long texts
@@ -388,10 +311,9 @@ def test_error(options, strict, corpus):
     assert strict.log == ()
 
 
-@pytest.mark.parametrize("limit", [PLANNED, 4_000])
-def test_token_boundaries(options, strict, corpus, limit):
+def test_token_boundaries(options, strict, corpus):
     """One token below, at and above a limit, however the text grows: what does not fit is cut."""
-    count = qwen_tokenizer().count
+    count, limit = qwen_tokenizer().count, PLANNED
     texts = [text for unit in corpus.UNITS.values() for text in corpus.around(unit, limit, count)]
     texts += [corpus.around(" a", limit + more, count)[0] for more in (-1, 0, 1)]
     counts = list(map(count, texts))
@@ -464,28 +386,26 @@ def test_a_long_query_is_counted_for_each_document(options, strict, expected):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["core, sync", "core, async", "LangChain, async"])
-def test_ten_thousand_candidates(entrances, name, options, strict, expected, corpus):
+def test_ten_thousand_candidates(entrances, options, strict, expected, corpus):
     """Ten thousand texts, hostile ones among them, are split and merged without a loss."""
     texts = corpus.candidates(10_000)
 
-    assert entrances[name](options, QUERY, texts) == expected(QUERY, texts)
+    assert entrances["LangChain, async"](options, QUERY, texts) == expected(QUERY, texts)
     assert max(seen.documents for seen in strict.log) <= 500
 
 
 def test_ten_thousand_times_the_same(entrances, options, strict, expected):
     """Ten thousand equal texts are sent once, and come back in their order."""
-    for text in ("\ud800 <b>[/oops]", "\x00x"):
-        strict.clear()
-        answer = entrances["core, async"](options, QUERY, [text] * 10_000)
-        assert answer == expected(QUERY, [text] * 10_000)
-        assert _sent(strict) == [text.replace("\ud800", "\ufffd")]
+    texts = ["\ud800 <b>[/oops]"] * 10_000
+
+    assert entrances["core, async"](options, QUERY, texts) == expected(QUERY, texts)
+    assert _sent(strict) == ["\ufffd <b>[/oops]"]
 
 
 def test_ten_thousand_blanks(entrances, options, strict, corpus):
     """Ten thousand blank texts come back unscored in their order, and nothing is sent."""
     texts = corpus.blanks(10_000)
-    for name in ("core, sync", "core, async", "LangChain, sync", "LlamaIndex, async"):
+    for name in ("core, sync", "LlamaIndex, async"):
         assert entrances[name](options, QUERY, texts) == [(at, None) for at in range(10_000)]
     assert strict.log == ()
 
@@ -493,19 +413,18 @@ def test_ten_thousand_blanks(entrances, options, strict, corpus):
 # Queries and instructions
 
 
-@pytest.mark.parametrize("name", ["core, sync", "LangChain, async", "LlamaIndex, sync"])
-def test_hostile_queries(entrances, name, options, expected, corpus):
+def test_hostile_queries(entrances, options, expected, corpus):
     """Any query that is not blank ranks, and arrives as it was given."""
     texts = list(corpus.short()[::9])
     for query in corpus.QUERIES.values():
-        assert entrances[name](options, query, texts) == expected(query, texts)
+        assert entrances["core, sync"](options, query, texts) == expected(query, texts)
 
 
-def test_blank_queries(entrance, options, strict, corpus):
+def test_blank_queries(entrances, options, strict, corpus):
     """A query of white space alone, of whatever kind, is refused before anything is sent."""
     for query in list(corpus.BLANK.values())[::5]:
         with pytest.raises(RequestError, match="query is blank"):
-            entrance(options, query, ["a car"])
+            entrances["core, sync"](options, query, ["a car"])
     assert strict.log == ()
 
 
@@ -680,22 +599,11 @@ def test_the_emulator_refuses_every_blank(emulator, corpus):
         assert (status, body["code"]) == (400, "InvalidParameter")
 
 
-def test_lexical_scores_depend_on_nothing_else(connection, corpus):
-    """Alone or among others, a hostile text has the same lexical score."""
-    texts = [text for text in corpus.short()[::7] if text.strip()]
-    together = {hit.index: hit.score for hit in _ranked(connection, QUERY, texts)}
-
-    alone = asyncio.run(_each_ranked(connection, QUERY, [[text] for text in texts]))
-
-    assert [ranking[0].score for ranking in alone] == [together[at] for at in range(len(texts))]
-
-
-@pytest.mark.parametrize("protocol", ["dashscope", "compatible"])
-def test_what_the_service_says_is_printable(options, strict, corpus, protocol, caplog):
+def test_what_the_service_says_is_printable(options, strict, corpus, caplog):
     """Whatever stands in an error of the service, no control character gets into text or log."""
     names = ("terminal", "invisible", "surrogates", "controls", "HTML", "rich", "right to left")
     said = [text for name in names for text in corpus.families()[name].values()]
-    options |= {"protocol": protocol, "max_retries": 0, "on_error": "passthrough"}
+    options |= {"max_retries": 0, "on_error": "passthrough"}
     with Reranker(**options) as reranker:
         for status, text in zip([400, 403, 429, 500, 200] * len(said), said, strict=False):
             strict.script(Reply.error(status, text, text))
@@ -713,9 +621,9 @@ def test_a_list_that_is_passed_through_is_untouched(entrances, options, strict, 
     """Without a ranking every hostile text comes back in its place, without a score."""
     texts = list(corpus.short())
     options |= {"on_error": "passthrough", "max_retries": 0}
-    for name, entrance in entrances.items():
+    for name in ("core, sync", "LangChain, async", "LlamaIndex, sync"):
         strict.clear()
         strict.script(Reply.error(500, "InternalError", repeat=None))
         score = 0.5 if "LlamaIndex" in name else None  # its retrieval's
 
-        assert entrance(options, QUERY, texts) == [(at, score) for at in range(len(texts))]
+        assert entrances[name](options, QUERY, texts) == [(at, score) for at in range(len(texts))]

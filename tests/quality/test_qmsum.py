@@ -33,7 +33,7 @@ def test_split_finds_what_truncate_cuts_off(qmsum, capsys, monkeypatch):
     monkeypatch.setattr(_tokens, "tokenizer", lambda: remembering)
     monkeypatch.setattr(_scorer, "_terms", cache(_scorer._terms))
     names, texts = list(qmsum.documents), list(qmsum.documents.values())
-    questions = list(qmsum.queries.items())[::4]  # all 237 say the same, and take minutes
+    questions = list(qmsum.queries.items())[::12]  # all 237 say the same, and take minutes
 
     def ndcg(policy: str, emulator: Emulator) -> float:
         reranker = Reranker(

@@ -28,19 +28,15 @@ async def _with_nodes(reranker, query, texts, *, native):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize(
-    ("door", "ranked"),
+    ("door", "ranked", "native", "width", "questions"),
     [
-        (langchain_qwen_rerank.QwenRerank, _with_documents),
-        (llama_index_qwen_rerank.QwenRerank, _with_nodes),
+        (langchain_qwen_rerank.QwenRerank, _with_documents, False, 20, None),
+        (langchain_qwen_rerank.QwenRerank, _with_documents, True, 1, 10),
+        (llama_index_qwen_rerank.QwenRerank, _with_nodes, False, 7, 50),
+        (llama_index_qwen_rerank.QwenRerank, _with_nodes, True, 100, 50),
     ],
-    ids=["langchain", "llama-index"],
-)
-@pytest.mark.parametrize(
-    ("width", "questions"),
-    [(1, 10), (7, 50), (20, None), (100, 50)],
-    ids=lambda each: f"{each}",
+    ids=["langchain-sync", "langchain-async", "llama-index-sync", "llama-index-async"],
 )
 def test_perfect_scores_give_the_perfect_ranking(
     scifact, oracle, door, ranked, native, width, questions

@@ -358,7 +358,7 @@ ANY = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=25)  # machines are busy
+@settings(max_examples=25)
 @given(ANY.filter(lambda item: item != FILM), st.lists(ANY, min_size=1, max_size=4))
 def test_a_score_depends_on_its_pair_alone(query, documents):
     """A picture or film scores the same alone as in any list."""
@@ -413,10 +413,8 @@ def test_the_log_holds_no_base64(caller, emulator):
     ("mebibytes", "status"),
     [
         ([21], 413),  # of one base64 text
-        ([19.9], 400),
         ([10.6, 10.6], 400),  # nearly 16 MiB after decoding: served, were they pictures
         ([10.7, 10.7], 413),
-        ([16, 16, 16, 16.1], 413),
     ],
 )
 def test_the_limits_of_a_body_with_base64(caller, emulator, mebibytes, status):

@@ -121,7 +121,7 @@ def test_throttling_without_end_ends_the_run(tmp_path, emulator, capfd):
     out, errors = tmp_path / "out", tmp_path / "errors"
     source = many(tmp_path / "in", 6)
     emulator.fault("429-rate")
-    arguments = ["--errors", str(errors), "--patience", "1"]
+    arguments = ["--errors", str(errors), "--patience", "0.3"]
 
     assert rank(source, out, *arguments) == 1
 
@@ -233,8 +233,9 @@ def test_a_file_of_something_else(tmp_path, capfd, emulator):
     assert not emulator.log
 
 
-@pytest.mark.parametrize("by", [-3_600, 3_600])
-@pytest.mark.parametrize("fault", ["429-rate", "429-after-date", "503"])
+@pytest.mark.parametrize(
+    ("fault", "by"), [("429-after-date", -3_600), ("429-after-date", 3_600), ("503", -3_600)]
+)
 def test_a_clock_that_jumps(tmp_path, monkeypatch, capfd, emulator, fault, by):
     """An hour more or less each time it is read: no line fails for it, or waits beyond patience."""
     jumps, really, here = itertools.count(), time.time, threading.current_thread()
@@ -270,7 +271,7 @@ def test_memory_stays_flat(tmp_path):
         "print(open('/proc/self/statm').read()); sys.exit(code)"
     )
     resident = []
-    for count in (100, 600):
+    for count in (50, 300):
         text = "words " * 500
         lists = ({"query": f"q{n}", "documents": [f"{n} {text}"] * 5} for n in range(count))
         source = write(tmp_path / f"in{count}", *lists)

@@ -145,17 +145,6 @@ def test_a_flat_body_on_the_native_route(caller):
     )
 
 
-def test_a_limit_is_refused_with_the_seen_text(caller):
-    """501 documents are refused in exactly the words that users of the service quoted."""
-    answer = caller.native(documents=["d"] * 501)
-
-    assert answer.status_code == 400
-    assert answer.json()["message"] == (
-        "<400> InternalError.Algo.InvalidParameter: Value error, batch size of documents is "
-        "invalid, it should not be empty or larger than 500.: input.documents"
-    )
-
-
 def test_malformed_json(caller, emulator):
     """A body that is no JSON is a 400, and has no body in the log."""
     answer = caller.post(caller.native_url, content=b"{oops")

@@ -389,13 +389,6 @@ def test_pictures_and_films_are_ranked_over_http(caller, emulator):
     assert [(seen.status, seen.documents) for seen in emulator.log] == [(200, 4)]
 
 
-def test_a_picture_as_query_over_http(caller):
-    """A picture finds itself, then what has its words."""
-    answer = ask(caller, image("red"), "a red house", "a blue house", image("red"))
-
-    assert [result["index"] for result in answer.json()["output"]["results"]] == [2, 0, 1]
-
-
 def test_the_log_holds_no_base64(caller, emulator):
     """A picture is logged by its size and digest, a URL as it is."""
     content = drawn("red", (500, 400), "BMP")
@@ -425,15 +418,6 @@ def test_the_limits_of_a_body_with_base64(caller, emulator, mebibytes, status):
 
     assert answer.status_code == status
     assert (emulator.log[0].body is None) == (status == 413)
-
-
-def test_the_compatible_protocol_takes_none(caller):
-    """The compatible protocol does not serve the model, and takes no objects for another."""
-    model = caller.compatible("q", [image()], model="qwen3-vl-rerank")
-    objects = caller.compatible("q", [image()])
-
-    assert (model.status_code, model.json()["error"]["code"]) == (404, "model_not_supported")
-    assert (objects.status_code, objects.json()["error"]["code"]) == (400, "InvalidParameter")
 
 
 @pytest.mark.parametrize("kind", ["image", "video"])

@@ -1,6 +1,5 @@
 import asyncio
 import gc
-import http.client
 import itertools
 import logging
 import socket
@@ -18,11 +17,6 @@ from qwen_rerank.emulator import Emulator, Reply, _server
 def ours():
     """Return the emulators' threads."""
     return [thread for thread in threading.enumerate() if "emulator" in thread.name]
-
-
-def test_it_answers_as_soon_as_it_has_started(calling):
-    """The first request after start needs no waiting and no retry."""
-    assert calling().native().status_code == 200
 
 
 def test_addresses(emulator):
@@ -252,20 +246,6 @@ def test_repr_tells_the_state_and_not_the_key():
     assert shown[1].startswith("<Emulator 127.0.0.1:")
     assert shown[1].endswith(", running>")
     assert "sk-" not in "".join(shown)
-
-
-def test_keep_alive(emulator):
-    """One connection serves many requests."""
-    url = httpx.URL(emulator.base_url)
-    connection = http.client.HTTPConnection(url.host, url.port)
-    ports = set()
-    for _ in range(3):
-        connection.request("GET", "/")
-        connection.getresponse().read()
-        ports.add(connection.sock.getsockname()[1])
-    connection.close()
-
-    assert len(ports) == 1
 
 
 def test_answers_are_not_held_back(caller):

@@ -248,11 +248,14 @@ def test_repr_tells_the_state_and_not_the_key():
     assert "sk-" not in "".join(shown)
 
 
-def test_answers_are_not_held_back(caller):
+def test_answers_are_not_held_back(caller, emulator):
     """On a reused connection the head does not wait for an acknowledgement (40 ms on Linux)."""
-    fastest = min(caller.native().elapsed.total_seconds() for _ in range(10))
+    caller.native()
+    open_ = tuple(emulator._running._server.server_state.connections)
+    sockets = [each.transport.get_extra_info("socket") for each in open_]
 
-    assert fastest < 0.03
+    assert sockets
+    assert all(each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for each in sockets)
 
 
 def test_stop_after_the_loop_has_closed():

@@ -1298,22 +1298,6 @@ def test_odd_construction_shows_no_key(kind):
     assert _KEY not in repr([(made, vars(made), made._resolved) for made in odd])
 
 
-@pytest.mark.parametrize("how", ["model_validate", "model_validate_json", "model_validate_strings"])
-@_every_kind
-def test_pydantics_ways_in(kind, how):
-    """Pydantic's own constructors raise errors that do not carry what they were given."""
-    given: Any = {"api_key": _KEY, "top_n": "none"}
-    if how == "model_validate_json":
-        given = f'{{"api_key": "{_KEY}", "top_n": "none"}}'
-
-    with pytest.raises(ValueError, match="top_n") as caught:
-        getattr(kind, how)(given)
-
-    error = caught.value
-    told = [str(error), repr(error), error.errors() if hasattr(error, "errors") else ""]
-    assert _KEY not in repr(told)
-
-
 _GIVEN: dict[str, Any] = {
     "beside a wrong option": {"api_key": _KEY, "top_n": 0},
     "under another name": {"apikey": _KEY},
@@ -1334,7 +1318,7 @@ _AS_JSON = {
 @pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")
 def test_pydantics_ways_in_leave_no_frames(kind):
     """Nor do their frames, by the names of pydantic's first version either, or JSON cut short."""
-    for how in ("model_validate", "parse_obj", "validate"):
+    for how in ("model_validate", "model_validate_strings", "parse_obj", "validate"):
         for name in ("beside a wrong option", "instead of all"):
             call = getattr(kind, how)
             assert _places(_raised(lambda call=call, name=name: call(_GIVEN[name]))) == [], how
@@ -1545,18 +1529,9 @@ def test_wrong_assignment_shows_no_key(kind):
         error = _raised(partial(assign, reranker))
 
         assert isinstance(error, ValueError), name
-        assert _places(error) == [], name
+        assert _places(error) == _places(error, _OTHER) == [], name
         assert _KEY not in repr(vars(reranker)), name
         assert reranker.api_key == SecretStr(_OTHER)
-
-
-@_every_kind
-def test_a_refused_assignment_beside_the_key(kind):
-    """A bad value for another option does not bring the object's own key to light."""
-    reranker = kind(api_key=_KEY)
-
-    for name, value in [("top_n", 0), ("region", "mars"), ("base_url", "x"), ("api_key", 7)]:
-        assert _places(_raised(partial(setattr, reranker, name, value))) == []
 
 
 _REFUSED: list[Callable[[Any], Any]] = [
@@ -1730,16 +1705,3 @@ def test_found_keys_are_silent(monkeypatch, service, home, watch, face, place):
     shown = [reranker, vars(reranker), reranker.__pydantic_private__, reranker.model_dump()]
     assert _KEY not in repr([*shown, reranker.__getstate__(), pickle.dumps(reranker, 0)])
     assert _but_of_others(watch.taken()) == []
-
-
-@_every_kind
-def test_a_missing_key_after_unpickling(kind, made, monkeypatch):
-    """Without its key an unpickled object complains, or is refused, without showing one."""
-    monkeypatch.delenv("DASHSCOPE_API_KEY", raising=False)
-    again = pickle.loads(pickle.dumps(made(kind)))  # noqa: S301  our own pickle
-    face = _face_of(kind)
-
-    error = _raised(partial(face, again))
-
-    assert type(error) is errors.AuthenticationError
-    assert _places(error) == []

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from qwen_rerank.emulator import _app
 from qwen_rerank.emulator._limits import IMAGE_FORMATS
 from qwen_rerank.emulator._media import Media, UnusableError, decoded_size, look_at
 from qwen_rerank.emulator._scorer import lexical_score
@@ -418,6 +419,14 @@ def test_the_limits_of_a_body_with_base64(caller, emulator, mebibytes, status):
 
     assert answer.status_code == status
     assert (emulator.log[0].body is None) == (status == 413)
+
+
+def test_a_body_that_is_too_long_for_the_wire(caller, monkeypatch):
+    """There is a limit to what is read at all."""
+    monkeypatch.setattr(_app, "WIRE_BYTES", _app.WIRE_BYTES._replace(value=1_000))
+
+    assert ask(caller, "q", {"image": "A" * 2_000}).status_code == 413
+    assert ask(caller, "q", "a").status_code == 200
 
 
 @pytest.mark.parametrize("kind", ["image", "video"])

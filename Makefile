@@ -12,7 +12,7 @@ PYTEST := QWEN_RERANK_OLD_SDK=$(CURDIR)/$(OLD_SDK) $(BIN)/python -m pytest --num
 UNMEASURED := tests/docs tests/faults tests/hostile tests/quality tests/test_examples.py \
 	tests/test_examples_haystack.py \
 	tests/test_examples_langchain.py tests/test_examples_llama_index.py tests/test_live.py \
-	tests/test_notebooks.py
+	tests/test_notebooks.py tests/test_secrets.py tests/test_secrets_watch.py
 # Of what pip says only how far it is, and whether it came to its end.
 TOLD := --progress-bar off | awk ' \
 	/^Collecting / && ++n % 20 == 0 { print "  " n " packages found"; fflush() } \

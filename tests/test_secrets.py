@@ -11,11 +11,11 @@ import copy
 import dataclasses
 import gc
 import io
+import itertools
 import json
 import logging
 import pickle
 import pprint
-import re
 import signal
 import socket
 import sys
@@ -266,6 +266,23 @@ def _fresh_service(_service: Emulator) -> Emulator:
     return _service
 
 
+# Requests that were given up may still come in later: not where another test counts them.
+
+
+@pytest.fixture(scope="module", name="deaf")
+def _deaf() -> Iterator[str]:
+    """The base URL of a service that never answers."""
+    with Emulator(api_key=_KEY, faults=["no-answer"]) as service:
+        yield service.base_url
+
+
+@pytest.fixture(scope="module", name="refusing")
+def _refusing() -> Iterator[str]:
+    """The base URL of a service that refuses every key, and repeats it."""
+    with Emulator(api_key=_KEY, faults=["key-echoed"]) as service:
+        yield service.base_url
+
+
 @pytest.fixture(name="made")
 def _made(service: Emulator) -> Callable[..., Any]:
     """Makes rerankers that call the emulator."""
@@ -406,12 +423,11 @@ def test_the_looks_see_what_rich_draws(how):
     assert "rich" in _places(error)
 
 
-@_both_colours
-def test_rich_draws_no_key(face, made, service):
+def test_rich_draws_no_key(made, service):
     """Nor is it in the picture of a call that failed."""
     service.script(Reply.error(401, "InvalidApiKey", f"bad key {_KEY}"))
 
-    drawn = _drawn(_raised(partial(face, made(face.kind))))
+    drawn = _drawn(_raised(partial(_ACORE, made(Reranker))))
 
     assert "InvalidApiKey" in drawn
     assert "reranker = Reranker(" in drawn  # it does show locals
@@ -455,20 +471,17 @@ _LOOKS: dict[str, Callable[[Any], Any]] = {
     "cloudpickle": lambda made: [cloudpickle.dumps(made), cloudpickle.dumps(lambda: made)],
     "LangChain": lambda made: [dumps(made), dumpd(made), dumps({"kwargs": made})],
     "comparison": lambda made: [made == copy.copy(made), made != 1],
+    "hash": lambda made: _places(_raised(partial(hash, made))),
 }
 
 
 @_every_kind
-@pytest.mark.parametrize("look", _LOOKS.values(), ids=_LOOKS)
-def test_no_look_shows_the_key(made, kind, look):
+def test_no_look_shows_the_key(made, kind):
     """No way of printing, comparing, dumping, copying or pickling a reranker holds its key."""
     reranker = made(kind)
-    face = _face_of(kind)
-    face(reranker)  # with open connections
+    _face_of(kind)(reranker)  # with open connections
 
-    shown = repr(look(reranker))
-
-    assert _KEY not in shown
+    assert [name for name, look in _LOOKS.items() if _KEY in repr(look(reranker))] == []
 
 
 @_every_kind
@@ -481,14 +494,6 @@ def test_rich_shows_no_key(made, kind):
 
     assert "max_retries" in out.getvalue()
     assert _KEY not in out.getvalue()
-
-
-@_every_kind
-def test_hashing_shows_no_key(made, kind):
-    """A reranker cannot be hashed, and the complaint does not show it."""
-    reranker = made(kind)
-
-    assert _places(_raised(lambda: hash(reranker))) == []
 
 
 @_every_kind
@@ -515,7 +520,6 @@ def test_calls_are_silent(face, made, watch):
     reranker = made(face.kind)
 
     face(reranker)
-    face(reranker)
     _through(face, partial(made, face.kind))
 
     assert watch.taken() == []
@@ -537,7 +541,7 @@ def test_loggers_of_a_caller(made, service, caplog):
     assert _KEY not in caplog.text
 
 
-def test_what_an_event_loop_reports(made, service, caplog):
+def test_what_an_event_loop_reports(made, service, deaf, caplog):
     """Forgotten and cancelled calls are reported by asyncio, in debug mode too, without the key."""
     caplog.set_level(logging.DEBUG)
     reported: list[str] = []
@@ -550,8 +554,7 @@ def test_what_an_event_loop_reports(made, service, caplog):
         await asyncio.wait([failing])
         del failing
         gc.collect()
-        service.script(Reply(delay=5))
-        waiting = loop.create_task(made(Reranker).arerank(_QUERY, _TEXTS))
+        waiting = loop.create_task(made(Reranker, base_url=deaf).arerank(_QUERY, _TEXTS))
         await asyncio.sleep(0.1)
         reported.append(repr(asyncio.all_tasks()))
         out = io.StringIO()
@@ -583,29 +586,16 @@ class _Tracer(BaseTracer):
         return super().on_retriever_error(error, **more)
 
 
-@pytest.mark.parametrize(
-    "look",
-    [
-        repr,
-        dumps,
-        dumpd,
-        pickle.dumps,
-        cloudpickle.dumps,
-        pretty_repr,
-        lambda made: made.model_dump(),
-        lambda made: made.model_dump_json(fallback=repr),
-        lambda made: made.to_json(),
-        lambda made: made.get_graph().to_json(),
-        lambda made: made.with_config({"tags": ["a"]}).config,
-    ],
-)
-def test_a_retriever_that_holds_one(made, look):
+def test_a_retriever_that_holds_one(made):
     """A LangChain retriever shows, dumps and pickles the reranker it holds without its key."""
     retriever = ContextualCompressionRetriever(
         base_compressor=made(langchain_qwen_rerank.QwenRerank), base_retriever=_Stored()
     )
+    shown = [dumps(retriever), dumpd(retriever), pretty_repr(retriever), retriever.to_json()]
+    shown += [pickle.dumps(retriever), cloudpickle.dumps(retriever), retriever.model_dump()]
+    shown += [retriever.model_dump_json(fallback=repr), retriever.get_graph().to_json()]
 
-    assert _KEY not in repr(look(retriever))
+    assert _KEY not in repr([retriever, shown, retriever.with_config({"tags": ["a"]}).config])
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
@@ -696,16 +686,6 @@ def test_llama_index_traces(made, service, told, colour, outcome):
     assert _KEY not in repr((vars(engine), engine.get_prompts()))
 
 
-def test_the_emulators_log(made, service):
-    """The emulator remembers requests without the key they came with."""
-    made(Reranker).rerank(f"is {_KEY} a key?", [*_TEXTS, f"not {_KEY}"])
-
-    assert len(service.log) == 1
-    for entry in service.log:
-        assert _KEY not in repr(entry) + repr(vars(entry))
-    assert _KEY not in repr(service)
-
-
 # Calls that fail
 
 
@@ -728,11 +708,6 @@ _REPLIES: dict[str, tuple[Reply, dict[str, Any], type[RerankError]]] = {
     "service": (_echoed(503, "ModelUnavailable"), {}, errors.ServiceError),
     "error in a 200": (_echoed(200, _KEY), {}, errors.ServiceError),
     "sent again": (_echoed(500, "InternalError", 2), {"max_retries": 1}, errors.ServiceError),
-    "of several": (
-        _echoed(400, "InvalidParameter", None),
-        {"max_documents_per_request": 1},
-        errors.RequestError,
-    ),
     "reply": (
         Reply(200, {"output": {"results": [{"index": _KEY, "relevance_score": _KEY}] * 3}}),
         {},
@@ -741,35 +716,19 @@ _REPLIES: dict[str, tuple[Reply, dict[str, Any], type[RerankError]]] = {
     "no JSON": (Reply(200, f"<html>{_KEY}</html>"), {}, errors.ReplyError),
     "dropped before": (Reply(drop="before"), {}, errors.ServiceError),
     "dropped mid": (Reply(drop="mid"), {}, errors.ServiceError),
-    "late": (Reply(delay=5), {"timeout": 0.2}, errors.DeadlineError),
-    "late of several": (
-        Reply(delay=5, repeat=None),
-        {"timeout": 0.2, "max_documents_per_request": 1},
-        errors.DeadlineError,
-    ),
-    "late in the queue": (
-        Reply(delay=5, repeat=None),
-        {"timeout": 0.2, "max_documents_per_request": 1, "max_concurrency": 1},
-        errors.DeadlineError,
-    ),
+}
+_LATE: dict[str, dict[str, Any]] = {
+    "late": {},
+    "late of several": {"max_documents_per_request": 1},
+    "late in the queue": {"max_documents_per_request": 1, "max_concurrency": 1},
 }
 
 
-_AT_THE_DOORS = ["authentication", "sent again", "of several", "reply", "dropped mid", "late"]
-
-
-@pytest.mark.parametrize(
-    ("face", "failure"),
-    [
-        *((face, failure) for face in _BOTH for failure in _REPLIES),
-        *((face, failure) for face in _FACES if face not in _BOTH for failure in _AT_THE_DOORS),
-    ],
-)
-def test_failures_show_no_key(made, service, watch, face, failure):
+@_both_colours
+@pytest.mark.parametrize(("reply", "options", "kind"), _REPLIES.values(), ids=_REPLIES)
+def test_failures_show_no_key(made, service, watch, face, reply, options, kind):
     """However a call fails, and even if the service repeats the key, no error shows it."""
-    face, (reply, options, kind) = _FACES[face], _REPLIES[failure]
-    # For every request: one of an earlier call that was given up may still come in.
-    service.script(dataclasses.replace(reply, repeat=None))
+    service.script(reply)
     reranker = made(face.kind, **options)
 
     error = _raised(partial(face, reranker))
@@ -777,6 +736,29 @@ def test_failures_show_no_key(made, service, watch, face, failure):
     assert type(error) is kind
     assert _places(error) == []
     assert _but_of_others(watch.taken()) == []
+
+
+@_every_face
+def test_one_of_several_requests_fails(made, refusing, face):
+    """Nor is there a key in the others, which are given up."""
+    reranker = made(face.kind, base_url=refusing, max_documents_per_request=1)
+
+    error = _raised(partial(face, reranker))
+
+    assert type(error) is errors.AuthenticationError
+    assert _places(error) == []
+
+
+@_every_face
+def test_late_answers_show_no_key(made, deaf, face):
+    """Nor does a call whose time is over, whatever of it has been sent by then."""
+    for options in _LATE.values() if face in _BOTH.values() else [{}]:
+        reranker = made(face.kind, base_url=deaf, timeout=0.1, **options)
+
+        error = _raised(partial(face, reranker))
+
+        assert type(error) is errors.DeadlineError
+        assert _places(error) == []
 
 
 @_every_face
@@ -808,9 +790,8 @@ def test_a_warm_up_that_fails(made, how):
 def test_passed_through(face, made, service, watch):
     """Nor does the failure that a passed-through list carries, or what is logged of it."""
     service.script(_echoed(500, "InternalError"))
-    reranker = made(face.kind, on_error="passthrough")
 
-    ranking = face(reranker)
+    ranking = face(made(face.kind, on_error="passthrough"))
 
     assert len(ranking) == 3
     assert _KEY not in repr(ranking)
@@ -871,21 +852,23 @@ _QUOTING = {
 
 @_both_colours
 @pytest.mark.parametrize("through", ["our own client", "the caller's client"])
-@pytest.mark.parametrize(("key", "raw"), _QUOTING.values(), ids=_QUOTING)
-def test_servers_that_quote_the_key(face, watch, through, key, raw):
+def test_servers_that_quote_the_key(face, watch, through):
     """Wherever an answer repeats the key, in whatever spelling, what is raised does not."""
-    with _served(lambda connection: connection.sendall(raw)) as base_url:
+    answers: list[bytes] = []
+    with _served(lambda connection: connection.sendall(answers[-1])) as base_url:
+        for where, (key, raw) in _QUOTING.items():
+            answers.append(raw)
 
-        def make(**client):
-            return Reranker(base_url=base_url, api_key=key, max_retries=0, timeout=5, **client)
+            def make(key=key, **client):
+                return Reranker(base_url=base_url, api_key=key, max_retries=0, **client)
 
-        if through == "our own client":
-            error = _raised(partial(face, make()))
-        else:
-            error = _raised(partial(_through, face, make))
+            if through == "our own client":
+                error = _raised(partial(face, make()))
+            else:
+                error = _raised(partial(_through, face, make))
 
-    assert isinstance(error, RerankError)
-    assert _places(error, key) == []
+            assert isinstance(error, RerankError), where
+            assert _places(error, key) == [], where
     assert _but_of_others(watch.taken()) == []
 
 
@@ -930,21 +913,20 @@ async def _one_of_a_group(call: Callable[[], Any], seconds: float) -> None:
 
 
 _BROKEN_OFF = {
-    "cancelled": (_ACORE, _cancelled),
-    "timed out": (_ACORE, _timed_out),
-    "waited for": (_ACORE, _waited_for),
-    "one of a group": (_ACORE, _one_of_a_group),
-    "langchain": (_FACES["langchain-async"], _cancelled),
-    "llama-index": (_FACES["llama-index-async"], _cancelled),
+    "cancelled": (_ACORE, _cancelled, {}),
+    "one of several requests": (_ACORE, _cancelled, {"max_documents_per_request": 1}),
+    "timed out": (_ACORE, _timed_out, {}),
+    "waited for": (_ACORE, _waited_for, {}),
+    "one of a group": (_ACORE, _one_of_a_group, {}),
+    "langchain": (_FACES["langchain-async"], _cancelled, {}),
+    "llama-index": (_FACES["llama-index-async"], _cancelled, {}),
 }
 
 
-@pytest.mark.parametrize(("face", "broken_off"), _BROKEN_OFF.values(), ids=_BROKEN_OFF)
-@pytest.mark.parametrize("options", [{}, {"max_documents_per_request": 1}], ids=["one", "several"])
-def test_cancelled_while_waiting_for_an_answer(face, made, service, options, broken_off):
+@pytest.mark.parametrize(("face", "broken_off", "options"), _BROKEN_OFF.values(), ids=_BROKEN_OFF)
+def test_cancelled_while_waiting_for_an_answer(face, made, deaf, options, broken_off):
     """The traceback of a cancelled call, or of a timeout around it, shows no key."""
-    service.script(Reply(delay=5, repeat=None))
-    reranker = made(face.kind, **options)
+    reranker = made(face.kind, base_url=deaf, **options)
 
     error = _raised(lambda: asyncio.run(broken_off(lambda: face.ranked(reranker), 0.1)))
 
@@ -1008,9 +990,9 @@ def _alive() -> Iterator[types.FrameType]:
 
 def _holding() -> set[str]:
     """The names of those of our own frames that hold the key at this moment."""
-    ours = {each.f_code.co_qualname: repr(each.f_locals) for each in _alive() if _is_ours(each)}
-    assert "BaseReranker._rank" in ours or "BaseReranker._arank" in ours
-    return {name for name, held in ours.items() if _KEY in held}
+    ours = [(each.f_code.co_qualname, repr(each.f_locals)) for each in _alive() if _is_ours(each)]
+    assert {"BaseReranker._rank", "BaseReranker._arank"} & dict(ours).keys()
+    return {name for name, held in ours if _KEY in held}
 
 
 def _holding_in_flight(face: Face, **options: Any) -> set[str]:
@@ -1019,7 +1001,7 @@ def _holding_in_flight(face: Face, **options: Any) -> set[str]:
 
     def behave(_: socket.socket) -> None:
         asked.set()
-        seen.wait(10)
+        seen.wait(30)
 
     with _served(behave) as base_url:
         reranker = face.kind(base_url=base_url, api_key=_KEY, max_retries=0, **options)
@@ -1027,7 +1009,7 @@ def _holding_in_flight(face: Face, **options: Any) -> set[str]:
         waiting.start()
         assert asked.wait(10)
         holding = _holding()
-        for _ in range(20):  # what is just being written has to be somewhere
+        for _ in range(1_000):  # what is just being written has to be somewhere
             if not holding:
                 break
             threading.Event().wait(0.01)
@@ -1054,10 +1036,9 @@ def test_frames_of_a_call_through_a_callers_client_show_no_key(face):
     assert _holding_in_flight(face, **options) == set()
 
 
-def test_cancelled_while_queueing(made, service):
+def test_cancelled_while_queueing(made, deaf):
     """A call that is cancelled before its turn shows no key either."""
-    service.script(Reply(delay=5, repeat=None))
-    reranker = made(Reranker, max_concurrency=1)
+    reranker = made(Reranker, base_url=deaf, max_concurrency=1)
 
     async def call():
         first = asyncio.ensure_future(reranker.arerank(_QUERY, _TEXTS))
@@ -1071,22 +1052,27 @@ def test_cancelled_while_queueing(made, service):
 
 
 @_both_colours
-@pytest.mark.parametrize("behave", [_hang, _trickle], ids=["no answer", "trickling answer"])
-@pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
-def test_interrupted_from_the_keyboard(face, behave, several, request):
+@pytest.mark.parametrize(
+    ("behave", "options"),
+    [(_hang, {}), (_trickle, {}), (_hang, {"max_documents_per_request": 1})],
+    ids=["no answer", "trickling answer", "several requests"],
+)
+def test_interrupted_from_the_keyboard(face, behave, options, request):
     """Ctrl-C in the middle of a call leaves a traceback without the key."""
     # A run in the background may have been started with interrupts ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     main = threading.main_thread().ident
-    options = {"max_documents_per_request": 1} if several else {}
 
-    with _served(behave) as base_url:
-        reranker = Reranker(base_url=base_url, api_key=_KEY, timeout=0.6, max_retries=0, **options)
-        timer = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT))
-        timer.start()
+    def interrupt(connection: socket.socket) -> None:
+        if next(requests) == 0:
+            signal.pthread_kill(main, signal.SIGINT)
+        behave(connection)
+
+    requests = itertools.count()
+    with _served(interrupt) as base_url:
+        reranker = Reranker(base_url=base_url, api_key=_KEY, max_retries=0, **options)
         error = _raised(partial(face, reranker))
-        timer.cancel()
 
     assert type(error) is KeyboardInterrupt
     assert _places(error) == []
@@ -1104,7 +1090,7 @@ class _Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         if not self._in_the_body:
-            raise self._error
+            raise copy.copy(self._error)  # several requests would share its frames
         return httpx.Response(200, stream=_Stream(self._error), request=request)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -1124,34 +1110,27 @@ class _Stream(httpx.SyncByteStream, httpx.AsyncByteStream):
         raise self._error
 
 
-_FOREIGN: dict[str, BaseException] = {
-    "LookupError": LookupError("mine"),
-    "CancelledError": asyncio.CancelledError("mine"),
-    "InvalidURL": httpx.InvalidURL("mine"),
-    "ExceptionGroup": ExceptionGroup("mine", [ValueError("one"), LookupError("two")]),
-    "KeyboardInterrupt": KeyboardInterrupt("mine"),
-    "SystemExit": SystemExit("mine"),
-    "MemoryError": MemoryError("mine"),
-    "ReadError": httpx.ReadError("mine"),
-    "TooManyRedirects": httpx.TooManyRedirects("mine"),
-}
+_FOREIGN: list[BaseException] = [
+    LookupError("mine"),
+    asyncio.CancelledError("mine"),
+    ExceptionGroup("mine", [ValueError("one"), LookupError("two")]),
+    KeyboardInterrupt("mine"),
+    httpx.InvalidURL("mine"),
+    httpx.ReadError("mine"),
+    httpx.TooManyRedirects("mine"),
+]
 
 
 @_both_colours
-@pytest.mark.parametrize(
-    ("kind", "where"),
-    [
-        *((kind, where) for kind in _FOREIGN for where in ("head", "body")),
-        *((kind, "one of several heads") for kind in list(_FOREIGN)[:4]),
-    ],
-)
-def test_a_callers_transport_fails(face, made, kind, where):
+@pytest.mark.parametrize("where", ["head", "body", "one of several heads"])
+def test_a_callers_transport_fails(face, made, where):
     """An error out of the caller's own client comes out without frames that hold the key."""
-    transport = _Transport(copy.copy(_FOREIGN[kind]), in_the_body=where == "body")
     several = {"max_documents_per_request": 1} if "several" in where else {}
     make = partial(made, face.kind, **several)
+    for error in _FOREIGN:
+        transport = _Transport(copy.copy(error), in_the_body=where == "body")
 
-    assert _places(_raised(partial(_through, face, make, transport=transport))) == []
+        assert _places(_raised(partial(_through, face, make, transport=transport))) == [], error
 
 
 @_both_colours
@@ -1189,7 +1168,7 @@ class _Cache(dict):
         super().__setitem__(key, value)
 
 
-@_every_face
+@_both_colours
 @pytest.mark.parametrize("kind", [OSError, KeyboardInterrupt])
 @pytest.mark.parametrize("method", ["get", "set"])
 def test_a_callers_cache_fails(face, made, watch, kind, method):
@@ -1209,23 +1188,6 @@ def test_what_a_cache_is_given(made):
 
     assert len(cache) == 3
     assert _KEY not in repr(cache)
-
-
-@_both_colours
-def test_a_score_callback_fails(face):
-    """An emulator whose scorer fails answers without the key, and the error shows none."""
-
-    def score(query, document):
-        raise LookupError(f"no score for {query} and {document}")
-
-    with Emulator(api_key=_KEY, score=score) as emulator:
-        reranker = face.kind(base_url=emulator.base_url, api_key=_KEY, max_retries=0)
-        error = _raised(partial(face, reranker))
-        log = repr(emulator.log)
-
-    assert type(error) is errors.ServiceError
-    assert _places(error) == []
-    assert _KEY not in log
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
@@ -1313,52 +1275,27 @@ _WRONG: dict[str, Callable[[Any], Any]] = {
 
 
 @_every_kind
-@pytest.mark.parametrize("wrong", _WRONG.values(), ids=_WRONG)
-def test_wrong_construction_shows_no_key(kind, wrong, watch):
+def test_wrong_construction_shows_no_key(kind, watch):
     """However the key is given wrongly, what is raised says so without it."""
-    error = _raised(lambda: wrong(kind))
+    for name, wrong in _WRONG.items():
+        error = _raised(partial(wrong, kind))
 
-    assert isinstance(error, ValueError | TypeError)
-    assert _places(error) == []
+        assert isinstance(error, ValueError | TypeError), name
+        assert _places(error) == [], name
     assert watch.taken() == []
 
 
 @_every_kind
-@pytest.mark.parametrize(
-    "way",
-    [
-        lambda kind: kind(api_key=_KEY.encode()),
-        lambda kind: kind(dashscope_api_key=_KEY),
-        lambda kind: kind(api_key=f" {_KEY}\n"),
-        lambda kind: kind(api_key=_KEY, dashscope_api_key=_KEY),
-        lambda kind: kind.model_validate({"api_key": _KEY}),
-        lambda kind: kind(api_key=_KEY, cache={}, http_client=httpx.Client()),
-    ],
-)
-def test_odd_construction_shows_no_key(kind, way):
-    """What is taken for a key, or refused, is not shown either way."""
-    try:
-        reranker = way(kind)
-    except ValueError as error:
-        assert _KEY not in repr(error)  # noqa: PT017  refused is as good
-    else:
-        assert _KEY not in repr([reranker, vars(reranker), reranker._resolved])
+def test_odd_construction_shows_no_key(kind):
+    """What is taken for a key is not shown either."""
+    odd = [
+        kind(dashscope_api_key=_KEY),
+        kind(api_key=f" {_KEY}\n"),
+        kind.model_validate({"api_key": _KEY}),
+        kind(api_key=_KEY, cache={}, http_client=httpx.Client()),
+    ]
 
-
-@pytest.mark.parametrize("how", ["model_validate", "model_validate_json", "model_validate_strings"])
-@_every_kind
-def test_pydantics_ways_in(kind, how):
-    """Pydantic's own constructors raise errors that do not carry what they were given."""
-    given: Any = {"api_key": _KEY, "top_n": "none"}
-    if how == "model_validate_json":
-        given = f'{{"api_key": "{_KEY}", "top_n": "none"}}'
-
-    with pytest.raises(ValueError, match="top_n") as caught:
-        getattr(kind, how)(given)
-
-    error = caught.value
-    told = [str(error), repr(error), error.errors() if hasattr(error, "errors") else ""]
-    assert _KEY not in repr(told)
+    assert _KEY not in repr([(made, vars(made), made._resolved) for made in odd])
 
 
 _GIVEN: dict[str, Any] = {
@@ -1371,27 +1308,24 @@ _GIVEN: dict[str, Any] = {
     "instead of all": _KEY,
     "instead of all, in a list": [_KEY],
 }
-_AS_JSON = {name: json.JSONEncoder().encode(given) for name, given in _GIVEN.items()} | {
-    "cut short": f'{{"api_key": "{_KEY}", '
+_AS_JSON = {
+    "beside a wrong option": f'{{"api_key": "{_KEY}", "top_n": 0}}',
+    "cut short": f'{{"api_key": "{_KEY}", ',
 }
 
 
 @_every_kind
-@pytest.mark.parametrize("how", ["model_validate", "parse_obj", "validate"])
 @pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")
-def test_pydantics_ways_in_leave_no_frames(kind, how):
-    """Nor do their frames, by the names of pydantic's first version either."""
-    for name in ("beside a wrong option", "instead of all"):
-        assert _places(_raised(lambda name=name: getattr(kind, how)(_GIVEN[name]))) == []
-
-
-@_every_kind
-@pytest.mark.parametrize("how", ["model_validate_json", "parse_raw"])
-@pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")
-def test_json_is_not_quoted(kind, how):
-    """JSON that holds the key is not shown, even if it is none because it is cut short."""
-    for name in ("beside a wrong option", "cut short"):
-        assert _places(_raised(lambda name=name: getattr(kind, how)(_AS_JSON[name]))) == []
+def test_pydantics_ways_in_leave_no_frames(kind):
+    """Nor do their frames, by the names of pydantic's first version either, or JSON cut short."""
+    for how in ("model_validate", "model_validate_strings", "parse_obj", "validate"):
+        for name in ("beside a wrong option", "instead of all"):
+            call = getattr(kind, how)
+            assert _places(_raised(lambda call=call, name=name: call(_GIVEN[name]))) == [], how
+    for how in ("model_validate_json", "parse_raw"):
+        for name in ("beside a wrong option", "cut short"):
+            call = getattr(kind, how)
+            assert _places(_raised(lambda call=call, name=name: call(_AS_JSON[name]))) == [], how
 
 
 @_every_kind
@@ -1489,21 +1423,19 @@ _THEIRS: dict[str, Callable[[Any], Callable[[Any], Any]]] = {
     ),
     "one or another": _adapter(lambda kind: kind | langchain_qwen_rerank.QwenRerankRetriever),
 }
-_SEALED = {**_KINDS, "retriever": langchain_qwen_rerank.QwenRerankRetriever}
 
 
-@pytest.mark.parametrize("kind", _SEALED.values(), ids=_SEALED)
 @pytest.mark.parametrize("theirs", _THEIRS.values(), ids=_THEIRS)
-def test_in_models_of_others_no_key_is_shown(kind, theirs):
+def test_in_models_of_others_no_key_is_shown(theirs):
     """Whoever validates a reranker, and whatever is wrong with it, the error holds no key."""
-    validate = theirs(kind)
-    for given in _GIVEN.values():
-        error = _raised(partial(validate, given))
+    for validate in map(theirs, [*_KINDS.values(), langchain_qwen_rerank.QwenRerankRetriever]):
+        for given in _GIVEN.values():
+            error = _raised(partial(validate, given))
 
-        assert type(error) is ValidationError
-        assert _KEY not in _said_by(error)
-        assert _KEY[:12] not in str(error)
-        assert {each["input"] for each in error.errors()} == {"**********"}
+            assert type(error) is ValidationError
+            assert _KEY not in _said_by(error)
+            assert _KEY[:12] not in str(error)
+            assert {each["input"] for each in error.errors()} == {"**********"}
 
 
 def test_what_is_wrong_in_models_of_others_is_told():
@@ -1540,27 +1472,26 @@ _SLIPS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("slip", _SLIPS.values(), ids=_SLIPS)
-def test_a_retriever_that_is_given_the_key(slip):
+def test_a_retriever_that_is_given_the_key():
     """The key belongs to the reranker; given to the retriever, it is refused and not shown."""
-    error = _raised(lambda: slip(langchain_qwen_rerank.QwenRerankRetriever))
+    for name, slip in _SLIPS.items():
+        error = _raised(partial(slip, langchain_qwen_rerank.QwenRerankRetriever))
 
-    assert type(error) is ValueError
-    assert _places(error) == []
+        assert type(error) is ValueError, name
+        assert _places(error) == [], name
 
 
-@pytest.mark.parametrize("name", ["api_key", "reranker", "k", "base_retriever"])
-def test_a_retriever_that_is_assigned_the_key(name):
+def test_a_retriever_that_is_assigned_the_key():
     """Nor is it when it is assigned there."""
     reranker = langchain_qwen_rerank.QwenRerank(api_key=_OTHER)
     retriever = langchain_qwen_rerank.QwenRerankRetriever(
         base_retriever=RunnableLambda(lambda _: []), reranker=reranker
     )
+    for name in ("api_key", "reranker", "k", "base_retriever"):
+        error = _raised(lambda name=name: setattr(retriever, name, _KEY))
 
-    error = _raised(lambda: setattr(retriever, name, _KEY))
-
-    assert type(error) is ValueError
-    assert _places(error) == []
+        assert type(error) is ValueError, name
+        assert _places(error) == [], name
     assert retriever.reranker is reranker
 
 
@@ -1591,57 +1522,41 @@ _ASSIGNED: dict[str, Callable[[Any], None]] = {
 
 @pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")
 @_every_kind
-@pytest.mark.parametrize("assign", _ASSIGNED.values(), ids=_ASSIGNED)
-def test_wrong_assignment_shows_no_key(kind, assign):
+def test_wrong_assignment_shows_no_key(kind):
     """Nor is it shown where it is assigned wrongly; and what was there before stays."""
     reranker = kind(api_key=_OTHER)
+    for name, assign in _ASSIGNED.items():
+        error = _raised(partial(assign, reranker))
 
-    error = _raised(lambda: assign(reranker))
-
-    assert isinstance(error, ValueError)
-    assert _places(error) == []
-    assert _KEY not in repr(vars(reranker))
-    assert reranker.api_key == SecretStr(_OTHER)
-
-
-@_every_kind
-def test_a_refused_assignment_beside_the_key(kind):
-    """A bad value for another option does not bring the object's own key to light."""
-    reranker = kind(api_key=_KEY)
-
-    for name, value in [("top_n", 0), ("region", "mars"), ("base_url", "x"), ("api_key", 7)]:
-        assert _places(_raised(partial(setattr, reranker, name, value))) == []
+        assert isinstance(error, ValueError), name
+        assert _places(error) == _places(error, _OTHER) == [], name
+        assert _KEY not in repr(vars(reranker)), name
+        assert reranker.api_key == SecretStr(_OTHER)
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda made: made(Reranker).rerank("", _TEXTS),
-        lambda made: made(Reranker).rerank(7, _TEXTS),
-        lambda made: made(Reranker).rerank(_QUERY, "a text"),
-        lambda made: made(Reranker).rerank(_QUERY, [1]),
-        lambda made: made(Reranker).rerank(_QUERY, _TEXTS, top_n=0),
-        lambda made: made(Reranker).rerank(_QUERY, _TEXTS, api_key=_OTHER),
-        lambda made: asyncio.run(made(Reranker).arerank("", _TEXTS)),
-        lambda made: made(Reranker).estimate("", _TEXTS),
-        lambda made: made(langchain_qwen_rerank.QwenRerank).compress_documents([1], _QUERY),
-        lambda made: made(langchain_qwen_rerank.QwenRerank).rerank(_TEXTS, ""),
-        lambda made: made(llama_index_qwen_rerank.QwenRerank).postprocess_nodes([1], query_str="a"),
-        lambda made: made(Reranker).rerank(_QUERY, _TEXTS, model=_KEY),
-        lambda made: made(Reranker).rerank(_QUERY, _TEXTS, api_key=_KEY),
-        lambda made: made(Reranker).rerank(_QUERY, _TEXTS, top_n=1, instruct=_KEY),
-        lambda made: asyncio.run(made(Reranker).arerank(_QUERY, _TEXTS, model=_KEY)),
-        lambda made: made(Reranker).estimate(_QUERY, _TEXTS, model=_KEY),
-        lambda made: made(langchain_qwen_rerank.QwenRerank).rerank(_TEXTS, _QUERY, model=_KEY),
-        lambda made: made(langchain_qwen_rerank.QwenRerank).estimate(_TEXTS, _QUERY, model=_KEY),
-        lambda made: asyncio.run(
-            made(langchain_qwen_rerank.QwenRerank).arerank(_TEXTS, _QUERY, model=_KEY)
-        ),
-    ],
-)
-def test_wrong_calls_show_no_key(made, call):
+_REFUSED: list[Callable[[Any], Any]] = [
+    lambda made: made(Reranker).rerank("", _TEXTS),
+    lambda made: made(Reranker).rerank(_QUERY, _TEXTS, top_n=0),
+    lambda made: made(Reranker).rerank(_QUERY, _TEXTS, model=_KEY),
+    lambda made: made(Reranker).rerank(_QUERY, _TEXTS, api_key=_KEY),
+    lambda made: made(Reranker).rerank(_QUERY, _TEXTS, top_n=1, instruct=_KEY),
+    lambda made: asyncio.run(made(Reranker).arerank("", _TEXTS)),
+    lambda made: asyncio.run(made(Reranker).arerank(_QUERY, _TEXTS, model=_KEY)),
+    lambda made: made(Reranker).estimate(_QUERY, _TEXTS, model=_KEY),
+    lambda made: made(langchain_qwen_rerank.QwenRerank).compress_documents([1], _QUERY),
+    lambda made: made(langchain_qwen_rerank.QwenRerank).rerank(_TEXTS, _QUERY, model=_KEY),
+    lambda made: made(langchain_qwen_rerank.QwenRerank).estimate(_TEXTS, _QUERY, model=_KEY),
+    lambda made: asyncio.run(
+        made(langchain_qwen_rerank.QwenRerank).arerank(_TEXTS, _QUERY, model=_KEY)
+    ),
+    lambda made: made(llama_index_qwen_rerank.QwenRerank).postprocess_nodes([1], query_str="a"),
+]
+
+
+def test_wrong_calls_show_no_key(made):
     """A call that is refused before anything is sent has no key in its frames."""
-    assert _places(_raised(lambda: call(made))) == []
+    for number, call in enumerate(_REFUSED):
+        assert _places(_raised(lambda call=call: call(made))) == [], number
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
@@ -1751,9 +1666,9 @@ def test_broken_places_at_construction(monkeypatch, home, watch, kind, place):
 @pytest.mark.parametrize(
     ("how", "place"),
     [
-        *((how, place) for how in ("unpickled", "other colour") for place in _PLACES),
-        # A copy has its own key, and so no complaint about the one that is found.
-        *(("copied", place) for place in _PLACES if re.search("TOML|region|URL", place)),
+        *(("unpickled", place) for place in _PLACES),
+        ("other colour", "accent in the environment"),
+        ("copied", "unknown region beside it"),  # a copy has its own key
     ],
 )
 def test_broken_places_at_a_call(monkeypatch, home, face, how, place):
@@ -1767,7 +1682,7 @@ def test_broken_places_at_a_call(monkeypatch, home, face, how, place):
     assert _places(error) == []
 
 
-@_every_face
+@_both_colours
 @pytest.mark.parametrize("place", ["environment", "key file", "config file", "module"])
 def test_found_keys_are_silent(monkeypatch, service, home, watch, face, place):
     """A key that was found works, and is shown as little as one that was given."""
@@ -1790,16 +1705,3 @@ def test_found_keys_are_silent(monkeypatch, service, home, watch, face, place):
     shown = [reranker, vars(reranker), reranker.__pydantic_private__, reranker.model_dump()]
     assert _KEY not in repr([*shown, reranker.__getstate__(), pickle.dumps(reranker, 0)])
     assert _but_of_others(watch.taken()) == []
-
-
-@_every_kind
-def test_a_missing_key_after_unpickling(kind, made, monkeypatch):
-    """Without its key an unpickled object complains, or is refused, without showing one."""
-    monkeypatch.delenv("DASHSCOPE_API_KEY", raising=False)
-    again = pickle.loads(pickle.dumps(made(kind)))  # noqa: S301  our own pickle
-    face = _face_of(kind)
-
-    error = _raised(partial(face, again))
-
-    assert type(error) is errors.AuthenticationError
-    assert _places(error) == []

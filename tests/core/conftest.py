@@ -14,14 +14,9 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import settings
 
 import qwen_rerank
 from qwen_rerank import Reranker
-
-# A busy machine is no bug: nothing here is timed except against generous deadlines.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
 
 _PACKAGE = str(Path(qwen_rerank.__file__).parent)
 

@@ -1,6 +1,4 @@
 import json
-import threading
-import time
 
 import httpx
 import pytest
@@ -147,17 +145,6 @@ def test_a_flat_body_on_the_native_route(caller):
     )
 
 
-def test_a_limit_is_refused_with_the_seen_text(caller):
-    """501 documents are refused in exactly the words that users of the service quoted."""
-    answer = caller.native(documents=["d"] * 501)
-
-    assert answer.status_code == 400
-    assert answer.json()["message"] == (
-        "<400> InternalError.Algo.InvalidParameter: Value error, batch size of documents is "
-        "invalid, it should not be empty or larger than 500.: input.documents"
-    )
-
-
 def test_malformed_json(caller, emulator):
     """A body that is no JSON is a 400, and has no body in the log."""
     answer = caller.post(caller.native_url, content=b"{oops")
@@ -202,9 +189,7 @@ BODIES = (
 )
 
 
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(BODIES, st.booleans())
 def test_any_json_is_answered(caller, body, compatible):
     """Whatever JSON is sent, the answer is a success or names a fault of the caller's."""
@@ -292,41 +277,16 @@ def test_drop_mid(caller, emulator):
 
 
 def test_a_delayed_answer_is_honest(caller, emulator):
-    """A delay holds back the normal answer, and the request is in the log meanwhile."""
-    emulator.script(Reply(delay=0.2))
-    with pytest.raises(httpx.ReadTimeout):
-        caller.http.post(
-            caller.native_url,
-            headers={"authorization": "Bearer sk-emulator"},
-            json={},
-            timeout=0.05,
-        )
-    assert [seen.status for seen in emulator.log] == [None]
-
-    emulator.script(Reply(delay=0.05))
+    """A delay holds back the normal answer, and no other; the request is in the log meanwhile."""
+    emulator.script(Reply(delay=0.05), Reply(delay=60.0))
     answer = caller.native()
     assert answer.status_code == 200
     assert answer.elapsed.total_seconds() >= 0.05
 
-
-def test_delays_do_not_queue(caller, emulator):
-    """While one request waits, others are answered."""
-    emulator.script(Reply(delay=5.0))
-
-    def wait(client):
-        with pytest.raises(httpx.ReadTimeout):
-            client.post(caller.native_url, json={}, timeout=0.5)
-
-    with httpx.Client(trust_env=False) as other:
-        waiting = threading.Thread(target=wait, args=[other])
-        waiting.start()
-        while not emulator.log:
-            time.sleep(0.01)
-        answer = caller.native()
-        waiting.join()
-
-    assert answer.status_code == 200
-    assert answer.elapsed.total_seconds() < 2
+    with pytest.raises(httpx.ReadTimeout):
+        caller.post(caller.native_url, json={}, timeout=0.5)
+    assert caller.native().status_code == 200
+    assert [seen.status for seen in emulator.log] == [200, None, 200]
 
 
 def test_the_key_is_nowhere_in_the_log(caller, emulator):

@@ -9,6 +9,7 @@ import logging
 import math
 import re
 import socket
+import struct
 import threading
 import time
 import warnings
@@ -92,7 +93,7 @@ class Seen(NamedTuple):
 
 
 def reading(connection, *, seconds=2.0, most=math.inf):
-    """Read until the end, for *seconds*, or *most* bytes."""
+    """Read until the end, for *seconds*, or *most* bytes or a few more."""
     raw, until = bytearray(), time.monotonic() + seconds
     try:
         while len(raw) < most:
@@ -142,6 +143,12 @@ def results_in(body):
     return body.get("output", body)["results"]
 
 
+def asked(emulator, count):
+    """Ask so many times where nothing is served; return the statuses."""
+    with httpx.Client(trust_env=False, verify=False) as client:  # noqa: S501  nothing is encrypted
+        return [client.post(emulator.base_url).status_code for _ in range(count)]
+
+
 # The whole list
 
 
@@ -156,21 +163,18 @@ def test_every_fault_is_described():
 
 @pytest.mark.parametrize("name", [name for name in FAULTS if name != "refused"])
 def test_every_fault_is_seen_and_logged(emulator, caplog, name):
-    """Each fault changes what both protocols answer; the log has the status that was sent."""
-    for protocol in PROTOCOLS:
-        emulator.clear()
-        usual = seen(emulator, protocol)
-        emulator.clear()
-        emulator.fault(name)
-        got = seen(emulator, protocol, seconds=0.1 if name in ENDLESS else 5.0, most=2 * 10**6)
-        (logged,) = emulator.log
-
-        assert (got.comparable, got.end) != (usual.comparable, usual.end)
-        if name != "slow-headers":
-            assert logged.status == got.status
-        assert "sk-" not in repr(vars(logged))
+    """Each fault changes what is answered; the log has the status that was sent."""
+    usual = seen(emulator)
+    emulator.clear()
+    emulator.fault(name)
+    got = seen(emulator, seconds=0.1 if name in ENDLESS else 30.0, most=2 * 10**6)
+    (logged,) = emulator.log
     emulator.clear()
 
+    assert (got.comparable, got.end) != (usual.comparable, usual.end)
+    if name != "slow-headers":
+        assert logged.status == got.status
+    assert "sk-" not in repr(vars(logged))
     assert posted(emulator)[0].status == 200
     assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == []
 
@@ -178,7 +182,6 @@ def test_every_fault_is_seen_and_logged(emulator, caplog, name):
 # Connection and framing
 
 
-@both
 @pytest.mark.parametrize(
     ("name", "end"),
     [
@@ -188,10 +191,10 @@ def test_every_fault_is_seen_and_logged(emulator, caplog, name):
         ("close-mid", "closed"),
     ],
 )
-def test_connections_end_early(emulator, protocol, name, end):
+def test_connections_end_early(emulator, name, end):
     """Reset or closed, before any byte or in the middle of a body announced in full."""
     emulator.fault(name)
-    got = seen(emulator, protocol)
+    got = seen(emulator)
 
     assert got.end == end
     if name.endswith("before"):
@@ -201,16 +204,15 @@ def test_connections_end_early(emulator, protocol, name, end):
     assert emulator.log[0].status == (None if name.endswith("before") else 200)
 
 
-@both
-def test_refused(emulator, protocol):
+def test_refused(emulator):
     """Nobody listens, open connections are dropped, and nobody else is given the port."""
     with contextlib.ExitStack() as stack:
         idle, half = [
             stack.enter_context(socket.create_connection(address(emulator))) for _ in range(2)
         ]
-        idle.sendall(written(protocol))
+        idle.sendall(written())
         assert reading(idle, seconds=0.2).status == 200
-        half.sendall(written(protocol)[:-5])
+        half.sendall(written()[:-5])
         emulator.fault("refused")
 
         assert reading(idle).end in ("closed", "reset")
@@ -223,7 +225,7 @@ def test_refused(emulator, protocol):
             other.bind(address(emulator))
     emulator.clear()
 
-    assert posted(emulator, protocol)[0].status == 200
+    assert posted(emulator)[0].status == 200
 
 
 def test_refused_from_the_start_and_to_the_end():
@@ -256,41 +258,38 @@ def test_a_refused_port_that_is_taken(monkeypatch, emulator, calling):
     assert posted(emulator)[0].status == 200
 
 
-@both
-def test_no_answer(emulator, protocol):
+def test_no_answer(emulator):
     """The request is read and logged; others are answered meanwhile."""
     emulator.fault("no-answer", first=1)
     with socket.create_connection(address(emulator)) as connection:
-        connection.sendall(written(protocol))
+        connection.sendall(written())
         assert reading(connection, seconds=0.1) == (b"", "silence")
-        assert posted(emulator, protocol)[0].status == 200
+        assert posted(emulator)[0].status == 200
     assert [entry.status for entry in emulator.log] == [None, 200]
 
 
 @pytest.mark.parametrize(("name", "at_once"), [("slow-headers", False), ("trickle", True)])
 def test_slow_bytes(emulator, name, at_once):
-    """Head or body come one byte each 50 ms, and would for minutes."""
+    """Head or body come byte by byte, and would for minutes."""
     emulator.fault(name)
-    begun = time.monotonic()
     with socket.create_connection(address(emulator)) as connection:
         connection.sendall(written())
-        got = reading(connection, seconds=0.5)
-    slow = got.body if at_once else got.raw
+        first = reading(connection, seconds=30.0, most=1)
+        more = reading(connection, seconds=30.0, most=3)
 
-    assert got.end == "silence"
-    assert (b"\r\n\r\n" in got.raw) is at_once
-    assert 3 <= len(slow) <= (time.monotonic() - begun) / 0.05 + 1
+    assert (b"\r\n\r\n" in first.raw) is at_once
+    assert more.end == "enough"
+    assert len(more.raw) < 100
     if at_once:
-        assert int(got.length) > 6_000
+        assert int(first.length) > 6_000
 
 
-@both
 @pytest.mark.parametrize("name", ["length-short", "length-long", "length-garbage"])
-def test_lengths_that_lie(emulator, protocol, name):
+def test_lengths_that_lie(emulator, name):
     """The body is whole and honest; the length is not its own."""
-    expected = honest(emulator, protocol)
+    expected = honest(emulator)
     emulator.fault(name)
-    got = seen(emulator, protocol)
+    got = seen(emulator)
 
     assert nameless(json.loads(got.body)) == expected
     assert got.end == "closed"
@@ -301,33 +300,30 @@ def test_lengths_that_lie(emulator, protocol, name):
         assert int(got.length) == said[name]
 
 
-@both
-def test_no_http(emulator, protocol):
+def test_no_http(emulator):
     """What comes back is not HTTP."""
     emulator.fault("garbage")
 
     with pytest.raises(http.client.BadStatusLine):
-        posted(emulator, protocol)
+        posted(emulator)
 
 
-@both
-def test_a_huge_header(emulator, protocol):
+def test_a_huge_header(emulator):
     """One header has a mebibyte, and the rest is honest."""
-    expected = honest(emulator, protocol)
+    expected = honest(emulator)
     emulator.fault("header-huge")
-    got = seen(emulator, protocol)
+    got = seen(emulator)
 
     assert f"x-padding: {'x' * 2**20}\r\n" in got.head + "\r\n"
     assert nameless(json.loads(got.body)) == expected
 
 
-@both
-def test_broken_chunks(emulator, protocol):
+def test_broken_chunks(emulator):
     """The first chunk is right, the size of the second is no number."""
     emulator.fault("chunk-broken")
     with pytest.raises(http.client.IncompleteRead) as caught:
-        posted(emulator, protocol)
-    got = seen(emulator, protocol)
+        posted(emulator)
+    got = seen(emulator)
     size, _, rest = got.body.partition(b"\r\n")
 
     assert "content-length" not in got.head
@@ -368,31 +364,30 @@ def test_the_connection_goes_on(emulator, name):
     ]
 
 
-@both
-def test_a_gigabyte_is_announced(emulator, protocol):
+def test_a_gigabyte_is_announced(emulator):
     """The length is 1 GB, the beginning is honest, and then nothing comes."""
     emulator.fault("body-1gb-announced")
-    got = seen(emulator, protocol, seconds=0.1)
+    got = seen(emulator, seconds=0.1)
 
     assert (got.length, got.end) == ("1000000000", "silence")
     assert got.body.startswith(b'{"')
     assert len(got.body) < 1_000
 
 
-@both
-def test_a_gigabyte_is_sent(emulator, protocol):
+def test_a_gigabyte_is_sent(emulator):
     """It really comes, as JSON that could be whole, and waits for whoever reads slowly."""
-    expected = honest(emulator, protocol)
+    expected = honest(emulator)
     emulator.fault("body-1gb-sent")
     with socket.create_connection(address(emulator)) as connection:
-        connection.sendall(written(protocol))
-        time.sleep(0.1)
-        (sending,) = [
-            one
-            for one in tuple(emulator._running._server.server_state.connections)
-            if one.transport.get_extra_info("peername") == connection.getsockname()
-        ]
-        waiting = sending.transport.get_write_buffer_size()
+        connection.sendall(written())
+        until, waiting = time.monotonic() + 30, 0
+        while not waiting and time.monotonic() < until:
+            time.sleep(0.01)
+            waiting = sum(
+                one.transport.get_write_buffer_size()
+                for one in tuple(emulator._running._server.server_state.connections)
+                if one.transport.get_extra_info("peername") == connection.getsockname()
+            )
         got = reading(connection, most=10**7)
 
     assert 0 < waiting < 10**6
@@ -414,7 +409,6 @@ def test_the_gigabyte_ends():
 # Bodies with HTTP 200
 
 
-@both
 @pytest.mark.parametrize(
     ("name", "body"),
     [
@@ -425,17 +419,16 @@ def test_the_gigabyte_ends():
         ("json-string", b'"ok"'),
     ],
 )
-def test_fixed_bodies(emulator, protocol, name, body):
+def test_fixed_bodies(emulator, name, body):
     """The body has nothing to do with what was asked; its length is right."""
     emulator.fault(name)
-    answer, got = posted(emulator, protocol)
+    answer, got = posted(emulator)
 
     assert (answer.status, got) == (200, body)
     assert answer.getheader("content-type") == "application/json"
     assert answer.getheader("content-length") == str(len(body))
 
 
-@both
 @pytest.mark.parametrize(
     ("name", "status", "kind", "word"),
     [
@@ -446,16 +439,15 @@ def test_fixed_bodies(emulator, protocol, name, body):
         ("proxy-407", 407, "text/html", b"Proxy"),
     ],
 )
-def test_pages(emulator, protocol, name, status, kind, word):
+def test_pages(emulator, name, status, kind, word):
     """Proxies answer with pages of their own."""
     emulator.fault(name)
-    answer, got = posted(emulator, protocol)
+    answer, got = posted(emulator)
 
     assert (answer.status, answer.getheader("content-type").partition(";")[0]) == (status, kind)
     assert word in got
 
 
-@both
 @pytest.mark.parametrize(
     ("name", "unspoilt"),
     [
@@ -465,11 +457,11 @@ def test_pages(emulator, protocol, name, status, kind, word):
         ("invalid-utf8", lambda raw: raw.replace(b', "note": "caf\xe9"', b"")),
     ],
 )
-def test_spoilt_bodies(emulator, protocol, name, unspoilt):
+def test_spoilt_bodies(emulator, name, unspoilt):
     """An honest body is spoilt in one way that can be undone."""
-    expected = honest(emulator, protocol)
+    expected = honest(emulator)
     emulator.fault(name)
-    answer, got = posted(emulator, protocol)
+    answer, got = posted(emulator)
 
     assert nameless(json.loads(unspoilt(got))) == expected
     assert (unspoilt(got) == got) is (name == "content-type-wrong")
@@ -480,12 +472,11 @@ def test_spoilt_bodies(emulator, protocol, name, unspoilt):
     assert answer.getheader("x-request-id") == emulator.log[-1].request_id
 
 
-@both
-def test_half_a_body(emulator, protocol):
+def test_half_a_body(emulator):
     """The JSON is cut, and nothing but the JSON tells."""
-    usual = posted(emulator, protocol)[1]
+    usual = posted(emulator)[1]
     emulator.fault("truncated-json")
-    answer, got = posted(emulator, protocol)
+    answer, got = posted(emulator)
 
     assert len(got) == len(usual) // 2 == int(answer.getheader("content-length"))
     assert got[:20] == usual[:20]
@@ -495,93 +486,31 @@ def test_the_bomb(emulator):
     """A megabyte unpacks to a gigabyte, and its checksum is right."""
     emulator.fault("gzip-bomb")
     answer, got = posted(emulator)
-    unpacker, size, rest = zlib.decompressobj(wbits=31), 0, got
-    while rest:
-        size += len(unpacker.decompress(rest, 2**20))
-        rest = unpacker.unconsumed_tail
+    size, count = 10**6, 1_000
+    packed, trailer = got[10:-8], got[-8:]
+    chunk = packed[: len(packed) // count]  # unpacking all of them takes seconds
+    rest = packed.removeprefix(chunk * count)
+    unpacker, checksum = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    for _ in range(count):
+        checksum = zlib.crc32(b" " * size, checksum)
 
     assert answer.getheader("content-encoding") == "gzip"
     assert len(got) < 1_100_000
-    assert (size, unpacker.eof) == (10**9, True)
+    assert (unpacker.decompress(chunk + rest), unpacker.eof) == (b" " * size, True)
+    assert trailer == struct.pack("<II", checksum, size * count)
 
 
-@both
-def test_no_content(emulator, protocol):
+def test_no_content(emulator):
     """204 has no body, and the connection goes on."""
     emulator.fault("no-content")
-    got = seen(emulator, protocol)
+    got = seen(emulator)
 
     assert (got.status, got.body) == (204, b"")
 
 
-# Other statuses
+# Other statuses: tests/faults has the status and the code of each, on both protocols
 
 INNER = "<400> InternalError.Algo.InvalidParameter: "
-CODES = {
-    "401-workspace": (401, "NOT AUTHORIZED"),
-    "403-denied": (403, "AccessDenied"),
-    "403-unpurchased": (403, "AccessDenied.Unpurchased"),
-    "403-model": (403, "Model.AccessDenied"),
-    "403-workspace": (403, "Workspace.AccessDenied"),
-    "403-free-tier": (403, "AllocationQuota.FreeTierOnly"),
-    "404-model": (404, "ModelNotFound", "model_not_found"),
-    "404-model-not-exist": (404, "Model.NotExist"),
-    "404-invalid-model": (404, "InvalidModel"),
-    "404-unsupported": (404, "model_not_supported"),
-    "404-workspace": (404, "WorkSpaceNotFound"),
-    "404-path": (404, "NotFound"),
-    "400-model": (400, "InvalidParameter"),
-    "400-flat-body": (400, "InvalidParameter"),
-    "400-task": (400, "InvalidParameter"),
-    "400-batch-size": (400, "InvalidParameter"),
-    "400-batch-size-short": (400, "InvalidParameter"),
-    "400-document-long": (400, "InvalidParameter"),
-    "400-blank": (400, "InvalidParameter"),
-    "400-length": (400, "InvalidParameter"),
-    "400-empty-input": (400, "BadRequest.EmptyInput"),
-    "400-content": (400, "DataInspectionFailed", "data_inspection_failed"),
-    "400-media-inspection": (400, "InvalidParameter.DataInspection"),
-    "400-media-url": (400, "InvalidURL"),
-    "400-media-timeout": (400, "InvalidURL.Timeout"),
-    "400-media-download": (400, "BadRequest.InputDownloadFailed"),
-    "400-arrearage": (400, "Arrearage"),
-    "408": (408, ""),
-    "413": (413, ""),
-    "429-throttling": (429, "Throttling"),
-    "429-rate": (429, "Throttling.RateQuota", "limit_requests"),
-    "429-burst": (429, "Throttling.BurstRate", "limit_burst_rate"),
-    "429-tokens": (429, "Throttling.AllocationQuota", "insufficient_quota"),
-    "429-concurrency": (429, "concurrency_limit_exceeded"),
-    "429-free-quota": (429, "Throttling.AllocationQuota", "insufficient_quota"),
-    "429-not-purchased": (429, "CommodityNotPurchased"),
-    "429-prepaid": (429, "PrepaidBillOverdue"),
-    "429-postpaid": (429, "PostpaidBillOverdue"),
-    "500": (500, "InternalError", "internal_error"),
-    "500-algo": (500, "InternalError.Algo"),
-    "500-media-length": (500, "InternalError.Algo"),
-    "500-timeout": (500, "InternalError.Timeout"),
-    "500-capacity": (500, "ModelServingError"),
-    "503": (503, "ModelUnavailable"),
-    "503-throttled": (503, "ModelServingError"),
-    "504": (504, "GatewayTimeout"),
-    "200-error": (200, "InvalidParameter"),
-    "200-throttling": (200, "Throttling.RateQuota", "limit_requests"),
-    "200-unknown-code": (200, "TeapotShortAndStout"),
-}
-
-
-@pytest.mark.parametrize("name", CODES)
-def test_refusals(emulator, name):
-    """A refusal comes in the envelope of the protocol that was called, with a text."""
-    status, code, *twin = CODES[name]
-    emulator.fault(name)
-    native, compatible = [posted(emulator, protocol) for protocol in ("native", "compatible")]
-    plain, wrapped = json.loads(native[1]), json.loads(compatible[1])["error"]
-
-    assert (native[0].status, compatible[0].status) == (status, status)
-    assert (plain["code"], wrapped["code"]) == (code, (twin or [code])[0])
-    assert plain["message"]
-    assert wrapped["message"]
 
 
 @pytest.mark.parametrize(
@@ -660,15 +589,14 @@ def test_the_other_envelope(emulator, protocol, name, status, code):
     assert body.get("error", body)["code"] == code
 
 
-@both
 @pytest.mark.parametrize(
     ("name", "wait"),
     [("429-after-seconds", "1"), ("429-after-10000", "10000"), ("429-after-garbage", "soon")],
 )
-def test_retry_after(emulator, protocol, name, wait):
+def test_retry_after(emulator, name, wait):
     """A 429 says when to come back."""
     emulator.fault(name)
-    answer, _ = posted(emulator, protocol)
+    answer, _ = posted(emulator)
 
     assert (answer.status, answer.getheader("retry-after")) == (429, wait)
 
@@ -697,12 +625,11 @@ def test_a_redirect(emulator):
     )
 
 
-@both
-def test_the_key_is_echoed_and_not_logged(emulator, protocol):
+def test_the_key_is_echoed_and_not_logged(emulator):
     """Whatever key was presented comes back twice, and is not in the log."""
     emulator.fault("key-echoed")
     for key in (KEY, b"Bearer sk-somebody-elses"):
-        answer, got = posted(emulator, protocol, key=key)
+        answer, got = posted(emulator, key=key)
 
         assert answer.status == 401
         assert key in got
@@ -756,24 +683,23 @@ CHANGES = {
 }
 
 
-@both
 @pytest.mark.parametrize("name", CHANGES)
-def test_one_thing_is_changed(emulator, protocol, name):
+def test_one_thing_is_changed(emulator, name):
     """The answer is honest but for one thing."""
-    expected = honest(emulator, protocol)
-    holder = expected.get("output", expected)
-    holder["results"] = CHANGES[name](holder["results"])
-    emulator.fault(name)
-    answer, got = posted(emulator, protocol)
+    for protocol in PROTOCOLS:
+        expected = honest(emulator, protocol)
+        holder = expected.get("output", expected)
+        holder["results"] = CHANGES[name](holder["results"])
+        emulator.fault(name)
+        answer, got = posted(emulator, protocol)
 
-    assert answer.status == 200
-    # The text tells true from 1 and 1.0 from 1.
-    assert json.dumps(nameless(json.loads(got))) == json.dumps(expected)
-    assert emulator.log[0].tokens > 0
+        assert answer.status == 200
+        # The text tells true from 1 and 1.0 from 1.
+        assert json.dumps(nameless(json.loads(got))) == json.dumps(expected)
+        assert emulator.log[-1].tokens > 0
 
 
-@both
-def test_numbers_that_json_has_no_words_for(emulator, protocol):
+def test_numbers_that_json_has_no_words_for(emulator):
     """NaN is what Python writes; the infinities are numbers that no float can hold."""
     for name, literal in {
         "score-nan": b": NaN}",
@@ -783,7 +709,7 @@ def test_numbers_that_json_has_no_words_for(emulator, protocol):
     }.items():
         emulator.clear()
         emulator.fault(name)
-        assert literal in posted(emulator, protocol)[1]
+        assert literal in posted(emulator)[1]
 
 
 @both
@@ -797,42 +723,31 @@ def test_a_missing_output(emulator, protocol):
     assert "usage" in body
 
 
-@both
-def test_results_of_another_request(emulator, protocol):
+def test_results_of_another_request(emulator):
     """They are a whole ranking, of more documents."""
     emulator.fault("others-results")
-    results = results_in(json.loads(posted(emulator, protocol)[1]))
+    results = results_in(json.loads(posted(emulator)[1]))
     scores = [result["relevance_score"] for result in results]
 
     assert sorted(result["index"] for result in results) == list(range(7))
     assert scores == sorted(scores, reverse=True)
 
 
-@both
-def test_a_lone_result_can_be_a_duplicate(emulator, protocol):
+def test_a_lone_result_can_be_a_duplicate(caller, emulator):
     """With one document the one result comes twice."""
-    path, body = copy.deepcopy(BODIES[protocol])
-    body.get("input", body)["documents"] = ["a"]
     emulator.fault("index-duplicate")
-    answer = httpx.post(
-        emulator.base_url.removesuffix("/api/v1") + path,
-        json=body,
-        headers={"authorization": KEY.decode()},
-        trust_env=False,
-    )
 
-    assert [result["index"] for result in results_in(answer.json())] == [0, 0]
+    assert [each["index"] for each in results_in(caller.native(documents=["a"]).json())] == [0, 0]
 
 
-@both
-def test_what_is_beside_the_results(emulator, protocol):
+def test_what_is_beside_the_results(emulator):
     """Usage and request id can be missing or no number, and the ranking is right."""
-    expected = honest(emulator, protocol)
+    expected = honest(emulator)
     got = {}
     for name in ("usage-missing", "usage-garbage", "request-id-missing"):
         emulator.clear()
         emulator.fault(name)
-        answer, raw = posted(emulator, protocol)
+        answer, raw = posted(emulator)
         got[name] = json.loads(raw)
         assert (answer.getheader("x-request-id") is None) is (name == "request-id-missing")
 
@@ -891,7 +806,7 @@ def test_which_requests(when, numbers):
     assert due(when, 8) == numbers
 
 
-@pytest.mark.parametrize(("percent", "count"), [(1, 100), (5, 500), (0.5, 50), (33, 3_300)])
+@pytest.mark.parametrize(("percent", "count"), [(1, 100), (0.5, 50), (33, 3_300)])
 def test_percents_are_exact(percent, count):
     """Of ten thousand requests exactly so many meet the fault, evenly spread."""
     numbers = due(When(percent=percent), 10_000)
@@ -905,12 +820,7 @@ def test_percents_over_http(emulator):
     """The count is exact over connections and threads."""
     emulator.fault("500", percent=20)
 
-    def ask():
-        with httpx.Client(trust_env=False) as client:
-            for _ in range(10):
-                client.post(emulator.base_url)
-
-    threads = [threading.Thread(target=ask) for _ in range(4)]
+    threads = [threading.Thread(target=asked, args=(emulator, 10)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -921,7 +831,7 @@ def test_percents_over_http(emulator):
 
 @both
 @pytest.mark.parametrize("item", [str, lambda text: {"text": text}])
-def test_requests_that_hold_a_text(emulator, protocol, item):
+def test_requests_that_hold_a_text(caller, emulator, protocol, item):
     """Only the requests one of whose documents has the text; never those without documents."""
     path, body = copy.deepcopy(BODIES[protocol])
     url = emulator.base_url.removesuffix("/api/v1") + path
@@ -931,7 +841,7 @@ def test_requests_that_hold_a_text(emulator, protocol, item):
     for documents in (["a", "x blue: sky"], ["blue", ": sky"], [{"image": "blue: sk"}], None):
         given = [item(d) if isinstance(d, str) else d for d in documents or []]
         body.get("input", body)["documents"] = given if documents else documents
-        statuses.append(httpx.post(url, json=body, trust_env=False).status_code)
+        statuses.append(caller.http.post(url, json=body).status_code)
 
     assert statuses == [500, 401, 401, 401]
 
@@ -949,11 +859,7 @@ def test_requests_that_hold_a_text(emulator, protocol, item):
 )
 def test_faults_in_one_string(calling, said, statuses):
     """A fault and its requests fit one string, for the command line and the constructor."""
-    emulator = calling(faults=[said]).emulator
-
-    assert [
-        httpx.post(emulator.base_url, trust_env=False).status_code for _ in statuses
-    ] == statuses
+    assert asked(calling(faults=[said]).emulator, len(statuses)) == statuses
 
 
 def test_the_first_that_applies_wins(emulator):
@@ -962,7 +868,7 @@ def test_the_first_that_applies_wins(emulator):
     emulator.fault("429-rate", first=2)
     emulator.fault("500:nth=1")
     emulator.fault("504", nth=2)
-    statuses = [httpx.post(emulator.base_url, trust_env=False).status_code for _ in range(6)]
+    statuses = asked(emulator, 6)
 
     assert statuses == [429, 503, 429, 500, 404, 504]
 
@@ -971,7 +877,7 @@ def test_several_percentages_take_turns(emulator):
     """Faults of the same percentage do not all mean the same request."""
     emulator.fault("503:percent=25")
     emulator.fault("500:percent=25")
-    statuses = [httpx.post(emulator.base_url, trust_env=False).status_code for _ in range(40)]
+    statuses = asked(emulator, 40)
 
     assert (statuses.count(503), statuses.count(500)) == (10, 7)
 
@@ -980,17 +886,9 @@ def test_the_script_goes_first(emulator):
     """What the script answers meets no fault, and is not counted."""
     emulator.script(Reply(418, "{}"))
     emulator.fault("503", first=1)
-    statuses = [httpx.post(emulator.base_url, trust_env=False).status_code for _ in range(3)]
+    statuses = asked(emulator, 3)
 
     assert statuses == [418, 503, 404]
-
-
-def test_clear_forgets_faults(emulator):
-    """After clear service is normal."""
-    emulator.fault("503")
-    emulator.clear()
-
-    assert posted(emulator)[0].status == 200
 
 
 @pytest.mark.parametrize(
@@ -1043,9 +941,9 @@ def test_stop_does_not_wait(calling, capfd, caplog):
                 time.sleep(0.01)
             if name == "refused":
                 emulator.fault(name)
-            begun = time.perf_counter()
+            begun = time.monotonic()
             emulator.stop()
-            assert time.perf_counter() - begun < 1.0, name
+            assert time.monotonic() - begun < 20.0, name  # all of them would go on for minutes
     with warnings.catch_warnings(record=True) as leaks:
         warnings.simplefilter("always")
         gc.collect()
@@ -1062,7 +960,7 @@ def test_what_is_endless_ends_with_the_client(emulator, name):
     emulator.fault(name)
     state = emulator._running._server.server_state
     seen(emulator, seconds=0.1, most=10**6)
-    until = time.monotonic() + 2
+    until = time.monotonic() + 30
     while state.tasks and time.monotonic() < until:
         time.sleep(0.01)
 

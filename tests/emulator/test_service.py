@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_rerank.emulator._scorer import lexical_score
@@ -20,7 +20,6 @@ def question(query="q", documents=("d",), model="qwen3-rerank", **options):
 TEXT = st.text("abc d", min_size=1, max_size=12).filter(str.strip)
 
 
-@settings(deadline=None)  # machines are busy
 @given(TEXT, st.lists(TEXT, min_size=1, max_size=8), st.data())
 def test_a_score_depends_on_its_pair_alone(query, documents, data):
     """A pair scores the same alone as in any list."""
@@ -31,7 +30,6 @@ def test_a_score_depends_on_its_pair_alone(query, documents, data):
     assert together[index] == alone[0]
 
 
-@settings(deadline=None)  # machines are busy
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.integers(1, 15))
 def test_results_are_the_head_of_one_order(scores, top_n):
     """Results are sorted by score, then by index; top_n takes the head, or all."""
@@ -44,7 +42,6 @@ def test_results_are_the_head_of_one_order(scores, top_n):
     assert head == every[:top_n]
 
 
-@settings(deadline=None)  # machines are busy
 @given(st.lists(st.integers(0, 9), min_size=2, max_size=12, unique=True))
 def test_shuffled_results_are_the_same_results_unsorted(scores):
     """With shuffle the results are complete, in a fixed order, and not by score."""

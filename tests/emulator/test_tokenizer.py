@@ -2,7 +2,7 @@ import importlib.util
 import threading
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_rerank.emulator import _tokenizer
@@ -30,14 +30,12 @@ def test_composed_and_decomposed_letters_count_the_same():
     assert tokenizer.encode("e\u0301te\u0301") == tokenizer.encode("\u00e9t\u00e9")
 
 
-@settings(deadline=None)  # machines are busy
 @given(ANY_TEXT)
 def test_any_text_can_be_counted(text):
     """No text that JSON can carry raises."""
     assert qwen_tokenizer().count(text) == len(qwen_tokenizer().encode(text))
 
 
-@settings(deadline=None)  # machines are busy
 @given(st.text(), st.integers(0, 20))
 def test_a_cut_text_fits(text, tokens):
     """What is left of a text after a cut is no longer than asked, but for a split character."""
@@ -60,9 +58,7 @@ def test_a_cut_leaves_out_a_split_character():
     assert tokenizer.cut(text, tokenizer.count(text) - 1) == "ab "
 
 
-@pytest.mark.parametrize(
-    "text", ["a" * 1_000_000, " " * 1_000_000, "\n" * 300_000, "word " * 200_000, "!" * 300_000]
-)
+@pytest.mark.parametrize("text", ["a" * 300_000, " " * 300_000, "\n" * 300_000, "word " * 60_000])
 def test_long_texts_are_counted(text):
     """Neither a very long word nor a very long run of spaces overflows the tokenizer."""
     assert 0 < qwen_tokenizer().count(text) <= len(text)

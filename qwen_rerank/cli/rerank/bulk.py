@@ -126,6 +126,7 @@ class Pump:
         self._stop: Stop | None = None
         self._stopped = asyncio.Event()
         self._running = 0
+        self._ranked_tokens = 0
         self._last_success = 0.0
         self._is_jsonl = False
         self._refused = 0
@@ -207,10 +208,13 @@ class Pump:
 
     def _may_start(self) -> bool:
         if self._stop is None and self._max_tokens is not None:
-            tokens, ranked = self.tokens, self.tally.ranked
-            if tokens is None:
+            billed = self.tokens
+            # Lines in flight as if each cost what others did. Some of them are billed already, so
+            # that is no sum to add to.
+            expected = self._ranked_tokens * (1 + self._running / max(1, self.tally.ranked))
+            if billed is None:
                 self.stop(Stop("uncounted"))
-            elif tokens + self._running * (tokens / ranked if ranked else 0) >= self._max_tokens:
+            elif max(billed, expected) >= self._max_tokens:
                 self.stop(Stop("tokens"))
         return self._stop is None
 
@@ -235,6 +239,7 @@ class Pump:
         if ranking is not None:
             await self._journal.ranked(item, ranking)
             self.tally.ranked += 1
+            self._ranked_tokens += ranking.usage.tokens or 0
 
     async def _ranking(self, record: Record) -> Ranking | None:
         """The ranking of *record*, or None if the run has ended without one.

@@ -1,7 +1,6 @@
 """`qwen-rerank doctor`: both answers of each question that it asks of a service."""
 
 import io
-import re
 
 import pytest
 from rich.console import Console
@@ -26,16 +25,6 @@ from qwen_rerank.emulator import Emulator, Reply
 TERMS = Terms(limits_for("qwen3-rerank"), 500, takes_instruct=True)
 
 
-@pytest.mark.usefixtures("live")
-def test_scores_that_are_independent(visit):
-    """A pointwise scorer is found to be one."""
-    _, report, out = visit()
-    found = report["score_independence"]
-    assert (found["answer"], found["others"]) == ("same", 50)
-    assert found["alone"] == found["order"] == found["again"] == 0
-    assert "independent" in out
-
-
 def relevance(text):
     """A score that the answer wins."""
     return 0.9 if text == CANDIDATES[1] else 0.5 if text == CANDIDATES[2] else 0.1
@@ -51,6 +40,7 @@ def test_scores_that_depend_on_neighbours(live, visit):
     assert found["order"] == 0
     assert "depends on the others" in out
     assert "0.45 alone" in out
+    assert report["blanks"] == {"empty": "accepted", "spaces": "accepted", "said": None}
 
 
 def test_scores_that_depend_on_the_order(live, visit):
@@ -78,15 +68,6 @@ def test_the_word_for_differences(differences, answer):
     alone, order, again = differences
     found = judged_independence(alone=alone, order=order, again=again, spread=0.9, others=50)
     assert found.answer == answer
-
-
-@pytest.mark.usefixtures("live")
-def test_long_documents_that_are_cut(visit):
-    """A service that reads only the head is found to, and what it bills is named."""
-    _, report, out = visit()
-    found = report["over_long"]
-    assert (found["answer"], found["counted"], found["documented"]) == ("cut", 4000, 4000)
-    assert "Billed: 4,000 tokens" in out
 
 
 def test_long_documents_that_are_refused(monkeypatch, visit, canary):
@@ -134,16 +115,11 @@ def test_the_word_for_long_documents(scores, tokens, answer, counted):
 
 
 @pytest.mark.usefixtures("live")
-@pytest.mark.parametrize(
-    ("model", "answer"), [("qwen3-rerank", "per document"), ("gte-rerank-v2", "not counted")]
-)
-def test_whether_instruct_is_billed(visit, model, answer):
+def test_an_instruct_that_is_not_billed(visit):
     """The bills of two instructs tell whether their tokens count."""
-    _, report, out = visit("--model", model)
-    found = report["instruct"]
-    assert found["answer"] == answer
-    assert found["billed"] == (3 * found["ours"] if answer == "per document" else 0)
-    assert f"Does instruct count in usage? {answer}" in out
+    _, report, out = visit("--model", "gte-rerank-v2")
+    assert (report["instruct"]["answer"], report["instruct"]["billed"]) == ("not counted", 0)
+    assert "Does instruct count in usage? not counted" in out
 
 
 class Billed:
@@ -278,21 +254,6 @@ def test_a_limit_that_nobody_documents(visit, emulator):
     assert "No limit is documented" in out
 
 
-@pytest.mark.usefixtures("live")
-def test_blank_documents_that_are_refused(visit):
-    """A service that fails the request is found to, in its own words."""
-    _, report, out = visit()
-    assert report["blanks"]["empty"] == report["blanks"]["spaces"] == "refused"
-    assert "text input should not be empty" in out
-
-
-def test_blank_documents_that_are_accepted(live, visit):
-    """A service that ranks them is found to."""
-    live.script(scored(lambda text, *_: relevance(text)))
-    _, report, _ = visit()
-    assert report["blanks"] == {"empty": "accepted", "spaces": "accepted", "said": None}
-
-
 def test_blank_documents_are_two_questions(live, visit):
     """Empty and white text may be treated differently."""
 
@@ -307,18 +268,11 @@ def test_blank_documents_are_two_questions(live, visit):
     assert "empty refused, spaces accepted" in out
 
 
-@pytest.mark.parametrize(
-    ("model", "sizes"),
-    [("qwen3-rerank", [1, 10, 50, 100, 500]), ("qwen3-vl-rerank", [1, 10, 50, 100])],
-)
-def test_latency_by_size(live, visit, model, sizes):
-    """As many sizes as the model takes are timed, over new connections and open ones."""
-    _, report, out = visit("--model", model)
-    lists = report["latency"]["lists"]
-    assert [one["documents"] for one in lists] == sizes
-    assert all(0 < one["cold"] < 60 and 0 < one["warm"] < 60 for one in lists)
-    assert all(re.search(rf"\b{size} +[\d.,]+ ms", out) for size in sizes)
-    assert max(request.documents for request in live.log) == sizes[-1]
+@pytest.mark.usefixtures("live")
+def test_latency_of_a_model_that_takes_fewer(visit):
+    """As many sizes as the model takes are timed."""
+    _, report, _ = visit("--model", "qwen3-vl-rerank")
+    assert [one["documents"] for one in report["latency"]["lists"]] == [1, 10, 50, 100]
 
 
 def test_a_size_that_fails(live, visit):

@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import json
+import math
 import re
 from xml.etree import ElementTree as ET
 
@@ -392,20 +393,20 @@ def test_a_proposal_keeps_what_it_says(questions, recall):
 def test_the_interval_of_a_threshold():
     """95 percent of what is proposed for questions drawn anew, as many, with replacement."""
     chance = np.random.default_rng(0)
-    ranked, judged = [], {}
+    ranked, judged, relevant = [], {}, []
     for number in range(40):
-        scores = chance.beta(2, 2, 5).round(3)
-        ranked.append(Ranked(f"q{number}", tuple("abcde"), tuple(map(float, scores))))
+        scores = tuple(map(float, chance.beta(2, 2, 5).round(3)))
+        ranked.append(Ranked(f"q{number}", tuple("abcde"), scores))
         judged[f"q{number}"] = {"a": 1, "b": number % 2}
+        relevant.append(scores[: 1 + number % 2])
 
     found = Scores(ranked, judged, 1).proposal(0.8)
 
     proposed = []
     for _ in range(400):
-        drawn = [ranked[at] for at in chance.integers(0, 40, 40)]
-        again = [Ranked(str(at), each.documents, each.scores) for at, each in enumerate(drawn)]
-        grades = {str(at): judged[each.query] for at, each in enumerate(drawn)}
-        proposed.append(Scores(again, grades, 1).proposal(0.8).kept.threshold)
+        drawn = itertools.chain.from_iterable(relevant[at] for at in chance.integers(0, 40, 40))
+        falling = sorted(drawn, reverse=True)
+        proposed.append(falling[math.ceil(0.8 * len(falling)) - 1])
     assert found.interval == pytest.approx(tuple(np.percentile(proposed, [2.5, 97.5])), abs=0.03)
     assert found.interval[0] < found.kept.threshold < found.interval[1]
     assert found.recall[0] < found.kept.recall < found.recall[1]

@@ -113,8 +113,9 @@ def test_a_run_that_reached_nobody_can_be_repeated(tmp_path, monkeypatch, emulat
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device")  # noqa: PTH110  as above
-@pytest.mark.parametrize("fmt", ["jsonl", "trec"])
-@pytest.mark.parametrize("more", [[], ["--resume"]], ids=["anew", "resumed"])
+@pytest.mark.parametrize(
+    ("fmt", "more"), [("jsonl", ["--resume"]), ("trec", []), ("trec", ["--resume"])], ids=str
+)
 @pytest.mark.parametrize(("device", "code"), [("/dev/full", 2), ("/dev/zero", 0), ("/dev/null", 0)])
 def test_an_output_without_end(tmp_path, monkeypatch, capfd, fmt, more, device, code):
     """A device that could be read for ever is only written to, and nothing is put beside it."""
@@ -204,8 +205,10 @@ def test_an_output_is_read_in_pieces(tmp_path, monkeypatch, end, code):
     assert out.read_bytes() == whole + (end if code else b"")
 
 
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT])
-@pytest.mark.parametrize("name", ["out", "out.journal", "errors"])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("out", errno.EACCES), ("out.journal", errno.EROFS), ("errors", errno.ENOENT)],
+)
 def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch, capfd, emulator, number, name):
     """It is said before anything is sent; what was made by then is in nobody's way."""
     source, really = write(tmp_path / "in", RED), os.open

@@ -1090,10 +1090,12 @@ class _Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         if not self._in_the_body:
-            raise copy.copy(self._error)  # several requests would share its frames
+            raise copy.copy(self._error)  # several threads would share its frames
         return httpx.Response(200, stream=_Stream(self._error), request=request)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if not self._in_the_body:
+            raise self._error  # one object for several requests keeps frames of none
         return self.handle_request(request)
 
 

@@ -38,7 +38,10 @@ def test_a_dict_is_ranked_by_its_text(reranker, rank, emulator: Emulator):
 
 
 def test_several_fields(reranker, rank, emulator: Emulator):
-    """They become lines with their names, in the order of rank_fields; a blank one is left out."""
+    """They become lines with their names, in the order of rank_fields; a blank one is left out.
+
+    A single one is ranked by its bare value.
+    """
     dicts = [*_DICTS, {"text": "a car", "title": " "}]
 
     rank(reranker, _QUERY, dicts, rank_fields=["text", "title"])
@@ -48,12 +51,7 @@ def test_several_fields(reranker, rank, emulator: Emulator):
         "text: a red sports car\ntitle: Cars",
         "text: a car",
     ]
-
-
-def test_one_field(reranker, rank, emulator: Emulator):
-    """A single one is ranked by its bare value."""
     rank(reranker, _QUERY, _DICTS, rank_fields=["title"])
-
     assert _sent(emulator) == ["Tea", "Cars"]
 
 
@@ -72,17 +70,6 @@ def test_dicts_are_texts(reranker, rank, emulator: Emulator):
     assert len(emulator.log) == 1
 
 
-def test_passed_through(reranker, rank):
-    """Without a ranking the dicts come back as they were given."""
-    reranker.on_error, reranker.base_url = "passthrough", "http://127.0.0.1:1/api/v1"
-    reranker.max_retries = 0
-
-    ranking = rank(reranker, _QUERY, _DICTS, top_n=1)
-
-    assert [hit.document for hit in ranking] == _DICTS[:1]
-    assert ranking[0].document is _DICTS[0]
-
-
 def test_estimate(reranker):
     """An estimate counts what would be ranked."""
     more = reranker.estimate(_QUERY, _DICTS, rank_fields=["title", "text"])
@@ -94,9 +81,7 @@ def test_estimate(reranker):
     ("document", "said"),
     [
         ({"body": "a car"}, "document 1 has no 'text'"),
-        ({}, "document 1 has no 'text'"),
         ({"text": None}, "document 1 has NoneType as its 'text'"),
-        ({"text": 7}, "document 1 has int as its 'text'"),
         ({"text": ["a", "b"]}, "document 1 has list as its 'text'"),
         ({"image": "https://example.com/a.png"}, r"document 1 has no 'text'[^$]+Image\(\.\.\.\)"),
     ],
@@ -119,7 +104,7 @@ def test_a_dict_without_a_named_field(reranker, rank):
         rank(reranker, _QUERY, [_DICTS[0], {"text": "a car"}], rank_fields=["title"])
 
 
-@pytest.mark.parametrize("fields", ["text", [], [7], {"text": 1}, 7, b"text"], ids=repr)
+@pytest.mark.parametrize("fields", ["text", [], [7], {"text": 1}, 7], ids=repr)
 def test_wrong_rank_fields(reranker, rank, fields):
     """Keys come as a list of texts, and there is at least one."""
     with pytest.raises(RequestError, match=r"rank_fields must be a list of keys"):

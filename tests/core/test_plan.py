@@ -169,7 +169,6 @@ def test_sizes_of_long_texts(lengths):
         (500, [500]),
         (501, [251, 250]),
         (800, [399, 401]),
-        (999, [500, 499]),
         (1_000, [500, 500]),  # no other two would do
         (1_001, [334, 335, 332]),
         (10_000, [500] * 20),
@@ -178,15 +177,6 @@ def test_sizes_of_long_texts(lengths):
 def test_sizes_for_qwen3(items, sizes):
     """Short documents are split by the documented 500, evenly, and unevenly enough to differ."""
     assert sizes == _sizes(_requests(_prepared([1] * items), _ROW))
-
-
-def test_the_last_request_is_no_leftover():
-    """Ten thousand and one documents make twenty-one requests of nearly one size."""
-    requests = _requests(_prepared([1] * 10_001), _ROW)
-
-    sizes = [len(request.items) for request in requests]
-    assert len(sizes) == 21
-    assert max(sizes) - min(sizes) <= 2 * 21
 
 
 def test_ten_thousand_long_items():
@@ -253,11 +243,6 @@ def test_a_smaller_width():
     requests = plan(_JOB, _prepared([1] * 10), _ROW, 4)
 
     assert sorted(_sizes(requests)) in ([3, 3, 4], [2, 4, 4])  # three that differ make 9 at most
-
-
-def test_nothing_to_ask():
-    """No items, no requests."""
-    assert _requests(_prepared([]), _limits()) == ()
 
 
 @given(**_CASE)

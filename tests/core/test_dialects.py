@@ -335,16 +335,16 @@ def test_a_vllm_that_generates(status):
 
 
 @pytest.mark.parametrize("server", ["vllm", "xinference", "litellm"])
-def test_a_model_that_is_not_served(emulator, rank, server):
+def test_a_model_that_is_not_served(emulator, server):
     """The error says which are, by the server's own list."""
     with pytest.raises(errors.RequestError) as caught:
-        rank(_at(emulator, server, model="other"), "car", TEXTS)
+        _at(emulator, server, model="other").rerank("car", TEXTS)
 
     assert f"It serves {MODEL}" in caught.value.hint
     assert caught.value.hint.startswith("other is not served by 127.0.0.1:")
 
 
-def test_a_model_that_is_not_served_by_who_has_no_list(emulator, rank, serve):
+def test_a_model_that_is_not_served_by_who_has_no_list(emulator, serve):
     """Without a list the error says what it can, and a key in a list is not shown."""
     refusal = b'{"detail": "Model not found in the model list"}'
 
@@ -359,9 +359,9 @@ def test_a_model_that_is_not_served_by_who_has_no_list(emulator, rank, serve):
     url = f"http://{serve(behave).address}"
     reranker = Reranker(server="xinference", base_url=url, model="a", api_key="sk-of-a-tenant")
     with pytest.raises(errors.RequestError) as caught:
-        rank(reranker, "car", TEXTS)
+        reranker.rerank("car", TEXTS)
     with pytest.raises(errors.RequestError) as listless:
-        rank(_at(emulator, "xinference", told="tei", model="a"), "car", TEXTS)
+        _at(emulator, "xinference", told="tei", model="a").rerank("car", TEXTS)
 
     assert caught.value.hint.endswith("It serves my ***, b.")
     assert listless.value.hint
@@ -382,13 +382,13 @@ def test_a_model_that_is_not_served_by_who_has_no_list(emulator, rank, serve):
         (500, "InternalError", errors.ServiceError, None),
     ],
 )
-def test_what_is_behind_a_gateway(emulator, rank, status, code, kind, hint):
+def test_what_is_behind_a_gateway(emulator, status, code, kind, hint):
     """A refusal that LiteLLM wraps is what it was before, and its id is that of the gateway."""
     emulator.script(*[Reply.error(status, code, "said so")] * 2)
     reranker = _at(emulator, "litellm", model="my-gateway-model")
 
     with pytest.raises(errors.RerankError) as caught:
-        rank(reranker, "car", TEXTS)
+        reranker.rerank("car", TEXTS)
 
     error = caught.value
     assert type(error) is kind
@@ -396,7 +396,7 @@ def test_what_is_behind_a_gateway(emulator, rank, status, code, kind, hint):
     assert error.request_id == emulator.log[0].request_id
     assert hint is None or hint in error.hint
     if kind.passes_through:
-        passed = rank(reranker.with_options(on_error="passthrough"), "car", TEXTS)
+        passed = reranker.with_options(on_error="passthrough").rerank("car", TEXTS)
         assert type(passed.degraded) is kind
 
 
@@ -415,34 +415,34 @@ def _cooling(after):
     return Reply(status=429, body=json.dumps({"error": {"message": said, "code": "429"}}))
 
 
-def test_a_gateway_that_cools_down_does_not_hide_the_cause(emulator, rank):
+def test_a_gateway_that_cools_down_does_not_hide_the_cause(emulator):
     """After a failure LiteLLM refuses everybody for a while; the failure is what is told."""
     emulator.script(Reply.error(503, "ModelUnavailable", "too busy"), *[_cooling(0)] * 2)
 
     with pytest.raises(errors.ServiceError, match="too busy"):
-        rank(_at(emulator, "litellm", max_retries=2), "car", TEXTS)
+        _at(emulator, "litellm", max_retries=2).rerank("car", TEXTS)
 
     assert len(emulator.log) == 3
 
 
-def test_a_gateway_that_cools_down(emulator, rank):
+def test_a_gateway_that_cools_down(emulator):
     """Without a cause of this call's it is a rate limit, with the wait that the gateway names."""
     emulator.script(_cooling(5))
 
     with pytest.raises(errors.RateLimitError) as caught:
-        rank(_at(emulator, "litellm"), "car", TEXTS)
+        _at(emulator, "litellm").rerank("car", TEXTS)
 
     assert caught.value.retry_after == 5.0
     assert "num_retries: 0" in caught.value.hint
 
 
-def test_retries_are_not_multiplied(emulator, rank):
+def test_retries_are_not_multiplied(emulator):
     """What a gateway has tried again by itself is not tried again from here."""
     said = "litellm.InternalServerError: gone. LiteLLM Retried: 2 times, LiteLLM Max Retries: 2"
     emulator.script(Reply(status=500, body=json.dumps({"error": {"message": said}})))
 
     with pytest.raises(errors.ServiceError) as caught:
-        rank(_at(emulator, "litellm", max_retries=2), "car", TEXTS)
+        _at(emulator, "litellm", max_retries=2).rerank("car", TEXTS)
 
     assert len(emulator.log) == 1
     assert not caught.value.retryable
@@ -534,53 +534,53 @@ _TOLD = {"vllm", "tei", "xinference"}
 
 
 @pytest.mark.parametrize("server", ["vllm", "tei", "infinity"])
-def test_what_is_too_long_is_cut_and_said(short, rank, server):
+def test_what_is_too_long_is_cut_and_said(short, server):
     """Documents that end alike after a cut are named; split, all windows are read to their end."""
     told = {} if server in _TOLD else {"max_model_len": 512}
     reranker = _at(short, server, **told)
 
-    ranking = rank(reranker, "fast red car", [*_LONG, "a fast car"])
+    ranking = reranker.rerank("fast red car", [*_LONG, "a fast car"])
 
     assert ranking.truncated == (0, 1, 2)
     assert ranking[0].index == 3
     assert reranker.estimate("fast red car", _LONG).truncated == (0, 1, 2)
 
-    ranking = rank(reranker.with_options(long_documents="split"), "fast red car", _LONG)
+    ranking = reranker.with_options(long_documents="split").rerank("fast red car", _LONG)
 
     assert ranking[0].index == 2
     assert ranking[0].window[1] == len(_LONG[2])
     assert ranking.truncated == ()
 
 
-def test_refused_before_anything_is_sent(short, rank):
+def test_refused_before_anything_is_sent(short):
     """With "error" the documents are named with what they may have, and nothing is posted."""
     reranker = _at(short, "vllm", long_documents="error")
 
     with pytest.raises(errors.RequestError, match="of the 512 of query, document") as caught:
-        rank(reranker, "fast red car", ["a fast car", *_LONG])
+        reranker.rerank("fast red car", ["a fast car", *_LONG])
 
     assert caught.value.documents == (1, 2, 3)
     assert short.log == ()
 
 
-def test_room_for_query_instruct_and_template(short, rank):
+def test_room_for_query_instruct_and_template(short):
     """A long query and instruct leave less to a document, and the server takes it all the same."""
     reranker = _at(short, "vllm", instruct="Find what is said of cars in any of these texts.")
 
-    ranking = rank(reranker, "fast red car " * 60, [*_LONG, "a fast car"])
+    ranking = reranker.rerank("fast red car " * 60, [*_LONG, "a fast car"])
 
     assert ranking.truncated == (0, 1, 2)
     assert not ranking.query_truncated
-    assert rank(reranker, "fast red car " * 600, [_LONG[2]]).query_truncated
+    assert reranker.rerank("fast red car " * 600, [_LONG[2]]).query_truncated
 
 
-def test_the_template_is_in_the_estimate(short, rank):
+def test_the_template_is_in_the_estimate(short):
     """What vLLM bills for Qwen3-Reranker's template, 74 tokens a pair, is counted beforehand."""
     reranker = _at(short, "vllm", instruct="Find cars.")
 
     expected = reranker.estimate("fast red car", TEXTS).tokens
 
-    assert rank(reranker, "fast red car", TEXTS).usage.tokens == expected > 3 * 74
+    assert reranker.rerank("fast red car", TEXTS).usage.tokens == expected > 3 * 74
 
 
 def test_a_name_that_says_too_much(short, rank):
@@ -604,25 +604,25 @@ def test_nothing_tells(short, rank, caplog):
     assert "512 tokens" in warning
 
 
-def test_another_model_answers(emulator, rank, caplog):
+def test_another_model_answers(emulator, caplog):
     """A server that answers to any name says which model it used: a warning, once."""
     reranker = _at(emulator, "infinity", model="my-reranker")
 
     for _ in range(2):
-        rank(reranker, "car", TEXTS)
-    rank(_at(emulator, "infinity"), "car", TEXTS)
+        reranker.rerank("car", TEXTS)
+    _at(emulator, "infinity").rerank("car", TEXTS)
 
     [warning] = [each for each in caplog.messages if each.startswith("Asked for my-reranker")]
     assert f"it used {MODEL}" in warning
 
 
-def test_a_number_of_ones_own(short, rank):
+def test_a_number_of_ones_own(short):
     """With max_tokens_per_doc= a document has so many tokens by our count, and nobody is asked."""
     reranker = _at(short, "infinity", max_tokens_per_doc=50)
     text = "a fast red car " * 12
 
-    assert rank(reranker, "car", [text]).truncated == ()
-    assert rank(reranker, "car", [text * 2]).truncated == (0,)
+    assert reranker.rerank("car", [text]).truncated == ()
+    assert reranker.rerank("car", [text * 2]).truncated == (0,)
 
 
 @pytest.mark.parametrize("name", ["max_model_len", "max_tokens_per_doc"])
@@ -703,7 +703,7 @@ _TOO_LONG = (
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_too_long_for_the_server(emulator, rank, wrapped):
+def test_too_long_for_the_server(emulator, wrapped):
     """A 400 about length names the documents by our count, and the option; it may pass through."""
     said = f"litellm.BadRequestError: VllmException - {_TOO_LONG}" if wrapped else _TOO_LONG
     body = {"error": {"message": said, "type": "BadRequestError", "code": 400}}
@@ -713,8 +713,8 @@ def test_too_long_for_the_server(emulator, rank, wrapped):
     texts = ["a fast car", "red car " * 600, "green tea", "old car " * 700]
 
     with pytest.raises(errors.RequestError) as caught:
-        rank(reranker, "car", texts)
-    passed = rank(reranker.with_options(on_error="passthrough"), "car", texts)
+        reranker.rerank("car", texts)
+    passed = reranker.with_options(on_error="passthrough").rerank("car", texts)
 
     assert caught.value.documents == (1, 3)
     assert "documents 1 and 3. Set max_model_len=512" in caught.value.hint

@@ -136,12 +136,12 @@ def test_windows_cover_the_document(make, service, piece):
     assert all(later[0] < one[1] for one, later in pairwise(spans))
 
 
-def test_windows_are_planned_with_all_else(rank, make, service):
+def test_windows_are_planned_with_all_else(make, service):
     """Windows and short documents share requests: no request is made for a document alone."""
     documents = [f"short {i}" for i in range(40)]
     documents[20] = _long("A tale of green tea. ", 20_000)
 
-    ranking = rank(make("split"), _QUERY, documents)
+    ranking = make("split").rerank(_QUERY, documents)
 
     assert len(service.log) == ranking.usage.requests == 1
     assert len(_sent(service)) == 39 + len([text for text in _sent(service) if "tale" in text])
@@ -149,31 +149,31 @@ def test_windows_are_planned_with_all_else(rank, make, service):
     assert [hit.index for hit in ranking if hit.window] == [20]
 
 
-def test_a_window_that_is_a_text_of_the_same_candidate(rank, make):
+def test_a_window_that_is_a_text_of_the_same_candidate(make):
     """A candidate of a long text and one of its own windows is scored like any other."""
     document = _long(_TEXTS["English"]) + _ANSWER
-    [alone] = rank(make("split"), _QUERY, [document])
+    [alone] = make("split").rerank(_QUERY, [document])
 
-    [hit] = rank(make("split"), _QUERY, [(document, document[slice(*alone.window)])])
+    [hit] = make("split").rerank(_QUERY, [(document, document[slice(*alone.window)])])
 
     assert hit.score == alone.score
 
 
-def test_equal_windows_are_sent_once(rank, make, service):
+def test_equal_windows_are_sent_once(make, service):
     """Of windows that are the same text, one is sent, and the first place is reported."""
     document = "tea " * 20_000
 
-    ranking = rank(make("split"), "tea", [document])
+    ranking = make("split").rerank("tea", [document])
 
     assert len(_sent(service)) == len(set(_sent(service))) < 4
     assert ranking[0].window[0] == 0
 
 
-def test_blank_windows_are_not_sent(rank, make, service):
+def test_blank_windows_are_not_sent(make, service):
     """A stretch of white space longer than a window costs nothing and refuses nothing."""
     document = "tea" + " \n" * 30_000 + "\u3000\t" * 9_000 + _ANSWER
 
-    ranking = rank(make("split"), _QUERY, [document, "a car"])
+    ranking = make("split").rerank(_QUERY, [document, "a car"])
 
     assert all(text.strip() for text in _sent(service))
     assert _ANSWER.strip() in document[slice(*_hit(ranking, 0).window)]

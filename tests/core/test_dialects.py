@@ -46,6 +46,21 @@ def _at(emulator, server, kind=Reranker, *, told=None, **options):
     )
 
 
+def _answering(answer, told=None, status=b"200 OK"):
+    """What makes a server of *answer*, of a request its status and body; a GET gets *told*."""
+
+    def behave(server, connection):
+        while (request := server.read(connection)).strip():
+            is_get = request.startswith(b"GET")
+            line, body = (status, told) if is_get else answer(request)
+            raw = json.dumps(body).encode()
+            connection.sendall(
+                b"HTTP/1.1 %s\r\ncontent-length: %d\r\n\r\n" % (line, len(raw)) + raw
+            )
+
+    return behave
+
+
 # The table
 
 
@@ -346,17 +361,9 @@ def test_a_model_that_is_not_served(emulator, server):
 
 def test_a_model_that_is_not_served_by_who_has_no_list(emulator, serve):
     """Without a list the error says what it can, and a key in a list is not shown."""
-    refusal = b'{"detail": "Model not found in the model list"}'
-
-    def behave(server, connection):
-        while request := server.read(connection):
-            models = b'{"data": [{"id": "my sk-of-a-tenant"}, {"id": "b"}]}'
-            is_get = request.startswith(b"GET")
-            raw, status = (models, b"200 OK") if is_get else (refusal, b"404 Not Found")
-            head = b"HTTP/1.1 %s\r\ncontent-length: %d\r\n\r\n"
-            connection.sendall(head % (status, len(raw)) + raw)
-
-    url = f"http://{serve(behave).address}"
+    models = {"data": [{"id": "my sk-of-a-tenant"}, {"id": "b"}]}
+    refusal = b"404 Not Found", {"detail": "Model not found in the model list"}
+    url = f"http://{serve(_answering(lambda _: refusal, models)).address}"
     reranker = Reranker(server="xinference", base_url=url, model="a", api_key="sk-of-a-tenant")
     with pytest.raises(errors.RequestError) as caught:
         reranker.rerank("car", TEXTS)
@@ -632,18 +639,8 @@ def test_lengths_are_for_servers_of_ones_own(name):
         RerankSettings(api_key="k", **{name: 512})
 
 
-def _serving(models, status=b"200 OK"):
-    """What a vLLM answers to a GET; everything else is a ranking of one document."""
-
-    def behave(server, connection):
-        while request := server.read(connection):
-            is_get = request.startswith(b"GET")
-            body = models if is_get else {"results": [{"index": 0, "relevance_score": 0.5}]}
-            raw = json.dumps(body).encode()
-            head = b"HTTP/1.1 " + (status if is_get else b"200 OK")
-            connection.sendall(head + b"\r\ncontent-length: %d\r\n\r\n" % len(raw) + raw)
-
-    return behave
+def _one_score(_):
+    return b"200 OK", {"results": [{"index": 0, "relevance_score": 0.5}]}
 
 
 @pytest.mark.parametrize(
@@ -659,7 +656,7 @@ def _serving(models, status=b"200 OK"):
 )
 def test_a_server_is_asked_once(serve, rank, kind, tells, paths):
     """Its length is asked before the first text that could be too long, with the key, and kept."""
-    server = serve(_serving({"data": [{"id": "m", **tells}]}))
+    server = serve(_answering(_one_score, {"data": [{"id": "m", **tells}]}))
     reranker = Reranker(
         server=kind, base_url=f"http://{server.address}", model="m", api_key="k" * 9
     )
@@ -687,7 +684,7 @@ def test_a_server_is_asked_once(serve, rank, kind, tells, paths):
 )
 def test_a_server_that_does_not_tell(serve, rank, models, status):
     """What tells no length is asked no more either, and planned for as if there were 512."""
-    server = serve(_serving(models, status=status))
+    server = serve(_answering(_one_score, models, status))
     reranker = Reranker(server="vllm", base_url=f"http://{server.address}", model="m")
 
     for _ in range(2):
@@ -725,16 +722,15 @@ def test_too_long_for_the_server(emulator, wrapped):
 def test_every_document_is_echoed(serve):
     """An answer may be as large as what was asked: 9 MB come back with theirs, and once."""
 
-    def echo(server, connection):
-        asked = json.loads(server.read(connection).partition(b"\r\n\r\n")[2])["documents"]
+    def echo(request):
+        asked = json.loads(request.partition(b"\r\n\r\n")[2])["documents"]
         results = [
             {"index": at, "relevance_score": 0.5, "document": {"text": text}}
             for at, text in enumerate(asked)
         ]
-        raw = json.dumps({"results": results}).encode()
-        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(raw), raw))
+        return b"200 OK", {"results": results}
 
-    server = serve(echo)
+    server = serve(_answering(echo))
     options = {"server": "vllm", "model": "m", "max_model_len": 1_000_000, "timeout": 120}
     reranker = Reranker(base_url=f"http://{server.address}", **options)
 

@@ -140,7 +140,8 @@ def test_extremes():
 
 def test_facts():
     """Usage, ids and what was cut are handed on."""
-    prepared = Prepared(Item("q", 1), Item("", 0), (), (1,), query_truncated=True)
+    told = {"query_truncated": True, "unsendable": ((2, "it is a song"),)}
+    prepared = Prepared(Item("q", 1), Item("", 0), (), (1,), **told)
 
     ranking = merge(_job("abc"), prepared, [(_item("a", 0), 0.1)], Usage(3, 15, 2), ("r1", "r3"))
 
@@ -149,6 +150,7 @@ def test_facts():
     assert ranking.request_ids == ("r1", "r3")
     assert ranking.truncated == (1,)
     assert ranking.query_truncated
+    assert ranking.unsendable == ((2, "it is a song"),)
     assert ranking.degraded is None
 
 

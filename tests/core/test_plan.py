@@ -5,12 +5,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from qwen_rerank._limits import LIMITS, Limit
+from qwen_rerank._limits import LIMITS, Limit, limits_for
 from qwen_rerank._plan import Budget, plan
 from qwen_rerank._values import Item, Job, Prepared, Request
 from qwen_rerank._wire import encode
 
 _ROW = LIMITS["qwen3-rerank"]
+_PAIRS = limits_for("any", "vllm", max_model_len=512)
 _JOB = Job("qwen3-rerank", "q", ())
 
 
@@ -269,6 +270,8 @@ def test_bounds_that_fit_need_no_counting(lengths, query, instruct, limits):
         (_prepared([11]), _limits(item=10), False),
         (_prepared([10]), _limits(item=10), True),
         (_prepared([1], query=11), _limits(item=10), False),
+        (_prepared([280], query=40, instruct=60), _PAIRS, True),
+        (_prepared([281], query=40, instruct=60), _PAIRS, False),  # 380 for the three of them
         (_prepared([1]), _limits(characters=5), False),  # "text 0" has six
         (_prepared([1]), _limits(characters=6), True),
     ],

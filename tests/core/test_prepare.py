@@ -247,7 +247,7 @@ def test_split_drops_blank_windows():
     assert [item.text for item in measured.items] == ["a" * 10, "b"]
 
 
-def test_refusing_names_the_positions():
+def test_refusing_names_the_positions(caplog):
     """With long_documents="error" nothing is sent, and the message says which are too long."""
     with pytest.raises(RequestError, match="documents 1 and 2; it may have 10 tokens") as caught:
         _measured("a", "b" * 11, "b" * 11, long_documents="error")
@@ -257,6 +257,7 @@ def test_refusing_names_the_positions():
     assert "truncate" in caught.value.hint
     assert "long_query" not in caught.value.hint
     assert "long_query" in of_query.value.hint
+    assert caplog.records == []  # nothing is asked, by its head or otherwise
     assert len(_measured("a", long_documents="error").items) == 1
 
 

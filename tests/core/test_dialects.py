@@ -540,7 +540,7 @@ _LONG = [f"{'green tea and old hills ' * 400}{end}" for end in _ENDS]
 _TOLD = {"vllm", "tei", "xinference"}
 
 
-@pytest.mark.parametrize("server", ["vllm", "tei", "infinity"])
+@pytest.mark.parametrize("server", ["vllm", "tei", "xinference", "infinity"])
 def test_what_is_too_long_is_cut_and_said(short, server):
     """Documents that end alike after a cut are named; split, all windows are read to their end."""
     told = {} if server in _TOLD else {"max_model_len": 512}

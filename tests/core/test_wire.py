@@ -211,6 +211,21 @@ def test_malformed(body):
         assert type(_error(body, protocol=_FLAT)) is errors.ReplyError
 
 
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [
+        (_results(0.1), "2 documents were sent and 1 result came back"),
+        (_results(0.1, 0.2)[:1] * 2, "document 0 came back twice"),
+        ([{"index": 7, "relevance_score": 0.1}] * 2, "index 7 is not one of 0 to 1"),
+        (_results(0.1, "0.9"), "document 1 has no finite score"),
+    ],
+)
+@pytest.mark.parametrize("protocol", _wire.PATHS)
+def test_what_is_wrong_with_an_answer(protocol, results, said):
+    """The error says what the answer lacks, and of which document, in either protocol."""
+    assert f"is no ranking: {said}." in str(_error(_body(results, protocol), protocol=protocol))
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "x-unknown"])
 def test_packed_answers_are_not_unpacked(encoding):
     """A packed body, which nobody asked for, is an error and not a way to fill the memory."""

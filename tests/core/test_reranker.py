@@ -350,6 +350,50 @@ async def test_http_clients(connection, emulator):
     assert [seen.headers["x-mine"] for seen in emulator.log] == ["1", "1"]
 
 
+class SdkClient:
+    """What is used of a dashscope 2.x client: its httpx client, with its base URL and key."""
+
+    def __init__(self, http_client):
+        self.transport = self
+        self.http_client = http_client
+
+
+def _sdk_client(kind, emulator):
+    return SdkClient(
+        kind(
+            base_url=emulator.base_url,
+            headers={"authorization": f"Bearer {emulator.api_key}", "x-mine": "1"},
+        )
+    )
+
+
+async def test_sdk_clients(emulator):
+    """Calls go through injected SDK clients, with their host and key, and leave them open."""
+    sync = _sdk_client(httpx.Client, emulator)
+    other = _sdk_client(httpx.AsyncClient, emulator)
+    with sync.http_client:
+        async with other.http_client:
+            async with Reranker(client=sync, async_client=other) as reranker:
+                reranker.rerank(_QUERY, ["a"])
+                await reranker.arerank(_QUERY, ["a"])
+
+            assert not sync.http_client.is_closed
+            assert not other.http_client.is_closed
+    assert [seen.headers["x-mine"] for seen in emulator.log] == ["1", "1"]
+
+
+def test_sdk_client_of_the_other_colour(connection, emulator):
+    """A call for which no client was injected goes out by itself, if there is a key for it."""
+    sdk = _sdk_client(httpx.AsyncClient, emulator)
+    with Reranker(async_client=sdk, base_url=emulator.base_url) as reranker:
+        with pytest.raises(errors.AuthenticationError):
+            reranker.rerank(_QUERY, ["a"])
+        reranker.api_key = connection["api_key"]
+
+        assert len(reranker.rerank(_QUERY, ["a"])) == 1
+    assert "x-mine" not in emulator.log[1].headers
+
+
 _THROUGH_SDK = """
 import asyncio, json, sys
 import dashscope

@@ -1,6 +1,5 @@
 """Servers that people run themselves. Bodies are as seen, or of the sources in `_dialects`."""
 
-import asyncio
 import json
 import pickle
 from typing import get_args
@@ -47,6 +46,21 @@ def _at(emulator, server, kind=Reranker, *, told=None, **options):
     )
 
 
+def _answering(answer, told=None, status=b"200 OK"):
+    """What makes a server of *answer*, of a request its status and body; a GET gets *told*."""
+
+    def behave(server, connection):
+        while (request := server.read(connection)).strip():
+            is_get = request.startswith(b"GET")
+            line, body = (status, told) if is_get else answer(request)
+            raw = json.dumps(body).encode()
+            connection.sendall(
+                b"HTTP/1.1 %s\r\ncontent-length: %d\r\n\r\n" % (line, len(raw)) + raw
+            )
+
+    return behave
+
+
 # The table
 
 
@@ -89,26 +103,18 @@ def test_requests(server):
 @pytest.mark.parametrize(
     ("server", "base", "url"),
     [
-        ("vllm", "http://h:8000", "http://h:8000/v1/rerank"),
         ("vllm", "http://h:8000/", "http://h:8000/v1/rerank"),
         ("vllm", "http://h:8000/rerank", "http://h:8000/rerank"),
         ("vllm", "http://h:8000/v1", "http://h:8000/v1/rerank"),
         ("vllm", "http://h:8000/v1/rerank", "http://h:8000/v1/rerank"),
-        ("sglang", "http://h:30000", "http://h:30000/v1/rerank"),
-        ("sglang", "http://h:30000/v1/", "http://h:30000/v1/rerank"),
-        ("sglang", "http://h:30000/v1/rerank", "http://h:30000/v1/rerank"),
         ("sglang", "https://gw/models/a", "https://gw/models/a/v1/rerank"),
         ("sglang", "https://gw/rerank", "https://gw/rerank"),
         ("tei", "http://h:8080", "http://h:8080/rerank"),
-        ("xinference", "http://h:9997", "http://h:9997/v1/rerank"),
         ("xinference", "http://h:9997/v1", "http://h:9997/v1/rerank"),
-        ("infinity", "http://h:7997", "http://h:7997/rerank"),
         ("infinity", "http://h:7997/prefix", "http://h:7997/prefix/rerank"),
-        ("litellm", "http://h:4000", "http://h:4000/rerank"),
         ("litellm", "http://h:4000/v2", "http://h:4000/v2/rerank"),
         ("cohere", "https://api.jina.ai", "https://api.jina.ai/v1/rerank"),
         ("cohere", "https://api.cohere.com/v2", "https://api.cohere.com/v2/rerank"),
-        ("cohere", "http://h:8080/rerank", "http://h:8080/rerank"),
     ],
 )
 def test_paths(server, base, url):
@@ -196,18 +202,6 @@ def test_replies(server):
     assert (reply.scores, reply.tokens, reply.request_id) == ((0.25, 0.75), tokens, request_id)
 
 
-@pytest.mark.parametrize("server", SERVERS)
-@pytest.mark.parametrize("scores", [(-7.5, 4.25), (0, -1), (1e6, 12.0)])
-def test_scores_need_not_be_probabilities(server, scores):
-    """Raw scores, negative or above 1, come through as they are."""
-    row = _dialects.SERVERS[server]
-    results = [{"index": index, row.score: score} for index, score in enumerate(scores)]
-
-    reply = _decode(server, {"results": results} if row.results else results)
-
-    assert reply.scores == tuple(map(float, scores))
-
-
 def test_raw_scores_are_ranked_as_they_come(emulator):
     """A ranking by logits: highest first, and a threshold may be negative."""
     emulator.script(
@@ -223,8 +217,8 @@ def test_raw_scores_are_ranked_as_they_come(emulator):
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"[]", b"{}", b"null", b"1", {"results": None}, {"results": {}}, [[0, 0.5], [1, 0.5]],
-        {"output": {"results": _RESULTS}}, {"list": _RESULTS}, [{"index": 0}, {"index": 1}],
+        b"", b"[]", b"{}", {"results": {}}, {"output": {"results": _RESULTS}},
+        [{"index": 0}, {"index": 1}],
     ],
 )  # fmt: skip
 def test_answers_of_another_shape(server, body):
@@ -242,13 +236,6 @@ _DETAIL = {"type": "missing", "loc": ["body", "documents"], "msg": "Field requir
 _REFUSALS = {
     "vLLM, bad value": (400, {"error": _VLLM}, errors.RequestError, "BadRequestError", "m"),
     "vLLM before 2026": (400, {"object": "error", **_VLLM}, errors.RequestError, "BadReq", "m"),
-    "vLLM, no such model": (
-        404,
-        {"error": {"message": "The model `x` does not exist.", "type": "NotFoundError"}},
-        errors.RequestError,
-        "NotFoundError",
-        "The model `x` does not exist.",
-    ),
     "vLLM, no reranker": (
         400,
         {"error": {**_VLLM, "message": "The model does not support Rerank (Score) API"}},
@@ -257,13 +244,6 @@ _REFUSALS = {
         "no reranker",
     ),
     "vLLM, key": (401, {"error": "Unauthorized"}, errors.AuthenticationError, None, "api_key="),
-    "SGLang": (
-        400,
-        {"object": "error", "message": "Documents cannot be empty", "code": 400, "type": "B"},
-        errors.RequestError,
-        "B",
-        "Documents cannot be empty",
-    ),
     "FastAPI, path": (404, {"detail": "Not Found"}, errors.RequestError, None, "server="),
     "FastAPI, method": (405, {"detail": "Method Not Allowed"}, errors.RequestError, None, "server"),
     "FastAPI, body": (
@@ -317,13 +297,6 @@ _REFUSALS = {
         "lower max_concurrency=",
     ),
     "TEI, no key": (401, b"", errors.AuthenticationError, None, "api_key="),
-    "Xinference": (
-        400,
-        {"detail": "Model not found in the model list, uid: x"},
-        errors.RequestError,
-        None,
-        "Model not found in the model list, uid: x",
-    ),
     "Infinity": (
         429,
         {"error": {"message": "model x is currently overloaded", "type": None, "code": 429}},
@@ -338,24 +311,25 @@ _REFUSALS = {
         None,
         "no reranker",
     ),
-    "LiteLLM": (
+    "a code of DashScope's": (
         400,
-        {"error": {"message": "Invalid model name", "type": "None", "param": None, "code": "400"}},
+        {"error": {"code": "Arrearage", "message": "m"}},
         errors.RequestError,
-        "400",
-        "Invalid model name",
+        "Arrearage",
+        "m",
     ),
+    "plain text": (422, b"missing field `texts`", errors.RequestError, None, "missing field `text"),
     "proxy": (502, b"Bad Gateway", errors.ServiceError, None, HOST),
     "login": (302, b"", errors.ServiceError, None, "Redirects are not followed"),
 }
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", ["vllm", "tei"])
 @pytest.mark.parametrize("row", _REFUSALS.values(), ids=_REFUSALS)
 def test_refusals(server, row):
     """Every envelope ends in the error whose move is next, with the server's words kept."""
     status, body, kind, code, said = row
-    headers = {"location": "https://sso.example/"} if status == 302 else None
+    headers = {"location": "https://sso.example/", "content-type": "text/plain; charset=utf-8"}
 
     error = _error(server, body, status=status, headers=headers)
 
@@ -363,6 +337,7 @@ def test_refusals(server, row):
     assert error.status == status
     assert (error.code or "").startswith(code or "")
     assert said in str(error)
+    assert "Alibaba" not in str(error)
 
 
 @pytest.mark.parametrize("status", [404, 405])
@@ -375,53 +350,28 @@ def test_a_vllm_that_generates(status):
 
 
 @pytest.mark.parametrize("server", ["vllm", "xinference", "litellm"])
-def test_a_model_that_is_not_served(emulator, rank, server):
+def test_a_model_that_is_not_served(emulator, server):
     """The error says which are, by the server's own list."""
     with pytest.raises(errors.RequestError) as caught:
-        rank(_at(emulator, server, model="other"), "car", TEXTS)
+        _at(emulator, server, model="other").rerank("car", TEXTS)
 
     assert f"It serves {MODEL}" in caught.value.hint
     assert caught.value.hint.startswith("other is not served by 127.0.0.1:")
 
 
-def test_a_model_that_is_not_served_by_who_has_no_list(emulator, rank, serve):
+def test_a_model_that_is_not_served_by_who_has_no_list(emulator, serve):
     """Without a list the error says what it can, and a key in a list is not shown."""
-    refusal = b'{"detail": "Model not found in the model list"}'
-
-    def behave(server, connection):
-        while request := server.read(connection):
-            models = b'{"data": [{"id": "my sk-of-a-tenant"}, {"id": "b"}]}'
-            is_get = request.startswith(b"GET")
-            raw, status = (models, b"200 OK") if is_get else (refusal, b"404 Not Found")
-            head = b"HTTP/1.1 %s\r\ncontent-length: %d\r\n\r\n"
-            connection.sendall(head % (status, len(raw)) + raw)
-
-    url = f"http://{serve(behave).address}"
+    models = {"data": [{"id": "my sk-of-a-tenant"}, {"id": "b"}]}
+    refusal = b"404 Not Found", {"detail": "Model not found in the model list"}
+    url = f"http://{serve(_answering(lambda _: refusal, models)).address}"
     reranker = Reranker(server="xinference", base_url=url, model="a", api_key="sk-of-a-tenant")
     with pytest.raises(errors.RequestError) as caught:
-        rank(reranker, "car", TEXTS)
+        reranker.rerank("car", TEXTS)
     with pytest.raises(errors.RequestError) as listless:
-        rank(_at(emulator, "xinference", told="tei", model="a"), "car", TEXTS)
+        _at(emulator, "xinference", told="tei", model="a").rerank("car", TEXTS)
 
     assert caught.value.hint.endswith("It serves my ***, b.")
     assert listless.value.hint
-
-
-def test_a_refusal_that_quotes_more_than_we_read(serve, rank):
-    """A 422 that repeats the whole input, again and again, stays the caller's mistake."""
-
-    def behave(server, connection):
-        server.read(connection)
-        raw = b'{"detail": [{"msg": "' + b"x" * 9 * 2**20 + b'"}]}'
-        connection.sendall(b"HTTP/1.1 422 Unprocessable\r\ncontent-length: %d\r\n" % len(raw))
-        connection.sendall(b"connection: close\r\n\r\n" + raw)
-
-    server = serve(behave)
-    reranker = Reranker(server="infinity", base_url=f"http://{server.address}", model="m")
-    with pytest.raises(errors.RequestError):
-        rank(reranker, "car", TEXTS)
-
-    assert len(server.requests) == 1
 
 
 # Behind a gateway
@@ -439,13 +389,13 @@ def test_a_refusal_that_quotes_more_than_we_read(serve, rank):
         (500, "InternalError", errors.ServiceError, None),
     ],
 )
-def test_what_is_behind_a_gateway(emulator, rank, status, code, kind, hint):
+def test_what_is_behind_a_gateway(emulator, status, code, kind, hint):
     """A refusal that LiteLLM wraps is what it was before, and its id is that of the gateway."""
     emulator.script(*[Reply.error(status, code, "said so")] * 2)
     reranker = _at(emulator, "litellm", model="my-gateway-model")
 
     with pytest.raises(errors.RerankError) as caught:
-        rank(reranker, "car", TEXTS)
+        reranker.rerank("car", TEXTS)
 
     error = caught.value
     assert type(error) is kind
@@ -453,7 +403,7 @@ def test_what_is_behind_a_gateway(emulator, rank, status, code, kind, hint):
     assert error.request_id == emulator.log[0].request_id
     assert hint is None or hint in error.hint
     if kind.passes_through:
-        passed = rank(reranker.with_options(on_error="passthrough"), "car", TEXTS)
+        passed = reranker.with_options(on_error="passthrough").rerank("car", TEXTS)
         assert type(passed.degraded) is kind
 
 
@@ -472,34 +422,34 @@ def _cooling(after):
     return Reply(status=429, body=json.dumps({"error": {"message": said, "code": "429"}}))
 
 
-def test_a_gateway_that_cools_down_does_not_hide_the_cause(emulator, rank):
+def test_a_gateway_that_cools_down_does_not_hide_the_cause(emulator):
     """After a failure LiteLLM refuses everybody for a while; the failure is what is told."""
     emulator.script(Reply.error(503, "ModelUnavailable", "too busy"), *[_cooling(0)] * 2)
 
     with pytest.raises(errors.ServiceError, match="too busy"):
-        rank(_at(emulator, "litellm", max_retries=2), "car", TEXTS)
+        _at(emulator, "litellm", max_retries=2).rerank("car", TEXTS)
 
     assert len(emulator.log) == 3
 
 
-def test_a_gateway_that_cools_down(emulator, rank):
+def test_a_gateway_that_cools_down(emulator):
     """Without a cause of this call's it is a rate limit, with the wait that the gateway names."""
     emulator.script(_cooling(5))
 
     with pytest.raises(errors.RateLimitError) as caught:
-        rank(_at(emulator, "litellm"), "car", TEXTS)
+        _at(emulator, "litellm").rerank("car", TEXTS)
 
     assert caught.value.retry_after == 5.0
     assert "num_retries: 0" in caught.value.hint
 
 
-def test_retries_are_not_multiplied(emulator, rank):
+def test_retries_are_not_multiplied(emulator):
     """What a gateway has tried again by itself is not tried again from here."""
     said = "litellm.InternalServerError: gone. LiteLLM Retried: 2 times, LiteLLM Max Retries: 2"
     emulator.script(Reply(status=500, body=json.dumps({"error": {"message": said}})))
 
     with pytest.raises(errors.ServiceError) as caught:
-        rank(_at(emulator, "litellm", max_retries=2), "car", TEXTS)
+        _at(emulator, "litellm", max_retries=2).rerank("car", TEXTS)
 
     assert len(emulator.log) == 1
     assert not caught.value.retryable
@@ -513,24 +463,6 @@ def test_the_id_of_a_gateway():
     assert _decode("litellm", body, headers=headers).request_id == "call-1"
     refused = _error("litellm", {"error": {"message": "m"}}, status=400, headers=headers)
     assert refused.request_id == "call-1"
-
-
-def test_a_refusal_in_plain_text_is_kept():
-    """What TEI says of a body that it cannot read is plain text, and is shown."""
-    said = b"Failed to deserialize the JSON body into the target type: missing field `texts`"
-
-    error = _error("tei", said, status=422, headers={"content-type": "text/plain; charset=utf-8"})
-
-    assert error.message == said.decode()
-    assert "server='tei'" in error.hint
-
-
-def test_alibaba_clouds_hints_are_not_given_for_other_servers():
-    """A code that means one thing to DashScope sends nobody to Alibaba Cloud's console."""
-    error = _error("vllm", {"error": {"code": "Arrearage", "message": "m"}}, status=400)
-
-    assert type(error) is errors.RequestError
-    assert "Alibaba" not in str(error)
 
 
 # One dialect told, another one spoken: over HTTP, against the emulator
@@ -565,24 +497,15 @@ def test_every_pair(emulator, told, actual):
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_server_that_nobody_named(emulator, server):
-    """Without server= the path is Alibaba Cloud's: the error says what is missing."""
-    reranker = Reranker(protocol="compatible", base_url=emulator.server_url(server), api_key="k")
+    """Whether server= is missing, or given where DashScope answers, the error says so."""
+    at = {"protocol": "compatible", "api_key": "k"}
+    missing = Reranker(base_url=emulator.server_url(server), **at)
+    given = Reranker(server=server, base_url=emulator.compatible_base_url, **at)
 
-    with pytest.raises(errors.RequestError) as caught:
-        reranker.rerank("q", TEXTS)
-
-    assert "server=" in caught.value.hint
-
-
-@pytest.mark.parametrize("server", SERVERS)
-def test_dashscope_taken_for_a_server(emulator, server):
-    """The other way round: server= is given, and DashScope answers."""
-    reranker = Reranker(protocol="compatible", server=server, base_url=emulator.compatible_base_url)
-
-    with pytest.raises(errors.RequestError) as caught:
-        reranker.rerank("q", TEXTS)
-
-    assert f"server={server!r}" in caught.value.hint
+    for reranker, said in ((missing, "server="), (given, f"server={server!r}")):
+        with pytest.raises(errors.RequestError) as caught:
+            reranker.rerank("q", TEXTS)
+        assert said in caught.value.hint
 
 
 def test_another_shape_where_no_server_was_named():
@@ -598,11 +521,17 @@ def test_another_shape_where_no_server_was_named():
 # Lengths
 
 
-@pytest.fixture(name="short")
-def _short():
-    """Servers that take 512 tokens for query, document and template together."""
+@pytest.fixture(name="of_512", scope="module")
+def _of_512():
     with Emulator(max_model_len=512) as emulator:
         yield emulator
+
+
+@pytest.fixture(name="short")
+def _short(of_512):
+    """Servers that take 512 tokens for query, document and template together."""
+    of_512.clear()
+    return of_512
 
 
 # Three texts that differ only behind what such a server reads.
@@ -611,61 +540,54 @@ _LONG = [f"{'green tea and old hills ' * 400}{end}" for end in _ENDS]
 _TOLD = {"vllm", "tei", "xinference"}
 
 
-@pytest.mark.parametrize("server", ["vllm", "sglang", "tei", "xinference", "infinity"])
-def test_what_is_too_long_is_cut_and_said(short, rank, server):
-    """Documents that end alike after a cut are named, whether the server would refuse or cut."""
+@pytest.mark.parametrize("server", ["vllm", "tei", "xinference", "infinity"])
+def test_what_is_too_long_is_cut_and_said(short, server):
+    """Documents that end alike after a cut are named; split, all windows are read to their end."""
     told = {} if server in _TOLD else {"max_model_len": 512}
     reranker = _at(short, server, **told)
 
-    ranking = rank(reranker, "fast red car", [*_LONG, "a fast car"])
+    ranking = reranker.rerank("fast red car", [*_LONG, "a fast car"])
 
     assert ranking.truncated == (0, 1, 2)
     assert ranking[0].index == 3
     assert reranker.estimate("fast red car", _LONG).truncated == (0, 1, 2)
 
-
-@pytest.mark.parametrize("server", ["vllm", "tei", "xinference", "infinity"])
-def test_windows_find_what_stands_at_the_end(short, rank, server):
-    """Split, every window is one that the server reads to its end."""
-    told = {} if server in _TOLD else {"max_model_len": 512}
-    reranker = _at(short, server, long_documents="split", **told)
-
-    ranking = rank(reranker, "fast red car", _LONG)
+    ranking = reranker.with_options(long_documents="split").rerank("fast red car", _LONG)
 
     assert ranking[0].index == 2
     assert ranking[0].window[1] == len(_LONG[2])
     assert ranking.truncated == ()
 
 
-def test_refused_before_anything_is_sent(short, rank):
+def test_refused_before_anything_is_sent(short):
     """With "error" the documents are named with what they may have, and nothing is posted."""
     reranker = _at(short, "vllm", long_documents="error")
 
     with pytest.raises(errors.RequestError, match="of the 512 of query, document") as caught:
-        rank(reranker, "fast red car", ["a fast car", *_LONG])
+        reranker.rerank("fast red car", ["a fast car", *_LONG])
 
     assert caught.value.documents == (1, 2, 3)
     assert short.log == ()
 
 
-def test_room_for_query_instruct_and_template(short, rank):
+def test_room_for_query_instruct_and_template(short):
     """A long query and instruct leave less to a document, and the server takes it all the same."""
     reranker = _at(short, "vllm", instruct="Find what is said of cars in any of these texts.")
 
-    ranking = rank(reranker, "fast red car " * 60, [*_LONG, "a fast car"])
+    ranking = reranker.rerank("fast red car " * 60, [*_LONG, "a fast car"])
 
     assert ranking.truncated == (0, 1, 2)
     assert not ranking.query_truncated
-    assert rank(reranker, "fast red car " * 600, [_LONG[2]]).query_truncated
+    assert reranker.rerank("fast red car " * 600, [_LONG[2]]).query_truncated
 
 
-def test_the_template_is_in_the_estimate(short, rank):
+def test_the_template_is_in_the_estimate(short):
     """What vLLM bills for Qwen3-Reranker's template, 74 tokens a pair, is counted beforehand."""
     reranker = _at(short, "vllm", instruct="Find cars.")
 
     expected = reranker.estimate("fast red car", TEXTS).tokens
 
-    assert rank(reranker, "fast red car", TEXTS).usage.tokens == expected > 3 * 74
+    assert reranker.rerank("fast red car", TEXTS).usage.tokens == expected > 3 * 74
 
 
 def test_a_name_that_says_too_much(short, rank):
@@ -689,25 +611,25 @@ def test_nothing_tells(short, rank, caplog):
     assert "512 tokens" in warning
 
 
-def test_another_model_answers(emulator, rank, caplog):
+def test_another_model_answers(emulator, caplog):
     """A server that answers to any name says which model it used: a warning, once."""
     reranker = _at(emulator, "infinity", model="my-reranker")
 
     for _ in range(2):
-        rank(reranker, "car", TEXTS)
-    rank(_at(emulator, "infinity"), "car", TEXTS)
+        reranker.rerank("car", TEXTS)
+    _at(emulator, "infinity").rerank("car", TEXTS)
 
     [warning] = [each for each in caplog.messages if each.startswith("Asked for my-reranker")]
     assert f"it used {MODEL}" in warning
 
 
-def test_a_number_of_ones_own(short, rank):
+def test_a_number_of_ones_own(short):
     """With max_tokens_per_doc= a document has so many tokens by our count, and nobody is asked."""
     reranker = _at(short, "infinity", max_tokens_per_doc=50)
     text = "a fast red car " * 12
 
-    assert rank(reranker, "car", [text]).truncated == ()
-    assert rank(reranker, "car", [text * 2]).truncated == (0,)
+    assert reranker.rerank("car", [text]).truncated == ()
+    assert reranker.rerank("car", [text * 2]).truncated == (0,)
 
 
 @pytest.mark.parametrize("name", ["max_model_len", "max_tokens_per_doc"])
@@ -717,18 +639,8 @@ def test_lengths_are_for_servers_of_ones_own(name):
         RerankSettings(api_key="k", **{name: 512})
 
 
-def _serving(models, status=b"200 OK"):
-    """What a vLLM answers to a GET; everything else is a ranking of one document."""
-
-    def behave(server, connection):
-        while request := server.read(connection):
-            is_get = request.startswith(b"GET")
-            body = models if is_get else {"results": [{"index": 0, "relevance_score": 0.5}]}
-            raw = json.dumps(body).encode()
-            head = b"HTTP/1.1 " + (status if is_get else b"200 OK")
-            connection.sendall(head + b"\r\ncontent-length: %d\r\n\r\n" % len(raw) + raw)
-
-    return behave
+def _one_score(_):
+    return b"200 OK", {"results": [{"index": 0, "relevance_score": 0.5}]}
 
 
 @pytest.mark.parametrize(
@@ -744,7 +656,7 @@ def _serving(models, status=b"200 OK"):
 )
 def test_a_server_is_asked_once(serve, rank, kind, tells, paths):
     """Its length is asked before the first text that could be too long, with the key, and kept."""
-    server = serve(_serving({"data": [{"id": "m", **tells}]}))
+    server = serve(_answering(_one_score, {"data": [{"id": "m", **tells}]}))
     reranker = Reranker(
         server=kind, base_url=f"http://{server.address}", model="m", api_key="k" * 9
     )
@@ -772,7 +684,7 @@ def test_a_server_is_asked_once(serve, rank, kind, tells, paths):
 )
 def test_a_server_that_does_not_tell(serve, rank, models, status):
     """What tells no length is asked no more either, and planned for as if there were 512."""
-    server = serve(_serving(models, status=status))
+    server = serve(_answering(_one_score, models, status))
     reranker = Reranker(server="vllm", base_url=f"http://{server.address}", model="m")
 
     for _ in range(2):
@@ -788,7 +700,7 @@ _TOO_LONG = (
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_too_long_for_the_server(emulator, rank, wrapped):
+def test_too_long_for_the_server(emulator, wrapped):
     """A 400 about length names the documents by our count, and the option; it may pass through."""
     said = f"litellm.BadRequestError: VllmException - {_TOO_LONG}" if wrapped else _TOO_LONG
     body = {"error": {"message": said, "type": "BadRequestError", "code": 400}}
@@ -798,8 +710,8 @@ def test_too_long_for_the_server(emulator, rank, wrapped):
     texts = ["a fast car", "red car " * 600, "green tea", "old car " * 700]
 
     with pytest.raises(errors.RequestError) as caught:
-        rank(reranker, "car", texts)
-    passed = rank(reranker.with_options(on_error="passthrough"), "car", texts)
+        reranker.rerank("car", texts)
+    passed = reranker.with_options(on_error="passthrough").rerank("car", texts)
 
     assert caught.value.documents == (1, 3)
     assert "documents 1 and 3. Set max_model_len=512" in caught.value.hint
@@ -807,28 +719,49 @@ def test_too_long_for_the_server(emulator, rank, wrapped):
     assert passed.degraded.documents == (1, 3)
 
 
-def test_every_document_is_echoed(rank):
-    """An answer may be as large as what was asked: 31 MB come back with theirs, and once."""
-    texts = [f"{number} " + "-" * 300_000 for number in range(31)]
-    with Emulator(max_model_len=1_000_000) as emulator:
-        reranker = _at(emulator, "vllm", timeout=120)
+def test_every_document_is_echoed(serve):
+    """An answer may be as large as what was asked: 9 MB come back with theirs, and once."""
 
-        assert len(rank(reranker, "fast red car", texts)) == 31
-        assert len(emulator.log) == 1
+    def echo(request):
+        asked = json.loads(request.partition(b"\r\n\r\n")[2])["documents"]
+        results = [
+            {"index": at, "relevance_score": 0.5, "document": {"text": text}}
+            for at, text in enumerate(asked)
+        ]
+        return b"200 OK", {"results": results}
+
+    server = serve(_answering(echo))
+    options = {"server": "vllm", "model": "m", "max_model_len": 1_000_000, "timeout": 120}
+    reranker = Reranker(base_url=f"http://{server.address}", **options)
+
+    assert len(reranker.rerank("q", [f"{number}{' ' * 290_000}." for number in range(31)])) == 31
+    assert len(server.requests) == 1
 
 
 # Keys
 
 
-@pytest.mark.parametrize("server", SERVERS)
-@pytest.mark.parametrize("key", [None, "sk-of-somebody-else"])
-def test_keys_are_checked_where_they_can_be(rank, server, key):
-    """A wrong key and none are told as such, by vLLM too, which guards its versioned paths only."""
+@pytest.fixture(name="guarded", scope="module")
+def _guarded():
     with Emulator(server_key="sk-theirs") as emulator:
-        good = _at(emulator, server, api_key="sk-theirs")
-        assert len(rank(good, "car", TEXTS)) == 3
+        yield emulator
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_keys_are_checked_where_they_can_be(monkeypatch, guarded, server):
+    """A wrong key and none are told as such, and none is sent that was found in the environment.
+
+    By vLLM too, which guards its versioned paths only.
+    """
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-theirs")
+    monkeypatch.setenv("DASHSCOPE_WORKSPACE", "ws-1")
+    good = _at(guarded, server, api_key="sk-theirs")
+
+    assert len(good.rerank("car", TEXTS)) == 3
+    for key in (None, "sk-of-somebody-else"):
         with pytest.raises(errors.AuthenticationError, match="api_key="):
-            rank(good.with_options(api_key=key), "car", TEXTS)
+            good.with_options(api_key=key).rerank("car", TEXTS)
+    assert not any("workspace" in str(seen.headers).lower() for seen in guarded.log)
 
 
 # The option
@@ -851,14 +784,8 @@ def test_server_needs_its_address(monkeypatch, options):
         RerankSettings(api_key="k", **options)
 
 
-def test_unknown_servers():
-    """Another name is refused, with those that there are."""
-    with pytest.raises(ValueError, match=r"^server: input should be 'vllm', 'sglang'"):
-        RerankSettings(server="ollama", protocol="compatible", base_url="http://127.0.0.1:1")
-
-
 def test_a_server_implies_its_protocol():
-    """server= is enough: it speaks the compatible protocol, for as long as it is there."""
+    """server= is enough: as long as it is there, it speaks the protocol that nobody chose."""
     at = "http://127.0.0.1:8000"
     made = RerankSettings(server="vllm", base_url=at)
     later = RerankSettings(base_url=at)
@@ -873,71 +800,9 @@ def test_a_server_implies_its_protocol():
         assert RerankSettings(**dump).protocol == "compatible"
     later.server = None
     assert later.protocol == "dashscope"
-
-
-def test_a_protocol_that_was_chosen_stays():
-    """What server= implies is only what nobody said."""
-    chosen = RerankSettings(server="vllm", protocol="compatible", base_url="http://127.0.0.1:8000")
+    chosen = RerankSettings(server="vllm", protocol="compatible", base_url=at)
     chosen.server = None
-
     assert chosen.protocol == "compatible"
-
-
-def test_a_refused_server_implies_nothing():
-    """A refused server= leaves the protocol as it was."""
-    settings = RerankSettings(api_key="k")
-
-    with pytest.raises(ValueError, match="server says"):
-        settings.server = "vllm"
-
-    assert (settings.server, settings.protocol) == (None, "dashscope")
-
-
-def test_assigning_a_server(emulator):
-    """Assigning it takes effect with the next call, and a refused value leaves all as it was."""
-    reranker = _at(emulator, "sglang", told="vllm")
-    reranker.server = "sglang"
-
-    assert reranker.rerank("fast red car", TEXTS)[0].index == 1
-    with pytest.raises(ValueError, match="server says"):
-        reranker.protocol = "dashscope"
-    assert reranker.rerank("fast red car", TEXTS)[0].index == 1
-
-
-# Keys
-
-
-def _noting(server, connection):
-    """Answers one request with a ranking of one text by vLLM."""
-    server.read(connection)
-    body = b'{"results": [{"index": 0, "relevance_score": 1}]}'
-    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
-
-
-def _head(serve, **options):
-    server = serve(_noting)
-    options = {"protocol": "compatible", "base_url": f"http://{server.address}", **options}
-    with Reranker(**options) as reranker:
-        reranker.rerank("q", ["a"])
-    return server.requests[0].partition(b"\r\n\r\n")[0].lower()
-
-
-def test_no_key_from_the_environment(monkeypatch, serve):
-    """A server of your own gets no key and no workspace that was found, even on loopback."""
-    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-of-alibaba-cloud-0123456789")
-    monkeypatch.setenv("DASHSCOPE_WORKSPACE", "ws-1")
-
-    head = _head(serve, server="vllm")
-
-    assert b"authorization" not in head
-    assert b"workspace" not in head
-
-
-def test_a_key_that_is_given_is_sent(serve):
-    """A server that was started with a key gets it from api_key=."""
-    assert b"authorization: bearer sk-own-key\r\n" in _head(
-        serve, server="vllm", api_key="sk-own-key"
-    ) + b"\r\n"  # fmt: skip
 
 
 # Instructions
@@ -995,73 +860,6 @@ def test_tokens_of_a_request(emulator):
     assert _at(emulator, "vllm").estimate("q", texts).requests == 1
 
 
-def test_long_texts_of_the_open_models(emulator):
-    """Qwen3-Reranker reads 32k tokens by its model card, so what fits is not cut."""
-    long, longer = "word " * 20_000, "word " * 40_000
-
-    assert _at(emulator, "sglang").rerank("q", [long, longer]).truncated == (1,)
-    assert _at(emulator, "sglang", model="another").rerank("q", [long]).truncated == (0,)
-
-
-def test_long_texts_at_infinity(emulator):
-    """Infinity refuses a text of more than 122,880 characters, so a longer one is cut."""
-    ranking = _at(emulator, "infinity").rerank("q", [" responsibilities" * 10_000])
-
-    assert ranking.truncated == (0,)
-    assert ranking[0].score is not None
-
-
-def test_large_requests_at_tei(emulator):
-    """Text Embeddings Inference refuses a body over 2 MB, so texts that make one are divided."""
-    texts = [f"{number} " + "word " * 20_000 for number in range(30)]
-
-    assert _at(emulator, "tei").estimate("q", texts).requests == 2
-
-
-def test_more_than_a_server_takes(emulator):
-    """More than its limit, if asked for, ends in its refusal and says what to lower."""
-    reranker = _at(emulator, "tei", max_documents_per_request=64)
-
-    with pytest.raises(errors.RequestError, match="batch size 64 > maximum allowed") as caught:
-        reranker.rerank("q", [f"text {number}" for number in range(64)])
-
-    assert "max_documents_per_request=" in caught.value.hint
-
-
-@pytest.mark.parametrize("server", SERVERS)
-def test_retries(emulator, server):
-    """What may pass by itself is tried again, whatever its envelope."""
-    emulator.script(Reply.error(503, "Unhealthy", "starting", headers={"retry-after": "0"}))
-
-    ranking = _at(emulator, server, max_retries=1).rerank("fast red car", TEXTS)
-
-    assert [request.status for request in emulator.log] == [503, 200]
-    assert ranking[0].index == 1
-
-
-@pytest.mark.parametrize("server", SERVERS)
-def test_async(emulator, server):
-    """Async calls give what sync calls give."""
-    reranker = _at(emulator, server)
-
-    async def both():
-        async with reranker:
-            return await reranker.arerank("fast red car", ["", *TEXTS], top_n=2)
-
-    ranking = asyncio.run(both())
-
-    assert ranking.hits == reranker.rerank("fast red car", ["", *TEXTS], top_n=2).hits
-    assert [hit.index for hit in ranking] == [2, 3]
-
-
-def test_usage_and_price(emulator):
-    """Tokens are counted where a server tells them; a server of your own has no list price."""
-    ranking = _at(emulator, "vllm").rerank("fast red car", TEXTS)
-
-    assert ranking.usage.tokens > 0
-    assert ranking.usage.cost is None
-
-
 def test_usage_that_no_server_reports(emulator):
     """Where a server tells no tokens they are unknown, in every sum with its answers."""
     reranker = _at(emulator, "tei")
@@ -1073,32 +871,3 @@ def test_usage_that_no_server_reports(emulator):
     assert reranker.usage == ranking.usage
     assert reranker.estimate("fast red car", TEXTS).tokens > 0
     assert "tokens unknown" in ranking._repr_html_()
-
-
-def test_passthrough(emulator):
-    """A server that is down is one more reason for the original order."""
-    emulator.script(Reply(424, {"error": "Inference failed", "error_type": "Backend"}))
-
-    ranking = _at(emulator, "tei", on_error="passthrough").rerank("q", TEXTS)
-
-    assert [hit.index for hit in ranking] == [0, 1, 2]
-    assert type(ranking.degraded) is errors.ServiceError
-
-
-@pytest.mark.parametrize("server", SERVERS)
-def test_both_doors(emulator, server):
-    """The doors take the same option."""
-    langchain_qwen_rerank = pytest.importorskip("langchain_qwen_rerank")
-    llama_index_qwen_rerank = pytest.importorskip("llama_index_qwen_rerank")
-    from langchain_core.documents import Document
-    from llama_index.core.schema import NodeWithScore, TextNode
-
-    documents = [Document(text) for text in TEXTS]
-    nodes = [NodeWithScore(node=TextNode(text=text)) for text in TEXTS]
-
-    langchain = _at(emulator, server, langchain_qwen_rerank.QwenRerank, top_n=1)
-    llama_index = _at(emulator, server, llama_index_qwen_rerank.QwenRerank, top_n=1)
-
-    assert langchain.compress_documents(documents, "fast red car")[0].page_content == TEXTS[1]
-    (best,) = llama_index.postprocess_nodes(nodes, query_str="fast red car")
-    assert best.node.text == TEXTS[1]

@@ -1,4 +1,3 @@
-import dataclasses
 import math
 import re
 
@@ -53,12 +52,6 @@ def test_every_rate_has_a_source_and_a_date(row):
         assert re.search(r"202\d", limit.date)
 
 
-@pytest.mark.parametrize("name", LIMITS)
-def test_known_models_have_their_own_row(name):
-    """A name in the table gets its row."""
-    assert LIMITS[name] is limits_for(name)
-
-
 @pytest.mark.parametrize("name", ["qwen9-rerank", "", "QWEN3-RERANK", "gte-rerank"])
 def test_unknown_models_get_the_conservative_row(name):
     """Any other name is planned for as the strictest model."""
@@ -83,13 +76,7 @@ def test_nothing_is_planned_to_the_brim(row):
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "Qwen/Qwen3-Reranker-0.6B",
-        "qwen3-reranker-4b",
-        "/models/Qwen3-Reranker-8B",
-        "someone/Qwen3-Reranker-0.6B-seq-cls",
-    ],
+    "name", ["qwen3-reranker-4b", "/models/Qwen3-Reranker-8B", "x/Qwen3-Reranker-0.6B-seq-cls"]
 )
 def test_open_models_on_servers_of_your_own(name):
     """The open Qwen3 rerankers are known by their name, and their template costs tokens."""
@@ -99,7 +86,7 @@ def test_open_models_on_servers_of_your_own(name):
     assert row.planned_document_tokens(1_000) == int(32_768 * 0.95) - 74 - 1_000
 
 
-@pytest.mark.parametrize("server", ["vllm", "sglang", "tei", "xinference", "infinity"])
+@pytest.mark.parametrize("server", ["vllm", "tei", "infinity"])
 def test_other_models_on_servers_of_your_own(server):
     """Of any other name a pair may have as little as most encoders take."""
     row = limits_for("my-reranker", server)
@@ -161,7 +148,9 @@ def test_another_tokenizer_gets_a_wider_margin():
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_two_readings_of_the_same_pages_agree(name):
-    """The client's table and the emulator's own say the same."""
+    """The client's table and the emulator's own say the same, of the same models."""
+    assert set(MODELS) == set(LIMITS)
+    assert LIMITS[name] is limits_for(name)
     ours, theirs = LIMITS[name], MODELS[name]
 
     assert (theirs.documents.value, theirs.item_tokens.value, theirs.request_tokens.value) == (
@@ -170,14 +159,3 @@ def test_two_readings_of_the_same_pages_agree(name):
         ours.request_tokens.value,
     )
     assert DOCUMENT_CHARACTERS.value == ours.item_characters.value
-
-
-def test_both_tables_have_the_same_models():
-    """No model is known to one side only."""
-    assert set(MODELS) == set(LIMITS)
-
-
-def test_rows_are_frozen():
-    """A limit cannot be changed by accident."""
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        UNKNOWN_MODEL.share = 1.0

@@ -1,4 +1,3 @@
-import asyncio
 import base64
 import logging
 import os
@@ -59,6 +58,11 @@ def hollow(width, height):
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
+def half(content):
+    """What arrives of a download that is broken off."""
+    return content[: len(content) // 2]
+
+
 def text_of(content):
     """Bytes as base64."""
     return base64.b64encode(content).decode()
@@ -96,40 +100,23 @@ def _reranker(connection):
         yield reranker
 
 
-@pytest.fixture(name="rank", params=["sync", "async"])
-def _rank(request, reranker):
-    """Both colours of the call, as one plain function, with the switch that doors have."""
-
-    def rank(*arguments, using=reranker, lenient=(), **options):
-        if request.param == "sync":
-            return using._rank(*arguments, options, lenient=lenient)
-        return runner.run(using._arank(*arguments, options, lenient=lenient))
-
-    with asyncio.Runner() as runner:
-        yield rank
-
-
 # What is sent
 
 
 @pytest.mark.parametrize(("kind", "subtype"), _FORMATS.items())
-@pytest.mark.parametrize("source", ["data", "base64", "data URI", "path"])
-def test_formats_are_recognised_by_content(tmp_path, kind, subtype, source):
-    """Each format is sent as what it is, whatever its file or data URI calls it."""
+def test_formats_are_recognised_by_content(tmp_path, kind, subtype):
+    """However an image was given, it is sent as what it is, whatever file or data URI call it."""
     content = drawn(kind=kind)
     misnamed = tmp_path / "song.mp3"
     misnamed.write_bytes(content)
-    image = {
-        "data": Image(data=content),
-        "base64": Image(data=text_of(content)),
-        "data URI": Image(url=f"data:image/x-other;base64,{text_of(content)}"),
-        "path": Image(path=misnamed),
-    }[source]
 
-    item = sent(image)
+    item = sent(Image(data=content))
 
     assert item.text == f"data:image/{subtype};base64,{text_of(content)}"
     assert (item.kind, item.size) == ("image", len(content))
+    assert sent(Image(data=text_of(content))) == item
+    assert sent(Image(url=f"data:image/x-other;base64,{text_of(content)}")) == item
+    assert sent(Image(path=misnamed)) == item
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PPM", "PCX", "PDF"])
@@ -156,13 +143,9 @@ def test_several_pictures_in_a_jpeg():
 @pytest.mark.parametrize(
     "text",
     [
-        "{}",
-        "{}\n",
-        " {} ",
-        "data:image/png;base64,{}",
-        "data:image/gif;base64,{}\n",
+        " {}\n",
         "DATA:IMAGE/PNG;BASE64,{}",
-        "data:image/png;base64,\r\n{}",
+        "\n data:image/png;base64,\r\n{}",
         "data:application/octet-stream;base64,{}",
     ],
 )
@@ -173,16 +156,6 @@ def test_base64_as_it_is_found(text):
 
     assert sent(Image(data=text.format(text_of(content)))) == sent(Image(data=content))
     assert sent(Image(data=text.format(folded))) == sent(Image(data=content))
-
-
-@pytest.mark.parametrize("before", [" ", "\n"])
-def test_a_data_uri_after_a_blank(before):
-    """Blanks before a data URI matter as little as those before mere base64."""
-    content = drawn()
-
-    assert sent(Image(data=f"{before}data:image/png;base64,{text_of(content)}")).size == len(
-        content
-    )
 
 
 @pytest.mark.parametrize("url", ["https://x.example/a.png", "HTTP://x.example/b"])
@@ -200,19 +173,15 @@ def test_urls_are_passed_on(url):
     ("size", "tokens"),
     [
         ((10, 10), 4),
-        ((32, 32), 4),
         ((33, 32), 4),
         ((64, 64), 6),
         ((65, 64), 8),
-        ((640, 480), 302),
         ((2_000, 10), 65),
-        ((1_024, 1_024), 1_026),
     ],
 )
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
-def test_tokens_by_pixels(size, tokens, kind):
+def test_tokens_by_pixels(size, tokens):
     """A token for each started square of 32 pixels a side and two around, at least four."""
-    assert sent(Image(data=drawn(size, kind))).tokens == tokens
+    assert sent(Image(data=drawn(size))).tokens == tokens
 
 
 def test_a_large_image_has_the_tokens_of_an_item(reranker):
@@ -238,35 +207,12 @@ def test_large_images_are_not_decoded(monkeypatch):
     assert sent(Image(data=drawn()[:-30])).tokens == 6
 
 
-def test_a_home_of_ones_own(picture):
-    """A path of the caller's own may begin with a tilde, and be path-like."""
-    assert sent(Image(path="~/picture.png")) == sent(Image(path=picture))
-
-
-def test_a_relative_path(picture, monkeypatch):
-    """A path of the caller's own is meant from where the program runs."""
+def test_a_home_of_ones_own(picture, monkeypatch):
+    """A path of the caller's own may begin with a tilde, or where the program runs."""
     monkeypatch.chdir(picture.parent)
 
+    assert sent(Image(path="~/picture.png")) == sent(Image(path=picture))
     assert sent(Image(path="picture.png")) == sent(Image(path=picture))
-
-
-def test_equal_content_is_one_item(picture):
-    """However an image was given, it is sent in the same words."""
-    content = drawn()
-    images = [
-        Image(path=picture),
-        Image(data=content),
-        Image(data=text_of(content)),
-        Image(url=f"data:image/webp;base64,{text_of(content)}"),
-    ]
-
-    assert len({sent(image) for image in images}) == 1
-
-
-def test_an_image_as_query(picture):
-    """The query is read like a document; text queries are left alone."""
-    assert loaded("a", query=Image(path=picture)).query == sent(Image(path=picture))
-    assert loaded("a").query is None
 
 
 # What cannot be sent
@@ -282,17 +228,14 @@ _BAD = {
     "device": (lambda _: Image(path="/dev/zero"), "is not a file"),
     "no bytes": (lambda _: Image(data=b""), "it is empty"),
     "no text": (lambda _: Image(data=""), "it is empty"),
-    "no content": (lambda _: Image(url="data:image/png;base64,"), "it is empty"),
     "no base64": (lambda _: Image(data="a song!"), "it is not base64"),
-    "url-safe base64": (lambda _: Image(data="_-_-"), "it is not base64"),
     "odd base64": (lambda _: Image(data="QQ="), "it is not base64"),
     "accents": (lambda _: Image(data="\u00e9\u00e9\u00e9\u00e9"), "it is not base64"),
-    "base64 of a song": (lambda _: Image(data=text_of(b"a song")), "no image"),
     "broken head": (lambda _: Image(data=drawn()[:20]), "no image that can be recognised"),
-    "signature alone": (lambda _: Image(data=drawn()[:8]), "no image that can be recognised"),
-    "a video": (lambda _: Image(data=b"\0\0\0\x18ftypmp42" * 9), "no image"),
-    "a drawing": (lambda _: Image(data=b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "no image"),
-    "too small": (lambda _: Image(data=drawn((9, 64))), "9 x 64 pixels are too few"),
+    **{
+        f"half a {kind}": (lambda _, kind=kind: Image(data=half(noise(kind))), "")
+        for kind in ("WEBP", "PNG", "JPEG", "BMP")
+    },
     "too low": (lambda _: Image(data=drawn((64, 9))), "64 x 9 pixels are too few"),
     "no size": (lambda _: Image(data=hollow(0, 0)), ""),
     "too stretched": (lambda _: Image(data=drawn((2_001, 10))), "2001 x 10 is stretched"),
@@ -317,67 +260,45 @@ def _file(folder: Path, content):
 
 
 @pytest.mark.parametrize(("make", "reason"), _BAD.values(), ids=_BAD)
-def test_what_cannot_be_sent_is_a_mistake(rank, emulator, tmp_path, make, reason):
-    """The caller's own image that cannot be sent is an error with its place; nothing is sent."""
-    with pytest.raises(errors.RequestError) as caught:
-        rank("red", ["red", make(tmp_path), "blue"])
+def test_what_cannot_be_sent(caplog, tmp_path, make, reason):
+    """An image of the caller's own is a mistake; one that was found is left out with a warning."""
+    with pytest.raises(errors.RequestError, match=r"^document 1 cannot be sent: ") as caught:
+        loaded("red", make(tmp_path), "blue")
+    found = loaded("red", make(tmp_path), lenient=range(100))
 
     assert caught.value.documents == (1,)
-    assert str(caught.value).startswith("document 1 cannot be sent: ")
     assert reason in str(caught.value)
     assert len(str(caught.value)) < 6_000
-    assert emulator.log == ()
-
-
-@pytest.mark.parametrize(("make", "reason"), _BAD.values(), ids=_BAD)
-def test_what_cannot_be_sent_comes_last(rank, caplog, tmp_path, make, reason):
-    """What a door found and cannot be sent is last, with a warning; no other score is lost."""
-    alone = {hit.document: hit.score for hit in rank("red", ["red", "blue"])}
-
-    ranking = rank("red", ["red", make(tmp_path), "blue"], lenient=range(100))
-
-    assert [(hit.index, hit.score) for hit in ranking] == [
-        (0, alone["red"]),
-        (2, alone["blue"]),
-        (1, None),
-    ]
-    assert ranking[2].kind is None
-    ((position, said),) = ranking.unsendable
+    assert found.parts[1] == ()
+    ((position, said),) = found.unsendable
     assert (position, reason in said) == (1, True)
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("qwen_rerank", logging.WARNING)
     assert record.getMessage() == f"Document 1 cannot be sent: {said}"
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "WEBP",
-        "PNG",
-        "JPEG",
-        "BMP",
-    ],
-)
-def test_half_an_image_costs_no_other_document_its_score(rank, kind):
-    """An image of which the end is missing is like any other that cannot be read."""
-    content = noise(kind)
+def test_what_cannot_be_sent_comes_last(reranker, emulator):
+    """Nothing is sent of a list with a mistake; what was found costs no other its score."""
+    bad = Image(data=b"a song")
+    with pytest.raises(errors.RequestError):
+        reranker.rerank("red", ["red", bad, "blue"])
+    assert emulator.log == ()
+    alone = reranker.rerank("red", ["red", "blue"])
 
-    ranking = rank("red", ["red", Image(data=content[: len(content) // 2])], lenient=range(100))
+    ranking = reranker._rank("red", ["red", bad, "blue"], {}, lenient=range(100))
 
-    assert [(hit.index, hit.score is None) for hit in ranking] == [(0, False), (1, True)]
+    assert [hit.index for hit in ranking] == [0, 2, 1]
+    assert [hit.score for hit in ranking] == [*(hit.score for hit in alone), None]
+    assert ranking[2].kind is None
+    assert [position for position, _ in ranking.unsendable] == [1]
 
 
 @pytest.mark.parametrize("lenient", [(), range(100)])
-@pytest.mark.parametrize(("make", "reason"), _BAD.values(), ids=_BAD)
-def test_a_query_that_cannot_be_sent(tmp_path, make, reason, lenient):
+def test_a_query_that_cannot_be_sent(lenient):
     """Without its query a call is nothing, whoever made the image."""
-    query = make(tmp_path)
-    if isinstance(query, Unsendable):
-        return
-    with pytest.raises(errors.RequestError, match=r"^query cannot be sent: ") as caught:
-        loaded("a", query=query, lenient=lenient)
+    with pytest.raises(errors.RequestError, match=r"^query cannot be sent: it is empty") as caught:
+        loaded("a", query=Image(data=b""), lenient=lenient)
 
-    assert reason in str(caught.value)
     assert caught.value.documents == ()
 
 
@@ -419,10 +340,11 @@ def test_the_first_of_several_mistakes_is_told():
     assert caught.value.documents == (2,)
 
 
-@pytest.mark.parametrize(("bad", "records"), [(1, 1), (5, 5), (6, 6), (50, 6)])
+@pytest.mark.parametrize(("bad", "records"), [(5, 5), (6, 6), (50, 6)])
 def test_at_most_five_warnings_and_a_count(caplog, bad, records):
-    """A folder full of broken images does not fill a log."""
-    loaded("a", *[Image(path=f"{at}.png") for at in range(bad)], lenient=range(100))
+    """A folder full of broken images does not fill a log; documents count, not their parts."""
+    broken = [(Image(path=f"{at}.png"), Image(data="")) for at in range(bad)]
+    loaded("a", *broken, lenient=range(100))
 
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == records
@@ -431,38 +353,19 @@ def test_at_most_five_warnings_and_a_count(caplog, bad, records):
         assert said[5].startswith(f"{bad - 5} more document")
 
 
-def test_documents_are_counted_not_their_parts(caplog):
-    """A document with two broken images is one document."""
-    loaded(*[(Image(data=b""), Image(data=""))] * 6, lenient=range(100))
-
-    assert caplog.records[-1].getMessage().startswith("1 more document")
-
-
 @pytest.mark.parametrize(
-    "document",
-    [7, None, b"a", bytearray(b"a"), ["a"], {"a"}, ("a", {"text": "b"}), ("a", 7), ("a", ("b",))],
+    "document", [7, None, b"a", ["a"], (), ("a", {"text": "b"}), ("a", ("b",)), np.zeros(3)]
 )
 @pytest.mark.parametrize("lenient", [(), range(100)])
-def test_what_is_no_document_at_all(rank, emulator, document, lenient):
-    """Another type is a mistake in any case, told with its place."""
-    with pytest.raises(errors.RequestError, match=r"^document 1 must be a str, an Image, a Video"):
-        rank("red", ["a", document], lenient=lenient)
-
-    assert emulator.log == ()
-
-
-def test_an_array_is_no_document(rank):
-    """What compares element by element is refused by its type, like all else that is none."""
-    with pytest.raises(errors.RequestError, match="not ndarray"):
-        rank("red", ["a", np.zeros(3)])
-
-
-def test_a_tuple_of_nothing(rank):
-    """A document with nothing to send is a mistake, told with its place."""
-    with pytest.raises(errors.RequestError) as caught:
-        rank("red", ["a", ()])
+def test_what_is_no_document_at_all(reranker, emulator, document, lenient):
+    """Another type, or nothing to send, is a mistake in any case, told with its place."""
+    with pytest.raises(
+        errors.RequestError, match=r"^document 1 (must be a str|is an empty tuple)"
+    ) as caught:
+        reranker._rank("red", ["a", document], {}, lenient=lenient)
 
     assert caught.value.documents == (1,)
+    assert emulator.log == ()
 
 
 def test_a_url_that_is_no_utf_8():
@@ -529,11 +432,12 @@ _ODD = {
 
 
 @pytest.mark.parametrize(("document", "reason"), _ODD.values(), ids=_ODD)
-def test_a_document_without_text(rank, connection, emulator, caplog, document, reason):
-    """One that was found comes last with a warning; the list is ranked all the same."""
-    using = Reranker(**connection)
-
-    ranking = rank("red", [document, "green", "red"], lenient=range(3), using=using)
+def test_a_document_without_text(connection, emulator, caplog, document, reason):
+    """One that was found comes last with a warning; the caller's own is a mistake in any case."""
+    with Reranker(on_error="passthrough", **connection) as using:
+        ranking = using._rank("red", [document, "green", "red"], {}, lenient=range(3))
+        with pytest.raises(errors.RequestError) as caught:
+            using.rerank("red", ["red", document])
 
     assert [hit.index for hit in ranking] == [2, 1, 0]
     assert ranking[2].score is None
@@ -541,24 +445,10 @@ def test_a_document_without_text(rank, connection, emulator, caplog, document, r
     assert [record.getMessage() for record in caplog.records] == [
         f"Document 0 cannot be sent: {reason}"
     ]
-    assert emulator.log[0].body["input"]["documents"] == ["green", "red"]
-
-
-@pytest.mark.parametrize("on_error", ["raise", "passthrough"])
-@pytest.mark.parametrize(("document", "reason"), _ODD.values(), ids=_ODD)
-def test_a_document_without_text_of_the_callers_own(
-    rank, connection, emulator, document, reason, on_error
-):
-    """One that the caller made is a mistake, whatever becomes of failures."""
-    using = Reranker(on_error=on_error, **connection)
-
-    with pytest.raises(errors.RequestError) as caught:
-        rank("red", ["red", document], using=using)
-
+    assert [seen.body["input"]["documents"] for seen in emulator.log] == [["green", "red"]]
     message, _, hint = reason.partition(". ")
     assert caught.value.message == f"document 1 cannot be sent: {message}"
     assert (caught.value.hint or "", caught.value.documents) == (hint, (1,))
-    assert emulator.log == ()
 
 
 @pytest.mark.parametrize(
@@ -581,44 +471,37 @@ def test_a_document_without_text_of_the_callers_own(
     ],
 )
 @pytest.mark.parametrize("is_query", [False, True])
-def test_the_hint_names_what_is_to_be_changed(rank, connection, options, named, unnamed, is_query):
+def test_the_hint_names_what_is_to_be_changed(connection, options, named, unnamed, is_query):
     """Nothing that the caller has already is asked for."""
     image = Image(url="https://x.example/a.png")
     call = (image, ["red"]) if is_query else ("red", [image])
-    using = Reranker(**connection, **options)
 
     with pytest.raises(errors.RequestError, match="takes texts only") as caught:
-        rank(*call, using=using)
+        Reranker(**connection, **options).rerank(*call)
 
     assert all(text in caught.value.hint for text in named)
     assert not any(text in caught.value.hint for text in unnamed)
 
 
-def test_what_is_ignored_is_said_once(rank, connection, caplog):
+def test_what_is_ignored_is_said_once(connection, caplog):
     """A text beside an image is ranked; that the image is not is so at every call, and said once.
 
-    Another model of the same object is another matter.
+    Another model of the same object is another matter, and who prefers texts knows it.
     """
     pair = ("red", Image(path="none.png"))
     with Reranker(**connection) as using:
         for _ in range(2):
-            assert rank("red", ["a", pair, "b", pair], using=using)[0].score > 0.5
-        rank("red", [pair], using=using, model="gte-rerank-v2")
-        rank("red", [pair], using=using.with_options(top_n=1))  # made for a single call
+            ranking = using.rerank("red", ["a", pair, "b", pair])
+            assert (ranking[0].score > 0.5, ranking[0].kind) == (True, "text")
+        using.rerank("red", [pair], model="gte-rerank-v2")
+        using.with_options(top_n=1).rerank("red", [pair])  # made for a single call
+        using.with_options(mixed="text", model="qwen3.7-text-rerank").rerank("red", [pair])
 
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2
     assert said[0].startswith("Documents 1 and 3: ranked by the text alone, because qwen3-rerank ")
     assert "model='qwen3-vl-rerank'" in said[0]
     assert said[1].startswith("Document 0: ranked by the text alone, because gte-rerank-v2 ")
-
-
-def test_what_is_ignored_on_purpose_is_not_said(rank, connection, caplog):
-    """Who prefers texts knows it."""
-    with Reranker(mixed="text", **connection) as using:
-        rank("red", [("red", Image(path="none.png"))], using=using)
-
-    assert caplog.records == []
 
 
 # Files out of data
@@ -648,10 +531,7 @@ def _folder(tmp_path):
 @pytest.mark.parametrize(
     "path",
     [
-        "a.png",
         " a.png\n",
-        "./a.png",
-        "deep/b.png",
         "deep/../a.png",
         "../in/a.png",
         "{folder}/a.png",
@@ -666,31 +546,25 @@ def test_files_within_the_folder(folder, path):
     if isinstance(path, str):
         path = path.format(folder=folder)
 
-    assert sent(found_image(path, folder)).size > 0
-    assert sent(found_image(path, str(folder))).size > 0
-    assert sent(found_image(path, folder.parent / "linked")).size > 0
+    assert folder.parent == Path.home()
+    for within in (folder, "~/in", folder.parent / "linked"):
+        assert sent(found_image(path, within)).size > 0
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "../e.png",
-        "../out/c.png",
         "deep/../../e.png",
         "{folder}/../e.png",
-        "{folder}-private/d.png",
         "../in-private/d.png",
         "link-out.png",
         "folder-out/c.png",
         "folder-out/../e.png",
         "twice.png",
         "~/e.png",
-        "~",
-        "~root/.bashrc",
         "/etc/passwd",
         "/dev/zero",
         "..",
-        ".",
         "",
         "none.png",
         "a.png\0",
@@ -809,34 +683,14 @@ def test_where_paths_cannot_be_opened_by_parts(folder, monkeypatch):
     monkeypatch.setattr(_load, "_BY_PARTS", False)
 
     assert sent(found_image("folder-in/b.png", folder)).size > 0
-    assert "leads out" in refused(found_image("folder-out/c.png", folder))
-
-
-def test_a_path_out_of_the_folder_says_so(folder):
-    """The reason names the path and the rule."""
-    said = refused(found_image("../e.png", folder))
-
-    assert "e.png' leads out of the folder that files may be read from" in said
+    said = refused(found_image("folder-out/c.png", folder))
+    assert "folder-out/c.png' leads out of the folder that files may be read from" in said
 
 
 def test_a_folder_that_is_missing(folder):
     """Without the folder there is nothing to read, and no file elsewhere is read instead."""
     assert "cannot be read" in refused(found_image("a.png", folder / "none"))
     assert "leads out" in refused(found_image(str(folder / "a.png"), folder / "none"))
-
-
-def test_a_relative_folder(folder, monkeypatch):
-    """The folder may be told from where the program runs."""
-    monkeypatch.chdir(folder.parent)
-
-    assert sent(found_image("a.png", "in")).size > 0
-    assert "leads out" in refused(found_image("../e.png", "in"))
-
-
-def test_a_folder_at_home(folder):
-    """The folder may be told from home, as the path may."""
-    assert folder.parent == Path.home()
-    assert sent(found_image("a.png", "~/in")).size > 0
 
 
 # Traces
@@ -857,15 +711,15 @@ def test_a_folder_at_home(folder):
     ],
     ids=["broken", "too large", "URL", "data URI", "bytes", "found", "found and URL-safe"],
 )
-def test_no_content_is_shown(rank, caplog, make):
+def test_no_content_is_shown(reranker, caplog, make):
     """Neither an error nor a warning nor a ranking repeats what an image holds."""
     caplog.set_level(logging.DEBUG)
     content = text_of(noise())
     image = make(content)
 
     with pytest.raises(errors.RequestError) as caught:
-        rank("red", ["red", image])
-    ranking = rank("red", ["red", image], lenient=range(100))
+        reranker.rerank("red", ["red", image])
+    ranking = reranker._rank("red", ["red", image], {}, lenient=range(100))
 
     shown = [str(caught.value), repr(caught.value), repr(vars(caught.value)), repr(ranking)]
     shown += [ranking._repr_html_(), repr(ranking.hits), repr(ranking.unsendable), caplog.text]
@@ -886,21 +740,21 @@ def _no_pillow(monkeypatch, picture):
 
 @pytest.mark.usefixtures("no_pillow")
 @pytest.mark.parametrize("lenient", [(), range(100)])
-def test_pillow_is_missing(rank, emulator, picture, lenient):
+def test_pillow_is_missing(reranker, emulator, picture, lenient):
     """Images that have to be read need Pillow, and the error says how to get it."""
     for document in (Image(path=picture), Image(data=b"a"), ("a", Image(data="QQ=="))):
         with pytest.raises(ImportError, match=r"qwen-rerank\[images\]"):
-            rank("red", ["a", document], lenient=lenient)
+            reranker._rank("red", ["a", document], {}, lenient=lenient)
     with pytest.raises(ImportError, match=r"qwen-rerank\[images\]"):
-        rank(Image(path=picture), ["a"], lenient=lenient)
+        reranker._rank(Image(path=picture), ["a"], {}, lenient=lenient)
 
     assert emulator.log == ()
 
 
 @pytest.mark.usefixtures("no_pillow")
-def test_urls_and_texts_need_no_pillow(rank):
+def test_urls_and_texts_need_no_pillow(reranker):
     """What is passed on as it is needs no library to look at it."""
     documents = [Image(url="https://x/red.png"), Video("https://x/red-car.mp4"), "red", ("a", "b")]
 
-    assert None not in [hit.score for hit in rank("red", documents)]
-    assert None not in [hit.score for hit in rank(Image(url="https://x/red.png"), documents)]
+    for query in ("red", Image(url="https://x/red.png")):
+        assert None not in [hit.score for hit in reranker.rerank(query, documents)]

@@ -18,29 +18,21 @@ _BASE64 = base64.b64encode(bytes(range(256))).decode()
 _URI = f"data:image/png;base64,{_BASE64}"
 _URLS = [
     "https://x.example/a.png",
-    "http://x.example/a.png",
-    "HTTPS://X.EXAMPLE/A.PNG",
+    "HTTP://X.EXAMPLE/A.PNG",
     "https://x.example/a%20b.png?size=1/2#top",
     "https://x.example:8443/\u7ea2.png",
     "http://127.0.0.1/a",
 ]
 _NO_URLS = [
     "",
-    " ",
     "x.example/a.png",
-    "/a.png",
-    "ftp://x.example/a.png",
     "file:///a.png",
-    "https://",
     "https:///a.png",
     "https://x.example/a b.png",
     "https://x.example/a.png\n",
     "see https://x.example/a.png",
-    "javascript:alert(1)",
     "data:text/plain;base64,QQ==",
-    "data:image/svg+xml;utf8,<svg/>",
     "data:image/png,QQ==",
-    "data:video/mp4;base64,QQ==",
     7,
     b"https://x.example/a.png",
     Path("https://x.example/a.png"),
@@ -56,8 +48,6 @@ _ONE_SOURCE = "exactly one of url, data and path"
     [
         {},
         {"within": "folder"},
-        {"url": "https://x/a.png", "data": b"a"},
-        {"url": "https://x/a.png", "path": "a.png"},
         {"data": b"a", "path": "a.png"},
         {"url": "https://x/a.png", "data": b"a", "path": "a.png"},
         {"url": "", "data": b""},
@@ -83,20 +73,14 @@ def test_what_is_no_url_of_an_image(url):
         Image(url=url)
 
 
-@pytest.mark.parametrize("data", [b"", b"a", "", _BASE64, _URI, f" {_BASE64}\n"])
-def test_data_of_images(data):
-    """Bytes and text are taken as they are: they are looked at when a call is made."""
-    assert Image(data=data).data == data
-
-
-@pytest.mark.parametrize("data", [7, bytearray(b"a"), memoryview(b"a"), ["a"], Path("a.png")])
+@pytest.mark.parametrize("data", [7, bytearray(b"a"), Path("a.png")])
 def test_data_of_another_type(data):
     """What is neither bytes nor text is refused by the name of its type."""
     with pytest.raises(ValueError, match=f"not {type(data).__name__}"):
         Image(data=data)
 
 
-@pytest.mark.parametrize("path", ["a.png", "~/a.png", Path("a.png"), PurePosixPath("/a.png")])
+@pytest.mark.parametrize("path", ["~/a.png", Path("a.png"), PurePosixPath("/a.png")])
 def test_paths_of_images(path):
     """A path may be text or path-like, which is the same, and is not touched before a call."""
     assert Image(path=path) == Image(path=os.fspath(path))
@@ -117,7 +101,7 @@ def test_a_path_of_another_type(path):
         (Image(path=Path("b") / "a.png", within="b"), "Image(path='b/a.png')"),
         (Image(data=b"\0" * 2_000), "Image(<2,000 bytes>)"),
         (Image(data=_BASE64), f"Image(<{len(_BASE64)} characters of base64>)"),
-        (Image(url=_URI), f"Image(<{len(_URI)} characters of base64>)"),
+        (Image(data=b""), "Image(<0 bytes>)"),
         (Image(url=_URI.upper()), f"Image(<{len(_URI)} characters of base64>)"),
         (Image(data=_URI), f"Image(<{len(_URI)} characters of base64>)"),
     ],
@@ -127,20 +111,12 @@ def test_what_is_shown_of_an_image(image, shown):
     assert (repr(image), str(image), f"{[image]}") == (shown, shown, f"[{shown}]")
 
 
-def test_what_is_shown_of_no_bytes():
-    """No bytes are bytes."""
-    assert repr(Image(data=b"")) == "Image(<0 bytes>)"
-
-
 @pytest.mark.parametrize(
     "value",
     [
-        Image(url="https://x/a.png"),
         Image(url=_URI),
         Image(data=b"a"),
-        Image(data=_BASE64),
-        Image(path="a.png", within="."),
-        Image(path=Path("a.png")),
+        Image(path=Path("a.png"), within="."),
         Video("https://x/a.mp4"),
         Unsendable("it is a song"),
     ],
@@ -201,12 +177,9 @@ def test_a_video_is_taken_by_url_alone(url):
     [
         *((url, Image(url=url)) for url in _URLS),
         (" https://x/a.png\n", Image(url="https://x/a.png")),
-        (_URI, Image(url=_URI)),
         (f"\n {_URI} ", Image(url=_URI)),
         (_URI.upper(), Image(url=_URI.upper())),
         (b"", Image(data=b"")),
-        (b"a", Image(data=b"a")),
-        (_BASE64, Image(data=_BASE64)),
         (f" {_BASE64}\n", Image(data=_BASE64)),
         (f"{_BASE64[:76]}\r\n{_BASE64[76:]}", Image(data=f"{_BASE64[:76]}\r\n{_BASE64[76:]}")),
         (Image(path="a.png"), Image(path="a.png")),
@@ -230,10 +203,8 @@ def test_no_file_is_looked_for_unless_the_caller_says_where(value):
 @pytest.mark.parametrize(
     ("value", "path"),
     [
-        ("a.png", "folder/a.png"),
         (" b/a.png ", "folder/b/a.png"),
-        (Path("a.png"), "folder/a.png"),
-        ("../a.png", "folder/../a.png"),
+        (Path("../a.png"), "folder/../a.png"),
         ("/b/a.png", "/b/a.png"),
         ("~/a.png", "folder/~/a.png"),
     ],
@@ -249,7 +220,7 @@ def test_files_in_data_are_kept_within_the_folder(value, path, folder):
 
 @pytest.mark.parametrize(
     "value",
-    [None, 7, 1.5, True, [], {}, {"url": "https://x/a.png"}, ["a"], bytearray(b"a"), object],
+    [None, 7, [], {"url": "https://x/a.png"}, bytearray(b"a"), object],
 )
 @pytest.mark.parametrize("find", [lambda value: found_image(value, "folder"), found_video])
 def test_data_of_wrong_types(find, value):
@@ -259,7 +230,7 @@ def test_data_of_wrong_types(find, value):
 
 @pytest.mark.parametrize(
     "value",
-    ["data:", "data:text/plain,a", "data:image/svg+xml,<svg/>", "https://x/a b.png"],
+    ["data:", "data:image/svg+xml,<svg/>", "https://x/a b.png"],
 )
 def test_urls_of_something_else(value):
     """What begins like a URL is not taken for a path, and is not repeated in the reason."""
@@ -286,11 +257,11 @@ def test_nearly_base64_is_not_shown(text):
 
 
 def test_hostile_text_is_no_work():
-    """Metadata are untrusted: no text takes more time than its length."""
-    begun = time.perf_counter()
-    found_image(f"A{' ' * 16_000}!", None)
+    """Metadata are untrusted: no text takes more time than its length, which here is no second."""
+    begun = time.monotonic()
 
-    assert time.perf_counter() - begun < 0.5
+    assert isinstance(found_image(f"A{' ' * 400_000}!", None), Unsendable)
+    assert time.monotonic() - begun < 20  # its square takes minutes
 
 
 @pytest.mark.parametrize(
@@ -301,9 +272,7 @@ def test_videos_in_data(value):
     assert found_video(value) == Video("https://x/a.mp4")
 
 
-@pytest.mark.parametrize(
-    "value", ["", "a.mp4", "/a.mp4", b"\0\0\0\x18ftypmp42", _URI, "ftp://x/a.mp4", Path("a.mp4")]
-)
+@pytest.mark.parametrize("value", ["", b"\0\0\0\x18ftypmp42", _URI, "ftp://x/a.mp4", Path("a.mp4")])
 def test_a_video_that_is_no_url(value):
     """A video as a file or bytes is unsendable, and the reason says what could be sent."""
     assert found_video(value) == Unsendable(
@@ -335,11 +304,8 @@ def test_contents_are_left_out_of_traces(value):
 @pytest.mark.parametrize(
     "value",
     [
-        "a caption",
         "https://x.example/" + "a" * 300,
-        7,
-        None,
-        {"a": ["b", 1.0]},
+        {"a": ["b", 1.0, None]},
         "word " * 90,
         [],
         {},
@@ -411,7 +377,6 @@ def test_texts_of_people(text, times):
 @pytest.mark.parametrize(
     "text",
     [
-        "",
         "data:text/plain,hello",
         "a" * 5_000,
         "\u6d1e\u7a74\u91cc\u7684\u8759\u8760" * 500,

@@ -50,22 +50,17 @@ def _indices(ranking):
 
 
 @given(_calls())
-def test_permutation(call):
-    """Without top_n and threshold every document comes back once, as it was given."""
+def test_sorted(call):
+    """Scores never rise, equal ones keep the input's order, and the unscored come last.
+
+    Without top_n and threshold every document comes back once, as it was given.
+    """
     documents, items, scores = call
 
     ranking = _ask(_job(documents), items, scores)
 
     assert list(range(len(documents))) == sorted(_indices(ranking))
     assert all(hit.document is documents[hit.index] for hit in ranking)
-
-
-@given(_calls())
-def test_sorted(call):
-    """Scores never rise, equal ones keep the input's order, and the unscored come last."""
-    documents, items, scores = call
-
-    ranking = _ask(_job(documents), items, scores)
 
     keys = [(hit.score is None, -(hit.score or 0.0), hit.index) for hit in ranking]
     assert sorted(keys) == keys
@@ -119,27 +114,9 @@ def test_threshold(call, threshold):
     assert kept == _ask(_job(documents, score_threshold=threshold), items, scores).hits
 
 
-def test_ties_keep_input_order():
-    """Equal scores do not shuffle the first stage's order."""
-    assert _indices(_scored(0.5, 0.9, 0.5, 0.5)) == [1, 0, 2, 3]
-
-
 def test_zeros_are_equal():
     """Minus zero is no worse than zero."""
     assert _indices(_scored(-0.0, 0.0, -0.0)) == [0, 1, 2]
-
-
-def test_unscored_come_last_in_input_order():
-    """Blank documents stand behind all others, as they came."""
-    ranking = _scored(None, 0.1, None, 0.9, None)
-
-    assert _indices(ranking) == [3, 1, 0, 2, 4]
-    assert [hit.score for hit in ranking] == [0.9, 0.1, None, None, None]
-
-
-def test_negative_scores_beat_none():
-    """A document with a bad score still stands before one without."""
-    assert _indices(_scored(None, -5.0)) == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -156,11 +133,6 @@ def test_threshold_before_top_n():
     assert _indices(_scored(0.1, 0.2, 0.9, None, score_threshold=0.5, top_n=2)) == [2]
 
 
-def test_top_n_may_reach_the_unscored():
-    """top_n counts unscored documents like any other."""
-    assert _indices(_scored(None, 0.2, None, top_n=2)) == [1, 0]
-
-
 def test_extremes():
     """The largest and smallest floats sort like any other."""
     assert _indices(_scored(-1.7e308, 1.7e308, math.ulp(0.0))) == [1, 2, 0]
@@ -168,7 +140,8 @@ def test_extremes():
 
 def test_facts():
     """Usage, ids and what was cut are handed on."""
-    prepared = Prepared(Item("q", 1), Item("", 0), (), (1,), query_truncated=True)
+    told = {"query_truncated": True, "unsendable": ((2, "it is a song"),)}
+    prepared = Prepared(Item("q", 1), Item("", 0), (), (1,), **told)
 
     ranking = merge(_job("abc"), prepared, [(_item("a", 0), 0.1)], Usage(3, 15, 2), ("r1", "r3"))
 
@@ -177,14 +150,8 @@ def test_facts():
     assert ranking.request_ids == ("r1", "r3")
     assert ranking.truncated == (1,)
     assert ranking.query_truncated
+    assert ranking.unsendable == ((2, "it is a song"),)
     assert ranking.degraded is None
-
-
-def test_nothing_scored():
-    """Without scores all documents come back, without numbers."""
-    ranking = _ask(_job([" ", ""]), (), ())
-
-    assert [(hit.index, hit.score) for hit in ranking] == [(0, None), (1, None)]
 
 
 @given(st.permutations([(0, 0.2), (10, 0.9), (20, 0.9), (30, 0.1)]))

@@ -22,31 +22,6 @@ def _scored(prepared, *scores):
     return list(zip(prepared.items, scores, strict=True))
 
 
-class Broken(dict):
-    """A cache whose disk is full, or whose server is gone."""
-
-    def __init__(self, *broken):
-        super().__init__()
-        self.broken = broken
-
-    def __getitem__(self, key):
-        if "read" in self.broken:
-            raise OSError("disk on fire")
-        return super().__getitem__(key)
-
-    def __setitem__(self, key, value):
-        if "write" in self.broken:
-            raise OSError("disk full")
-        super().__setitem__(key, value)
-
-
-def test_an_empty_cache_knows_nothing():
-    """Everything is asked for the first time."""
-    prepared = _prepared("a", "b")
-
-    assert recall(_JOB, prepared, "here", {}) == ((), prepared)
-
-
 def test_what_is_remembered_is_recalled():
     """A known score is not asked for again; the rest is, in order."""
     prepared, cache = _prepared("a", "b", "c"), {}
@@ -133,11 +108,8 @@ class _Odd(float):
 _ODD = {
     "none": None,
     "true": True,
-    "false": False,
     "a word": "high",
     "empty": "",
-    "blank": " ",
-    "spaced": " 0.5",
     "of several lines": "0.5\n",
     "grouped": "1_0e-2",
     "of other digits": "\u0660",
@@ -147,18 +119,14 @@ _ODD = {
     "too large, in digits": "1e999",
     "broken bytes": b"\xff",
     "no number": math.nan,
-    "infinite": math.inf,
     "infinite below": -math.inf,
     "a huge integer": 10**400,
     "a huge decimal": Decimal("1e999"),
     "a signal": Decimal("sNaN"),
     "complex": 0.5 + 0j,
     "a list": [0.5],
-    "a dict": {},
-    "what fails": _Fails(RuntimeError("mine")),
     "what is not to be found": _Fails(KeyError("mine")),
     "what recurses": _Fails(RecursionError("mine")),
-    "what asserts": _Fails(AssertionError("mine")),
     "a number that fails": _Odd(0.5),
 }
 
@@ -237,22 +205,25 @@ class _Answers(dict):
         return self.value
 
 
-def test_a_cache_that_cannot_be_read_knows_nothing(caplog):
-    """A broken cache costs money, not the answer, and it is said once a call."""
-    prepared = _prepared("a", "b", "c")
+def test_a_cache_that_breaks_half_way():
+    """What was read before the cache broke is used, and the rest is asked for."""
 
-    assert recall(_JOB, prepared, "here", Broken("read")) == ((), prepared)
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "disk on fire" in caplog.text
+    class Tired(dict):
+        asked = 0
 
+        def __getitem__(self, key):
+            self.asked += 1
+            if self.asked > 1:
+                raise OSError("disk on fire")
+            return super().__getitem__(key)
 
-def test_a_cache_that_cannot_be_written_is_left_alone(caplog):
-    """So does one that takes nothing."""
-    prepared = _prepared("a", "b")
+    prepared, cache = _prepared("a", "b"), Tired()
+    remember(_JOB, prepared, _scored(prepared, 0.1, 0.2), "here", cache)
 
-    remember(_JOB, prepared, _scored(prepared, 0.1, 0.2), "here", Broken("write"))
+    known, unknown = recall(_JOB, prepared, "here", cache)
 
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert known == ((prepared.items[0], 0.1),)
+    assert unknown.items == prepared.items[1:]
 
 
 class Shelf(dict):

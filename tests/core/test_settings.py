@@ -1,7 +1,6 @@
 import copy
 import json
 import pickle
-import threading
 
 import httpx
 import pytest
@@ -55,55 +54,30 @@ def test_defaults():
     }
 
 
-@pytest.mark.parametrize("name", ["api_key", "dashscope_api_key"])
-@pytest.mark.parametrize("kind", [str, SecretStr])
-def test_names_of_the_key(name, kind):
-    """The key has the name that LangChain's users know as well, as text or sealed."""
-    settings = RerankSettings(**{name: kind(_KEY)})
-
-    assert settings.api_key == SecretStr(_KEY)
-
-
 @pytest.mark.parametrize(
     ("name", "given", "kept"),
     [
+        ("dashscope_api_key", SecretStr("sk-theirs"), SecretStr("sk-theirs")),  # as of LangChain
         ("model", " my-own-rerank ", "my-own-rerank"),
-        ("top_n", 1, 1),
         ("top_n", 10**6, 10**6),
         ("base_url", " https://gateway.example/api/v1\n", "https://gateway.example/api/v1"),
         ("region", "ap-southeast-1", "ap-southeast-1"),
-        ("workspace", "ws-1", "ws-1"),
-        ("protocol", "compatible", "compatible"),
+        ("region", None, None),
         ("instruct", " Find \u4e2d\u6587. ", "Find \u4e2d\u6587."),
         ("score_threshold", 0, 0.0),
-        ("score_threshold", 0.0, 0.0),
         ("score_threshold", -1, -1.0),
-        ("timeout", 1, 1.0),
         ("timeout", 0.001, 0.001),
         ("allow_http", True, True),
     ],
 )
-@pytest.mark.parametrize("when", ["construction", "assignment"])
-def test_good_values(when, name, given, kept):
-    """What makes sense is taken, without blanks at the ends."""
-    if when == "construction":
-        settings = _made(**{name: given})
-    else:
-        settings = _made()
-        setattr(settings, name, given)
+def test_good_values(name, given, kept):
+    """What makes sense is taken, at construction or later, without blanks at the ends."""
+    later = _made()
+    setattr(later, name, given)
 
-    assert getattr(settings, name) == kept
-    assert type(getattr(settings, name)) is type(kept)
-
-
-@pytest.mark.parametrize(
-    "name", ["top_n", "api_key", "region", "workspace", "instruct", "score_threshold", "client"]
-)
-def test_none_is_not_given(name):
-    """None stands for an option that was left out."""
-    settings = RerankSettings(base_url="http://127.0.0.1:1", **{name: None})
-
-    assert getattr(settings, name) is None
+    for settings in (RerankSettings(**{"dashscope_api_key": _KEY, name: given}), later):
+        value = getattr(settings, name.removeprefix("dashscope_"))
+        assert (value, type(value)) == (kept, type(kept))
 
 
 # Bad options
@@ -114,39 +88,25 @@ _BAD = {
     **{
         f"{peer} of a peer": ({peer: 3}, f"has no option '{peer}'; did you mean '{ours}'")
         for peer, ours in {
-            "api_base": "base_url",
             "batch_size": "max_documents_per_request",
-            "dashscope_api_base": "base_url",
-            "endpoint": "base_url",
-            "instruction": "instruct",
             "k": "top_n",
             "max_retry": "max_retries",
-            "model_name": "model",
             "similarity_cutoff": "score_threshold",
-            "threshold": "score_threshold",
-            "token": "api_key",
-            "url": "base_url",
         }.items()
     },
     "return_documents": ({"return_documents": True}, ": documents come back anyway"),
     "model blank": ({"model": "  "}, "^model: string should have at least 1 character"),
     "model None": ({"model": None}, "^model: input should be a valid string"),
     "top_n 0": ({"top_n": 0}, "^top_n: input should be greater than or equal to 1"),
-    "top_n -1": ({"top_n": -1}, "^top_n: input should be greater than or equal to 1"),
-    "top_n 2.5": ({"top_n": 2.5}, "^top_n: input should be a valid integer"),
     "top_n 2.0": ({"top_n": 2.0}, "^top_n: input should be a valid integer"),
     "top_n text": ({"top_n": "3"}, "^top_n: input should be a valid integer"),
     "top_n True": ({"top_n": True}, "^top_n: input should be a valid integer"),
     "instruct blank": ({"instruct": " "}, "^instruct: string should have at least 1"),
     "instruct surrogate": ({"instruct": "a\ud800"}, "^instruct: input should be a valid string"),
-    "instruct bytes": ({"instruct": 7}, "^instruct: input should be a valid string"),
-    "threshold NaN": ({"score_threshold": float("nan")}, "^score_threshold: .*finite"),
     "threshold inf": ({"score_threshold": float("inf")}, "^score_threshold: .*finite"),
     "threshold text": ({"score_threshold": "high"}, "^score_threshold: .*valid number"),
     "timeout 0": ({"timeout": 0}, "^timeout: input should be greater than 0"),
-    "timeout -1": ({"timeout": -1}, "^timeout: input should be greater than 0"),
     "timeout NaN": ({"timeout": float("nan")}, "^timeout: .*finite"),
-    "timeout inf": ({"timeout": float("inf")}, "^timeout: .*finite"),
     "timeout None": ({"timeout": None}, "^timeout: .*number"),
     "protocol": ({"protocol": "openai"}, "^protocol: input should be 'dashscope' or 'compat"),
     "region": ({"region": "eu-west-1"}, "^region must be one of cn-beijing"),
@@ -177,6 +137,7 @@ def test_bad_options(shown, options, said):
     with pytest.raises(ValueError, match=said) as caught:
         _made(**options)
 
+    assert not isinstance(caught.value, errors.RerankError)  # no call was made that could fail
     assert _KEY not in shown(caught.value)
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
@@ -189,30 +150,21 @@ def test_options_by_position(shown):
     assert _KEY not in shown(caught.value)
 
 
-_ASSIGNABLE = {
-    name: (options, said)
-    for name, (options, said) in _BAD.items()
-    if len(options) == 1 and options.keys() <= RerankSettings.model_fields.keys()
-}
-
-
-def test_an_unknown_assignment():
-    """An option that there is not is told as at construction."""
-    with pytest.raises(ValueError, match=r"^RerankSettings has no option 'api_base'; did you mean"):
-        _made().api_base = "https://gateway.example"
+_ASSIGNABLE = {name: (options, said) for name, (options, said) in _BAD.items() if len(options) == 1}
 
 
 @pytest.mark.parametrize(("options", "said"), _ASSIGNABLE.values(), ids=_ASSIGNABLE)
 def test_bad_assignments(shown, options, said):
     """A refused assignment is the same error, and leaves the old values."""
     settings = _made()
-    before = settings.model_dump()
+    before, endpoint = settings.model_dump(), settings._resolved
 
     ((name, value),) = options.items()
     with pytest.raises(ValueError, match=said) as caught:
         setattr(settings, name, value)
 
     assert settings.model_dump() == before
+    assert settings._resolved is endpoint
     assert _KEY not in shown(caught.value)
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
@@ -223,11 +175,8 @@ def test_bad_assignments(shown, options, said):
         {"api_key": [_KEY]},
         {"api_key": {"key": _KEY}},
         {"api_key": _KEY.encode(), "top_n": 0},
-        {"api_key": f"{_KEY} {_KEY}"},
         {"api_key": f"{_KEY}\n{_KEY}"},
-        {"api_key": f"{_KEY}\u00e9"},
         {"api_key": f"{_KEY}\ud800"},
-        {"dashscope_api_key": [_KEY]},
         {"dashscope_api_key": f"{_KEY} {_KEY}"},
         {"api_key": _KEY, "dashscope_api_key": _KEY, "top_n": 0},
         {"apikey": _KEY},
@@ -236,11 +185,10 @@ def test_bad_assignments(shown, options, said):
     ],
     ids=lambda options: ",".join(f"{name}:{type(options[name]).__name__}" for name in options),
 )
-@pytest.mark.parametrize("kind", [RerankSettings, Reranker])
-def test_a_refused_key_is_never_shown(shown, kind, options):
+def test_a_refused_key_is_never_shown(shown, options):
     """However a key was given wrongly, neither the error nor our frames hold it."""
     with pytest.raises(ValueError, match=r"api_key|API key|option|top_n") as caught:
-        kind(**options)
+        Reranker(**options)
 
     assert _KEY not in shown(caught.value)
 
@@ -250,7 +198,6 @@ def test_a_refused_key_is_never_shown(shown, kind, options):
     [
         ("api_key", [_KEY]),
         ("api_key", f"{_KEY} {_KEY}"),
-        ("api_key", f"{_KEY}\u00e9"),
         ("apikey", _KEY),
     ],
 )
@@ -265,12 +212,6 @@ def test_a_refused_assignment_of_a_key_is_never_shown(shown, name, value):
     assert settings.api_key == SecretStr("sk-another-key")
 
 
-def test_no_key():
-    """Without any key for an Alibaba host, construction fails and says what to do."""
-    with pytest.raises(ValueError, match=r"DASHSCOPE_API_KEY.*emulator"):
-        RerankSettings()
-
-
 def test_taking_the_key_away():
     """Removing the last key is refused, and the key stays."""
     settings = _made()
@@ -279,16 +220,6 @@ def test_taking_the_key_away():
         settings.api_key = None
 
     assert settings.api_key == SecretStr(_KEY)
-
-
-def test_a_bad_environment_is_reported_at_construction(monkeypatch, shown):
-    """A setting that was found is checked like one that was given."""
-    monkeypatch.setenv("DASHSCOPE_BASE_URL", f"https://user:{_KEY}@h.example")
-
-    with pytest.raises(ValueError, match="DASHSCOPE_BASE_URL must not hold a user") as caught:
-        _made()
-
-    assert _KEY not in shown(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -322,17 +253,15 @@ async def test_clients_of_the_other_colour(name, client):
         lambda made: repr(made._resolved),
     ],
 )
-@pytest.mark.parametrize("kind", [RerankSettings, Reranker])
-def test_the_key_is_never_shown(kind, look):
+def test_the_key_is_never_shown(look):
     """No way of printing or storing a reranker holds the key."""
-    assert _KEY not in look(kind(api_key=_KEY))
+    assert _KEY not in look(Reranker(api_key=_KEY))
 
 
-@pytest.mark.parametrize("kind", [RerankSettings, Reranker])
-def test_clients_are_not_dumped(kind):
+def test_clients_are_not_dumped():
     """Live clients are neither printed nor dumped."""
     with httpx.Client() as client:
-        made = kind(api_key=_KEY, http_client=client)
+        made = _made(http_client=client)
 
         assert "client" not in repr(made)
         assert not any("client" in name for name in made.model_dump())
@@ -341,17 +270,16 @@ def test_clients_are_not_dumped(kind):
 # Copies and pickles
 
 
-@pytest.mark.parametrize("kind", [RerankSettings, Reranker])
 @pytest.mark.parametrize("twin", [copy.copy, copy.deepcopy, lambda made: made.model_copy()])
-def test_copies_keep_key_and_clients(kind, twin):
+def test_copies_keep_key_and_clients(twin):
     """A copy can make the same calls, and changing it does not change the original."""
     with httpx.Client() as client:
-        made = kind(dashscope_api_key=_KEY, http_client=client, top_n=3, base_url=_URL)
+        made = Reranker(dashscope_api_key=_KEY, http_client=client, top_n=3, base_url=_URL)
 
         again = twin(made)
         again.top_n = 5
 
-        assert type(again) is kind
+        assert type(again) is Reranker
         assert again.api_key == SecretStr(_KEY)
         assert again.http_client is client
         assert again.base_url == _URL
@@ -396,16 +324,6 @@ def test_the_former_copy_is_deprecated_and_whole():
         made.copy(exclude={"api_key"})
 
 
-def test_model_copy_with_an_update():
-    """Pydantic's way to change a copy works, and takes effect."""
-    made = _made(region="ap-southeast-1")
-
-    again = made.model_copy(update={"region": "cn-hongkong"})
-
-    assert again._resolve().host == "cn-hongkong.dashscope.aliyuncs.com"
-    assert made._resolve().host == "dashscope-intl.aliyuncs.com"
-
-
 @pytest.mark.parametrize("names", [("region", "base_url"), ("base_url", "region")])
 def test_an_update_is_checked_as_a_whole(names):
     """Options of an update that only go together are given in any order."""
@@ -434,37 +352,21 @@ def test_a_refused_update(shown, update):
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
-@pytest.mark.parametrize("kind", [RerankSettings, Reranker])
-def test_pickles_drop_key_and_clients(kind):
-    """A pickle keeps the options alone, and loads where there is no key."""
+def test_pickles_drop_key_and_clients():
+    """A pickle keeps the options alone, loads where there is no key, and is as strict as ever."""
     with httpx.Client() as client:
-        made = kind(api_key=_KEY, http_client=client, top_n=3, instruct="rules")
+        made = Reranker(api_key=_KEY, http_client=client, top_n=3, instruct="rules")
 
-        again = _pickled(made)
+        again = _pickled(copy.deepcopy(_pickled(made)))
 
-    assert type(again) is kind
+    assert type(again) is Reranker
     assert again.model_dump() == made.model_dump()
     assert again.api_key is None
     assert again.http_client is None
     assert again.model_fields_set == {"top_n", "instruct"}
-
-
-def test_a_pickle_is_alive():
-    """Options of a loaded object can be assigned, and are checked."""
-    again = _pickled(_made())
-
-    again.top_n = 2
     with pytest.raises(ValueError, match=r"^top_n"):
         again.top_n = 0
-
-    assert again.top_n == 2
-
-
-def test_a_copy_of_a_pickle():
-    """A loaded object can be copied and pickled once more."""
-    again = _pickled(copy.deepcopy(_pickled(_made(top_n=4))))
-
-    assert again.top_n == 4
+    assert again.top_n == 3
 
 
 def test_subclasses_may_keep_more():
@@ -507,18 +409,6 @@ def test_assignments_change_the_endpoint():
     ]
 
 
-def test_a_refused_assignment_leaves_the_endpoint():
-    """After a refused assignment the next call goes where the last one went."""
-    settings = _made(region="ap-southeast-1")
-    before = settings._resolved
-
-    with pytest.raises(ValueError, match="no shared host"):
-        settings.region = "eu-central-1"
-
-    assert settings._resolved is before
-    assert settings.region == "ap-southeast-1"
-
-
 @pytest.mark.parametrize(("name", "value"), [("server", "vllm"), ("timeout", -1.0)])
 def test_a_refused_assignment_is_no_choice(name, value):
     """After a refused assignment the option still counts as never given, in dumps and pickles."""
@@ -529,39 +419,6 @@ def test_a_refused_assignment_is_no_choice(name, value):
 
     assert settings.model_fields_set == {"api_key"}
     assert settings.model_dump(exclude_unset=True) == {}
-
-
-def test_a_new_key():
-    """A new key is used from the next call on."""
-    settings = _made()
-
-    settings.api_key = "sk-new"
-
-    assert settings._resolved.headers()["authorization"] == "Bearer sk-new"
-
-
-@pytest.mark.parametrize("name", ["verbose", "top_k"])
-def test_unknown_attributes(name):
-    """A misspelt attribute is refused instead of being kept for nothing."""
-    with pytest.raises(ValueError, match=name):
-        setattr(_made(), name, 1)
-
-
-def test_threads_may_assign():
-    """Assigning from many threads at once ends in one of the values."""
-    settings = _made()
-
-    def assign(number):
-        for _ in range(50):
-            settings.top_n = number
-
-    threads = [threading.Thread(target=assign, args=(number,)) for number in (1, 2, 3, 4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-
-    assert settings.top_n in {1, 2, 3, 4}
 
 
 # Options of one call
@@ -577,11 +434,3 @@ def test_for_this_call():
     with pytest.raises(ValueError, match=r"^top_n: input should be greater"):
         settings._for_this_call("top_n", 0)
     assert settings.top_n == 3
-
-
-def test_settings_errors_are_no_call_errors():
-    """A bad option is a plain ValueError: no call was made that could have failed."""
-    with pytest.raises(ValueError, match="top_n") as caught:
-        _made(top_n=0)
-
-    assert not isinstance(caught.value, errors.RerankError)

@@ -72,17 +72,10 @@ def test_a_cut_text_is_an_end_within_the_limit(tokenizer, text, limit):
 
 
 def test_a_cut_keeps_as_much_as_it_can(tokenizer):
-    """A cut text of plain words is full to the limit."""
-    text = "one two three four five six seven eight nine ten"
-
-    assert tokenizer.count(_head(tokenizer, text, 4)) == 4
-    assert _head(tokenizer, text, 4) == "one two three four"
-
-
-def test_a_tail_keeps_as_much_as_it_can(tokenizer):
-    """It is full to the limit, far into a text too."""
+    """A cut text of plain words is full to the limit, far into a text too."""
     text = " ".join(f"word{number}" for number in range(9_000))
 
+    assert _head(tokenizer, "one two three four five six", 4) == "one two three four"
     assert _tail(tokenizer, "one two three four five six", 3) == " four five six"
     assert tokenizer.count(_tail(tokenizer, text, 30_000)) == 30_000
 
@@ -110,40 +103,26 @@ def test_markers_are_plain_text(tokenizer, marker):
 
 
 @pytest.mark.parametrize(
-    "character", ["a", " ", "\u0301", "\u4e2d", "\n", "\x00", "\U0001f600", "<|im_end|>"]
+    "characters", ["a", " ", "\u0301", "\n", "\U0001f600", "<|im_end|>", "\u0301\u0316"]
 )
-def test_very_long_runs(tokenizer, character):
-    """300,001 equal characters, which naive tokenizers recurse or crawl on, are quick."""
-    text = (character * 300_001)[:300_001]
+def test_very_long_runs(tokenizer, characters):
+    """No 300,001 characters take more than some seconds, whatever naive tokenizers make of them.
+
+    Such as equal ones, or alternating accents, on which Unicode normalisation is quadratic.
+    """
+    text = (characters * 300_001)[:300_001]
     start = time.monotonic()
 
     count = tokenizer.count(text)
     head = _head(tokenizer, text, 1_000)
     tail = _tail(tokenizer, text, 1_000)
 
-    assert 0 < count <= _bound.far(text)
+    assert 0 < count <= min(_bound.far(text), _bound.near(text))
     assert text.startswith(head)
     assert text.endswith(tail)
     assert 900 < tokenizer.count(head) <= 1_000
     assert 900 < tokenizer.count(tail) <= 1_000
-    assert time.monotonic() - start < 10
-
-
-@pytest.mark.parametrize("work", ["bound", "count", "cut", "tail"])
-def test_marks_in_the_wrong_order_are_no_way_to_stall_a_call(tokenizer, work):
-    """Alternating accents, on which Unicode normalisation is quadratic, cost no seconds."""
-    text = "\u0301\u0316" * 30_000
-    do = {
-        "bound": _bound.far,
-        "count": tokenizer.count,
-        "cut": lambda x: _head(tokenizer, x, 99),
-        "tail": lambda x: _tail(tokenizer, x, 99),
-    }
-    start = time.monotonic()
-
-    do[work](text)
-
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 30  # its square takes minutes
 
 
 @given(_TEXT, st.integers(8, 40), st.integers(300, 1_000))
@@ -169,11 +148,6 @@ def test_windows_overlap_and_are_even(tokenizer):
     sizes = [tokenizer.count(text[start:end]) for start, end in windows]
     assert all(before[1] - after[0] > 100 for before, after in pairwise(windows))
     assert max(sizes) - min(sizes) < 50
-
-
-def test_shared(tokenizer):
-    """The vocabulary is loaded once for the whole process."""
-    assert tokenizer is _tokens.tokenizer()
 
 
 @pytest.mark.parametrize("spec", ["none", "no folder", "no file"])

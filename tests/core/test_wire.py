@@ -53,37 +53,19 @@ def _error(*arguments, **options):
 # Bodies
 
 
-def test_native_body():
-    """The native protocol nests query and documents under input, options under parameters."""
-    body = _wire.encode(_request("a", "b", instruct="rules"), _NATIVE)
+@pytest.mark.parametrize("options", [{}, {"instruct": "rules"}])
+def test_bodies(options):
+    """The native protocol nests, the other is flat; what was not given is not sent, nor is top_n.
 
-    assert json.loads(body) == {
-        "model": "qwen3-rerank",
-        "input": {"query": "q", "documents": ["a", "b"]},
-        "parameters": {"instruct": "rules"},
-    }
+    Parameters are sent even if there are none, as the SDK does.
+    """
+    request = _request("a", "b", **options)
+    asked = {"query": "q", "documents": ["a", "b"]}
 
+    native, flat = (json.loads(_wire.encode(request, protocol)) for protocol in (_NATIVE, _FLAT))
 
-def test_native_body_without_options():
-    """Parameters are sent even if there are none, as the SDK does; top_n never is."""
-    body = _wire.encode(_request("a"), _NATIVE)
-
-    assert json.loads(body) == {
-        "model": "qwen3-rerank",
-        "input": {"query": "q", "documents": ["a"]},
-        "parameters": {},
-    }
-
-
-@pytest.mark.parametrize("instruct", [None, "rules"])
-def test_compatible_body(instruct):
-    """The compatible protocol is flat, and an instruct that was not given is not sent."""
-    body = _wire.encode(_request("a", "b", instruct=instruct), _FLAT)
-
-    expected = {"model": "qwen3-rerank", "query": "q", "documents": ["a", "b"]}
-    if instruct:
-        expected["instruct"] = instruct
-    assert expected == json.loads(body)
+    assert native == {"model": "qwen3-rerank", "input": asked, "parameters": options}
+    assert flat == {"model": "qwen3-rerank", **asked, **options}
 
 
 @pytest.mark.parametrize("protocol", _wire.PATHS)
@@ -117,23 +99,18 @@ def test_a_good_answer(protocol):
     assert (reply.scores, reply.tokens, reply.request_id) == ((0.25, 0.5), 79, "r-1")
 
 
+_SCORES = (0, 1, -3, 1e-300, 1.7e308, -2.5)
+
+
 @given(st.permutations(range(6)), st.sampled_from(list(_wire.PATHS)))
 def test_any_order(order, protocol):
-    """The service's order is not trusted: results are mapped back by index."""
-    results = [{"index": i, "relevance_score": i / 10} for i in order]
+    """Results are mapped back by index, in whatever order; any finite number is a score."""
+    results = [{"index": i, "relevance_score": _SCORES[i]} for i in order]
 
     reply = _decode(_body(results, protocol), 6, protocol=protocol)
 
-    assert tuple(i / 10 for i in range(6)) == reply.scores
-
-
-@pytest.mark.parametrize("score", [0, 1, -3, 0.0, 1e-300, 1.7e308, -2.5])
-def test_finite_scores(score):
-    """Any finite number is a score, and arrives as a float."""
-    (read,) = _decode(_body(_results(score)), 1).scores
-
-    assert score == read
-    assert float is type(read)
+    assert reply.scores == _SCORES
+    assert {type(score) for score in reply.scores} == {float}
 
 
 @pytest.mark.parametrize("extra", ["document", "something_new"])
@@ -147,18 +124,14 @@ def test_unknown_fields_do_no_harm(extra):
 @pytest.mark.parametrize(
     "usage",
     [
-        None, {}, [], "7", 7, {"total_tokens": None}, {"total_tokens": "7"}, {"total_tokens": 7.0},
-        {"total_tokens": True}, {"total_tokens": -1}, {"total_tokens": {}},
+        {}, {"usage": None}, {"usage": []}, {"usage": 7}, *(
+            {"usage": {"total_tokens": odd}} for odd in (None, "7", 7.0, True, -1)
+        ),
     ],
 )  # fmt: skip
 def test_odd_usage_is_none(usage):
-    """Usage that cannot be read counts as not reported, never as an error."""
-    assert _decode(_body(_results(0.1), usage=usage), 1).tokens is None
-
-
-def test_missing_usage():
-    """So does usage that is not there, while 0 is what a service says of a free request."""
-    assert _decode(_body(_results(0.1)), 1).tokens is None
+    """Usage that cannot be read counts as not reported, never as an error; 0 is 0."""
+    assert _decode(_body(_results(0.1), **usage), 1).tokens is None
     assert _decode(_body(_results(0.1), usage={"total_tokens": 0}), 1).tokens == 0
 
 
@@ -182,9 +155,9 @@ def test_request_id(body, headers, expected):
 
 # Answers that are no ranking
 
+_ELSEWHERE = _body(_results(0.1, 0.2), _FLAT)
 _MALFORMED = {
     "empty body": b"",
-    "no JSON": b"Bad gateway",
     "HTML": b"<!doctype html><title>Welcome to nginx</title>",
     "half a JSON": b'{"output": {"results": [{"index": 0, "rel',
     "two JSONs": b"{}{}",
@@ -194,16 +167,12 @@ _MALFORMED = {
     "too many digits": b'{"output": ' + b"9" * 10_000 + b"}",
     "list": [],
     "null": b"null",
-    "number": b"1",
     "string": b'"results"',
     "empty object": {},
-    "no results": {"output": {}},
-    "output null": {"output": None},
     "output list": {"output": _results(0.1, 0.2)},
-    "results null": _body(None),
     "results object": _body({"0": 0.1, "1": 0.2}),
     "results string": _body("ab"),
-    "other protocol": _body(_results(0.1, 0.2), _FLAT),
+    "other protocol": _ELSEWHERE,
     "no result": _body([]),
     "one short": _body(_results(0.1)),
     "one too many": _body(_results(0.1, 0.2, 0.3)),
@@ -213,18 +182,16 @@ _MALFORMED = {
     "score null": _body(_results(0.1, None)),
     "score string": _body(_results(0.1, "0.9")),
     "score true": _body(_results(0.1, True)),
-    "score list": _body(_results(0.1, [0.9])),
     "score missing": _body([{"index": 0}, {"index": 1, "relevance_score": 0.1}]),
     "score elsewhere": _body([{"index": 0, "score": 0.1}, {"index": 1, "score": 0.1}]),
     "score NaN": _body(_results(0.1, float("nan"))),
     "score Infinity": _body(_results(0.1, float("inf"))),
     "score -Infinity": _body(_results(0.1, float("-inf"))),
     "score 10**400": _body(_results(0.1, 10**400)),
-    "score -10**400": _body(_results(0.1, -(10**400))),
     "score 1e400": json.dumps(_body(_results(0.1, 77))).replace("77", "1e400").encode(),
     **{
         f"index {index!r}": _body([*_results(0.1), {"index": index, "relevance_score": 0.2}])
-        for index in (-1, 2, 500, "0", "1", 1.0, True, None, [1], 10**400)
+        for index in (-1, 2, "1", 1.0, True, None, 10**400)
     },
     "index missing": _body([*_results(0.1), {"relevance_score": 0.2}]),
 }  # fmt: skip
@@ -240,24 +207,26 @@ def test_malformed(body):
     assert (error.status, error.request_id, error.code) == (200, "r-1", None)
     assert _HOST in str(error)
     assert len(str(error)) < 3_000
+    if body is not _ELSEWHERE:
+        assert type(_error(body, protocol=_FLAT)) is errors.ReplyError
 
 
 @pytest.mark.parametrize(
-    "body", [b"{}", b"[]", {"output": {"results": _results(0.1, 0.2)}, "id": "x"}]
+    ("results", "said"),
+    [
+        (_results(0.1), "2 documents were sent and 1 result came back"),
+        (_results(0.1, 0.2)[:1] * 2, "document 0 came back twice"),
+        ([{"index": 7, "relevance_score": 0.1}] * 2, "index 7 is not one of 0 to 1"),
+        (_results(0.1, "0.9"), "document 1 has no finite score"),
+    ],
 )
-def test_malformed_compatible(body):
-    """The compatible protocol has its results at the top, and nowhere else."""
-    assert isinstance(_error(body, protocol=_FLAT), errors.ReplyError)
+@pytest.mark.parametrize("protocol", _wire.PATHS)
+def test_what_is_wrong_with_an_answer(protocol, results, said):
+    """The error says what the answer lacks, and of which document, in either protocol."""
+    assert f"is no ranking: {said}." in str(_error(_body(results, protocol), protocol=protocol))
 
 
-def test_compatible_counts_results():
-    """The compatible protocol's results are checked like the native ones."""
-    error = _error(_body(_results(0.1), _FLAT), protocol=_FLAT)
-
-    assert "2 documents were sent and 1 result came back" in str(error)
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "x-unknown"])
+@pytest.mark.parametrize("encoding", ["gzip", "x-unknown"])
 def test_packed_answers_are_not_unpacked(encoding):
     """A packed body, which nobody asked for, is an error and not a way to fill the memory."""
     body = gzip.compress(json.dumps(_body(_results(0.1, 0.2))).encode())
@@ -267,16 +236,17 @@ def test_packed_answers_are_not_unpacked(encoding):
     assert isinstance(error, errors.ReplyError)
 
 
-@pytest.mark.parametrize("encoding", ["identity", "Identity"])
-def test_unpacked_answers_may_say_so(encoding):
+def test_unpacked_answers_may_say_so():
     """The identity coding is no coding."""
-    assert _decode(_body(_results(0.1)), 1, headers={"content-encoding": encoding}).scores == (0.1,)
+    headers = {"content-encoding": "Identity"}
+
+    assert _decode(_body(_results(0.1)), 1, headers=headers).scores == (0.1,)
 
 
 @pytest.mark.parametrize("field", ["request_id", "message", "code", "index", "error"])
 def test_nesting_of_any_depth(field):
     """However deep a field is nested, reading it ends in one of our errors."""
-    for depth in (100, *range(900, 1_010, 5), 2_000):
+    for depth in (100, *range(900, 1_010, 10), 2_000):
         nested = b"[" * depth + b"]" * depth
         body = {"code": "", "message": "0", "output": {"results": [{"index": "0"}]}}
         inner = body["output"]["results"][0] if field == "index" else body
@@ -303,9 +273,7 @@ def test_no_code_is_no_refusal(code):
     assert _decode(_body(_results(0.1), code=code, message=code), 1).scores == (0.1,)
 
 
-@pytest.mark.parametrize(
-    "error", ["just text", {"message": "just text"}, {"message": "just text", "type": 7}]
-)
+@pytest.mark.parametrize("error", ["just text", {"message": "just text", "type": 7}])
 def test_odd_error_envelopes(error):
     """Whatever an envelope lacks, its text is shown."""
     assert _error({"error": error}, status=500).message == "just text"
@@ -319,14 +287,9 @@ def test_type_stands_in_for_code():
 
 
 @pytest.mark.parametrize(
-    "key",
-    [
-        "sk-0123456789abcdef0123456789abcdef",
-        "sk-sp-0123456789abcdef",
-        "sk-abcdef_123-456",
-    ],
+    "key", ["sk-0123456789abcdef0123456789abcdef", "sk-sp-0123456789abcdef", "sk-abcdef_123-456"]
 )
-@pytest.mark.parametrize("field", ["message", "code"])
+@pytest.mark.parametrize("field", ["message", "code", "request_id"])
 def test_keys_are_masked(key, field):
     """A key that the service quotes is not quoted by us."""
     body = {"code": "InvalidApiKey", "message": "m", field: f"Invalid key: {key}, see the console"}
@@ -336,17 +299,6 @@ def test_keys_are_masked(key, field):
     shown = f"{error} {error!r}"
     assert "sk-***" in shown
     assert not any(part in shown for part in (key, key[-8:]))
-
-
-def test_a_quoted_key_in_an_id_is_masked():
-    """Not even as the id of a request."""
-    key = "sk-0123456789abcdef0123456789abcdef"
-
-    error = _error({"request_id": key}, status=500)
-    by_header = _error(b"", status=500, headers={"x-request-id": key})
-
-    assert key not in str(error)
-    assert key not in str(by_header)
 
 
 def test_ordinary_words_are_not_masked():
@@ -372,18 +324,8 @@ def test_messages_are_short_and_printable():
             | st.dictionaries(
                 st.sampled_from(
                     [
-                        "output",
-                        "results",
-                        "index",
-                        "relevance_score",
-                        "code",
-                        "message",
-                        "error",
-                        "request_id",
-                        "id",
-                        "usage",
-                        "total_tokens",
-                        "type",
+                        *("output", "results", "index", "relevance_score", "code", "message"),
+                        *("error", "request_id", "id", "usage", "total_tokens", "type"),
                     ]
                 ),
                 inner,

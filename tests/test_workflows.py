@@ -74,7 +74,7 @@ def test_the_demo_installs_what_it_needs(tmp_path):
         shutil.copy(ROOT / name, tmp_path)
 
     def steps(target):
-        command = ["make", "--dry-run", target]
+        command = ["make", "--no-print-directory", "--dry-run", target]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)  # noqa: S603
         return done.stdout
 

@@ -202,10 +202,12 @@ def _slim(documents: Sequence[Document]) -> list[Document]:
 
 def may_be_heard(callbacks: Callbacks) -> bool:
     """Whether anybody can listen; asking LangChain itself imports its tracing, which takes long."""
+    told = sys.modules.get("langchain_core.globals")  # where somebody turned debugging on
     return (
         callbacks is not None
         or _TRACING in sys.modules
         or any(name in os.environ for name in _SWITCHES)
+        or (told is not None and told.get_debug())
     )
 
 

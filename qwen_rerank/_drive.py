@@ -144,7 +144,7 @@ async def drive(
         pass  # it is kept, as those of several requests are
     except TimeoutError:
         waiting = sending.waiting
-        late = line.endpoint.late(waiting, silent=not sending.answered)
+        late = line.endpoint.late(waiting, silent=sending.sent and not sending.heard)
         sending.fail(late if sending.begun else line.crowded(waiting))
     except BaseExceptionGroup:
         pass  # the first of them is kept
@@ -165,6 +165,8 @@ class _Sending:
     """Whether a request had its turn."""
     sent = False
     """Whether one was sent."""
+    heard = False
+    """Whether anything was answered, a refusal too."""
     over = False
 
     def __init__(
@@ -194,11 +196,6 @@ class _Sending:
             if reply is None
         )
         return tuple(sorted({each for request in unanswered for each in request.positions}))
-
-    @property
-    def answered(self) -> bool:
-        """Whether any request is."""
-        return any(self._replies)
 
     def fail(self, error: BaseException) -> None:
         """Sends no more, because of *error*."""
@@ -314,8 +311,10 @@ class _Sending:
         # No frame holds the answer, which may quote what it was sent.
         try:
             return _read(
-                await line.transport.send(
-                    line.endpoint, body, self._deadline, self._caller, line.client
+                self._heard(
+                    await line.transport.send(
+                        line.endpoint, body, self._deadline, self._caller, line.client
+                    )
                 ),
                 request,
                 line,
@@ -327,6 +326,10 @@ class _Sending:
         served = await _told.models(line, self._deadline, self._caller)
         failure.hint = _refusal.among(failure.hint, request, served)
         raise failure
+
+    def _heard(self, answer: Answer) -> Answer:
+        self.heard = True
+        return answer
 
 
 def _policy(line: Line, deadline: float) -> Policy:

@@ -142,7 +142,7 @@ class Endpoint:
     def is_of_plan(self) -> bool:
         """Whether host or key is of a plan for chat models."""
         key = self.api_key.get_secret_value() if self.api_key is not None else ""
-        return key.startswith(_PLAN_KEY) or self.host in PLANS
+        return key.startswith(_PLAN_KEY) or self._name in PLANS
 
     @property
     def workspace_from(self) -> str:
@@ -176,13 +176,18 @@ class Endpoint:
     @property
     def region(self) -> str | None:
         """The Alibaba Cloud region that serves this host, or None for any other and for `PLANS`."""
-        if self.host in PLANS:
+        if (host := self._name) in PLANS:
             return None  # what a region lists, prices too, is not for subscriptions
         for name, region in REGIONS.items():
-            of_workspace = self.host.endswith(f".{name}.maas.aliyuncs.com")
-            if f"https://{self.host}" == region.host or of_workspace:
+            of_workspace = host.endswith(f".{name}.maas.aliyuncs.com")
+            if f"https://{host}" == region.host or of_workspace:
                 return name
         return None
+
+    @property
+    def _name(self) -> str:
+        """The host as names are compared: in small letters and without its port."""
+        return urlsplit(f"//{self.host}").hostname or ""
 
     @property
     def origin(self) -> str:

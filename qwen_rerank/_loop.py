@@ -212,8 +212,12 @@ class Engine:
 
 
 def _each(functions: list[Callable[[], None]]) -> None:
-    for function in functions:
-        function()
+    try:
+        while functions:
+            functions.pop(0)()
+    finally:
+        if functions:  # an interrupt came in between
+            asyncio.get_running_loop().call_soon(_each, functions)
 
 
 def _afford(files: int) -> None:
@@ -230,6 +234,8 @@ _over = False
 
 def engine() -> Engine:
     """The running engine of this process."""
+    if _over:
+        raise RuntimeError("The process is ending, and no call can be made any more.")
     running = _current
     if running is None or not running.serves():
         return _begun()
@@ -238,8 +244,6 @@ def engine() -> Engine:
 
 def _begun() -> Engine:
     global _current  # noqa: PLW0603  one a process
-    if _over:
-        raise RuntimeError("The process is ending, and no call can be made any more.")
     with no_fork:
         if _current is None or not _current.serves():
             if _current is not None:
@@ -324,6 +328,8 @@ class _FromThread(_Call[T]):
             # No wait without a bound, which Ctrl-C does not end everywhere.
             with contextlib.suppress(queue.Empty):
                 return self._inbox.get(timeout=_LOOK)
+            if self._task is None:  # an interrupt may have kept another call from waking the loop
+                self._engine.post(self._engine.start)
 
     async def do(self, errand: Callable[[], Any]) -> Any:
         loop = self._engine.loop

@@ -564,7 +564,8 @@ def _hint(known: _Known, refusal: Refusal, request: Request, asked: Asked) -> tu
     hint = known.hint
     if refusal.location is not None:
         return (_REDIRECT,)
-    if asked.is_of_plan and known.kind in (AuthenticationError, RequestError):
+    about_the_plan = known.kind is AuthenticationError or known.names_model
+    if asked.is_of_plan and (about_the_plan or refusal.status in (404, 405)):
         hint = (_PLAN,)
     elif request.model == "gte-rerank" and any("{model}" in str(sentence) for sentence in hint):
         hint = _RETIRED

@@ -86,8 +86,10 @@ class _Signature:
         return Signature(
             [
                 parameter.replace(annotation=_plain(fields[name].annotation))
-                for name, parameter in made.parameters.items()
                 if name in fields
+                else parameter
+                for name, parameter in made.parameters.items()
+                if parameter.kind is not parameter.VAR_POSITIONAL  # it is there to be refused
             ]
         )
 
@@ -155,7 +157,8 @@ class Sealed(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         super().__pydantic_init_subclass__(**options)
-        cls.__signature__ = cast("Any", _Signature(cls.__dict__["__signature__"]))
+        if (made := cls.__dict__.get("__signature__")) is not None:  # else it is to be rebuilt
+            cls.__signature__ = cast("Any", _Signature(made))
 
     # Everybody's validation of this class passes here, and validators of subclasses lie within.
     @override
@@ -253,7 +256,7 @@ def _hidden(error: ValidationError) -> list[InitErrorDetails]:
         if kind not in known:
             kind = PydanticCustomError(kind, cast("Any", each["msg"]))
         context = {  # errors in it have frames
-            name: ValueError(str(value)) if isinstance(value, Exception) else value
+            name: ValueError(said(value)) if isinstance(value, Exception) else value
             for name, value in each.get("ctx", {}).items()
         }
         hidden.append(InitErrorDetails(type=kind, loc=each["loc"], input=_HIDDEN, ctx=context))
@@ -281,7 +284,7 @@ def _explained(error: ValueError, owner: type[Sealed]) -> str:
 
 
 def without_frames(error: BaseException) -> BaseException:
-    """*error*, which is not ours, with its places noted once instead of its frames."""
+    """*error*, with its places noted once instead of its frames if it is none of ours."""
     noted = any(note.startswith(_NOT_KEPT) for note in getattr(error, "__notes__", ()))
     if isinstance(error, Exception) and not (isinstance(error, RerankError) or noted):
         places = "".join(
@@ -290,8 +293,10 @@ def without_frames(error: BaseException) -> BaseException:
         )
         error.add_note(f"{_NOT_KEPT}\n{places}")
     chain: list[BaseException | None] = [error]
+    seen = set()
     while chain:
-        if (one := chain.pop()) is not None and one.__traceback__ is not None:
+        if (one := chain.pop()) is not None and id(one) not in seen:
+            seen.add(id(one))
             one.__traceback__ = None
-            chain += [one.__cause__, one.__context__]
+            chain += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
     return error

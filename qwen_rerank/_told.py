@@ -54,7 +54,7 @@ async def _learn_length(line: Line, model: str, deadline: float, caller: Caller)
     if dialect.length is None:
         return
     path, name = dialect.length
-    with contextlib.suppress(RerankError, TimeoutError):
+    try:
         async with asyncio.timeout(_patience(deadline)), line.lengths.turn:
             if key in line.lengths.told:
                 return
@@ -64,6 +64,10 @@ async def _learn_length(line: Line, model: str, deadline: float, caller: Caller)
                 path += quote(registered or model, safe="")
             answer = await _told(line, path, deadline, caller)
             line.lengths.told[key] = _wire.length_in(answer, name, model)
+    except TimeoutError:  # whoever swallows that question would do so in each call
+        line.lengths.told.setdefault(key, None)
+    except RerankError:
+        return  # the call itself will say so
 
 
 async def models(line: Line, deadline: float, caller: Caller) -> tuple[str, ...]:
@@ -78,7 +82,7 @@ async def models(line: Line, deadline: float, caller: Caller) -> tuple[str, ...]
 
 
 def _patience(deadline: float) -> float:
-    return max(0.0, min(deadline - time.monotonic(), _ASK_SECONDS))
+    return max(0.0, min((deadline - time.monotonic()) / 2, _ASK_SECONDS))
 
 
 async def _told(line: Line, path: str, deadline: float, caller: Caller) -> Answer:

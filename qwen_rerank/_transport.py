@@ -327,20 +327,27 @@ def _failure(
         isinstance(error, _NETWORK) or not of.isdisjoint(_OF_LIBRARIES)
     ):
         return without_frames(error)
+    if (of_file := _about_a_file(error)) is not None:
+        return RequestError(
+            f"The call could not be made, because {of_file.filename} cannot be used: "
+            f"{of_file.strerror}.",
+            hint="That is a file on this machine, such as one of certificates, and not the "
+            "network: look for where it is named.",
+        )
     return _unanswered(cause, endpoint, proxy, client)
+
+
+def _about_a_file(error: BaseException | None) -> OSError | None:
+    """What *error* or one of its causes says of a file; what it was raised amid may be got over."""
+    while error is not None and not (isinstance(error, OSError) and error.filename is not None):
+        error = error.__cause__
+    return error
 
 
 def _unanswered(
     cause: BaseException, endpoint: Endpoint, proxy: Proxy | None, client: Client | None
 ) -> RerankError:
     """What kept *endpoint* from answering."""
-    if isinstance(cause, OSError) and cause.filename is not None:
-        return RequestError(
-            f"The call could not be made, because {cause.filename} cannot be used: "
-            f"{cause.strerror}.",
-            hint="That is a file on this machine, such as one of certificates, and not the "
-            "network: look for where it is named.",
-        )
     retryable = True
     if isinstance(cause, socket.gaierror):
         hint = endpoint.unknown

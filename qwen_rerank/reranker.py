@@ -221,7 +221,7 @@ class BaseReranker(RerankSettings):
         try:
             asked = self._begun(job, lenient, line, deadline, prepared=prepared)
         except TimeoutError:
-            return self._without_scores(job, line.endpoint.late(), Usage(), ())
+            return self._without_scores(job, _late_at_once(), Usage(), ())
         answered = _Answered()
         if asked.requests:
             answered = _loop.run(partial(self._answered, job, asked, line, deadline))
@@ -251,7 +251,7 @@ class BaseReranker(RerankSettings):
         return self._without_scores(job, failure, Usage(), ())
 
     async def _aranked(self, job: Job, lenient: Container[int], deadline: float) -> Ranking:
-        line, documents = None, job.documents
+        documents = job.documents
         try:
             async with asyncio.timeout(_drive.left(deadline)):
                 line = await self._aline()
@@ -270,8 +270,7 @@ class BaseReranker(RerankSettings):
                     begin = partial(self._begun, job, lenient, line, deadline, prepared=prepared)
                     asked = await _loop.aside(begin)
         except TimeoutError:
-            late = _late_at_once() if line is None else line.endpoint.late()
-            return self._without_scores(job, late, Usage(), ())
+            return self._without_scores(job, _late_at_once(), Usage(), ())
         answered = _Answered()
         if asked.requests:
             answered = await _loop.wait(partial(self._answered, job, asked, line, deadline))

@@ -1,8 +1,10 @@
 """The workflows run what contributors run: commands of the Makefile and sessions of noxfile.py."""
 
+import json
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -36,16 +38,24 @@ def test_every_python_of_the_classifiers_is_tested():
 def test_every_command_is_there():
     """Each `make` target and each nox session that a job runs exists."""
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    noxfile = (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    listed = subprocess.run(
+        [sys.executable, "-m", "nox", "--list", "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    sessions = {each[key] for each in json.loads(listed.stdout) for key in ("name", "session")}
     jobs = dict(_jobs())
     matrix = jobs["ci.nox"]["strategy"]["matrix"]
-    sessions = [*matrix["session"], *(each["session"] for each in matrix["include"])]
+    once = jobs["ci.nox-once"]["strategy"]["matrix"]["include"]
 
     assert set(jobs["ci.make"]["strategy"]["matrix"]["target"]) <= targets
-    for session in sessions:
-        name, _, frameworks = session.rstrip(")").partition("(")
-        assert f"\ndef {name}(session" in noxfile
-        assert not frameworks or f'\n    "{frameworks}": [' in noxfile
+    assert {each["session"] for each in once} <= sessions
+    assert {
+        f"tests-{python}({frameworks})"
+        for python in matrix["python"]
+        for frameworks in matrix["frameworks"]
+    } <= sessions
 
 
 def test_actions_are_pinned_and_jobs_end():

@@ -5,6 +5,7 @@ Importing this imports nothing heavy; each command imports what it needs when it
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ import click
 
 from qwen_rerank import __version__
 from qwen_rerank.cli import demo, doctor, evaluate, rerank, serve
-from qwen_rerank.cli._troubles import missing, said
+from qwen_rerank.cli._troubles import masked, missing, said
 
 __all__ = ["app", "run"]
 
@@ -62,7 +63,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = app.main(argv, "qwen-rerank", standalone_mode=False)
     except click.ClickException as error:  # wrong arguments
-        error.show()
+        told = io.StringIO()
+        error.show(told)
+        click.echo(masked(told.getvalue()), err=True, nl=False)
         return error.exit_code
     except click.Abort:  # Ctrl-C outside of a command
         return _INTERRUPTED

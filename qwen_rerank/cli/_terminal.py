@@ -58,9 +58,8 @@ def progress(console: Console) -> Progress:
         BarColumn(complete_style="cyan", finished_style="cyan"),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=console,
+        console=console if console.is_terminal else Console(quiet=True),
         transient=True,
-        disable=not console.is_terminal,
     )
 
 

@@ -96,7 +96,7 @@ class Emulator:
         if not _is_loopback(host):
             raise ValueError(f"the emulator listens on loopback only, not on {host!r}")
         if not api_key.strip():
-            raise ValueError("api_key must not be blank")
+            raise ValueError("the key must not be blank")
         if over_long not in get_args(OverLong):
             raise ValueError(f'over_long must be "truncate" or "refuse", not {over_long!r}')
         if max_model_len < 1:

@@ -100,15 +100,35 @@ def test_a_missing_package_is_one_sentence(monkeypatch, capsys, command, package
     )
 
 
-def test_the_first_cause_of_an_import_error_is_named(monkeypatch, capsys):
-    """An import error that only reports another one, or names nothing, is still a sentence."""
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ModuleNotFoundError("somewhere"), "needs a package, which is not installed"),
+        (ImportError("cannot import name 'x' from 'rich'"), "cannot be run with what is installed"),
+    ],
+)
+def test_an_import_error_is_a_sentence(monkeypatch, capsys, error, said):
+    """One that names nothing, or comes of another release than wanted, too."""
 
-    def nameless(**_):
-        raise ImportError("somewhere")
+    def raising(**_):
+        raise error
 
-    monkeypatch.setattr("qwen_rerank.cli.serve.flow.serve", nameless)
+    monkeypatch.setattr("qwen_rerank.cli.serve.flow.serve", raising)
     assert main(["serve"]) == 2
-    assert "needs a package, which" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["{}", "doctor {}", "doctor --{}", "doctor --protocol {}", "rerank {} --output out"],
+)
+def test_a_key_in_a_wrong_place_is_not_shown(monkeypatch, capsys, emulator, typed):
+    """What looks like a key is masked in whatever is said of wrong arguments."""
+    monkeypatch.setenv("DASHSCOPE_BASE_URL", emulator.base_url)
+    monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
+    assert main(typed.format("sk-0123456789abcdef").split()) == 2
+    told = capsys.readouterr()
+    assert "0123456789abcdef" not in told.out + told.err
 
 
 def test_ctrl_c_leaves_no_traceback(monkeypatch, capsys):

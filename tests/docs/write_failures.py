@@ -19,7 +19,7 @@ from qwen_rerank._endpoint import Endpoint
 from qwen_rerank._gate import Gate
 from qwen_rerank._refusal import Refusal, explain
 from qwen_rerank._route import Proxy
-from qwen_rerank._transport import Transport, _unanswered
+from qwen_rerank._transport import Transport, _failure, _unanswered
 from qwen_rerank._values import Item, Place, Request
 
 __all__ = ["PAGE", "SETTINGS", "Row", "page", "refused", "rows", "settings"]
@@ -153,7 +153,7 @@ def _reach() -> Iterator[tuple[str, RerankError]]:
     yield "likewise, by a client of yours", fails(_distrusted(20), by=object())
     yield "a certificate that has run out", fails(_distrusted(10))
     yield "a certificate for another name", fails(_distrusted(62))
-    yield "a file that is missing", fails(no_file)
+    yield "a file that is missing", _failure(no_file, _DASHSCOPE, None, None)
     yield "the proxy refuses", proxy.refusal("HTTP 403 Forbidden")
     yield "the proxy is not there", proxy.absence("Connection refused")
     yield "the proxy cannot get on", proxy.dead_end("HTTP 502 Bad Gateway")

@@ -24,7 +24,7 @@ __all__ = ["command"]
     show_default="all, or 12 with --live",
     help="How many questions to use.",
 )
-def command(*, live: bool, region: str | None, **given: Any) -> int:
+def command(*, live: bool, confirmed: bool, region: str | None, **given: Any) -> int:
     """Rerank the Python reference in both frameworks, and measure it.
 
     Retrieves passages of the Python language reference with each framework's own in-memory vector
@@ -33,6 +33,8 @@ def command(*, live: bool, region: str | None, **given: Any) -> int:
     """
     if region and not live:
         raise click.UsageError("--region needs --live: the emulator is in no region")
+    if confirmed and not live:
+        raise click.UsageError("--yes needs --live: nothing is sent to the service without")
     from qwen_rerank.cli.demo.flow import demo  # noqa: PLC0415  rich and both frameworks
 
-    return demo(live=live, region=region, **given)
+    return demo(live=live, confirmed=confirmed, region=region, **given)

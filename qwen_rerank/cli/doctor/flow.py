@@ -56,7 +56,7 @@ def doctor(*, report: str | None = None, confirmed: bool = False, **connection: 
         The exit code: 0 if all was answered, 1 if something was not, or the user declined.
 
     Raises:
-        ImportError: Something of the extra ``all`` is not installed.
+        ImportError: Something of the extra ``cli`` is not installed.
         ValueError: *report* cannot be written, or a variable that is named holds nothing.
     """
     options = reranker_options(**connection, timeout=_SECONDS)

@@ -27,6 +27,7 @@ from qwen_rerank._tokens import tokenizer
 from qwen_rerank._told import learn_length
 from qwen_rerank._values import Item, Place, Price, Reply, Request, Usage
 from qwen_rerank._wire import PATHS
+from qwen_rerank.cli._words import flag
 
 __all__ = [
     "Ask",
@@ -157,7 +158,7 @@ class Probe:
         if (pair := self.terms.limits.pair_tokens) is None:
             return None, "not known"
         told = self._line.lengths.told.get((self.endpoint.url, self._reranker.model))
-        whose = "a guess: set max_model_len=" if pair is UNTOLD else "the model's name"
+        whose = f"a guess: set {flag('max_model_len')}" if pair is UNTOLD else "the model's name"
         if self._reranker.max_model_len is not None:
             whose = "--max-model-len"
         elif told is not None:

@@ -78,12 +78,14 @@ def command(
     `qwen-rerank serve` the scores are those of a lexical stand-in.
 
     Exit codes: 0 all ranked, 1 stopped before the end, 2 something is wrong beforehand, 3 stopped
-    by --max-tokens, 4 all done but some lines failed.
+    by --max-tokens, 4 all done but some lines failed, 130 or 143 ended by a signal.
     """
     if (lists is None) == (run is None):
         raise click.UsageError("rerank takes either INPUT or --run")
     if any((text is None) != (run is None) for text in (corpus, queries)):
         raise click.UsageError("--run, --corpus and --queries belong together")
+    if (run, corpus, queries).count("-") > 1:
+        raise click.UsageError("standard input can be only one of --run, --corpus and --queries")
     from qwen_rerank.cli.rerank.flow import Lists, Run, rerank  # noqa: PLC0415  rich
 
     return rerank(

@@ -103,7 +103,7 @@ def rerank(
                 records = reading.run(source.path, collection, begun)
             else:
                 records = reading.lists(source.path, begun)
-            view = View(reading)
+            view = View(reading, resumable=output != "-")
             pump = Pump(reranker, journal, view.say, max_tokens=max_tokens, patience=patience)
             try:
                 stop, number = asyncio.run(_pumped(pump, records, view, reranker))

@@ -52,8 +52,9 @@ class _Warnings(logging.Handler):
 class View:
     """What is said on standard error: a bar while there is a terminal, and a last line."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, *, resumable: bool) -> None:
         self._reading = reading
+        self._goes_on = "; --resume goes on" if resumable else ""
         self._console = Console(stderr=True, highlight=False)
         self._progress: Progress | None = None
         self._task = TaskID(0)
@@ -120,7 +121,7 @@ class View:
             The exit code.
         """
         if stop is not None:
-            self.say(_reason(stop, passes_over=errors is not None))
+            self.say(self._reason(stop, passes_over=errors is not None))
         self._sum_up(pump)
         if stop is not None:
             if number:
@@ -140,10 +141,23 @@ class View:
         """
         is_begun = pump.tally.ranked or pump.tally.failed
         goes_on = is_begun and not isinstance(error, ChangedError)
-        self.say(told(error) + ("; --resume goes on" if goes_on else ""))
+        self.say(told(error) + (self._goes_on if goes_on else ""))
         if is_begun:
             self._sum_up(pump)
         return _STOPPED if is_begun else _WRONG
+
+    def _reason(self, stop: Stop, *, passes_over: bool) -> str:
+        # Before what was said last, which may be long and is cut.
+        over = "" if passes_over else " (with --errors FILE, --resume passes over such lines)"
+        return {
+            "tokens": f"stopped: --max-tokens is reached{self._goes_on}",
+            "uncounted": "stopped: --max-tokens cannot be kept, because the server does not report "
+            f"the tokens{self._goes_on and '; without it, --resume goes on'}",
+            "asked": f"stopped{self._goes_on}",
+            "refused": f"stopped, because every line would fail so: {stop.said}",
+            "hopeless": f"stopped, because line after line failed{over}, the last so: {stop.said}",
+            "silent": f"stopped, because no line got through any more: {stop.said}",
+        }[stop.why]
 
     def _sum_up(self, pump: Pump) -> None:
         tally, reading = pump.tally, self._reading
@@ -165,20 +179,6 @@ class View:
             return ""
         left = int((size - position) / (position - began) * seconds)
         return f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
-
-
-def _reason(stop: Stop, *, passes_over: bool) -> str:
-    # Before what was said last, which may be long and is cut.
-    over = "" if passes_over else " (with --errors FILE, --resume passes over such lines)"
-    return {
-        "tokens": "stopped: --max-tokens is reached; --resume goes on",
-        "uncounted": "stopped: --max-tokens cannot be kept, because the server does not report the "
-        "tokens; without it, --resume goes on",
-        "asked": "stopped; --resume goes on",
-        "refused": f"stopped, because every line would fail so: {stop.said}",
-        "hopeless": f"stopped, because line after line failed{over}, the last so: {stop.said}",
-        "silent": f"stopped, because no line got through any more: {stop.said}",
-    }[stop.why]
 
 
 def _short(sentence: str) -> str:

@@ -112,7 +112,7 @@ def test_it_lists_the_faults(capsys):
     ("arguments", "said"),
     [
         (["--host", "0.0.0.0"], "loopback only"),  # noqa: S104  that is what is refused
-        (["--api-key", " "], "api_key must not be blank"),
+        (["--api-key", " "], "the key must not be blank"),
         (["--fault", "500", "--fault", "score-nam"], "the nearest name is 'score-nan'"),
         (["--fault", "503:first=x"], ":first=N, :nth=N, :percent=P or :holding=TEXT"),
     ],

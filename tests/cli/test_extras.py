@@ -17,8 +17,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = PROJECT["optional-dependencies"]
 CLI = Path(sys.modules["qwen_rerank.cli"].__file__).parent
 DISTRIBUTIONS = packages_distributions()
-
-
 _UNINSTALLED = {"llama_index": "llama-index-core"}  # where the environment does not tell
 
 

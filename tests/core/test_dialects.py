@@ -693,6 +693,26 @@ def test_a_server_that_does_not_tell(serve, rank, models, status):
     assert sum(request.startswith(b"GET") for request in server.requests) == 1
 
 
+def test_a_server_that_swallows_the_question(serve, rank):
+    """One that never answers it is asked no more, and half of the time is left for the call."""
+
+    def behave(server, connection):
+        while (request := server.read(connection)).strip():
+            if request.startswith(b"GET"):
+                server.over.wait()
+                return
+            raw = json.dumps(_one_score(request)[1]).encode()
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(raw) + raw)
+
+    server = serve(behave)
+    reranker = Reranker(server="vllm", base_url=f"http://{server.address}", model="m", timeout=4)
+
+    for _ in range(2):
+        assert rank(reranker, "car", ["red car " * 1_000]).truncated == (0,)
+
+    assert sum(request.startswith(b"GET") for request in server.requests) == 1
+
+
 _TOO_LONG = (
     "This model's maximum context length is 512 tokens. However, your prompt contains at least 513 "
     "input tokens. (parameter=input_tokens, value=513)"

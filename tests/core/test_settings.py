@@ -1,4 +1,5 @@
 import copy
+import inspect
 import json
 import pickle
 
@@ -434,3 +435,25 @@ def test_for_this_call():
     with pytest.raises(ValueError, match=r"^top_n: input should be greater"):
         settings._for_this_call("top_n", 0)
     assert settings.top_n == 3
+
+
+class _Late(Reranker):
+    later: "_Defined | None" = None
+
+
+class _Defined(BaseModel):
+    pass
+
+
+def test_a_subclass_of_ones_own():
+    """It may name a class that is defined later, and its own parameters show beside the options."""
+    _Late.model_rebuild()
+    assert _Late(api_key="k", later=_Defined()).later is not None
+
+    class OfTenant(Reranker):
+        def __init__(self, tenant: str, **options: object) -> None:
+            super().__init__(headers={"x-tenant": tenant}, **options)
+
+    first, *others = inspect.signature(OfTenant).parameters
+    assert first == "tenant"
+    assert "top_n" in others

@@ -340,6 +340,46 @@ def test_a_missing_file_is_no_network_problem():
     assert "not the network" in caught.value.hint
 
 
+def test_a_file_that_a_client_did_without(emulator):
+    """An error of the network raised while a client got over a missing file is the network's."""
+
+    def refresh(_):
+        try:
+            Path("/none/cache").read_text()
+        except FileNotFoundError:
+            raise httpx.ConnectError("refused")  # noqa: B904  as clients do
+
+    reranker = Reranker(
+        base_url=emulator.base_url,
+        api_key="k",
+        http_client=httpx.Client(transport=httpx.MockTransport(refresh)),
+        max_retries=0,
+    )
+
+    with pytest.raises(errors.ServiceError):
+        reranker.rerank("q", ["a text"])
+
+
+def test_who_refused_once_has_answered(serve):
+    """A server that refuses and then says nothing more is not said to have answered nothing."""
+    refused = iter([b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n"])
+
+    def behave(server, connection):
+        while server.read(connection).strip():
+            if (said := next(refused, None)) is None:
+                server.over.wait()
+                return
+            connection.sendall(said)
+
+    address = serve(behave).address
+    reranker = Reranker(base_url=f"http://{address}/api/v1", api_key="k", timeout=1.5)
+
+    with pytest.raises(errors.DeadlineError) as caught:
+        reranker.rerank("q", ["a text"])
+
+    assert "had answered nothing" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("scheme", "body"), [("http", b" " * 32 * 2**20), ("https", _BODY)], ids=["sending", "TLS"]
 )

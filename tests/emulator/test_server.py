@@ -48,7 +48,7 @@ def test_other_hosts_are_refused(host):
 
 
 @pytest.mark.parametrize(
-    ("options", "named"), [({"api_key": " "}, "api_key"), ({"over_long": "cut"}, "over_long")]
+    ("options", "named"), [({"api_key": " "}, "key"), ({"over_long": "cut"}, "over_long")]
 )
 def test_impossible_options_are_refused(options, named):
     """A blank key or an unknown way with long items is an error at once."""

@@ -1,5 +1,6 @@
 """A clean environment for every test, and one emulator for all of them."""
 
+import asyncio
 import os
 import re
 import sys
@@ -77,6 +78,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker(name) is not None:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_loop_is_left_open() -> None:
+    """In a thread where no loop was ever set, LlamaIndex makes one, which nobody closes."""
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture(autouse=True)

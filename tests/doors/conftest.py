@@ -171,12 +171,6 @@ if find_spec("llama_index"):
         root_dispatcher.event_handlers.remove(handler)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _no_loop_is_left_open() -> None:
-    """In a thread where no loop was ever set, LlamaIndex makes one, which nobody closes."""
-    asyncio.set_event_loop(None)
-
-
 @pytest.fixture(params=DOORS, name="door")
 def _door(request: pytest.FixtureRequest) -> Door:
     return DOORS[request.param]

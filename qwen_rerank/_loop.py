@@ -16,6 +16,7 @@ import os
 import queue
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -260,7 +261,7 @@ def _end() -> None:
         _current.end()
 
 
-class _Call(Generic[T]):
+class _Call(ABC, Generic[T]):
     """One call that is served on the loop, and its `Caller`."""
 
     awaits: bool
@@ -283,13 +284,13 @@ class _Call(Generic[T]):
             error = quit_.error
         raise error
 
+    @abstractmethod
     def tell(self) -> None:
         """Lets the caller know that it has ended; on the engine's loop."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def do(self, errand: Callable[[], Any]) -> Any:
         """See `Caller`."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Starts it in the context of its caller."""

@@ -218,9 +218,8 @@ def _scores(
         setting = f"protocol={protocol!r}" if server is None else f"server={server!r}"
         raise ValueError(f"it has no list of results where {setting} puts them")  # noqa: TRY004
     if len(results) != expected:
-        sent = "document was sent" if expected == 1 else "documents were sent"
-        came = counted(len(results), "result")
-        raise ValueError(f"{expected} {sent} and {came} came back")
+        sent = counted(expected, "document was sent", "documents were sent")
+        raise ValueError(f"{sent} and {counted(len(results), 'result')} came back")
     scores: list[float | None] = [None] * expected
     name, most = dialect.score, _LARGEST
     for entry in results:

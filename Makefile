@@ -66,7 +66,7 @@ failures: .venv/installed  ## write what every error says into docs/failures.md
 look: .venv/installed-look docs  ## take pictures of the site, phone and desk, light and dark, into .looks
 	$(BIN)/python scripts/look.py
 
-limits: .venv/installed  ## write docs/limits.md from the table in qwen_rerank/_limits.py
+limits: .venv/installed  ## write docs/limits.md from the table in qwen_rerank/_models.py
 	$(BIN)/python tests/docs/write_limits.py
 
 docstrings: .venv/installed  ## write what each option does into the docstrings of the rerankers

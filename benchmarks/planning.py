@@ -82,7 +82,7 @@ def tokenise(share: int = 1) -> float:
 
 
 def _job(share: int) -> tuple[Any, Any]:
-    from qwen_rerank._limits import limits_for
+    from qwen_rerank._models import limits_for
     from qwen_rerank._values import Job
 
     documents = tuple(texts(DOCUMENTS // share, CHARACTERS))

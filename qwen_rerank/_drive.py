@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from qwen_rerank import _dialects, _loop, _refusal, _told, _wire
+from qwen_rerank import _loop, _refusal, _servers, _told, _wire
 from qwen_rerank._advice import Advice, Option, advise
 from qwen_rerank._gate import Gate
 from qwen_rerank._retry import Policy, retry_after, transient
@@ -77,13 +77,13 @@ class Line:
     """
 
     endpoint: Endpoint
-    protocol: _dialects.Protocol
+    protocol: _servers.Protocol
     transport: Transport
     client: Client | None
     gate: Gate
     max_retries: int
     pace: Pace | None = None
-    server: _dialects.Server | None = None
+    server: _servers.Server | None = None
     lengths: _told.Lengths = field(default_factory=_told.Lengths)
 
     @property

@@ -19,8 +19,8 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import SecretStr
 
 from qwen_rerank._advice import Advice, Option, advise
-from qwen_rerank._dialects import SERVERS, Protocol, Server
 from qwen_rerank._route import is_loopback, names_host, split_url
+from qwen_rerank._servers import SERVERS, Protocol, Server
 from qwen_rerank._wire import PATHS
 from qwen_rerank.errors import DeadlineError
 

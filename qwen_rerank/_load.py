@@ -21,10 +21,10 @@ from typing import Literal, TypeAlias
 
 from qwen_rerank._advice import advise
 from qwen_rerank._bound import far
-from qwen_rerank._dialects import Protocol, Server, spoken
-from qwen_rerank._limits import limits_for
+from qwen_rerank._models import limits_for
 from qwen_rerank._plain import without_surrogates
 from qwen_rerank._prepare import is_blank
+from qwen_rerank._servers import Protocol, Server, spoken
 from qwen_rerank._values import Item, Job, Loaded
 from qwen_rerank.errors import RequestError
 from qwen_rerank.media import Image, Parts, Unsendable, Video, is_data_uri, shortened

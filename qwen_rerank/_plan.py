@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
-from qwen_rerank._limits import ModelLimits
+from qwen_rerank._models import ModelLimits
 from qwen_rerank._values import Item, Job, Prepared, Request
 
 __all__ = ["Budget", "plan"]

@@ -12,7 +12,7 @@ from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 
 from qwen_rerank._advice import advise
 from qwen_rerank._bound import far, near
-from qwen_rerank._limits import ModelLimits
+from qwen_rerank._models import ModelLimits
 from qwen_rerank._plain import without_surrogates
 from qwen_rerank._refusal import listed
 from qwen_rerank._values import Item, Job, Loaded, Place, Prepared, positions, whole

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from typing_extensions import TypeIs
 
-from qwen_rerank._limits import ANY, Range
+from qwen_rerank._models import ANY, Range
 from qwen_rerank._values import Item, Job, Prepared, Scored
 
 __all__ = ["Cache", "Store", "keys", "recall", "remember"]

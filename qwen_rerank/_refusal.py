@@ -17,8 +17,8 @@ from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
 from qwen_rerank._advice import Advice, Option, Sentence, advise
-from qwen_rerank._dialects import Server
-from qwen_rerank._limits import LIMITS
+from qwen_rerank._models import LIMITS
+from qwen_rerank._servers import Server
 from qwen_rerank._values import Request, positions
 from qwen_rerank.errors import (
     AuthenticationError,

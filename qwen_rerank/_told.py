@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from qwen_rerank import _dialects, _loop, _wire
+from qwen_rerank import _loop, _servers, _wire
 from qwen_rerank.errors import RerankError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ async def alearn_length(line: Line, model: str, deadline: float) -> None:
 
 
 async def _learn_length(line: Line, model: str, deadline: float, caller: Caller) -> None:
-    dialect, key = _dialects.spoken(line.protocol, line.server), (line.endpoint.url, model)
+    dialect, key = _servers.spoken(line.protocol, line.server), (line.endpoint.url, model)
     if dialect.length is None:
         return
     path, name = dialect.length
@@ -72,7 +72,7 @@ async def _learn_length(line: Line, model: str, deadline: float, caller: Caller)
 
 async def models(line: Line, deadline: float, caller: Caller) -> tuple[str, ...]:
     """The models that a server of one's own says it serves."""
-    if (path := _dialects.spoken(line.protocol, line.server).models) is None:
+    if (path := _servers.spoken(line.protocol, line.server).models) is None:
         return ()
     with contextlib.suppress(RerankError, TimeoutError):
         async with asyncio.timeout(_patience(deadline)):

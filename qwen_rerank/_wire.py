@@ -1,6 +1,6 @@
 """Request bodies and answers of each protocol, as pure functions; nothing is sent or timed here.
 
-Where fields stand and what they are called is in `_dialects`.
+Where fields stand and what they are called is in `_servers`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, cast
 from pydantic_core import from_json, to_json
 
 from qwen_rerank._advice import advise, counted
-from qwen_rerank._dialects import DASHSCOPE, Protocol, Server, spoken
 from qwen_rerank._refusal import Asked, Refusal, explain, own_server
+from qwen_rerank._servers import DASHSCOPE, Protocol, Server, spoken
 from qwen_rerank._values import Answer, Item, Reply, Request
 from qwen_rerank.errors import ReplyError
 

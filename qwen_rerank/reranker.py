@@ -23,16 +23,16 @@ from typing_extensions import override
 
 from qwen_rerank import _drive, _endpoint, _fields, _loop, _tokens, _told
 from qwen_rerank._advice import advise, said
-from qwen_rerank._dialects import spoken
 from qwen_rerank._in_flight import Tell
-from qwen_rerank._limits import LIMITS, UNTOLD, ModelLimits, limits_for, price_of
 from qwen_rerank._load import check, load, texts_only
 from qwen_rerank._merge import merge, passed_through
+from qwen_rerank._models import LIMITS, UNTOLD, ModelLimits, limits_for, price_of
 from qwen_rerank._outage import Watch
 from qwen_rerank._plan import Budget, plan
 from qwen_rerank._prepare import bounded, is_blank, measure, prepare
 from qwen_rerank._recall import keys, recall, remember
 from qwen_rerank._refusal import exhausted, listed
+from qwen_rerank._servers import spoken
 from qwen_rerank._shared import Shared
 from qwen_rerank._turns import turn_at
 from qwen_rerank._values import (

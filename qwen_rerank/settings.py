@@ -32,8 +32,8 @@ from typing_extensions import deprecated, override
 
 from qwen_rerank import _endpoint, _wire
 from qwen_rerank._advice import Advice, Option, advise, said
-from qwen_rerank._dialects import spoken
 from qwen_rerank._sealed import KEY_NAMES, Sealed
+from qwen_rerank._servers import spoken
 
 __all__ = ["PATH", "As", "RerankSettings"]
 

@@ -15,7 +15,6 @@ from starlette.responses import Response
 
 from qwen_rerank.emulator._alter import Altered
 from qwen_rerank.emulator._faults import Asked, Fault
-from qwen_rerank.emulator._limits import BASE64_CHARACTERS, BODY_BYTES, WIRE_BYTES
 from qwen_rerank.emulator._log import (
     Log,
     LoggedRequest,
@@ -24,6 +23,7 @@ from qwen_rerank.emulator._log import (
     without_secrets,
 )
 from qwen_rerank.emulator._media import base64_of, decoded_size
+from qwen_rerank.emulator._models import BASE64_CHARACTERS, BODY_BYTES, WIRE_BYTES
 from qwen_rerank.emulator._onwire import CLOSE_BEFORE, CLOSE_MID, Manner, RawAnswer, gone
 from qwen_rerank.emulator._script import ErrorBody, Reply, Script
 from qwen_rerank.emulator._servers import SERVERS, OwnServer, Slip, server_at

@@ -16,7 +16,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
-from qwen_rerank.emulator._limits import IMAGE_FORMATS
+from qwen_rerank.emulator._models import IMAGE_FORMATS
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -14,13 +14,13 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
-from qwen_rerank.emulator._limits import (
+from qwen_rerank.emulator._media import Media
+from qwen_rerank.emulator._models import (
     INFINITY_CHARACTERS,
     INFINITY_TEXTS,
     TEI_TEXTS,
     TEMPLATE_TOKENS,
 )
-from qwen_rerank.emulator._media import Media
 from qwen_rerank.emulator._service import Answer, Parts, Question, RefusedError
 from qwen_rerank.emulator._tokenizer import replace_surrogates
 from qwen_rerank.emulator._wire import read_json, write_json

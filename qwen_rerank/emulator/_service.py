@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
-from qwen_rerank.emulator._limits import (
+from qwen_rerank.emulator._media import Look, Media, UnusableError, look_at
+from qwen_rerank.emulator._models import (
     DOCUMENT_CHARACTERS,
     IMAGE_SIDE,
     IMAGE_STRETCH,
@@ -18,7 +19,6 @@ from qwen_rerank.emulator._limits import (
     VIDEO_TOKENS,
     Model,
 )
-from qwen_rerank.emulator._media import Look, Media, UnusableError, look_at
 from qwen_rerank.emulator._scorer import lexical_score
 from qwen_rerank.emulator._tokenizer import Tokenizer
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
-from qwen_rerank.emulator._limits import MODELS, Model
 from qwen_rerank.emulator._media import KINDS, Media, base64_of, is_url
+from qwen_rerank.emulator._models import MODELS, Model
 from qwen_rerank.emulator._service import Answer, Question, RefusedError, invalid
 from qwen_rerank.emulator._tokenizer import replace_surrogates
 

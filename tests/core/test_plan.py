@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from qwen_rerank._limits import LIMITS, Limit, limits_for
+from qwen_rerank._models import LIMITS, Limit, limits_for
 from qwen_rerank._plan import Budget, plan
 from qwen_rerank._values import Item, Job, Prepared, Request
 from qwen_rerank._wire import encode

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen_rerank._limits import LIMITS, Limit
+from qwen_rerank._models import LIMITS, Limit
 from qwen_rerank._prepare import is_blank, measure, prepare
 from qwen_rerank._values import Job, Place
 from qwen_rerank.errors import RequestError

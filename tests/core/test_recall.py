@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen_rerank._limits import limits_for
+from qwen_rerank._models import limits_for
 from qwen_rerank._recall import recall, remember
 from qwen_rerank._values import Item, Job, Place, Prepared
 

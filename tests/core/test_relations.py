@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qwen_rerank import Reranker, errors
-from qwen_rerank._limits import limits_for
+from qwen_rerank._models import limits_for
 from qwen_rerank._plan import Budget, plan
 from qwen_rerank._prepare import bounded, is_blank, measure, prepare
 from qwen_rerank._tokens import tokenizer

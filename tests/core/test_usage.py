@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen_rerank import Image, Reranker, Usage, _limits, errors
+from qwen_rerank import Image, Reranker, Usage, _models, errors
 from qwen_rerank.emulator import Reply
 
 _QUERY = "a fast red sports car"
@@ -223,13 +223,13 @@ def _there(emulator):
         yield there
 
 
-@pytest.mark.parametrize(("model", "region"), _limits.PRICES)
+@pytest.mark.parametrize(("model", "region"), _models.PRICES)
 def test_cost(there, emulator, model, region):
     """Where the list price is known, a text call's cost is that price of its billed tokens.
 
     A workspace's host belongs to its region.
     """
-    price = _limits.PRICES[model, region]
+    price = _models.PRICES[model, region]
 
     usage, total = there(_QUERY, _DOCUMENTS, model=model, region=region, workspace="llm-1")
 
@@ -257,7 +257,7 @@ def test_a_sum_without_a_price(there, monkeypatch):
     assert total.cost == pytest.approx(first.cost + second.cost)
     assert (first.currency, second.currency, total.currency) == ("CNY",) * 3
 
-    monkeypatch.delitem(_limits.PRICES, ("gte-rerank-v2", "cn-beijing"))
+    monkeypatch.delitem(_models.PRICES, ("gte-rerank-v2", "cn-beijing"))
     _, total = there(_QUERY, _DOCUMENTS, model="gte-rerank-v2")
 
     assert total.requests == 6
@@ -398,9 +398,9 @@ def test_adds_usages_only():
 
 def test_prices_and_their_sources():
     """Every price says its currency, where it stands, and when it was read."""
-    for (model, region), price in _limits.PRICES.items():
-        assert _limits.price_of(model, region) is price
-    for price in (*_limits.PRICES.values(), *(row[-1] for row in _limits.LISTED_TOO)):
+    for (model, region), price in _models.PRICES.items():
+        assert _models.price_of(model, region) is price
+    for price in (*_models.PRICES.values(), *(row[-1] for row in _models.LISTED_TOO)):
         assert price.per_million > 0
         assert price.currency in {"CNY", "USD"}
         assert price.source

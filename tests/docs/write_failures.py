@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 from pydantic import SecretStr
 
 from qwen_rerank import Reranker, RerankError, _refusal
-from qwen_rerank._dialects import Server
 from qwen_rerank._drive import Line
 from qwen_rerank._endpoint import Endpoint
 from qwen_rerank._gate import Gate
 from qwen_rerank._refusal import Refusal, explain
 from qwen_rerank._route import Proxy
+from qwen_rerank._servers import Server
 from qwen_rerank._transport import Transport, _failure, _unanswered
 from qwen_rerank._values import Item, Place, Request
 

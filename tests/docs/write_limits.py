@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from qwen_rerank._limits import (
+from qwen_rerank._models import (
     LIMITS,
     LISTED_TOO,
     PRICES,
@@ -22,7 +22,7 @@ _INTRO = """\
 # Limits and prices
 
 What each model accepts, as this library plans for it. This page is written from
-`qwen_rerank/_limits.py` by `make limits`, and a test compares the two. The vendor's pages are
+`qwen_rerank/_models.py` by `make limits`, and a test compares the two. The vendor's pages are
 undated unless a date is given, and some disagree; the newest one was taken. **None of these numbers
 was measured against the live service**; with your key, [`qwen-rerank doctor`](doctor.md) does some.
 

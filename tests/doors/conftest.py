@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from qwen_rerank import Estimate, _limits
+from qwen_rerank import Estimate, _models
 from qwen_rerank.framework import FrameworkReranker as Kind
 
 BEFORE = 0.5  # the score that every candidate comes with
@@ -184,6 +184,6 @@ def _doors() -> dict[str, Door]:
 @pytest.fixture(name="in_dollars")
 def _in_dollars(monkeypatch: pytest.MonkeyPatch) -> float:
     """Gives the emulator, which has no price, the one of Singapore for a million tokens."""
-    price = _limits.PRICES["qwen3-rerank", "ap-southeast-1"]
-    monkeypatch.setitem(_limits.PRICES, ("qwen3-rerank", ""), price)
+    price = _models.PRICES["qwen3-rerank", "ap-southeast-1"]
+    monkeypatch.setitem(_models.PRICES, ("qwen3-rerank", ""), price)
     return price.per_million

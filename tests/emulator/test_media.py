@@ -13,8 +13,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from qwen_rerank.emulator import _app
-from qwen_rerank.emulator._limits import IMAGE_FORMATS
 from qwen_rerank.emulator._media import Media, UnusableError, decoded_size, look_at
+from qwen_rerank.emulator._models import IMAGE_FORMATS
 from qwen_rerank.emulator._scorer import lexical_score
 from qwen_rerank.emulator._service import Question, RefusedError, Service
 from qwen_rerank.emulator._tokenizer import qwen_tokenizer

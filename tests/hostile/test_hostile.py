@@ -19,7 +19,7 @@ from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, Text
 import langchain_qwen_rerank
 import llama_index_qwen_rerank
 from qwen_rerank import RequestError, Reranker, RerankError
-from qwen_rerank._limits import limits_for
+from qwen_rerank._models import limits_for
 from qwen_rerank.emulator import Reply
 from qwen_rerank.emulator._tokenizer import qwen_tokenizer
 

@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 
 from qwen_rerank import RequestError, Reranker
 from qwen_rerank._advice import Advice
-from qwen_rerank._dialects import Protocol as Spoken
 from qwen_rerank._drive import deadline_in, drive, warm
 from qwen_rerank._endpoint import QUOTES, REGIONS, Endpoint, Region, url_below
-from qwen_rerank._limits import LIMITS, UNKNOWN_MODEL, UNTOLD, ModelLimits, price_of
 from qwen_rerank._loop import run
+from qwen_rerank._models import LIMITS, UNKNOWN_MODEL, UNTOLD, ModelLimits, price_of
 from qwen_rerank._refusal import meant
 from qwen_rerank._route import certificates, proxy_for
+from qwen_rerank._servers import Protocol as Spoken
 from qwen_rerank._tokens import tokenizer
 from qwen_rerank._told import learn_length
 from qwen_rerank._values import Item, Place, Price, Reply, Request, Usage

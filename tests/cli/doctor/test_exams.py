@@ -7,7 +7,7 @@ from rich.console import Console
 from visits import scored, settle, setup_of
 
 from qwen_rerank import RequestError
-from qwen_rerank._limits import limits_for
+from qwen_rerank._models import limits_for
 from qwen_rerank.cli.doctor import chart
 from qwen_rerank.cli.doctor.exams import (
     CANDIDATES,

@@ -3,8 +3,7 @@ import re
 
 import pytest
 
-from qwen_rerank._dialects import SERVERS
-from qwen_rerank._limits import (
+from qwen_rerank._models import (
     LIMITS,
     RATES,
     UNKNOWN_MODEL,
@@ -12,8 +11,9 @@ from qwen_rerank._limits import (
     Limit,
     limits_for,
 )
-from qwen_rerank.emulator import _limits as theirs
-from qwen_rerank.emulator._limits import DOCUMENT_CHARACTERS, MODELS
+from qwen_rerank._servers import SERVERS
+from qwen_rerank.emulator import _models as theirs
+from qwen_rerank.emulator._models import DOCUMENT_CHARACTERS, MODELS
 
 _ROWS = {**LIMITS, "any other name": UNKNOWN_MODEL}
 _OWN = {server: limits_for("any name", server) for server in SERVERS}

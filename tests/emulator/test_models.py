@@ -1,7 +1,7 @@
 import pytest
 
-from qwen_rerank.emulator import _limits
-from qwen_rerank.emulator._limits import (
+from qwen_rerank.emulator import _models
+from qwen_rerank.emulator._models import (
     BASE64_CHARACTERS,
     BODY_BYTES,
     DOCUMENT_CHARACTERS,
@@ -10,7 +10,7 @@ from qwen_rerank.emulator._limits import (
     Documented,
 )
 
-NUMBERS = {name: value for name, value in vars(_limits).items() if isinstance(value, Documented)}
+NUMBERS = {name: value for name, value in vars(_models).items() if isinstance(value, Documented)}
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
@@ -34,7 +34,7 @@ def check(number):
     assert isinstance(number, Documented)
     assert number.value > 0
     assert number.source
-    assert number.source in _limits.__doc__
+    assert number.source in _models.__doc__
     assert number.date.startswith("202")
 
 

@@ -1,4 +1,4 @@
-"""Servers that people run themselves. Bodies are as seen, or of the sources in `_dialects`."""
+"""Servers that people run themselves. Bodies are as seen, or of the sources in `_servers`."""
 
 import json
 import pickle
@@ -6,13 +6,14 @@ from typing import get_args
 
 import pytest
 
-from qwen_rerank import Reranker, RerankSettings, _dialects, _endpoint, _wire, errors
+from qwen_rerank import Reranker, RerankSettings, _endpoint, _servers, _wire, errors
 from qwen_rerank._endpoint import Endpoint
 from qwen_rerank._values import Answer, Item, Place, Request
-from qwen_rerank.emulator import Emulator, Reply, _servers
+from qwen_rerank.emulator import Emulator, Reply
+from qwen_rerank.emulator import _servers as theirs
 
-SERVERS = get_args(_dialects.Server)
-MODEL = _servers.MODEL
+SERVERS = get_args(_servers.Server)
+MODEL = theirs.MODEL
 HOST = "gpu.example:8000"
 ASKED = Endpoint(f"http://{HOST}/rerank", HOST, local=False, api_key=None, workspace=None)
 TEXTS = ["green tea", "a fast red car", "a fast car"]
@@ -66,8 +67,8 @@ def _answering(answer, told=None, status=b"200 OK"):
 
 def test_every_server_has_a_row_with_its_source():
     """Each value of server= has one row, in the client and in the emulator, and says where from."""
-    assert set(SERVERS) == set(_dialects.SERVERS) == set(_servers.SERVERS)
-    for row in (*_dialects.SERVERS.values(), *_dialects.DASHSCOPE.values()):
+    assert set(SERVERS) == set(_servers.SERVERS) == set(theirs.SERVERS)
+    for row in (*_servers.SERVERS.values(), *_servers.DASHSCOPE.values()):
         assert row.source
         assert row.date
 

@@ -7,7 +7,6 @@ import httpx
 import pytest
 
 from qwen_rerank import Image, Reranker, Usage, Video, errors
-from qwen_rerank.emulator import Reply
 
 _SDK = metadata.version("dashscope")
 # A folder with dashscope 1.22.2: pip install --no-deps --target FOLDER dashscope==1.22.2
@@ -40,10 +39,6 @@ def _rank(rank, reranker):
 
 def _pairs(ranking):
     return [(hit.index, hit.score) for hit in ranking]
-
-
-def _scores(ranking):
-    return {hit.index: hit.score for hit in ranking}
 
 
 # One call
@@ -218,90 +213,19 @@ def test_assigned_options(rank, reranker, emulator):
     assert three == {"model": "qwen3-rerank", "query": _QUERY, "documents": ["a"]}
 
 
-def test_an_assigned_key(rank, reranker, emulator):
-    """A wrong key is refused by the service, and the right one assigned afterwards works."""
-    key = emulator.api_key
-    reranker.api_key = "sk-wrong-0123456789"
-    with pytest.raises(errors.AuthenticationError) as caught:
-        rank(_QUERY, ["a"])
-    reranker.api_key = key
-
-    assert len(rank(_QUERY, ["a"])) == 1
-    assert caught.value.code == "InvalidApiKey"
-    assert caught.value.status == 401
+# Long lists
 
 
-def test_the_threshold(rank):
-    """Only documents that reach the threshold come back, the unscored never."""
-    whole = rank(_QUERY, _DOCUMENTS)
-    middle = whole[2].score
-
-    kept = rank(_QUERY, _DOCUMENTS, score_threshold=middle)
-
-    assert _pairs(kept) == _pairs(whole)[:3]
-    assert _pairs(rank(_QUERY, _DOCUMENTS, score_threshold=0.0)) == _pairs(whole)[:6]
-    assert _pairs(rank(_QUERY, _DOCUMENTS, score_threshold=1.0)) == []
-
-
-# Difficult lists
-
-
-@pytest.mark.parametrize("count", [500, 501, 10_000])
-def test_more_documents_than_a_request_takes(rank, emulator, count):
+def test_more_documents_than_a_request_takes(rank, emulator):
     """A list over the limit is split evenly, and no one is any the wiser."""
-    documents = [f"document {i} about red things" for i in range(count)]
+    documents = [f"document {i} about red things" for i in range(501)]
 
     ranking = rank(_QUERY, documents)
 
-    sizes = [seen.documents for seen in emulator.log]
-    assert sum(sizes) == count
-    assert len(sizes) == -(-count // 500)
-    assert max(sizes) - min(sizes) <= 2 * len(sizes)  # evenly, and so that they differ
-    assert sorted(hit.index for hit in ranking) == list(range(count))
-    assert ranking.usage == Usage(len(sizes), sum(seen.tokens for seen in emulator.log))
+    assert sorted(seen.documents for seen in emulator.log) == [250, 251]
+    assert sorted(hit.index for hit in ranking) == list(range(501))
+    assert ranking.usage == Usage(2, sum(seen.tokens for seen in emulator.log))
     assert sorted(ranking.request_ids) == sorted(seen.request_id for seen in emulator.log)
-
-
-_OTHERS = ["a red car", "green tea"]
-_POISON = {
-    "lone surrogate": ("red \ud800 car", "red \ufffd car", "scored"),
-    "NUL and controls": ("red\x00\x1b[31mcar", "red\x00\x1b[31mcar", "scored"),
-    "zero width": ("\u200b\ufeff", None, "missing"),
-    "JSON": ('"}], "x": [{"', '"}], "x": [{"', "scored"),
-    "300,001 accents": ("\u0301" * 300_001, None, "cut"),
-    "300,001 spaces, then a word": (" " * 300_001 + "car", None, "cut"),
-}
-
-
-@pytest.mark.parametrize(("poison", "sent", "fate"), _POISON.values(), ids=_POISON)
-def test_poison(rank, emulator, poison, sent, fate):
-    """A difficult document is scored, cut or left out, and no other one is lost or changed."""
-    alone = _scores(rank(_QUERY, _OTHERS))
-    emulator.clear()
-
-    ranking = rank(_QUERY, [_OTHERS[0], poison, _OTHERS[1]])
-
-    scores = _scores(ranking)
-    assert sorted(scores) == [0, 1, 2]
-    assert {0: scores[0], 1: scores[2]} == alone
-    assert (scores[1] is None) is (fate == "missing")
-    assert ranking.truncated == ((1,) if fate == "cut" else ())
-    assert next(hit.document for hit in ranking if hit.index == 1) is poison
-    documents = emulator.log[0].body["input"]["documents"]
-    assert len(documents) == (2 if fate == "missing" else 3)
-    if sent:
-        assert documents[1] == sent
-
-
-@pytest.mark.parametrize(("query", "cut"), [("red \ud800\x00 car", False), ("a" * 300_001, True)])
-def test_difficult_queries(rank, query, cut):
-    """A difficult query is sent as well as it can be, and a cut one is reported."""
-    ranking = rank(query, ["a red car", "green tea"])
-
-    assert len(ranking) == 2
-    assert all(hit.score is not None for hit in ranking)
-    assert ranking.query_truncated is cut
-    assert ranking.truncated == ()
 
 
 def test_an_instruct_makes_no_request_more(rank, reranker, emulator):
@@ -314,40 +238,7 @@ def test_an_instruct_makes_no_request_more(rank, reranker, emulator):
     assert len(emulator.log) == 1
 
 
-# Failures
-
-
-def test_failures_show_no_key(rank, reranker, emulator, shown):
-    """No failure of a call shows the key, in words, frames or causes."""
-    reranker.max_retries = 0
-    for reply in (
-        Reply(401, {"code": "InvalidApiKey", "message": f"no: {emulator.api_key}"}),
-        Reply(drop="mid"),
-        Reply(200, "{"),
-    ):
-        emulator.script(reply)
-        with pytest.raises(errors.RerankError) as caught:
-            rank(_QUERY, ["a"])
-
-        assert emulator.api_key not in shown(caught.value)
-
-
 # The caller's own clients
-
-
-async def test_http_clients(connection, emulator):
-    """Calls go through the given httpx clients, which stay open."""
-    headers = {"x-mine": "1"}
-    with httpx.Client(headers=headers) as sync:
-        async with httpx.AsyncClient(headers=headers) as other:
-            reranker = Reranker(**connection, http_client=sync, async_http_client=other)
-            reranker.rerank(_QUERY, ["a"])
-            await reranker.arerank(_QUERY, ["a"])
-            await reranker.aclose()
-
-            assert not sync.is_closed
-            assert not other.is_closed
-    assert [seen.headers["x-mine"] for seen in emulator.log] == ["1", "1"]
 
 
 class SdkClient:
@@ -367,13 +258,22 @@ def _sdk_client(kind, emulator):
     )
 
 
-async def test_sdk_clients(emulator):
-    """Calls go through injected SDK clients, with their host and key, and leave them open."""
+@pytest.mark.parametrize("kind", ["httpx", "SDK"])
+async def test_given_clients(emulator, kind):
+    """Calls go through given clients, an SDK's with its host and key, and leave them open."""
     sync = _sdk_client(httpx.Client, emulator)
     other = _sdk_client(httpx.AsyncClient, emulator)
+    given = {"client": sync, "async_client": other}
+    if kind == "httpx":
+        given = {
+            "http_client": sync.http_client,
+            "async_http_client": other.http_client,
+            "base_url": emulator.base_url,
+            "api_key": emulator.api_key,
+        }
     with sync.http_client:
         async with other.http_client:
-            async with Reranker(client=sync, async_client=other) as reranker:
+            async with Reranker(**given) as reranker:
                 reranker.rerank(_QUERY, ["a"])
                 await reranker.arerank(_QUERY, ["a"])
 

@@ -109,13 +109,8 @@ def test_requests(server):
         ("vllm", "http://h:8000/v1", "http://h:8000/v1/rerank"),
         ("vllm", "http://h:8000/v1/rerank", "http://h:8000/v1/rerank"),
         ("sglang", "https://gw/models/a", "https://gw/models/a/v1/rerank"),
-        ("sglang", "https://gw/rerank", "https://gw/rerank"),
-        ("tei", "http://h:8080", "http://h:8080/rerank"),
-        ("xinference", "http://h:9997/v1", "http://h:9997/v1/rerank"),
         ("infinity", "http://h:7997/prefix", "http://h:7997/prefix/rerank"),
         ("litellm", "http://h:4000/v2", "http://h:4000/v2/rerank"),
-        ("cohere", "https://api.jina.ai", "https://api.jina.ai/v1/rerank"),
-        ("cohere", "https://api.cohere.com/v2", "https://api.cohere.com/v2/rerank"),
     ],
 )
 def test_paths(server, base, url):
@@ -133,74 +128,30 @@ _LIST = [
     {"score": 0.75, "document": "b", "index": 1, "meta_info": None},
     {"score": 0.25, "index": 0},
 ]
-_REPLIES = {
-    "vllm": (
-        {
-            "id": "rerank-1",
-            "model": "m",
-            "usage": {"prompt_tokens": 9, "total_tokens": 9},
-            "results": _RESULTS,
-        },
-        9,
-        "rerank-1",
-    ),
-    "sglang": (_LIST, None, None),
-    "tei": ([{"index": 1, "score": 0.75}, {"index": 0, "text": "a", "score": 0.25}], None, None),
-    "xinference": (
-        {"id": "1", "results": _RESULTS, "meta": {"tokens": {"input_tokens": 9}}},
-        9,
-        "1",
-    ),
-    "infinity": (
-        {
-            "object": "rerank",
-            "results": _RESULTS,
-            "model": "m",
-            "usage": {"prompt_tokens": 9, "total_tokens": 9},
-            "id": "infinity-1",
-            "created": 1,
-        },
-        None,  # those are characters
-        "infinity-1",
-    ),
-    "litellm": (
-        {"id": "1", "results": _RESULTS, "meta": {"billed_units": {"total_tokens": 9}}},
-        9,
-        "1",
-    ),
-    "cohere": (
-        {"id": "1", "results": _RESULTS, "meta": {"billed_units": {"search_units": 1}}},
-        None,  # that is another unit
-        "1",
-    ),
-}
+_NAMED = {"id": "1", "results": _RESULTS}
+_REPLIES = [
+    ("vllm", {**_NAMED, "usage": {"prompt_tokens": 9, "total_tokens": 9}}, 9),
+    ("sglang", _LIST, None),
+    ("tei", [{"index": 1, "score": 0.75}, {"index": 0, "text": "a", "score": 0.25}], None),
+    ("xinference", {**_NAMED, "meta": {"tokens": {"input_tokens": 9}}}, 9),
+    ("infinity", {**_NAMED, "usage": {"total_tokens": 9}}, None),  # those are characters
+    ("litellm", {**_NAMED, "meta": {"billed_units": {"total_tokens": 9}}}, 9),
+    ("cohere", {**_NAMED, "meta": {"billed_units": {"search_units": 1}}}, None),  # other units
+    # What speaks as Cohere does: Jina, llama.cpp and LocalAI; SiliconFlow; Voyage; nobody.
+    ("cohere", {**_NAMED, "usage": {"total_tokens": 9}, "object": "list"}, 9),
+    ("cohere", {**_NAMED, "meta": {"tokens": {"input_tokens": 9, "output_tokens": 0}}}, 9),
+    ("cohere", {"id": "1", "data": _RESULTS, "usage": {"total_tokens": 9}}, 9),
+    ("cohere", {**_NAMED, "meta": None}, None),
+]
 
 
-@pytest.mark.parametrize(
-    ("body", "tokens"),
-    [
-        ({"results": _RESULTS, "usage": {"total_tokens": 9}, "object": "list"}, 9),
-        ({"results": _RESULTS, "meta": {"tokens": {"input_tokens": 9, "output_tokens": 0}}}, 9),
-        ({"data": _RESULTS, "object": "list", "usage": {"total_tokens": 9}}, 9),
-        ({"results": _RESULTS, "meta": None}, None),
-    ],
-    ids=["jina, llama.cpp, localai", "siliconflow", "voyage", "none"],
-)
-def test_what_speaks_as_cohere_does(body, tokens):
-    """The list and the tokens are found wherever one of these puts them."""
-    reply = _decode("cohere", body)
-
-    assert (reply.scores, reply.tokens) == ((0.25, 0.75), tokens)
-
-
-@pytest.mark.parametrize("server", SERVERS)
-def test_replies(server):
+@pytest.mark.parametrize(("server", "body", "tokens"), _REPLIES)
+def test_replies(server, body, tokens):
     """Scores, tokens and id are read from where each server puts them."""
-    body, tokens, request_id = _REPLIES[server]
-
     reply = _decode(server, body)
 
-    assert (reply.scores, reply.tokens, reply.request_id) == ((0.25, 0.75), tokens, request_id)
+    assert (reply.scores, reply.tokens) == ((0.25, 0.75), tokens)
+    assert reply.request_id == (None if isinstance(body, list) else "1")
 
 
 def test_raw_scores_are_ranked_as_they_come(emulator):
@@ -230,23 +181,15 @@ def test_answers_of_another_shape(server, body):
     assert f"server={server!r}" in error.hint
 
 
-# Refusals
+# Refusals: an envelope of each kind; docs/failures.md has every hint, which a test compares
 
 _VLLM = {"message": "m", "type": "BadRequestError", "param": None, "code": 400}
 _DETAIL = {"type": "missing", "loc": ["body", "documents"], "msg": "Field required", "input": {}}
 _REFUSALS = {
     "vLLM, bad value": (400, {"error": _VLLM}, errors.RequestError, "BadRequestError", "m"),
     "vLLM before 2026": (400, {"object": "error", **_VLLM}, errors.RequestError, "BadReq", "m"),
-    "vLLM, no reranker": (
-        400,
-        {"error": {**_VLLM, "message": "The model does not support Rerank (Score) API"}},
-        errors.RequestError,
-        "BadRequestError",
-        "no reranker",
-    ),
     "vLLM, key": (401, {"error": "Unauthorized"}, errors.AuthenticationError, None, "api_key="),
     "FastAPI, path": (404, {"detail": "Not Found"}, errors.RequestError, None, "server="),
-    "FastAPI, method": (405, {"detail": "Method Not Allowed"}, errors.RequestError, None, "server"),
     "FastAPI, body": (
         422,
         {"detail": [_DETAIL]},
@@ -255,20 +198,6 @@ _REFUSALS = {
         "body.documents: Field required",
     ),
     "FastAPI, odd": (422, {"detail": [1, {"loc": 2}]}, errors.RequestError, None, "server="),
-    "TEI, too many": (
-        413,
-        {"error": "batch size 33 > maximum allowed batch size 32", "error_type": "Validation"},
-        errors.RequestError,
-        "Validation",
-        "max_documents_per_request=",
-    ),
-    "TEI, busy": (
-        429,
-        {"error": "Model is overloaded", "error_type": "Overloaded"},
-        errors.RateLimitError,
-        "Overloaded",
-        "lower max_concurrency=",
-    ),
     "TEI, broken": (
         424,
         {"error": "Inference failed", "error_type": "Backend"},
@@ -276,42 +205,7 @@ _REFUSALS = {
         "Backend",
         "Inference failed",
     ),
-    "TEI, no reranker": (
-        424,
-        {"error": "model is not a re-ranker model", "error_type": "Backend"},
-        errors.RequestError,
-        "Backend",
-        "no reranker",
-    ),
-    "TEI, starting": (
-        503,
-        {"error": "unhealthy", "error_type": "Unhealthy"},
-        errors.ServiceError,
-        "Unhealthy",
-        "max_concurrency=",
-    ),
-    "overloaded, by another status": (
-        503,
-        {"error": "The engine is overloaded", "error_type": "Overloaded"},
-        errors.RateLimitError,
-        "Overloaded",
-        "lower max_concurrency=",
-    ),
     "TEI, no key": (401, b"", errors.AuthenticationError, None, "api_key="),
-    "Infinity": (
-        429,
-        {"error": {"message": "model x is currently overloaded", "type": None, "code": 429}},
-        errors.RateLimitError,
-        "429",
-        "lower max_concurrency=",
-    ),
-    "Infinity, no reranker": (
-        400,
-        {"error": {"message": "model=`x` does not support `rerank`. Options are {'embed'}."}},
-        errors.RequestError,
-        None,
-        "no reranker",
-    ),
     "a code of DashScope's": (
         400,
         {"error": {"code": "Arrearage", "message": "m"}},
@@ -319,9 +213,8 @@ _REFUSALS = {
         "Arrearage",
         "m",
     ),
-    "plain text": (422, b"missing field `texts`", errors.RequestError, None, "missing field `text"),
     "proxy": (502, b"Bad Gateway", errors.ServiceError, None, HOST),
-    "login": (302, b"", errors.ServiceError, None, "Redirects are not followed"),
+    "plain text": (422, b"missing field `texts`", errors.RequestError, None, "missing field `text"),
 }
 
 
@@ -339,15 +232,6 @@ def test_refusals(server, row):
     assert (error.code or "").startswith(code or "")
     assert said in str(error)
     assert "Alibaba" not in str(error)
-
-
-@pytest.mark.parametrize("status", [404, 405])
-def test_a_vllm_that_generates(status):
-    """What serves no reranker has no such path; the hint says how to start one."""
-    error = _error("vllm", {"detail": "Not Found"}, status=status)
-
-    assert "--runner pooling" in error.hint
-    assert "server='vllm'" in error.hint
 
 
 @pytest.mark.parametrize("server", ["vllm", "xinference", "litellm"])
@@ -383,7 +267,6 @@ def test_a_model_that_is_not_served_by_who_has_no_list(emulator, serve):
     [
         (400, "DataInspectionFailed", errors.ContentError, "Moderation refused"),
         (400, "Arrearage", errors.QuotaError, "top up the Alibaba Cloud account"),
-        (403, "AllocationQuota.FreeTierOnly", errors.QuotaError, "free quota"),
         (401, "InvalidApiKey", errors.AuthenticationError, "gateway's own settings"),
         (429, "Throttling.RateQuota", errors.RateLimitError, "max_concurrency="),
         (404, "ModelNotFound", errors.RequestError, "my-gateway-model"),
@@ -406,16 +289,6 @@ def test_what_is_behind_a_gateway(emulator, status, code, kind, hint):
     if kind.passes_through:
         passed = reranker.with_options(on_error="passthrough").rerank("car", TEXTS)
         assert type(passed.degraded) is kind
-
-
-def test_a_key_that_the_gateway_itself_refuses():
-    """What the proxy says of our key is told apart from what it was told of its own."""
-    body = {"error": {"message": "No connected db.", "type": "no_db_connection", "code": "400"}}
-
-    error = _error("litellm", body, status=400)
-
-    assert type(error) is errors.AuthenticationError
-    assert "api_key=" in error.hint
 
 
 def _cooling(after):
@@ -538,13 +411,13 @@ def _short(of_512):
 # Three texts that differ only behind what such a server reads.
 _ENDS = ("moon", "stone", "fast red car")
 _LONG = [f"{'green tea and old hills ' * 400}{end}" for end in _ENDS]
-_TOLD = {"vllm", "tei", "xinference"}
 
 
-@pytest.mark.parametrize("server", ["vllm", "tei", "xinference", "infinity"])
-def test_what_is_too_long_is_cut_and_said(short, server):
+@pytest.mark.parametrize(
+    ("server", "told"), [("vllm", {}), ("tei", {}), ("infinity", {"max_model_len": 512})]
+)
+def test_what_is_too_long_is_cut_and_said(short, server, told):
     """Documents that end alike after a cut are named; split, all windows are read to their end."""
-    told = {} if server in _TOLD else {"max_model_len": 512}
     reranker = _at(short, server, **told)
 
     ranking = reranker.rerank("fast red car", [*_LONG, "a fast car"])
@@ -683,18 +556,18 @@ def test_a_server_is_asked_once(serve, rank, kind, tells, paths):
         ([1], b"200 OK"),
     ],
 )
-def test_a_server_that_does_not_tell(serve, rank, models, status):
+def test_a_server_that_does_not_tell(serve, models, status):
     """What tells no length is asked no more either, and planned for as if there were 512."""
     server = serve(_answering(_one_score, models, status))
     reranker = Reranker(server="vllm", base_url=f"http://{server.address}", model="m")
 
     for _ in range(2):
-        assert rank(reranker, "car", ["red car " * 1_000]).truncated == (0,)
+        assert reranker.rerank("car", ["red car " * 1_000]).truncated == (0,)
 
     assert sum(request.startswith(b"GET") for request in server.requests) == 1
 
 
-def test_a_server_that_swallows_the_question(serve, rank):
+def test_a_server_that_swallows_the_question(serve):
     """One that never answers it is asked no more, and half of the time is left for the call."""
 
     def behave(server, connection):
@@ -709,7 +582,7 @@ def test_a_server_that_swallows_the_question(serve, rank):
     reranker = Reranker(server="vllm", base_url=f"http://{server.address}", model="m", timeout=4)
 
     for _ in range(2):
-        assert rank(reranker, "car", ["red car " * 1_000]).truncated == (0,)
+        assert reranker.rerank("car", ["red car " * 1_000]).truncated == (0,)
 
     assert sum(request.startswith(b"GET") for request in server.requests) == 1
 
@@ -738,25 +611,6 @@ def test_too_long_for_the_server(emulator, wrapped):
     assert "documents 1 and 3. Set max_model_len=512" in caught.value.hint
     assert [hit.index for hit in passed] == [0, 1, 2, 3]
     assert passed.degraded.documents == (1, 3)
-
-
-def test_every_document_is_echoed(serve):
-    """An answer may be as large as what was asked: 9 MB come back with theirs, and once."""
-
-    def echo(request):
-        asked = json.loads(request.partition(b"\r\n\r\n")[2])["documents"]
-        results = [
-            {"index": at, "relevance_score": 0.5, "document": {"text": text}}
-            for at, text in enumerate(asked)
-        ]
-        return b"200 OK", {"results": results}
-
-    server = serve(_answering(echo))
-    options = {"server": "vllm", "model": "m", "max_model_len": 1_000_000, "timeout": 120}
-    reranker = Reranker(base_url=f"http://{server.address}", **options)
-
-    assert len(reranker.rerank("q", [f"{number}{' ' * 290_000}." for number in range(31)])) == 31
-    assert len(server.requests) == 1
 
 
 # Keys

@@ -199,26 +199,6 @@ def test_finite_and_sorted(rank, documents, way):
 
 @_FEW
 @given(documents=_LISTS, way=_WAYS)
-def test_an_estimate_tells_the_requests(shuffled, documents, way):
-    """estimate() says how many requests a call makes and which documents it cuts."""
-    reranker = Reranker(
-        base_url=shuffled.base_url,
-        api_key=shuffled.api_key,
-        max_documents_per_request=way.width,
-        long_documents=way.long_documents,
-    )
-    with reranker:
-        told = reranker.estimate(_QUERY, documents)
-        ranking = reranker.rerank(_QUERY, documents)
-
-    assert told.truncated == ranking.truncated
-    assert told.requests == ranking.usage.requests
-    # A long text is counted in pieces, which can make a few tokens more of it.
-    assert ranking.usage.tokens <= told.tokens <= 1.01 * ranking.usage.tokens
-
-
-@_FEW
-@given(documents=_LISTS, way=_WAYS)
 def test_error_refuses_what_the_others_cut_or_split(rank, shuffled, documents, way):
     """long_documents="error" refuses exactly the lists in which there is something to cut."""
     cut = rank(_plain(way), documents)

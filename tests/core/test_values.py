@@ -4,7 +4,6 @@ import pickle
 
 import pytest
 
-import qwen_rerank
 from qwen_rerank import Hit, Ranking, Usage, errors
 
 _HITS = (Hit(1, 0.9, "b"), Hit(0, 0.5, "a"), Hit(2, None, " "))
@@ -76,9 +75,3 @@ def test_degraded_travels():
     again = _pickled(ranking)
 
     assert again.degraded.status == 503
-
-
-def test_front_door():
-    """The names of the front door are sorted, exist, and hold no private one."""
-    assert sorted(qwen_rerank.__all__) == qwen_rerank.__all__
-    assert all(hasattr(qwen_rerank, name) for name in qwen_rerank.__all__)

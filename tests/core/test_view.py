@@ -133,25 +133,8 @@ def test_many_hits():
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("x" * 200, "x" * 200),
-        ("x" * 201, "x" * 200 + "\u2026"),
-        (" \n x" + " " * 500_000 + "y", "x \u2026"),
-        (" \n" * 500_000 + "x ", "x"),
-        ("a \t\r\n\u3000\xa0b", "a b"),
-        (" \u3000\n", "blank"),
-    ],
-)
-def test_documents_are_short(text, shown):
-    """The first two hundred characters are shown in one line."""
-    assert _document(text) == shown
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("\x1b[2J\x07\x00\x9b", r"\x1b[2J\x07\x00\x9b"),
+        ("\x1b[2J\ud800", r"\x1b[2J\ud800"),
         ("\u202egnp.exe\u2066\ufeff", r"\u202egnp.exe\u2066\ufeff"),
-        ("\ud800 \U000e0041", r"\ud800 \U000e0041"),
         ("a\u3164\u2800\ufe0f\U000e0100", r"a\u3164\u2800\ufe0f\U000e0100"),
         ("\u0301a\u0301\u0301\u0301\u0301\u0301b", r"\u0301aXXXX\u0301b".replace("X", "\u0301")),
         ("\\x1b", r"\x1b"),
@@ -170,33 +153,8 @@ def _row(text):
     )
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["<script>alert(1)</script>", "&lt;b&gt;", "\"'`", "$x$ **b** [/oops] <!--"],
-)
-def test_documents_are_never_markup(text):
-    """Nothing in a document, a name or an error is read as HTML."""
-    assert _document(text) == text
-    page = Ranking((Hit(0, 0.5, text),), text, degraded=ServiceError(text))._repr_html_()
-    assert page.count(html.escape(text)) == 3
-    if re.search("[<>\"']", text):
-        assert text not in page
-
-
 def test_dollar_signs_are_not_typeset():
     """Notebooks that set formulas between dollar signs are told to leave the table alone."""
     page = Ranking(_HITS, "m")._repr_html_()
 
     assert page.startswith('<div class="tex2jax_ignore mathjax_ignore"')
-
-
-def test_nothing_but_inline_styles():
-    """No script, no link, no picture, no style sheet; and no colour of text but the arrows'."""
-    page = Ranking(_HITS, "m", degraded=ServiceError("down"))._repr_html_()
-
-    assert set(re.findall(r"<(\w+)", page)) == {
-        *("div", "strong", "br", "table", "thead", "tbody", "tr", "th", "td", "span")
-    }
-    assert set(re.findall(r" (\w+)=", page)) == {"class", "style", "dir"}
-    assert "url(" not in page
-    assert len(re.findall('[";]color:', page)) == 2

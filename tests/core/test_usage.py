@@ -2,11 +2,8 @@
 
 import asyncio
 import copy
-import dataclasses
-import math
 import pickle
 import threading
-from itertools import permutations
 
 import httpx
 import pytest
@@ -60,19 +57,6 @@ def test_sums_over_calls(rank, reranker, emulator):
     assert reranker.usage == sum((ranking.usage for ranking in rankings), Usage())
     assert reranker.usage == billed(emulator)
     assert reranker.usage.requests == 6
-
-
-def test_cache_hits(reranker):
-    """What the cache knew is counted, and takes no tokens."""
-    reranker.cache = {}
-    reranker.rerank(_QUERY, _DOCUMENTS)
-    before = reranker.usage
-
-    reranker.rerank(_QUERY, _DOCUMENTS)
-    reranker.rerank(_QUERY, [*_DOCUMENTS[:1], *_DOCUMENTS[:1]])
-
-    assert before.cache_hits == 0
-    assert reranker.usage == dataclasses.replace(before, cache_hits=4)
 
 
 def test_read_only(reranker):
@@ -172,7 +156,7 @@ async def test_what_a_cancelled_call_had_paid_for(reranker, emulator):
 
     def late(_):
         second.set()
-        return Reply(delay=3)
+        return Reply(delay=60)
 
     emulator.script(Reply(), late)
     call = asyncio.create_task(reranker.arerank(_QUERY, _DOCUMENTS))
@@ -331,37 +315,14 @@ _UNREPORTED = st.builds(Usage, st.integers(1, 10**6), st.none(), _COUNTS)
 _USAGES = _PAID | _UNPRICED | _FREE | _UNREPORTED
 
 
-def _alike(one, two):
-    """Whether two usages are the same but for the rounding of costs."""
-    plain = [dataclasses.replace(each, cost=None) for each in (one, two)]
-    same = plain[0] == plain[1] and (one.cost is None) == (two.cost is None)
-    return same and (one.cost is None or math.isclose(one.cost, two.cost, abs_tol=1e-9))
-
-
-@given(_USAGES)
-def test_nothing_is_neutral(usage):
-    """Nothing added changes nothing, on either side, so that ``sum`` works; of free calls too."""
-    free = Usage(cache_hits=3, cost=0.0, currency="CNY")
-    assert free + Usage() == free
-    assert usage + Usage() == Usage() + usage == sum([usage], Usage()) == usage
-
-
-@given(_USAGES, _USAGES, _USAGES)
-def test_order_does_not_matter(one, two, three):
-    """Usages add up to the same in any order and by any grouping."""
-    whole = one + two + three
-
-    assert _alike(whole, one + (two + three))
-    assert all(_alike(whole, a + b + c) for a, b, c in permutations((one, two, three)))
-
-
-@given(st.lists(_USAGES, max_size=6))
-def test_cost_of_a_sum(usages):
+@given(st.lists(_USAGES, max_size=6), st.integers(0, 6))
+def test_a_sum(usages, first):
     """A sum has a cost if all that was billed has one, in one currency; counts always add up.
 
-    Tokens are known of a sum if they are known of every part: none is left out silently.
+    Tokens are known of a sum if they are known of every part: none is left out silently. It does
+    not matter in which groups usages are added.
     """
-    total = sum(usages, Usage())
+    total = sum(usages[:first], Usage()) + sum(usages[first:], Usage())
 
     for name in ("requests", "cache_hits"):
         assert getattr(total, name) == sum(getattr(usage, name) for usage in usages)
@@ -375,19 +336,18 @@ def test_cost_of_a_sum(usages):
         assert (total.cost, total.currency) == (None, None)
 
 
-@pytest.mark.parametrize(
-    ("usage", "shown"),
-    [
-        (Usage(), "Usage(requests=0, tokens=0, cache_hits=0)"),
-        (
-            Usage(1, 20, 3, 0.00001, "CNY"),
-            "Usage(requests=1, tokens=20, cache_hits=3, cost=0.000010 CNY)",
-        ),
-    ],
-)
-def test_repr(usage, shown):
+def test_repr():
     """Shown in one line, with a cost where there is one."""
-    assert repr(usage) == shown
+    usage = Usage(1, 20, 3, 0.00001, "CNY")
+
+    assert repr(usage) == "Usage(requests=1, tokens=20, cache_hits=3, cost=0.000010 CNY)"
+
+
+def test_nothing_is_neutral():
+    """Nothing added to a free call changes nothing."""
+    free = Usage(cache_hits=3, cost=0.0, currency="CNY")
+
+    assert free + Usage() == Usage() + free == free
 
 
 def test_adds_usages_only():

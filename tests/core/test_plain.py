@@ -112,33 +112,26 @@ def _same(one, two):
 
 @given(_RANKINGS)
 def test_what_comes_back_is_what_went(ranking):
-    """A ranking is the same after JSON, after its plain form, and after that form in JSON."""
+    """A ranking is the same after JSON, after its plain form, and after that form in JSON.
+
+    The parts of the plain form make it again, as a checkpoint hands them back.
+    """
     written, plain = _RANKING.dump_json(ranking), _RANKING.dump_python(ranking)
 
     assert _same(_RANKING.validate_json(written), ranking)
     assert _same(_RANKING.validate_python(plain), ranking)
     assert _same(_RANKING.validate_python(json.loads(json.dumps(plain))), ranking)
     assert json.loads(written) == json.loads(json.dumps(plain))
-
-
-@given(_RANKINGS)
-def test_made_of_its_plain_form(ranking):
-    """The parts of the plain form make the ranking again, as a checkpoint hands them back."""
-    parts = json.loads(json.dumps(ranking._asdict()))
-
-    assert _same(Ranking(**parts), ranking)
+    assert _same(Ranking(**json.loads(json.dumps(ranking._asdict()))), ranking)
 
 
 @pytest.mark.parametrize(
     "value",
     [
-        Usage(1, None, 3, 0.5, "CNY"),
         Hit(3, 0.5, ("a text", Image(data=b"\xff\x00")), (0, 5), "image"),
         Estimate(1, 20, (3,), True, 2, 0.1, Price(0.5, "CNY", "a page", "2026-11-24")),
         Price(0.5, "CNY", "a page", "2026-11-24"),
         Image(path="a.png", within="pictures"),
-        Video("https://pictures.example/1.mp4"),
-        Unsendable("it is no URL"),
     ],
     ids=lambda value: type(value).__name__,
 )

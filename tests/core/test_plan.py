@@ -137,7 +137,7 @@ def test_sizes_differ_whenever_they_can(lengths, query, instruct, limits):
     assert (len(set(sizes)) == len(sizes)) is can
 
 
-@given(st.integers(0, 5_000), st.integers(1, 500))
+@given(st.integers(0, 1_500), st.integers(1, 500))
 def test_sizes_of_short_texts(items, most):
     """Where tokens do not matter, sizes differ whenever they can, and are filled evenly."""
     sizes = _sizes(_requests(_prepared([1] * items), _limits(most, 10**9)))

@@ -22,29 +22,17 @@ def _scored(prepared, *scores):
     return list(zip(prepared.items, scores, strict=True))
 
 
-def test_what_is_remembered_is_recalled():
-    """A known score is not asked for again; the rest is, in order."""
-    prepared, cache = _prepared("a", "b", "c"), {}
-    remember(_JOB, prepared, _scored(_prepared("b"), 0.5), "here", cache)
-
-    known, unknown = recall(_JOB, prepared, "here", cache)
-
-    assert known == ((prepared.items[1], 0.5),)
-    assert unknown.items == (prepared.items[0], prepared.items[2])
-
-
 @given(st.lists(st.text(), unique=True, max_size=5), st.data())
 def test_known_and_unknown_are_all(texts, data):
-    """Nothing is lost between what is known and what is asked."""
+    """A known score is not asked for again; the rest is, and nothing is lost, in order."""
     prepared, cache = _prepared(*texts), {}
     kept = data.draw(st.lists(st.sampled_from(prepared.items), unique=True)) if texts else []
     remember(_JOB, prepared, [(item, 0.25) for item in kept], "here", cache)
 
     known, unknown = recall(_JOB, prepared, "here", cache)
 
-    assert {item.text for item, _ in known} == {item.text for item in kept}
-    assert {item.text for item, _ in known}.isdisjoint(item.text for item in unknown.items)
-    assert len(known) + len(unknown.items) == len(texts)
+    assert known == tuple((item, 0.25) for item in prepared.items if item in kept)
+    assert unknown.items == tuple(item for item in prepared.items if item not in kept)
 
 
 @pytest.mark.parametrize(
@@ -108,13 +96,10 @@ class _Odd(float):
 _ODD = {
     "none": None,
     "true": True,
-    "a word": "high",
     "empty": "",
     "of several lines": "0.5\n",
     "grouped": "1_0e-2",
     "of other digits": "\u0660",
-    "hexadecimal": "0x1p-1",
-    "infinite, in words": "inf",
     "no number, in words": b"nan",
     "too large, in digits": "1e999",
     "broken bytes": b"\xff",
@@ -169,29 +154,22 @@ def test_what_is_kept_is_known(model, scores):
     assert len(cache) == len(fit) == len(scores) - len(unknown.items)
 
 
+@pytest.mark.parametrize("form", [repr, lambda it: repr(it).encode(), json.dumps, Decimal])
 @given(st.floats(0, 1))
-def test_every_score_survives_as_text(score):
-    """Whatever Python makes of a score, and JSON, is read again."""
-    for text in (repr(score), repr(score).encode(), json.dumps(score), f"{score:.17e}"):
-        ((_, again),), _ = recall(_JOB, _prepared("a"), "here", _Answers(text))
-        assert again == score
-
-
-@pytest.mark.parametrize("kept", [b"0.5", "0.5", bytearray(b"0.5"), Decimal("0.5")])
-def test_a_score_may_come_back_as_text(kept, caplog):
+def test_a_score_may_come_back_as_text(form, score):
     """Redis gives back bytes, other stores text or decimals: the score is known all the same."""
-    prepared = _prepared("a")
+    ((_, again),), _ = recall(_JOB, _prepared("a"), "here", _Answers(form(score)))
 
-    assert recall(_JOB, prepared, "here", _Answers(kept))[0] == ((prepared.items[0], 0.5),)
+    assert again == score
+
+
+@pytest.mark.parametrize("kept", [1, bytearray(b"1.0"), "1.00000000000000000e+00"])
+def test_other_forms_of_a_score(kept, caplog):
+    """JSON may have made 1 of 1.0, or more digits; the score is a float again."""
+    ((_, score),), _ = recall(_JOB, _prepared("a"), "here", _Answers(kept))
+
+    assert (type(score), score) == (float, 1.0)
     assert caplog.records == []
-
-
-def test_a_whole_number_is_a_score():
-    """JSON may have made 1 of 1.0; the score is a float again."""
-    ((_, score),), _ = recall(_JOB, _prepared("a"), "here", _Answers(1))
-
-    assert type(score) is float
-    assert score == 1.0
 
 
 class _Answers(dict):

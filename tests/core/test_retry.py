@@ -7,30 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_rerank import errors
-from qwen_rerank._retry import Policy, backoff, retry_after, transient
+from qwen_rerank._retry import Policy, backoff, retry_after
 
 _NOW = 1_800_000_000.0
-
-
-@pytest.mark.parametrize(
-    ("kind", "again"),
-    [
-        (errors.RequestError, False),
-        (errors.RateLimitError, True),
-        (errors.ServiceError, True),
-        (errors.ReplyError, True),
-        (errors.DeadlineError, False),
-    ],
-)
-def test_transient(kind, again):
-    """Only what may pass by itself is tried again, and never after the deadline."""
-    assert transient(kind("no")) is again
-
-
-@pytest.mark.parametrize("error", [None, ValueError("no"), KeyboardInterrupt()])
-def test_foreign_errors_are_not_transient(error):
-    """An error that is not ours says nothing about the service."""
-    assert not transient(error)
 
 
 @pytest.mark.parametrize(
@@ -156,9 +135,10 @@ def test_retries_end(attempt):
     assert attempt(last, "never", max_retries=0) == (last, [], 1)
 
 
-def test_lasting_errors_are_final(attempt):
-    """A caller's mistake is raised at once."""
-    mistake = errors.RequestError("no")
+@pytest.mark.parametrize("kind", [errors.RequestError, errors.DeadlineError])
+def test_lasting_errors_are_final(attempt, kind):
+    """A caller's mistake is raised at once, and so is the end of the call's time."""
+    mistake = kind("no")
 
     assert attempt(mistake, "never") == (mistake, [], 1)
 

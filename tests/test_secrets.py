@@ -15,14 +15,12 @@ import itertools
 import json
 import logging
 import pickle
-import pprint
 import signal
 import socket
 import sys
 import threading
 import traceback
 import types
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,11 +29,8 @@ from typing import Annotated, Any, ClassVar, Literal, Union
 
 import cloudpickle
 import httpx
-import pydantic
-import pydantic.dataclasses
 import pydantic_core
 import pytest
-import rich
 from langchain_classic.retrievers import ContextualCompressionRetriever
 from langchain_core.documents import Document
 from langchain_core.load import dumpd, dumps
@@ -58,7 +53,6 @@ from pydantic import (
     create_model,
     validate_call,
 )
-from rich.console import Console
 from rich.pretty import pretty_repr
 from rich.traceback import Traceback
 from secrets_watch import Watch
@@ -74,9 +68,6 @@ _GATEWAY_KEY = "gw/Zm9v+k=ey&<7>9f3a"  # another form, which JSON writers like t
 _OTHER = "sk-another-key-0011223344"
 _QUERY = "a fast red car"
 _TEXTS = ["a red car", "green tea", "a slow blue car"]
-_NATIVE = "/api/v1/services/rerank/text-rerank/text-rerank"
-
-
 # How a call is made
 
 
@@ -238,6 +229,14 @@ def _places(error: BaseException, key: str = _KEY) -> list[str]:
     return places
 
 
+def _fails_quietly(call: Callable[[], Any], *kinds: type[BaseException]) -> None:
+    """Sees that *call* raises one of *kinds*, and that nothing of it shows the key."""
+    error = _raised(call)
+
+    assert isinstance(error, kinds)
+    assert _places(error) == []
+
+
 @pytest.fixture(autouse=True, name="watch")
 def _watch(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Watch]:
     """Looks for the key in all that a test prints, logs, warns of, pickles, dumps and stores."""
@@ -281,6 +280,12 @@ def _refusing() -> Iterator[str]:
     """The base URL of a service that refuses every key, and repeats it."""
     with Emulator(api_key=_KEY, faults=["key-echoed"]) as service:
         yield service.base_url
+
+
+@pytest.fixture(scope="module", name="closed")
+def _closed() -> str:
+    """The base URL of a service that is not there."""
+    return "http://127.0.0.1:1"
 
 
 @pytest.fixture(name="made")
@@ -397,41 +402,9 @@ def test_the_looks_find_what_is_planted(how, watch):
     watch.taken()  # some of it was pickled
 
 
-def _drawn(error: BaseException) -> str:
-    """What rich draws of *error* with all local variables in full."""
-    out = io.StringIO()
-    shown = Traceback.from_exception(
-        type(error),
-        error,
-        error.__traceback__,
-        show_locals=True,
-        locals_max_length=None,
-        locals_max_string=None,
-        max_frames=0,
-        width=2_000,
-    )
-    Console(file=out, width=2_000).print(shown)
-    return out.getvalue()
-
-
-@pytest.mark.parametrize("how", ["in_a_local", "in_a_cause"])
-def test_the_looks_see_what_rich_draws(how):
-    """What is looked at stands for the picture, which would take too long for every failure."""
-    error = _raised(getattr(_Plan, how))
-
-    assert _KEY in _drawn(error)
-    assert "rich" in _places(error)
-
-
-def test_rich_draws_no_key(made, service):
-    """Nor is it in the picture of a call that failed."""
-    service.script(Reply.error(401, "InvalidApiKey", f"bad key {_KEY}"))
-
-    drawn = _drawn(_raised(partial(_ACORE, made(Reranker))))
-
-    assert "InvalidApiKey" in drawn
-    assert "reranker = Reranker(" in drawn  # it does show locals
-    assert _KEY not in drawn
+def test_what_is_printed_is_looked_at():
+    """Locals are found in what rich and the standard library print of them, too."""
+    assert {"rich", "traceback"} <= set(_places(_raised(_Plan.in_a_local)))
 
 
 # What is shown and stored
@@ -439,20 +412,13 @@ def test_rich_draws_no_key(made, service):
 _LOOKS: dict[str, Callable[[Any], Any]] = {
     "repr": repr,
     "str": str,
-    "format": lambda made: f"{made} {made!r:>10} {made!s}",
-    "pprint": lambda made: pprint.pformat([made, vars(made)]),
     "pretty_repr": lambda made: pretty_repr([made, vars(made), made.__pydantic_private__]),
     "repr_args": lambda made: [*made.__repr_args__(), *made.__rich_repr__()],
     "vars": vars,
     "dict": dict,
-    "private": lambda made: made.__pydantic_private__,
-    "fields set": lambda made: made.model_fields_set,
     "state": lambda made: [made.__getstate__(), made.__reduce_ex__(4)],
     "copies": lambda made: [vars(copy.copy(made)), vars(copy.deepcopy(made)), made.model_copy()],
     "schema": lambda made: json.dumps(type(made).model_json_schema(), default=repr),
-    "methods": lambda made: [getattr(made, name) for name in dir(BaseReranker) if "rank" in name],
-    "dump": lambda made: made.model_dump(),
-    "dump json mode": lambda made: made.model_dump(mode="json"),
     "dump of the key alone": lambda made: [
         made.model_dump(include={"api_key"}),
         made.model_dump(mode="json", include={"api_key"}),
@@ -464,13 +430,10 @@ _LOOKS: dict[str, Callable[[Any], Any]] = {
     "dump to JSON": lambda made: made.model_dump_json(round_trip=True, context={"secrets": True}),
     "type adapter": lambda made: TypeAdapter(type(made)).dump_json(made),
     "pydantic core": lambda made: pydantic_core.to_json([made, vars(made)], fallback=repr),
-    "json of vars": lambda made: json.dumps(vars(made), default=repr),
     "to_dict": lambda made: [made.to_dict(), made.to_json()] if hasattr(made, "to_dict") else "",
     "pickles": lambda made: [pickle.dumps(made, number) for number in range(6)],
-    "pickles of copies": lambda made: pickle.dumps([copy.copy(made), copy.deepcopy(made)]),
     "cloudpickle": lambda made: [cloudpickle.dumps(made), cloudpickle.dumps(lambda: made)],
     "LangChain": lambda made: [dumps(made), dumpd(made), dumps({"kwargs": made})],
-    "comparison": lambda made: [made == copy.copy(made), made != 1],
     "hash": lambda made: _places(_raised(partial(hash, made))),
 }
 
@@ -482,18 +445,6 @@ def test_no_look_shows_the_key(made, kind):
     _face_of(kind)(reranker)  # with open connections
 
     assert [name for name, look in _LOOKS.items() if _KEY in repr(look(reranker))] == []
-
-
-@_every_kind
-def test_rich_shows_no_key(made, kind):
-    """Nor does rich's inspector."""
-    out = io.StringIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it asks for what pydantic has deprecated
-        rich.inspect(made(kind), console=Console(file=out, width=500), private=True, docs=False)
-
-    assert "max_retries" in out.getvalue()
-    assert _KEY not in out.getvalue()
 
 
 @_every_kind
@@ -523,22 +474,6 @@ def test_calls_are_silent(face, made, watch):
     _through(face, partial(made, face.kind))
 
     assert watch.taken() == []
-
-
-def test_loggers_of_a_caller(made, service, caplog):
-    """`logging` of a reranker, of its error and of a failed call's traceback shows no key."""
-    caplog.set_level(logging.DEBUG)
-    service.script(Reply.error(401, "InvalidApiKey", f"bad key {_KEY}"))
-    reranker = made(Reranker)
-    try:
-        reranker.rerank(_QUERY, _TEXTS)
-    except RerankError as error:
-        logging.getLogger("app").exception("failed: %s %r", reranker, reranker)
-        logging.getLogger("app").warning("failed", exc_info=error, extra={"mine": error})
-        assert _places(sys.exc_info()[1]) == []
-
-    assert "InvalidApiKey" in caplog.text
-    assert _KEY not in caplog.text
 
 
 def test_what_an_event_loop_reports(made, service, deaf, caplog):
@@ -584,18 +519,6 @@ class _Tracer(BaseTracer):
     def on_retriever_error(self, error: BaseException, **more: Any) -> Any:
         self.seen.append(error)
         return super().on_retriever_error(error, **more)
-
-
-def test_a_retriever_that_holds_one(made):
-    """A LangChain retriever shows, dumps and pickles the reranker it holds without its key."""
-    retriever = ContextualCompressionRetriever(
-        base_compressor=made(langchain_qwen_rerank.QwenRerank), base_retriever=_Stored()
-    )
-    shown = [dumps(retriever), dumpd(retriever), pretty_repr(retriever), retriever.to_json()]
-    shown += [pickle.dumps(retriever), cloudpickle.dumps(retriever), retriever.model_dump()]
-    shown += [retriever.model_dump_json(fallback=repr), retriever.get_graph().to_json()]
-
-    assert _KEY not in repr([retriever, shown, retriever.with_config({"tags": ["a"]}).config])
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
@@ -717,77 +640,59 @@ _REPLIES: dict[str, tuple[Reply, dict[str, Any], type[RerankError]]] = {
     "dropped before": (Reply(drop="before"), {}, errors.ServiceError),
     "dropped mid": (Reply(drop="mid"), {}, errors.ServiceError),
 }
-_LATE: dict[str, dict[str, Any]] = {
-    "late": {},
-    "late of several": {"max_documents_per_request": 1},
-    "late in the queue": {"max_documents_per_request": 1, "max_concurrency": 1},
-}
 
 
 @_both_colours
 @pytest.mark.parametrize(("reply", "options", "kind"), _REPLIES.values(), ids=_REPLIES)
-def test_failures_show_no_key(made, service, watch, face, reply, options, kind):
+def test_failures_show_no_key(made, service, face, reply, options, kind):
     """However a call fails, and even if the service repeats the key, no error shows it."""
     service.script(reply)
     reranker = made(face.kind, **options)
 
-    error = _raised(partial(face, reranker))
-
-    assert type(error) is kind
-    assert _places(error) == []
-    assert _but_of_others(watch.taken()) == []
+    _fails_quietly(partial(face, reranker), kind)
 
 
-@_every_face
-def test_one_of_several_requests_fails(made, refusing, face):
-    """Nor is there a key in the others, which are given up."""
-    reranker = made(face.kind, base_url=refusing, max_documents_per_request=1)
-
-    error = _raised(partial(face, reranker))
-
-    assert type(error) is errors.AuthenticationError
-    assert _places(error) == []
-
-
-@_every_face
-def test_late_answers_show_no_key(made, deaf, face):
-    """Nor does a call whose time is over, whatever of it has been sent by then."""
-    for options in _LATE.values() if face in _BOTH.values() else [{}]:
-        reranker = made(face.kind, base_url=deaf, timeout=0.1, **options)
-
-        error = _raised(partial(face, reranker))
-
-        assert type(error) is errors.DeadlineError
-        assert _places(error) == []
+_UNANSWERED: dict[str, tuple[str, dict[str, Any], type[RerankError]]] = {
+    "one of several is refused": (
+        "refusing",
+        {"max_documents_per_request": 1},
+        errors.AuthenticationError,
+    ),
+    "late": ("deaf", {"timeout": 0.1}, errors.DeadlineError),
+    "late of several": (
+        "deaf",
+        {"timeout": 0.1, "max_documents_per_request": 1},
+        errors.DeadlineError,
+    ),
+    "late in the queue": (
+        "deaf",
+        {"timeout": 0.1, "max_documents_per_request": 1, "max_concurrency": 1},
+        errors.DeadlineError,
+    ),
+    "nobody there": ("closed", {}, errors.ServiceError),
+}
 
 
 @_every_face
-def test_a_refused_connection(face, made):
-    """A service that is not there is no reason to show the key to whoever looks for it."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    reranker = made(face.kind, base_url=f"http://127.0.0.1:{port}")
+@pytest.mark.parametrize(("where", "options", "kind"), _UNANSWERED.values(), ids=_UNANSWERED)
+def test_calls_without_an_answer_show_no_key(face, made, request, where, options, kind):
+    """Nor is there a key in what is given up, whatever of a call has been sent by then."""
+    reranker = made(face.kind, base_url=request.getfixturevalue(where), **options)
 
-    error = _raised(partial(face, reranker))
-
-    assert type(error) is errors.ServiceError
-    assert _places(error) == []
+    _fails_quietly(partial(face, reranker), kind)
 
 
 @pytest.mark.parametrize("how", ["warm_up", "awarm_up"])
-def test_a_warm_up_that_fails(made, how):
-    """Nor does a failed warm-up."""
-    reranker = made(Reranker, base_url="http://127.0.0.1:9")
+def test_a_warm_up_that_fails(made, closed, how):
+    """Nor does a failed warm-up show it."""
+    reranker = made(Reranker, base_url=closed)
     call = reranker.warm_up if how == "warm_up" else lambda: asyncio.run(reranker.awarm_up())
 
-    error = _raised(call)
-
-    assert type(error) is errors.ServiceError
-    assert _places(error) == []
+    _fails_quietly(call, errors.ServiceError)
 
 
 @_every_face
-def test_passed_through(face, made, service, watch):
+def test_passed_through(face, made, service):
     """Nor does the failure that a passed-through list carries, or what is logged of it."""
     service.script(_echoed(500, "InternalError"))
 
@@ -799,7 +704,6 @@ def test_passed_through(face, made, service, watch):
         assert _places(ranking.degraded) == []
         assert _KEY not in ranking._repr_html_()
         assert _KEY not in pickle.dumps(ranking, 0).decode()
-    assert _but_of_others(watch.taken()) == []
 
 
 # Servers that repeat the key at the level of HTTP
@@ -852,7 +756,7 @@ _QUOTING = {
 
 @_both_colours
 @pytest.mark.parametrize("through", ["our own client", "the caller's client"])
-def test_servers_that_quote_the_key(face, watch, through):
+def test_servers_that_quote_the_key(face, through):
     """Wherever an answer repeats the key, in whatever spelling, what is raised does not."""
     answers: list[bytes] = []
     with _served(lambda connection: connection.sendall(answers[-1])) as base_url:
@@ -869,7 +773,6 @@ def test_servers_that_quote_the_key(face, watch, through):
 
             assert isinstance(error, RerankError), where
             assert _places(error, key) == [], where
-    assert _but_of_others(watch.taken()) == []
 
 
 @_both_colours
@@ -901,10 +804,6 @@ async def _timed_out(call: Callable[[], Any], seconds: float) -> None:
         await call()
 
 
-async def _waited_for(call: Callable[[], Any], seconds: float) -> None:
-    await asyncio.wait_for(call(), seconds)
-
-
 async def _one_of_a_group(call: Callable[[], Any], seconds: float) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(call())
@@ -916,7 +815,6 @@ _BROKEN_OFF = {
     "cancelled": (_ACORE, _cancelled, {}),
     "one of several requests": (_ACORE, _cancelled, {"max_documents_per_request": 1}),
     "timed out": (_ACORE, _timed_out, {}),
-    "waited for": (_ACORE, _waited_for, {}),
     "one of a group": (_ACORE, _one_of_a_group, {}),
     "langchain": (_FACES["langchain-async"], _cancelled, {}),
     "llama-index": (_FACES["llama-index-async"], _cancelled, {}),
@@ -928,10 +826,12 @@ def test_cancelled_while_waiting_for_an_answer(face, made, deaf, options, broken
     """The traceback of a cancelled call, or of a timeout around it, shows no key."""
     reranker = made(face.kind, base_url=deaf, **options)
 
-    error = _raised(lambda: asyncio.run(broken_off(lambda: face.ranked(reranker), 0.1)))
-
-    assert isinstance(error, asyncio.CancelledError | TimeoutError | ExceptionGroup)
-    assert _places(error) == []
+    _fails_quietly(
+        lambda: asyncio.run(broken_off(lambda: face.ranked(reranker), 0.1)),
+        asyncio.CancelledError,
+        TimeoutError,
+        ExceptionGroup,
+    )
 
 
 def _hang(connection: socket.socket) -> None:
@@ -959,10 +859,7 @@ def test_cancelled_at_any_point(behave, through):
             await _cancelled(lambda: reranker.arerank(_QUERY, _TEXTS), 0.2)
 
     with _served(behave) as base_url:
-        error = _raised(lambda: asyncio.run(call(base_url)))
-
-    assert isinstance(error, asyncio.CancelledError)
-    assert _places(error) == []
+        _fails_quietly(lambda: asyncio.run(call(base_url)), asyncio.CancelledError)
 
 
 _OURS = tuple(
@@ -1072,10 +969,7 @@ def test_interrupted_from_the_keyboard(face, behave, options, request):
     requests = itertools.count()
     with _served(interrupt) as base_url:
         reranker = Reranker(base_url=base_url, api_key=_KEY, max_retries=0, **options)
-        error = _raised(partial(face, reranker))
-
-    assert type(error) is KeyboardInterrupt
-    assert _places(error) == []
+        _fails_quietly(partial(face, reranker), KeyboardInterrupt)
 
 
 # Failures of what the caller brought
@@ -1148,10 +1042,9 @@ def test_a_callers_hook_fails(face, made, when):
 
     hooks = {when: [ahook if face.native else hook]}
 
-    error = _raised(partial(_through, face, partial(made, face.kind), event_hooks=hooks))
-
-    assert type(error) is LookupError
-    assert _places(error) == []
+    _fails_quietly(
+        partial(_through, face, partial(made, face.kind), event_hooks=hooks), LookupError
+    )
 
 
 class _Cache(dict):
@@ -1173,14 +1066,13 @@ class _Cache(dict):
 @_both_colours
 @pytest.mark.parametrize("kind", [OSError, KeyboardInterrupt])
 @pytest.mark.parametrize("method", ["get", "set"])
-def test_a_callers_cache_fails(face, made, watch, kind, method):
+def test_a_callers_cache_fails(face, made, kind, method):
     """A broken cache leads to a warning in the log or to its own error, and to no key."""
     reranker = made(face.kind, cache=_Cache(kind, method))
     if kind is KeyboardInterrupt:
         assert _places(_raised(partial(face, reranker))) == []
     else:
         face(reranker)
-    assert watch.taken() == []
 
 
 def test_what_a_cache_is_given(made):
@@ -1204,10 +1096,7 @@ def test_a_callback_of_llama_index_fails(made, native):
     reranker = made(llama_index_qwen_rerank.QwenRerank, callback_manager=manager)
     face = _FACES["llama-index-async" if native else "llama-index-sync"]
 
-    error = _raised(partial(face, reranker))
-
-    assert type(error) is LookupError
-    assert _places(error) == []
+    _fails_quietly(partial(face, reranker), LookupError)
 
 
 # Wrong construction
@@ -1229,7 +1118,6 @@ _WRONG: dict[str, Callable[[Any], Any]] = {
     "under both names": lambda kind: kind(api_key=_KEY, dashscope_api_key=_KEY, top_n=0),
     "another option wrong": lambda kind: kind(api_key=_KEY, top_n=0, timeout="never"),
     "in a list": lambda kind: kind(api_key=[_KEY]),
-    "in a tuple": lambda kind: kind(api_key=(_KEY,)),
     "in a dict": lambda kind: kind(api_key={"api_key": _KEY}),
     "in a function": lambda kind: kind(api_key=lambda: _KEY),
     "as bytes": lambda kind: kind(api_key=_KEY.encode(), top_n=0),
@@ -1247,7 +1135,6 @@ _WRONG: dict[str, Callable[[Any], Any]] = {
     "as user of base_url": lambda kind: kind(api_key=_KEY, base_url=f"https://{_KEY}@h.example"),
     "as password": lambda kind: kind(api_key=_KEY, base_url=f"https://user:{_KEY}@h.example"),
     "as query of base_url": lambda kind: kind(api_key=_KEY, base_url=f"https://h.example?k={_KEY}"),
-    "as fragment": lambda kind: kind(api_key=_KEY, base_url=f"https://h.example#{_KEY}"),
     "as path of base_url": lambda kind: kind(api_key=_KEY, base_url=f"https://h.example/{_KEY}/v1"),
     "as host of base_url": lambda kind: kind(
         api_key=_KEY, base_url=f"https://{_KEY}.example/compatible-mode/v1"
@@ -1260,15 +1147,10 @@ _WRONG: dict[str, Callable[[Any], Any]] = {
     "as protocol": lambda kind: kind(api_key=_KEY, protocol=_KEY),
     "as instruct": lambda kind: kind(api_key=_KEY, instruct=[_KEY]),
     "as top_n": lambda kind: kind(api_key=_KEY, top_n=_KEY),
-    "as timeout": lambda kind: kind(api_key=_KEY, timeout=_KEY),
-    "as max_retries": lambda kind: kind(api_key=_KEY, max_retries=_KEY),
-    "as long_documents": lambda kind: kind(api_key=_KEY, long_documents=_KEY),
     "as on_error": lambda kind: kind(api_key=_KEY, on_error=_KEY),
     "as allow_http": lambda kind: kind(api_key=_KEY, allow_http=_KEY),
     "as client": lambda kind: kind(api_key=_KEY, client=_KEY),
-    "as async_client": lambda kind: kind(api_key=_KEY, async_client=[_KEY]),
     "as http_client": lambda kind: kind(api_key=_KEY, http_client={"headers": {"a": _KEY}}),
-    "as async_http_client": lambda kind: kind(api_key=_KEY, async_http_client=_KEY),
     "as callback_manager": lambda kind: kind(api_key=_KEY, callback_manager=_KEY),
     "as metadata_mode": lambda kind: kind(api_key=_KEY, metadata_mode=_KEY),
     "in nested options": lambda kind: kind(options={"connection": [{"api_key": _KEY}]}),
@@ -1277,14 +1159,13 @@ _WRONG: dict[str, Callable[[Any], Any]] = {
 
 
 @_every_kind
-def test_wrong_construction_shows_no_key(kind, watch):
+def test_wrong_construction_shows_no_key(kind):
     """However the key is given wrongly, what is raised says so without it."""
     for name, wrong in _WRONG.items():
         error = _raised(partial(wrong, kind))
 
         assert isinstance(error, ValueError | TypeError), name
         assert _places(error) == [], name
-    assert watch.taken() == []
 
 
 @_every_kind
@@ -1392,10 +1273,6 @@ def _argument(kind):
     return lambda given: theirs(given, others=[given])
 
 
-def _of_a_dataclass(kind):
-    return pydantic.dataclasses.dataclass(dataclasses.make_dataclass("Theirs", [("it", kind)]))
-
-
 def _one_of_two(kind):
     kinds = [create_model(f"Of{it}", __base__=kind, kind=(Literal[it], it)) for it in "ab"]
     theirs = TypeAdapter(list[Annotated[Union[*kinds], Field(discriminator="kind")]])
@@ -1405,8 +1282,9 @@ def _one_of_two(kind):
     )
 
 
-def _adapter(of):
-    return lambda kind: TypeAdapter(of(kind)).validate_python
+def _dict_of_tuples(kind):
+    theirs = TypeAdapter(dict[str, tuple[kind, ...]])
+    return lambda given: theirs.validate_python({"rerankers": [given]}, strict=False)
 
 
 _THEIRS: dict[str, Callable[[Any], Callable[[Any], Any]]] = {
@@ -1414,16 +1292,11 @@ _THEIRS: dict[str, Callable[[Any], Callable[[Any], Any]]] = {
     "a field, from JSON": _json_field,
     "a field that is assigned": _assigned_field,
     "an argument": _argument,
-    "a dataclass": _of_a_dataclass,
     "one of two": _one_of_two,
-    "an adapter": _adapter(lambda kind: kind),
-    "a list": lambda kind: lambda given: _adapter(lambda it: list[it])(kind)([given]),
-    "a dict of tuples": lambda kind: (
-        lambda given: TypeAdapter(dict[str, tuple[kind, ...]]).validate_python(
-            {"rerankers": [given]}, strict=False
-        )
+    "a dict of tuples": _dict_of_tuples,
+    "one or another": lambda kind: (
+        TypeAdapter(kind | langchain_qwen_rerank.QwenRerankRetriever).validate_python
     ),
-    "one or another": _adapter(lambda kind: kind | langchain_qwen_rerank.QwenRerankRetriever),
 }
 
 
@@ -1501,10 +1374,8 @@ def test_a_retriever_that_is_assigned_the_key():
 
 _ASSIGNED: dict[str, Callable[[Any], None]] = {
     "key in a list": lambda made: setattr(made, "api_key", [_KEY]),
-    "key in a dict": lambda made: setattr(made, "api_key", {"key": _KEY}),
     "key with a newline": lambda made: setattr(made, "api_key", f"{_KEY}\nx: y"),
     "sealed with a newline": lambda made: setattr(made, "api_key", SecretStr(f"{_KEY}\nx")),
-    "key with an accent": lambda made: setattr(made, "api_key", f"{_KEY}\u00e9"),
     "key as broken bytes": lambda made: setattr(made, "api_key", _KEY.encode() + b"\xff"),
     "misspelt": lambda made: setattr(made, "apikey", _KEY),
     "alias": lambda made: setattr(made, "dashscope_api_key", [_KEY]),
@@ -1513,7 +1384,6 @@ _ASSIGNED: dict[str, Callable[[Any], None]] = {
     "region": lambda made: setattr(made, "region", _KEY),
     "workspace": lambda made: setattr(made, "workspace", f"{_KEY}."),
     "top_n": lambda made: setattr(made, "top_n", _KEY),
-    "timeout": lambda made: setattr(made, "timeout", _KEY),
     "client": lambda made: setattr(made, "client", _KEY),
     "http_client": lambda made: setattr(made, "http_client", [_KEY]),
     "a copy": lambda made: made.model_copy(update={"api_key": [_KEY]}),
@@ -1653,15 +1523,11 @@ def _call_resolving(face: Face, how: str) -> Callable[[], Any]:
 
 @_every_kind
 @pytest.mark.parametrize("place", _PLACES)
-def test_broken_places_at_construction(monkeypatch, home, watch, kind, place):
+def test_broken_places_at_construction(monkeypatch, home, kind, place):
     """A key that was found where something is wrong with it is not shown by the complaint."""
     _broken_places(monkeypatch, home)[place]()
 
-    error = _raised(kind)
-
-    assert isinstance(error, ValueError)
-    assert _places(error) == []
-    assert watch.taken() == []
+    _fails_quietly(kind, ValueError)
 
 
 @_both_colours
@@ -1678,15 +1544,12 @@ def test_broken_places_at_a_call(monkeypatch, home, face, how, place):
     call = _call_resolving(face, how)
     _broken_places(monkeypatch, home)[place]()
 
-    error = _raised(call)
-
-    assert isinstance(error, ValueError)
-    assert _places(error) == []
+    _fails_quietly(call, ValueError)
 
 
 @_both_colours
 @pytest.mark.parametrize("place", ["environment", "key file", "config file", "module"])
-def test_found_keys_are_silent(monkeypatch, service, home, watch, face, place):
+def test_found_keys_are_silent(monkeypatch, service, home, face, place):
     """A key that was found works, and is shown as little as one that was given."""
     if place == "environment":
         monkeypatch.setenv("DASHSCOPE_API_KEY", _KEY)
@@ -1706,4 +1569,3 @@ def test_found_keys_are_silent(monkeypatch, service, home, watch, face, place):
     assert _places(error) == []
     shown = [reranker, vars(reranker), reranker.__pydantic_private__, reranker.model_dump()]
     assert _KEY not in repr([*shown, reranker.__getstate__(), pickle.dumps(reranker, 0)])
-    assert _but_of_others(watch.taken()) == []

@@ -10,7 +10,7 @@ import diskcache
 import pytest
 from cachetools import TTLCache
 
-from qwen_rerank import DeadlineError, Reranker
+from qwen_rerank import DeadlineError
 from qwen_rerank._endpoint import REGIONS
 from qwen_rerank.emulator import Emulator, Reply
 
@@ -97,20 +97,6 @@ def _kinds(request, tmp_path):
     with diskcache.Cache(str(tmp_path)) as cache:
         yield cache
     gc.collect()  # threads that have ended leave its connections to the collector
-
-
-@pytest.fixture(name="make")
-def _make(connection):
-    """Makes rerankers on the emulator, closed with the test."""
-    made = []
-
-    def make(**options):
-        made.append(Reranker(**{**connection, **options}))
-        return made[-1]
-
-    yield make
-    for reranker in made:
-        reranker.close()
 
 
 def _sent(emulator):

@@ -103,23 +103,15 @@ def _all_together(*targets):
     return results
 
 
-@pytest.fixture(name="reranker")
-def _reranker(connection):
-    with Reranker(**connection) as reranker:
-        yield reranker
-
-
 @pytest.fixture(name="at")
-def _at(serve):
+def _at(serve, make):
     """Makes a reranker that asks the given service, by default in requests of one document."""
-    with contextlib.ExitStack() as stack:
 
-        def at(service, **options):
-            options = {"max_documents_per_request": 1, "max_retries": 0, **options}
-            url = f"http://{serve(service).address}/api/v1"
-            return stack.enter_context(Reranker(base_url=url, api_key="sk-x", **options))
+    def at(service, **options):
+        options = {"max_documents_per_request": 1, "max_retries": 0, **options}
+        return make(base_url=f"http://{serve(service).address}/api/v1", **options)
 
-        yield at
+    return at
 
 
 @pytest.fixture(name="silent")

@@ -96,9 +96,8 @@ def _picture(tmp_path):
 
 
 @pytest.fixture(name="reranker")
-def _reranker(connection):
-    with Reranker(model=_MODEL, **connection) as reranker:
-        yield reranker
+def _reranker(make):
+    return make(model=_MODEL)
 
 
 # What is sent
@@ -634,7 +633,7 @@ def test_a_folder_that_is_missing(folder):
 
 
 @pytest.mark.parametrize(
-    "make",
+    "hidden",
     [
         lambda content: Image(data="A" * 30_000_000 + content),
         lambda content: Image(url=f"data:image/png;base64,{content}!"),
@@ -643,11 +642,11 @@ def test_a_folder_that_is_missing(folder):
     ],
     ids=["too large", "data URI", "bytes", "found and URL-safe"],
 )
-def test_no_content_is_shown(reranker, caplog, make):
+def test_no_content_is_shown(reranker, caplog, hidden):
     """Neither an error nor a warning nor a ranking repeats what an image holds."""
     caplog.set_level(logging.DEBUG)
     content = text_of(noise())
-    image = make(content)
+    image = hidden(content)
 
     with pytest.raises(errors.RequestError) as caught:
         reranker.rerank("red", ["red", image])

@@ -39,18 +39,14 @@ def _service(strict):
     return strict
 
 
-@pytest.fixture(name="make")
-def _make(service):
-    made = []
+@pytest.fixture(name="reranker")
+def _reranker(make, service):
+    return make(base_url=service.base_url, api_key=service.api_key)
 
-    def make(long_documents, **options):
-        options = {"base_url": service.base_url, "api_key": service.api_key, **options}
-        made.append(Reranker(long_documents=long_documents, **options))
-        return made[-1]
 
-    yield make
-    for reranker in made:
-        reranker.close()
+@pytest.fixture(name="splits")
+def _splits(reranker):
+    return reranker.with_options(long_documents="split")
 
 
 def _long(piece, tokens=9_000):
@@ -67,22 +63,22 @@ def _hit(ranking, index):
 
 
 @pytest.mark.parametrize("options", [{"top_n": 1}, {"score_threshold": 0.99}])
-def test_what_was_cut_is_reported_even_if_it_is_left_out(rank, make, options):
+def test_what_was_cut_is_reported_even_if_it_is_left_out(rank, reranker, options):
     """`Ranking.truncated` is about the list that was given, not about what is kept of it."""
     documents = [_long(_TEXTS["English"]), _QUERY, _long(_TEXTS["Chinese"])]
 
-    ranking = rank(make("truncate"), _QUERY, documents, **options)
+    ranking = rank(reranker, _QUERY, documents, **options)
 
     assert ranking.truncated == (0, 2)
     assert len(ranking) <= 1
 
 
-def test_windows_are_planned_with_all_else(make, service):
+def test_windows_are_planned_with_all_else(splits, service):
     """Windows and short documents share requests: no request is made for a document alone."""
     documents = [f"short {i}" for i in range(40)]
     documents[20] = _long("A tale of green tea. ", 20_000)
 
-    ranking = make("split").rerank(_QUERY, documents)
+    ranking = splits.rerank(_QUERY, documents)
 
     assert len(service.log) == ranking.usage.requests == 1
     assert len(_sent(service)) == 39 + len([text for text in _sent(service) if "tale" in text])
@@ -90,21 +86,21 @@ def test_windows_are_planned_with_all_else(make, service):
     assert [hit.index for hit in ranking if hit.window] == [20]
 
 
-def test_a_window_that_is_a_text_of_the_same_candidate(make):
+def test_a_window_that_is_a_text_of_the_same_candidate(splits):
     """A candidate of a long text and one of its own windows is scored like any other."""
     document = _long(_TEXTS["English"]) + _ANSWER
-    [alone] = make("split").rerank(_QUERY, [document])
+    [alone] = splits.rerank(_QUERY, [document])
 
-    [hit] = make("split").rerank(_QUERY, [(document, document[slice(*alone.window)])])
+    [hit] = splits.rerank(_QUERY, [(document, document[slice(*alone.window)])])
 
     assert hit.score == alone.score
 
 
-def test_equal_windows_are_sent_once(make, service):
+def test_equal_windows_are_sent_once(splits, service):
     """Of windows that are the same text, one is sent, and the first place is reported."""
     document = "tea " * 20_000
 
-    ranking = make("split").rerank("tea", [document])
+    ranking = splits.rerank("tea", [document])
 
     assert len(_sent(service)) == len(set(_sent(service))) < 4
     assert ranking[0].window[0] == 0
@@ -125,12 +121,12 @@ def _has_something_to_read(text):
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(pieces=[("\x1b", 1)], how="truncate")
 @given(pieces=_PIECES, how=st.sampled_from(["truncate", "split"]))
-def test_no_text_is_refused(make, service, pieces, how):
+def test_no_text_is_refused(reranker, service, pieces, how):
     """Whatever a document consists of, what is sent of it is taken."""
     document = "".join(piece * times for piece, times in pieces)[:60_000]
     service.clear()
 
-    ranking = make(how).rerank(_QUERY, [document, "a car"])
+    ranking = reranker.with_options(long_documents=how).rerank(_QUERY, [document, "a car"])
 
     assert {seen.status for seen in service.log} == {200}
     assert (_hit(ranking, 0).score is None) is not _has_something_to_read(document)

@@ -56,9 +56,8 @@ def held(log):
 
 
 @pytest.fixture(name="reranker")
-def _reranker(connection):
-    with Reranker(model=_MODEL, **connection) as reranker:
-        yield reranker
+def _reranker(make):
+    return make(model=_MODEL)
 
 
 @pytest.fixture(name="rank")
@@ -287,9 +286,8 @@ def test_a_text_a_url_and_its_image_are_three(rank, emulator):
 
 
 @pytest.fixture(name="cached")
-def _cached(connection):
-    with Reranker(model=_MODEL, cache={}, **connection) as reranker:
-        yield reranker
+def _cached(make):
+    return make(model=_MODEL, cache={})
 
 
 def test_what_is_known_is_not_sent(rank, cached, emulator):

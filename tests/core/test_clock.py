@@ -41,23 +41,13 @@ def _over():
     over.set()
 
 
-def test_looking_up_a_name(monkeypatch, is_late, over):
-    """A name server that does not answer."""
-    look_up = socket.getaddrinfo
-
-    def hang(host, *arguments, **options):
-        if "slow" in str(host):
-            over.wait(20)
-        return look_up(host, *arguments, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
-
-    assert is_late(Reranker(base_url="https://slow.invalid", api_key="sk-x", timeout=0.3))
-
-
-def test_reading_certificates(monkeypatch, is_late, over):
-    """Files on a disk that does not answer, and imports, which a first call makes there as well."""
-    monkeypatch.setattr(_transport, "certificates", lambda: over.wait(20))
+@pytest.mark.parametrize("where", ["looking up a name", "reading certificates"])
+def test_a_first_call(monkeypatch, is_late, over, where):
+    """A name server or a disk that does not answer."""
+    if where == "looking up a name":
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(20))
+    else:
+        monkeypatch.setattr(_transport, "certificates", lambda: over.wait(20))
 
     assert is_late(Reranker(base_url="https://slow.invalid", api_key="sk-x", timeout=0.3))
 

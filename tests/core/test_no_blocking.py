@@ -37,10 +37,14 @@ os._exit(0)
 """
 
 _CASES = {
-    "first calls, many at once": """
+    "first calls of what is made in the loop, many at once": """
+import pickle
 from qwen_rerank import Reranker
-reranker = Reranker(**options, max_documents_per_request=1, max_concurrency=2)
+os.environ["DASHSCOPE_API_KEY"] = key
 async def main():
+    made = Reranker(**options, max_documents_per_request=1, max_concurrency=2)
+    reranker = pickle.loads(pickle.dumps(made))
+    await reranker.awarm_up()
     assert len(await reranker.arerank(query, short, top_n=2)) == 2
     await asyncio.gather(*(reranker.arerank(query, short) for _ in range(6)))
     call = asyncio.create_task(reranker.arerank(query, short))
@@ -48,13 +52,6 @@ async def main():
     call.cancel()
     await asyncio.wait([call])
     await reranker.aclose()
-""",
-    "made and warmed up in the loop": """
-from qwen_rerank import Reranker
-async def main():
-    async with Reranker(**options) as reranker:
-        await reranker.awarm_up()
-        assert len(await reranker.arerank(query, short)) == len(short)
 """,
     "lists whose tokens have to be counted": """
 from qwen_rerank import Reranker
@@ -66,15 +63,6 @@ async def main():
         assert len(await reranker.arerank(query, long)) == len(long)
         ranking = await split.arerank(query, long)
         assert next(hit for hit in ranking if hit.index == 0).window
-""",
-    "an object of another process": """
-import pickle
-from qwen_rerank import Reranker
-reranker = pickle.loads(pickle.dumps(Reranker(**options)))
-os.environ["DASHSCOPE_API_KEY"] = key
-async def main():
-    async with reranker:
-        assert len(await reranker.arerank(query, short)) == len(short)
 """,
     "a cache on disk": """
 import diskcache

@@ -3,7 +3,6 @@
 import base64
 import logging
 import os
-import random
 import struct
 import sys
 import zlib
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from pictures import drawn
 
 from qwen_rerank import Image, Reranker, Unsendable, Video, _load, errors
 from qwen_rerank._load import load
@@ -31,21 +31,6 @@ _FORMATS = {
     "ICNS": "icns",
     "SGI": "sgi",
 }
-
-
-def drawn(size=(64, 64), kind="PNG", colour="red", **options):
-    """An image in one colour, as bytes."""
-    file = BytesIO()
-    PIL.Image.new("RGB", size, colour).save(file, kind, **options)
-    return file.getvalue()
-
-
-def noise(kind="PNG", side=100):
-    """An image that cannot be compressed, as bytes."""
-    file = BytesIO()
-    content = random.Random(side).randbytes(3 * side * side)  # noqa: S311  no secret
-    PIL.Image.frombytes("RGB", (side, side), content).save(file, kind)
-    return file.getvalue()
 
 
 def hollow(width, height):
@@ -152,7 +137,7 @@ def test_several_pictures_in_a_jpeg():
 def test_base64_as_it_is_found(text):
     """Base64 text may be a data URI in any letters, and have blanks around or within it."""
     content = drawn()
-    folded = "\n".join(text_of(content)[at : at + 76] for at in range(0, 999, 76))
+    folded = "\n".join(text_of(content)[at : at + 76] for at in range(0, 20_000, 76))
 
     assert sent(Image(data=text.format(text_of(content)))) == sent(Image(data=content))
     assert sent(Image(data=text.format(folded))) == sent(Image(data=content))
@@ -163,7 +148,7 @@ def test_base64_as_it_is_found(text):
 )
 def test_tokens_by_pixels(size, tokens):
     """A token for each started square of 32 pixels a side and two around, at least four."""
-    assert sent(Image(data=drawn(size))).tokens == tokens
+    assert sent(Image(data=drawn(size=size))).tokens == tokens
 
 
 def test_a_large_image_has_the_tokens_of_an_item(reranker):
@@ -214,12 +199,12 @@ _BAD = {
     "accents": (lambda _: Image(data="\u00e9\u00e9\u00e9\u00e9"), "it is not base64"),
     "broken head": (lambda _: Image(data=drawn()[:20]), "no image that can be recognised"),
     **{
-        f"half a {kind}": (lambda _, kind=kind: Image(data=half(noise(kind))), "")
+        f"half a {kind}": (lambda _, kind=kind: Image(data=half(drawn(kind=kind))), "")
         for kind in ("WEBP", "PNG", "JPEG")
     },
-    "too low": (lambda _: Image(data=drawn((64, 9))), "64 x 9 pixels are too few"),
+    "too low": (lambda _: Image(data=drawn(size=(64, 9))), "64 x 9 pixels are too few"),
     "no size": (lambda _: Image(data=hollow(0, 0)), ""),
-    "too stretched": (lambda _: Image(data=drawn((2_001, 10))), "2001 x 10 is stretched"),
+    "too stretched": (lambda _: Image(data=drawn(size=(2_001, 10))), "2001 x 10 is stretched"),
     "30 MB": (lambda _: Image(data=bytes(30_000_000)), "29 MiB are more than the 14"),
     "30 MB as text": (lambda _: Image(data="A" * 40_000_000), "29 MiB are more than the 14"),
     "30 MB as a file": (
@@ -532,7 +517,7 @@ def test_files_out_of_the_folder(folder, path, monkeypatch, relative):
 @pytest.fixture(name="exchange")
 def _exchange(folder, monkeypatch):
     """Exchanges what is in the folder for a link out of it, just before the nth opening."""
-    (folder.parent / "out" / "b.png").write_bytes(drawn((640, 640)))
+    (folder.parent / "out" / "b.png").write_bytes(drawn(size=(640, 640)))
     openings = []
 
     def exchange(name, target, at):
@@ -645,7 +630,7 @@ def test_a_folder_that_is_missing(folder):
 def test_no_content_is_shown(reranker, caplog, hidden):
     """Neither an error nor a warning nor a ranking repeats what an image holds."""
     caplog.set_level(logging.DEBUG)
-    content = text_of(noise())
+    content = text_of(drawn(size=(100, 100)))
     image = hidden(content)
 
     with pytest.raises(errors.RequestError) as caught:

@@ -91,16 +91,6 @@ def test_any_order_of_scores_gives_the_same_ranking(call, chance):
     )
 
 
-@given(_calls(), st.integers(1, 15))
-def test_top_n_is_a_prefix(call, top_n):
-    """The best n are the head of the whole ranking."""
-    documents, items, scores = call
-
-    assert _ask(_job(documents), items, scores).hits[:top_n] == (
-        _ask(_job(documents, top_n=top_n), items, scores).hits
-    )
-
-
 @given(_calls(), _SCORE)
 def test_threshold(call, threshold):
     """A threshold keeps exactly the scored documents that reach it, in the same order."""

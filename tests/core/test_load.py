@@ -143,6 +143,15 @@ def test_base64_as_it_is_found(text):
     assert sent(Image(data=text.format(folded))) == sent(Image(data=content))
 
 
+def test_urls_are_passed_on():
+    """Nothing is fetched of what a URL leads to; its tokens are guessed."""
+    url = "HTTP://x.example/b"
+    image, video = sent(Image(url=url)), sent(Video(url))
+
+    assert image == Item(url, 2_560, kind="image", size=len(url))
+    assert video == Item(url, 8_000, kind="video", size=len(url))
+
+
 @pytest.mark.parametrize(
     ("size", "tokens"), [((10, 10), 4), ((64, 64), 6), ((65, 64), 8), ((2_000, 10), 65)]
 )

@@ -119,6 +119,13 @@ def test_the_servers_own_limits():
     assert _OWN["tei"].body_bytes.value == 2_000_000
 
 
+def test_another_tokenizer_gets_a_wider_margin():
+    """gte-rerank-v2 counts with another vocabulary and is planned at three quarters."""
+    row = limits_for("gte-rerank-v2")
+
+    assert (row.planned_item_tokens, row.planned_request_tokens) == (3_000, 22_500)
+
+
 @pytest.mark.parametrize("name", LIMITS)
 def test_two_readings_of_the_same_pages_agree(name):
     """The client's table and the emulator's own say the same, of the same models."""

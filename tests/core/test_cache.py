@@ -4,7 +4,6 @@ import asyncio
 import gc
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import diskcache
 import pytest
@@ -12,7 +11,7 @@ from cachetools import TTLCache
 
 from qwen_rerank import DeadlineError
 from qwen_rerank._endpoint import REGIONS
-from qwen_rerank.emulator import Emulator, Reply
+from qwen_rerank.emulator import Emulator
 
 _QUERY = "a fast red sports car"
 _DOCUMENTS = ["green tea", "the red car is fast", "", "sports in the city", "the red car is fast"]
@@ -295,34 +294,19 @@ def test_the_callers_interrupt_goes_through(rank, make):
 
 
 async def test_scores_are_kept_after_the_deadline(make, emulator, caplog):
-    """Scores that came before a deadline are kept, however busy the loop's threads are."""
-    loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(1))
-    reranker = make(cache=Minimal(), max_documents_per_request=5)
+    """Scores that came before a deadline are kept."""
+    reranker = make(cache=Minimal(), max_documents_per_request=1)
     await reranker.arerank(_QUERY, ["a"])
+    emulator.fault("no-answer", holding="tea")
     reranker.timeout = 1.0
-    over = threading.Event()
 
-    def late_about_tea(request):
-        if "tea" not in str(request.body):
-            return Reply()
-        return Reply(delay=2.0)
-
-    emulator.script(*[late_about_tea] * 3)
-    texts = [f"{what} {number}" for what in ("car", "red", "tea") for number in range(5)]
-    busy = loop.run_in_executor(None, over.wait, 10)
     with pytest.raises(DeadlineError):
-        await reranker.arerank(_QUERY, texts)
-    for _ in range(200):
-        if len(reranker.cache.scores) == 1 + 10:
-            break
-        await asyncio.sleep(0.02)
-    over.set()
-    await busy
-    await reranker.aclose()
+        await reranker.arerank(_QUERY, ["a red car", "green tea"])
+    async with asyncio.timeout(20):
+        while len(reranker.cache.scores) < 2:  # noqa: ASYNC110  it has no event for that
+            await asyncio.sleep(0.001)
 
-    assert reranker.usage.requests == 3
-    assert len(reranker.cache.scores) == 1 + 10
+    assert reranker.usage.requests == 2
     assert caplog.messages == []
 
 

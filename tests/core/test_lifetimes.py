@@ -609,16 +609,9 @@ async def test_when_one_is_throttled_all_wait(reranker, emulator, colour):
     await asyncio.wait([first])
 
 
-def test_after_a_pause_all_go_on(reranker, emulator, rank):
-    """Nothing of a list is lost when one of its requests was throttled."""
-    reranker.max_documents_per_request, reranker.max_concurrency = 1, 2
-    emulator.script(Reply.error(429, "Throttling.RateQuota", headers={"retry-after-ms": "50"}))
-
-    assert len(rank(reranker, _QUERY, _MANY[:4])) == 4
-    assert len(emulator.log) == 5
-
-
 # Fork
+
+_forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
 _FORK = """
 import asyncio, os, sys
@@ -647,7 +640,7 @@ while children:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@_forks
 def test_fork(silent, serve):
     """Forked after a warm-up or after use, each process ranks over connections of its own."""
     service = Service(delay=0.0)
@@ -692,7 +685,7 @@ assert reranker._shared.live.gate.free == 2
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@_forks
 @pytest.mark.parametrize("moment", ["opening", "all turns are held"])
 def test_fork_in_the_middle_of_calls(silent, serve, moment):
     """A child that is forked while other threads open all, or hold all turns, is not held up."""
@@ -727,7 +720,7 @@ thread.join()
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@_forks
 def test_fork_while_what_is_opened_logs(fresh):
     """A fork waits for what is being opened, and that does not wait for the fork to write a log."""
     fresh(_FORK_LOGGING)

@@ -1,11 +1,9 @@
 """Nothing that we do in an event loop holds it up; first use in a fresh process counts."""
 
 import json
-import sys
 
 import pytest
 
-from qwen_rerank import Reranker
 from qwen_rerank.emulator import Reply
 
 # Every blocking call made by whatever runs in a loop is noted, with its stack, and raised.
@@ -175,27 +173,3 @@ def test_failures_and_retries_do_not_block(noted, emulator):
 
     assert not noted(_FAILING)
     assert 400 in {seen.status for seen in emulator.log}
-
-
-async def test_a_long_list_does_not_hold_up_the_loop(connection):
-    """However many documents there are, little of what is done with each is done in the loop."""
-    reranker = Reranker(**connection)
-
-    async def steps(count):
-        texts = [f"{number} is about a red car" for number in range(count)]
-        seen = 0
-
-        def see(*_):
-            nonlocal seen
-            seen += 1
-
-        sys.setprofile(see)  # of this thread, where the loop runs
-        try:
-            ranking = await reranker.arerank("a fast red sports car", texts)
-        finally:
-            sys.setprofile(None)
-        assert len(ranking) == count
-        return seen
-
-    await steps(1_000)  # imports what a call needs
-    assert await steps(2_000) - await steps(1_000) < 500

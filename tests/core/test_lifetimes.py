@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from qwen_rerank import Reranker, errors
+from qwen_rerank import Reranker, _loop, errors
 from qwen_rerank.emulator import Reply
 
 _QUERY = "a fast red sports car"
@@ -237,24 +237,6 @@ if not child:
 assert os.waitpid(child, 0)[1] == 0
 busy.join()
 """,
-    "no thread to be had for a while": """
-logging.disable()
-def refused(_):
-    raise RuntimeError("can't start new thread")
-start, threading.Thread.start = threading.Thread.start, refused
-with asyncio.Runner() as runner:
-    before = len(os.listdir("/proc/self/fd"))
-    for rank in (lambda: ranked(0), lambda: runner.run(reranker.arerank("red car", ["a"]))):
-        try:
-            rank()
-        except ServiceError as error:
-            assert "start no more threads" in error.message, error
-        else:
-            raise AssertionError
-    assert len(os.listdir("/proc/self/fd")) <= before
-    threading.Thread.start = start
-    assert ranked(0) == len(runner.run(reranker.arerank("red car", ["a"]))) == 1
-""",
     "Ctrl-C in the middle of a call": """
 signal.signal(signal.SIGINT, signal.default_int_handler)
 over = threading.Event()
@@ -288,9 +270,9 @@ assert [job.value for job in jobs] == [1] * 5
 """,
 }
 _BORN = """
-import asyncio, atexit, builtins, contextlib, faulthandler, gc, logging, multiprocessing, os
+import asyncio, atexit, builtins, contextlib, faulthandler, gc, multiprocessing, os
 import signal, socket, sys, threading, warnings
-from qwen_rerank import Reranker, ServiceError
+from qwen_rerank import Reranker
 reranker = Reranker(base_url=sys.argv[1], api_key=sys.argv[2])
 def ranked(number):
     return len(reranker.rerank("red car", [f"car {number}"]))
@@ -821,3 +803,29 @@ reranker.close()
 def test_no_file_is_left_to_open(silent, emulator, when, what, colour):
     """A process that may open no more files is told so, whatever was to be opened, and recovers."""
     silent(_EXHAUSTED, emulator.base_url, emulator.api_key, when, what, colour)
+
+
+def _open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts file descriptors in /proc")
+def test_no_thread_is_left_to_start(reranker, rank, monkeypatch):
+    """So is one that may start no more threads; it leaves nothing open, and recovers."""
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    rank(reranker, _QUERY, [])  # whose loop is open from here on
+    monkeypatch.setattr(_loop, "_current", None)
+    before = _open_files()
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        for _ in range(3):
+            with pytest.raises(errors.ServiceError, match="start no more threads"):
+                rank(reranker, _QUERY, ["a"])
+
+    assert _open_files() <= before
+    assert len(rank(reranker, _QUERY, ["a"])) == 1
+    reranker.close()
+    _loop.engine().end()

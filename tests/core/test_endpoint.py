@@ -55,11 +55,10 @@ def _found(monkeypatch):
 def _loaded(monkeypatch):
     """Stands for a dashscope that somebody has imported."""
 
-    def module(name, **more):
+    def module(name):
         made = types.ModuleType(name)
         made.api_key = made.api_key_file_path = None
         made.base_http_api_url = "https://dashscope.aliyuncs.com/api/v1"
-        vars(made).update(more)
         monkeypatch.setitem(sys.modules, name, made)
         return made
 
@@ -85,12 +84,11 @@ def _loaded(monkeypatch):
         ),
     ],
 )
-@pytest.mark.parametrize(("protocol", "path"), [("dashscope", _NATIVE), ("compatible", _FLAT)])
-def test_regions(options, host, protocol, path):
-    """Each region has its shared host or the workspace's own, and each host both protocols."""
-    endpoint = _resolve(protocol=protocol, **options)
+def test_regions(options, host):
+    """Each region has its shared host or the workspace's own."""
+    endpoint = _resolve(**options)
 
-    assert endpoint.url == f"https://{host}{path}"
+    assert endpoint.url == f"https://{host}{_NATIVE}"
     assert endpoint.host == host
     assert not endpoint.local
     assert endpoint.workspace == options.get("workspace")
@@ -142,18 +140,7 @@ def test_region_and_base_url_exclude_each_other():
 
 @pytest.mark.parametrize(
     "workspace",
-    [
-        "a.evil",
-        "-evil",
-        "_evil",
-        "e" * 65 + "vil",
-        "a@evil",
-        "a/",
-        "a:1",
-        "a%2e",
-        "a\r\nevil: 1",
-        "a\n",
-    ],
+    ["a.evil", "-evil", "_evil", "a" * 65, "a@evil", "a/", "a:1", "a\r\nevil: 1", "a\n"],
 )
 def test_bad_workspaces(monkeypatch, workspace):
     """A workspace becomes no other host and no header; the message says where it comes from."""

@@ -164,6 +164,7 @@ def test_what_was_checked_is_what_is_called(found, base_url):
     assert httpx.URL(endpoint.url).host in {host, "::1"}
     assert yarl.URL(endpoint.url).host in {host, "::1"}
     assert httpx.URL(endpoint.origin).host in {host, "::1"}
+    assert endpoint.local == base_url.startswith("http:")
 
 
 def test_allow_http_cannot_be_taken_back_under_way():

@@ -43,10 +43,17 @@ def _over():
 @pytest.mark.parametrize("where", ["looking up a name", "reading certificates"])
 def test_a_first_call(monkeypatch, is_late, over, where):
     """A name server or a disk that does not answer."""
-    if where == "looking up a name":
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(20))
-    else:
-        monkeypatch.setattr(_transport, "certificates", lambda: over.wait(20))
+    owner, name = {
+        "looking up a name": (socket, "getaddrinfo"),
+        "reading certificates": (_transport, "certificates"),
+    }[where]
+    really = getattr(owner, name)
+
+    def hang(*arguments, **options):
+        over.wait(20)
+        return really(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, hang)
 
     assert is_late(Reranker(base_url="https://slow.invalid", api_key="sk-x", timeout=0.3))
 

@@ -591,6 +591,15 @@ async def test_when_one_is_throttled_all_wait(reranker, emulator, colour):
     await asyncio.wait([first])
 
 
+def test_after_a_pause_all_go_on(reranker, emulator, rank):
+    """Nothing of a list is lost when one of its requests was throttled."""
+    reranker.max_documents_per_request, reranker.max_concurrency = 1, 2
+    emulator.script(Reply.error(429, "Throttling.RateQuota", headers={"retry-after-ms": "50"}))
+
+    assert len(rank(reranker, _QUERY, _MANY[:4])) == 4
+    assert len(emulator.log) == 5
+
+
 # Fork
 
 _forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

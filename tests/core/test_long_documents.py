@@ -106,6 +106,22 @@ def test_equal_windows_are_sent_once(splits, service):
     assert ranking[0].window[0] == 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "how"),
+    [("qwen3-rerank", "split"), ("gte-rerank-v2", "truncate"), ("qwen3-vl-rerank", "split")],
+)
+def test_long_lists_of_long_documents(reranker, service, model, how):
+    """A list that is over every limit of its model at once is taken as it is sent."""
+    documents = [f"{number} {_long(piece, 12_000)}" for number, piece in enumerate(_TEXTS.values())]
+    query = _long(_TEXTS["English"], 3_000)
+
+    ranking = reranker.with_options(long_documents=how).rerank(query, documents * 2, model=model)
+
+    assert {seen.status for seen in service.log} == {200}
+    assert all(hit.score is not None for hit in ranking)
+
+
 _SCRIPTS = st.sampled_from(
     [*_TEXTS.values(), "\u0301", "\u1100", " ", "\n", "\r\n", "'s", "\u00a0"]
 )

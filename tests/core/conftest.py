@@ -98,6 +98,18 @@ def _serve() -> Iterator[Callable[[Callable[[Server, socket.socket], None]], Ser
         server.stop()
 
 
+@pytest.fixture(name="make")
+def _make(connection: dict[str, str]) -> Iterator[Callable[..., Reranker]]:
+    """Makes rerankers, on the emulator unless told otherwise, and closes them with the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda **options: stack.enter_context(Reranker(**{**connection, **options}))
+
+
+@pytest.fixture(name="reranker")
+def _reranker(make: Callable[..., Reranker]) -> Reranker:
+    return make()
+
+
 @pytest.fixture(name="rank", params=["sync", "async"])
 def _rank(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     """Both colours of the call, as one plain function; the async one has a loop of its own."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import socket
 import threading
 import time
@@ -41,23 +40,20 @@ def _over():
     over.set()
 
 
-def test_looking_up_a_name(monkeypatch, is_late, over):
-    """A name server that does not answer."""
-    look_up = socket.getaddrinfo
+@pytest.mark.parametrize("where", ["looking up a name", "reading certificates"])
+def test_a_first_call(monkeypatch, is_late, over, where):
+    """A name server or a disk that does not answer."""
+    owner, name = {
+        "looking up a name": (socket, "getaddrinfo"),
+        "reading certificates": (_transport, "certificates"),
+    }[where]
+    really = getattr(owner, name)
 
-    def hang(host, *arguments, **options):
-        if "slow" in str(host):
-            over.wait(20)
-        return look_up(host, *arguments, **options)
+    def hang(*arguments, **options):
+        over.wait(20)
+        return really(*arguments, **options)
 
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
-
-    assert is_late(Reranker(base_url="https://slow.invalid", api_key="sk-x", timeout=0.3))
-
-
-def test_reading_certificates(monkeypatch, is_late, over):
-    """Files on a disk that does not answer, and imports, which a first call makes there as well."""
-    monkeypatch.setattr(_transport, "certificates", lambda: over.wait(20))
+    monkeypatch.setattr(owner, name, hang)
 
     assert is_late(Reranker(base_url="https://slow.invalid", api_key="sk-x", timeout=0.3))
 
@@ -175,47 +171,6 @@ class _Slow:
 
     def __setitem__(self, key, value):
         pass
-
-
-def test_an_address_that_is_dead(monkeypatch, emulator, rank):
-    """A host whose first addresses do not answer is called at the next one, within the time."""
-    port = int(emulator.base_url.rpartition(":")[2].partition("/")[0])
-    full, fillers = _deaf(port)
-    look_up, seen = socket.getaddrinfo, itertools.count()
-
-    def several(host, *arguments, **options):
-        if host != "several.example":
-            return look_up(host, *arguments, **options)
-        next(seen)
-        kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
-        return [(*kind, (address, port)) for address in ("127.0.0.7", "127.0.0.8", "127.0.0.1")]
-
-    monkeypatch.setattr(socket, "getaddrinfo", several)
-    base_url = f"http://several.example:{port}"
-    reranker = Reranker(
-        base_url=base_url, api_key=emulator.api_key, allow_http=True, timeout=5, max_retries=0
-    )
-    with reranker:
-        assert len(rank(reranker, _QUERY, _TEXTS)) == 2
-    assert next(seen) > 0
-    for each in (*full, *fillers):
-        each.close()
-
-
-def _deaf(port):
-    """Addresses of this machine that take no connection and refuse none: their queues are full."""
-    listeners, fillers = [], []
-    for address in ("127.0.0.7", "127.0.0.8"):
-        listener = socket.socket()
-        listener.bind((address, port))
-        listener.listen(0)
-        listeners.append(listener)
-        for _ in range(3):
-            filler = socket.socket()
-            filler.setblocking(False)
-            filler.connect_ex((address, port))
-            fillers.append(filler)
-    return listeners, fillers
 
 
 @pytest.mark.parametrize("head", [True, False], ids=["head", "body"])

@@ -1,3 +1,8 @@
+"""Which host, path, key and headers a call has; where keys may go is in `test_network_rules.py`.
+
+The order of the sources is that of the SDK, beside which tests/docs/test_regions_page.py asks us.
+"""
+
 import json
 import pwd
 import sys
@@ -48,22 +53,17 @@ def _found(monkeypatch):
 
 @pytest.fixture(name="loaded")
 def _loaded(monkeypatch):
-    """Stands for a dashscope that somebody has imported; `test_the_sdk_agrees` has real ones."""
+    """Stands for a dashscope that somebody has imported."""
 
-    class Settings:
-        def get_explicit(self, name):
-            return vars(self).get(name)
-
-    def module(name, **more):
+    def module(name):
         made = types.ModuleType(name)
         made.api_key = made.api_key_file_path = None
         made.base_http_api_url = "https://dashscope.aliyuncs.com/api/v1"
-        vars(made).update(more)
         monkeypatch.setitem(sys.modules, name, made)
         return made
 
     module("dashscope.common.env")
-    return module("dashscope", settings=Settings())
+    return module("dashscope")
 
 
 # Hosts and regions
@@ -84,12 +84,11 @@ def _loaded(monkeypatch):
         ),
     ],
 )
-@pytest.mark.parametrize(("protocol", "path"), [("dashscope", _NATIVE), ("compatible", _FLAT)])
-def test_regions(options, host, protocol, path):
-    """Each region has its shared host or the workspace's own, and each host both protocols."""
-    endpoint = _resolve(protocol=protocol, **options)
+def test_regions(options, host):
+    """Each region has its shared host or the workspace's own."""
+    endpoint = _resolve(**options)
 
-    assert endpoint.url == f"https://{host}{path}"
+    assert endpoint.url == f"https://{host}{_NATIVE}"
     assert endpoint.host == host
     assert not endpoint.local
     assert endpoint.workspace == options.get("workspace")
@@ -139,15 +138,18 @@ def test_region_and_base_url_exclude_each_other():
         _resolve(region="cn-beijing", base_url="https://dashscope.aliyuncs.com")
 
 
-@pytest.mark.parametrize("workspace", ["a.b", "-a", "_a", "a" * 65, "a\n"])
+@pytest.mark.parametrize(
+    "workspace",
+    ["a.evil", "-evil", "_evil", "a" * 65, "a@evil", "a/", "a:1", "a\r\nevil: 1", "a\n"],
+)
 def test_bad_workspaces(monkeypatch, workspace):
-    """A workspace cannot turn into another host; the message says where it comes from."""
+    """A workspace becomes no other host and no header; the message says where it comes from."""
     monkeypatch.setenv("DASHSCOPE_WORKSPACE", workspace)
 
-    with pytest.raises(ValueError, match=r"^workspace must be an id of letters"):
-        _resolve(workspace=workspace)
-    with pytest.raises(ValueError, match=r"^the environment variable DASHSCOPE_WORKSPACE must"):
-        _resolve()
+    for given, place in ((workspace, "workspace"), (None, "the environment variable DASH")):
+        with pytest.raises(ValueError, match=rf"^{place}\w* must be an id of letters") as caught:
+            _resolve(workspace=given)
+        assert "evil" not in str(caught.value)
 
 
 @pytest.mark.parametrize("workspace", ["a" * 64, "a-"])
@@ -158,59 +160,7 @@ def test_workspaces_that_fit_into_no_host_name(workspace):
         _resolve(workspace=workspace)
 
 
-@pytest.mark.parametrize("region", ["DASHSCOPE_REGION", "DASHSCOPE_API_REGION"])
-@pytest.mark.parametrize("workspace", ["DASHSCOPE_WORKSPACE", "DASHSCOPE_WORKSPACE_ID"])
-def test_region_and_workspace_that_are_found(monkeypatch, region, workspace):
-    """The config file can name both, and before it the environment does, by either major's name."""
-    _write("~/.dashscope/config.toml", 'region = "eu-central-1"\nworkspace = "ws-9"\ntimeout = 3')
-    assert _resolve().host == "ws-9.eu-central-1.maas.aliyuncs.com"
-    monkeypatch.setenv(workspace, "ws-1")
-    monkeypatch.setenv(region, "us-east-1")
-    assert _resolve().host == "ws-1.us-east-1.maas.aliyuncs.com"
-
-
-# Base URLs: sources
-
-
-def test_precedence_of_base_urls(monkeypatch, loaded):
-    """Option, dashscope's settings, its module, DASHSCOPE_BASE_URL, the 1.x name, the file."""
-    _write("~/.dashscope/config.toml", 'base_url = "https://gateway-f.example/api/v1"')
-    seen = [_resolve().host]
-    monkeypatch.setenv("DASHSCOPE_HTTP_BASE_URL", "https://gateway-e.example/api/v1")
-    seen.append(_resolve().host)
-    monkeypatch.setenv("DASHSCOPE_BASE_URL", "https://gateway-d.example/api/v1")
-    seen.append(_resolve().host)
-    loaded.base_http_api_url = "https://gateway-c.example/api/v1"
-    seen.append(_resolve().host)
-    loaded.settings.base_url = "https://gateway-b.example/api/v1"
-    seen.append(_resolve().host)
-    seen.append(_resolve(base_url="https://gateway-a.example/api/v1").host)
-
-    assert seen == [f"gateway-{letter}.example" for letter in "fedcba"]
-    assert _resolve(region="ap-southeast-1").host == "dashscope-intl.aliyuncs.com"  # was asked for
-
-
-def test_importing_dashscope_changes_nothing(monkeypatch, loaded):
-    """What the module read from the environment when it was imported says nothing by itself."""
-    at_import = sys.modules["dashscope.common.env"]
-    monkeypatch.setenv("DASHSCOPE_API_REGION", "ap-southeast-1")
-    url = "https://{workspace_id}.ap-southeast-1.maas.aliyuncs.com/api/v1"  # what 2.x makes of it
-    at_import.base_http_api_url = loaded.base_http_api_url = url
-    at_import.api_key = loaded.api_key = "sk-of-the-time-of-import"
-    monkeypatch.setenv("DASHSCOPE_API_KEY", _FOUND)
-
-    assert _resolve().host == "dashscope-intl.aliyuncs.com"
-    assert _key(_resolve(None)) == _FOUND
-
-
-def test_regions_and_workspaces_set_in_code(monkeypatch, loaded):
-    """dashscope.settings names both, before the environment does."""
-    monkeypatch.setenv("DASHSCOPE_REGION", "cn-hongkong")
-    monkeypatch.setenv("DASHSCOPE_WORKSPACE", "ws-1")
-    loaded.settings.region, loaded.settings.workspace = "eu-central-1", "ws-2"
-
-    assert _resolve().host == "ws-2.eu-central-1.maas.aliyuncs.com"
-    assert _resolve(region="us-east-1", workspace="ws-3").host.startswith("ws-3.us-east-1.")
+# Base URLs that are found
 
 
 def test_the_modules_base_url_may_name_a_workspace(loaded):
@@ -247,29 +197,21 @@ def test_a_found_base_url_is_checked(monkeypatch):
     ("base_url", "said"),
     [
         ("https://user:hunter2@dashscope.aliyuncs.com/api/v1", "user name or password"),
-        ("https://@dashscope.aliyuncs.com/api/v1", "user name or password"),
         ("https://dashscope.aliyuncs.com/api/v1?token=hunter2", "no query"),
         ("https://dashscope.aliyuncs.com/api/v1#", "no query, fragment"),
         ("https://dashscope.aliyuncs.com/hunter2\\api", "backslash"),
         ("https://dashscope.aliyuncs.com/api v1/hunter2", "spaces"),
-        ("https://dashscope.aliyuncs.com/api/v1\r\nx: hunter2", "spaces"),
         ("https://dashscope.aliyuncs.com/\u00e9hunter2", "spaces"),
         ("http://dashscope.aliyuncs.com/api/v1/hunter2", "plain http.*allow_http=True"),
         ("https://dashscope.aliyuncs.com/compatible-mode/v1", "serves chat models .* not rerank"),
         ("https://dashscope.aliyuncs.com/compatible-mode/v1/", "/compatible-api/v1 with protocol="),
-        ("https://dashscope.aliyuncs.com/compatible-mode", "serves chat models .* not rerank"),
         ("https://gateway.example:8443/compatible-mode/v1", "https://gateway.example:8443/api/v1"),
         ("file:///etc/hunter2", "must look like https://host/api/v1"),
-        ("dashscope.aliyuncs.com/api/v1/hunter2", "must look like"),
-        ("//dashscope.aliyuncs.com/hunter2", "must look like"),
         ("https://:443/hunter2", "must look like"),
         ("hunter2", "must look like"),
-        ("https://d\u0430shscope.aliyuncs.com/hunter2", "must look like"),  # a Cyrillic letter
         ("https://a..b/hunter2", "must look like"),
         ("https://" + "a" * 64 + ".example/hunter2", "must look like"),
         ("https://dashscope.aliyuncs.com:99999/hunter2", "is not a URL"),
-        ("https://dashscope.aliyuncs.com:hunter2/", "is not a URL"),
-        ("https://[hunter2]/", "is not a URL"),
     ],
 )
 def test_refused_base_urls(base_url, said):
@@ -289,14 +231,10 @@ _GATEWAY = "https://gw.example"
     ("base_url", "instead"),
     [
         (f"{_HERE}/api", _HERE),
-        (f"{_HERE}/compatible-api", _HERE),
-        (f"{_HERE}/api/v1/services", _HERE),
         (f"{_HERE}/api/v1/services/rerank/text-rerank", _HERE),
         (f"{_HERE}/v1", _HERE),
         (f"{_HERE}/compatible-api/v1/rerank", _HERE),
         (f"{_HERE}/api/v1/services/aigc/text-generation/generation", _HERE),
-        ("https://ws-1.cn-beijing.maas.aliyuncs.com/compatible-mode/v1/chat/completions",
-         "https://ws-1.cn-beijing.maas.aliyuncs.com"),
         ("https://coding.dashscope.aliyuncs.com/v1", _HERE),
         ("https://coding-intl.dashscope.aliyuncs.com/v1", "https://dashscope-intl.aliyuncs.com"),
         ("https://token-plan.cn-beijing.maas.aliyuncs.com/compatible-mode/v1", _HERE),
@@ -341,27 +279,6 @@ def test_a_host_that_is_not_known(options, places):
     assert places in _resolve(**options).unknown
 
 
-@pytest.mark.parametrize(
-    ("host", "local"),
-    [
-        ("127.0.0.1", True),
-        ("127.1.2.3", True),
-        ("LOCALHOST:80", True),
-        ("[::1]:8000", True),
-        ("10.0.0.1", False),
-        ("[2001:db8::1]", False),
-    ],
-)
-def test_loopback(found, host, local):  # noqa: ARG001  is set
-    """Only this machine's own addresses are local: a found key is for what may run there."""
-    endpoint = _resolve(base_url=f"http://{host}/api/v1", allow_http=True)
-
-    assert endpoint.local is local
-    assert endpoint.host == host
-    without = _resolve(None, base_url=f"http://{host}/api/v1", allow_http=True)
-    assert _key(without) == (_FOUND if local else None)
-
-
 # The URL below a base
 
 
@@ -389,33 +306,12 @@ def test_url_below(base, native, flat):
 # Where keys come from
 
 
-def test_precedence_of_keys(monkeypatch, loaded):
-    """Option, then dashscope's settings, its module, environment, config file, key file."""
-    _write("~/.dashscope/api_key", "sk-file\n")
-    seen = [_key(_resolve(None))]
-    _write("~/.dashscope/config.toml", 'api_key = "sk-config"')
-    seen.append(_key(_resolve(None)))
-    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-environment")
-    seen.append(_key(_resolve(None)))
-    loaded.api_key = "sk-module"
-    seen.append(_key(_resolve(None)))
-    loaded.settings.api_key = "sk-settings"
-    seen.append(_key(_resolve(None)))
-    seen.append(_key(_resolve("sk-option")))
-
-    assert seen == [
-        *("sk-file", "sk-config", "sk-environment", "sk-module", "sk-settings", "sk-option")
-    ]
-
-
 @pytest.mark.parametrize("blank", ["", "\t\n"])
 def test_what_is_blank_is_none(monkeypatch, loaded, blank):
     """A variable, a file or a setting that holds only blanks is as good as not there."""
     places = "API_KEY BASE_URL HTTP_BASE_URL REGION API_REGION WORKSPACE WORKSPACE_ID"
     for place in [*places.split(), "CONFIG", "API_KEY_FILE_PATH"]:
         monkeypatch.setenv(f"DASHSCOPE_{place}", blank)
-    for setting in ("api_key", "base_url", "region", "workspace"):
-        setattr(loaded.settings, setting, blank)
     loaded.api_key = loaded.base_http_api_url = loaded.api_key_file_path = blank
     config = "".join(f"{name} = {json.dumps(blank)}\n" for name in ("api_key", "region"))
     _write("~/.dashscope/config.toml", config)
@@ -494,19 +390,16 @@ def test_no_home(monkeypatch):
 
 
 def test_no_key_for_an_alibaba_host():
-    """Without a key, the error names the variable and the way to try it without one."""
+    """Without a key, the error names the way to try it; another client may bring its own."""
     with pytest.raises(ValueError, match=r"DASHSCOPE_API_KEY.*emulator"):
         _resolve(None)
-
-
-def test_a_blank_key_is_none(found):  # noqa: ARG001  is set
-    """A key that was left blank is looked for as if it had not been given."""
-    assert _key(_resolve(" \n")) == _FOUND
-
-
-def test_key_not_required():
-    """Where another client brings its own key, none is asked for."""
     assert _resolve(None, key_required=False).api_key is None
+
+
+def test_what_is_around_a_key(found):  # noqa: ARG001  is set
+    """White space around a pasted key is dropped, and one that is blank is looked for."""
+    assert _key(_resolve(f" {_KEY}\r\n")) == _KEY
+    assert _key(_resolve(" \n")) == _FOUND
 
 
 @pytest.mark.parametrize(
@@ -533,29 +426,7 @@ def test_keys_that_were_pasted_with_more(monkeypatch, key, said):
         assert _KEY not in str(caught.value)
 
 
-def test_a_keys_ends_are_cleaned():
-    """White space around a pasted key is dropped."""
-    assert _key(_resolve(f" {_KEY}\r\n")) == _KEY
-
-
 # Where keys may go
-
-_ALIBABA = [
-    "dashscope.aliyuncs.com",
-    "dashscope-intl.aliyuncs.com",
-    "dashscope-us.aliyuncs.com",
-    "cn-hongkong.dashscope.aliyuncs.com",
-    "ws-1.cn-beijing.maas.aliyuncs.com",
-    "llm_x.eu-central-1.maas.aliyuncs.com",
-    "trial.cn-beijing.maas.aliyuncs.com",
-    "DashScope.AliyunCS.com",
-]
-
-
-@pytest.mark.parametrize("host", _ALIBABA)
-def test_a_found_key_goes_to_alibaba_cloud(found, host):  # noqa: ARG001  is set
-    """A key from the environment is for the service's own hosts."""
-    assert _key(_resolve(None, base_url=f"https://{host}/api/v1")) == _FOUND
 
 
 @pytest.mark.parametrize("where", ["environment", "file", "config", "module"])
@@ -571,18 +442,12 @@ def test_a_found_key_never_goes_elsewhere(monkeypatch, loaded, where):
         loaded.api_key = _FOUND
 
     endpoint = _resolve(None, base_url="https://gateway.example/api/v1")
+    monkeypatch.setenv("DASHSCOPE_BASE_URL", "https://gateway.example/api/v1")
 
-    assert endpoint.api_key is None
+    assert endpoint.api_key is _resolve(None).api_key is None
     assert "authorization" not in endpoint.headers()
     passed = _resolve(base_url="https://gateway.example/api/v1")
     assert passed.headers()["authorization"] == f"Bearer {_KEY}"
-
-
-def test_a_found_base_url_is_as_suspect_as_any(monkeypatch, found):  # noqa: ARG001  is set
-    """A found key does not follow a found base URL to a foreign host either."""
-    monkeypatch.setenv("DASHSCOPE_BASE_URL", "https://gateway.example/api/v1")
-
-    assert _resolve(None).api_key is None
 
 
 # What is sent
@@ -620,9 +485,8 @@ def test_borrowed():
 
 def test_borrowed_with_a_key_of_ours():
     """A key passed to us replaces the client's, and so does a workspace."""
-    endpoint = _borrowed(
-        "http://127.0.0.1:1", api_key=SecretStr(f"{_KEY}\n"), workspace="w", protocol="compatible"
-    )
+    key = SecretStr(f"{_KEY}\n")
+    endpoint = _borrowed("http://127.0.0.1:1", api_key=key, workspace="w", protocol="compatible")
 
     assert endpoint.url == f"http://127.0.0.1:1{_FLAT}"
     assert endpoint.local

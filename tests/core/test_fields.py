@@ -4,7 +4,7 @@ from types import MappingProxyType
 
 import pytest
 
-from qwen_rerank import RequestError, Reranker
+from qwen_rerank import RequestError
 from qwen_rerank.emulator import Emulator
 
 _QUERY = "a fast red sports car"
@@ -12,12 +12,6 @@ _DICTS = [
     {"title": "Tea", "text": "green tea", "id": 7},
     {"title": "Cars", "text": "a red sports car", "id": 8},
 ]
-
-
-@pytest.fixture(name="reranker")
-def _reranker(connection):
-    with Reranker(**connection) as reranker:
-        yield reranker
 
 
 def _sent(emulator: Emulator) -> list[str]:

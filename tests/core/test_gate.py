@@ -41,17 +41,6 @@ async def test_first_come_first_served():
     assert order == [0, 1, 2, 3, 4]
 
 
-async def test_a_turn_is_had_once():
-    """No more than the width are in, however turns are taken and given back."""
-    gate = Gate(2)
-
-    assert await _has_turns(gate, 2)
-    await gate.enter()
-    assert await _has_turns(gate, 1)
-    gate.leave()
-    assert await _has_turns(gate, 2)
-
-
 @pytest.mark.parametrize("steps", range(5))
 async def test_who_gives_up_takes_no_turn_away(steps):
     """Whoever is cancelled while waiting, at the moment of the handing over too, loses none."""

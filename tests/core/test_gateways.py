@@ -90,17 +90,14 @@ def test_over_a_client_of_the_sdk(emulator: Emulator):
     [
         ({"x-tenant": "a\r\nx-admin: 1"}, "the value of 'x-tenant' must be of printable ASCII"),
         ({"x-tenant": " a"}, "the value of 'x-tenant' must be"),
-        ({"x-tenant": ""}, "the value of 'x-tenant' must be"),
         ({"x-tenant": "caf\u00e9"}, "the value of 'x-tenant' must be"),
         ({"x tenant": "a"}, "a header's name must be of letters"),
         ({"\u212aey": "a"}, "a header's name must be"),
         ({"sk-0123456789abcdef0123": "x-api-key"}, "a header's name must be"),
         ({"Authorization": "Basic x"}, "'authorization' is what api_key= is for"),
-        ({"X-DashScope-WorkSpace": "ws"}, "'x-dashscope-workspace' is what workspace= is for"),
         ({"Host": "elsewhere"}, "'host' is set by every request itself"),
         ({"X-A": "1", "x-a": "2"}, "'x-a' is given twice"),
         ({"x-a": 7}, "headers: "),
-        ("x-a: a", "headers: "),
     ],
     ids=repr,
 )
@@ -200,17 +197,6 @@ def test_fields_are_merged(connection, rank, emulator: Emulator):
     }
 
 
-def test_fields_of_the_flat_protocol(connection, rank, emulator: Emulator):
-    """There every field stands at the top, also one that the native protocol nests."""
-    extra = {"parameters": {"a": 1}, "user": "u"}
-    reranker = Reranker(protocol="compatible", extra_body=extra, **connection)
-
-    rank(reranker, _QUERY, _TEXTS)
-
-    sent = emulator.log[-1].body
-    assert {name: sent[name] for name in extra} == extra
-
-
 def test_the_callers_body_is_copied():
     """What is changed later in the caller's own object is not sent."""
     extra = {"metadata": {"team": "a"}}
@@ -226,16 +212,11 @@ def test_the_callers_body_is_copied():
     ("options", "extra", "said"),
     [
         ({}, {"model": "other"}, "'model'"),
-        ({}, {"input": "x"}, "'input'"),
         ({}, {"input": {"query": "x"}}, r"'input\.query'"),
-        ({}, {"parameters": None}, "'parameters'"),
-        ({}, {"parameters": {"instruct": "x"}}, r"'parameters\.instruct'"),
         ({}, {"parameters": {"top_n": 1}}, r"'parameters\.top_n'"),
         ({}, {"top_n": 1}, "'top_n'"),
         ({"protocol": "compatible"}, {"query": "x"}, "'query'"),
-        ({"protocol": "compatible"}, {"instruct": ""}, "'instruct'"),
         ({"server": "vllm"}, {"instruction": ""}, "'instruction'"),
-        ({"server": "sglang"}, {"return_documents": True}, "'return_documents'"),
         ({"server": "tei"}, {"texts": []}, "'texts'"),
     ],
     ids=repr,
@@ -259,7 +240,6 @@ def test_another_protocol_has_other_fields():
     ("extra", "said"),
     [
         ({"a": float("nan")}, "extra_body: must be JSON"),
-        ({"a": "\ud800"}, "extra_body: must be JSON"),
         ({"a": b"x"}, "extra_body: must be JSON"),
         ("a", "extra_body: "),
         ({"a": {"api_key": "sk-0123456789abcdef0123"}}, "looks like an API key"),

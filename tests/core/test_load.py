@@ -1,10 +1,10 @@
+"""Images as they are read and sent, what cannot be, and the files that data may name."""
+
 import base64
 import logging
 import os
-import random
 import struct
 import sys
-import threading
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from pictures import drawn
 
 from qwen_rerank import Image, Reranker, Unsendable, Video, _load, errors
 from qwen_rerank._load import load
@@ -30,21 +31,6 @@ _FORMATS = {
     "ICNS": "icns",
     "SGI": "sgi",
 }
-
-
-def drawn(size=(64, 64), kind="PNG", colour="red", **options):
-    """An image in one colour, as bytes."""
-    file = BytesIO()
-    PIL.Image.new("RGB", size, colour).save(file, kind, **options)
-    return file.getvalue()
-
-
-def noise(kind="PNG", side=100):
-    """An image that cannot be compressed, as bytes."""
-    file = BytesIO()
-    content = random.Random(side).randbytes(3 * side * side)  # noqa: S311  no secret
-    PIL.Image.frombytes("RGB", (side, side), content).save(file, kind)
-    return file.getvalue()
 
 
 def hollow(width, height):
@@ -95,9 +81,8 @@ def _picture(tmp_path):
 
 
 @pytest.fixture(name="reranker")
-def _reranker(connection):
-    with Reranker(model=_MODEL, **connection) as reranker:
-        yield reranker
+def _reranker(make):
+    return make(model=_MODEL)
 
 
 # What is sent
@@ -119,7 +104,7 @@ def test_formats_are_recognised_by_content(tmp_path, kind, subtype):
     assert sent(Image(path=misnamed)) == item
 
 
-@pytest.mark.parametrize("kind", ["GIF", "PPM", "PCX", "PDF"])
+@pytest.mark.parametrize("kind", ["GIF", "PPM", "PDF"])
 def test_other_formats_are_refused(tmp_path, kind):
     """A format that the service does not take is refused, whatever the file is called."""
     content = drawn(kind=kind)
@@ -152,36 +137,27 @@ def test_several_pictures_in_a_jpeg():
 def test_base64_as_it_is_found(text):
     """Base64 text may be a data URI in any letters, and have blanks around or within it."""
     content = drawn()
-    folded = "\n".join(text_of(content)[at : at + 76] for at in range(0, 999, 76))
+    folded = "\n".join(text_of(content)[at : at + 76] for at in range(0, 20_000, 76))
 
     assert sent(Image(data=text.format(text_of(content)))) == sent(Image(data=content))
     assert sent(Image(data=text.format(folded))) == sent(Image(data=content))
 
 
-@pytest.mark.parametrize("url", ["https://x.example/a.png", "HTTP://x.example/b"])
-def test_urls_are_passed_on(url):
-    """Nothing is fetched and nothing is known of what a URL leads to."""
+def test_urls_are_passed_on():
+    """Nothing is fetched of what a URL leads to; its tokens are guessed."""
+    url = "HTTP://x.example/b"
     image, video = sent(Image(url=url)), sent(Video(url))
 
-    assert (image.text, image.kind) == (video.text, "image") == (url, "image")
-    assert video.kind == "video"
-    assert image.tokens > 0
-    assert video.tokens > 0
+    assert image == Item(url, 2_560, kind="image", size=len(url))
+    assert video == Item(url, 8_000, kind="video", size=len(url))
 
 
 @pytest.mark.parametrize(
-    ("size", "tokens"),
-    [
-        ((10, 10), 4),
-        ((33, 32), 4),
-        ((64, 64), 6),
-        ((65, 64), 8),
-        ((2_000, 10), 65),
-    ],
+    ("size", "tokens"), [((10, 10), 4), ((64, 64), 6), ((65, 64), 8), ((2_000, 10), 65)]
 )
 def test_tokens_by_pixels(size, tokens):
     """A token for each started square of 32 pixels a side and two around, at least four."""
-    assert sent(Image(data=drawn(size))).tokens == tokens
+    assert sent(Image(data=drawn(size=size))).tokens == tokens
 
 
 def test_a_large_image_has_the_tokens_of_an_item(reranker):
@@ -223,22 +199,21 @@ _BAD = {
     "no path": (lambda _: Image(path=""), "is not a file"),
     "NUL": (lambda _: Image(path="a\0b"), "cannot be read"),
     "endless name": (lambda _: Image(path="a" * 5_000), "cannot be read: File name too long"),
+    "pipe": (lambda at: Image(path=_pipe(at)), "is not a file"),
+    "circle": (lambda at: Image(path=_link(at, "a.png")), "cannot be read"),
     "empty file": (lambda at: Image(path=_file(at, b"")), "is empty"),
-    "text file": (lambda at: Image(path=_file(at, b"a song")), "no image that can be recognised"),
     "device": (lambda _: Image(path="/dev/zero"), "is not a file"),
     "no bytes": (lambda _: Image(data=b""), "it is empty"),
-    "no text": (lambda _: Image(data=""), "it is empty"),
-    "no base64": (lambda _: Image(data="a song!"), "it is not base64"),
     "odd base64": (lambda _: Image(data="QQ="), "it is not base64"),
     "accents": (lambda _: Image(data="\u00e9\u00e9\u00e9\u00e9"), "it is not base64"),
     "broken head": (lambda _: Image(data=drawn()[:20]), "no image that can be recognised"),
     **{
-        f"half a {kind}": (lambda _, kind=kind: Image(data=half(noise(kind))), "")
-        for kind in ("WEBP", "PNG", "JPEG", "BMP")
+        f"half a {kind}": (lambda _, kind=kind: Image(data=half(drawn(kind=kind))), "")
+        for kind in ("WEBP", "PNG", "JPEG")
     },
-    "too low": (lambda _: Image(data=drawn((64, 9))), "64 x 9 pixels are too few"),
+    "too low": (lambda _: Image(data=drawn(size=(64, 9))), "64 x 9 pixels are too few"),
     "no size": (lambda _: Image(data=hollow(0, 0)), ""),
-    "too stretched": (lambda _: Image(data=drawn((2_001, 10))), "2001 x 10 is stretched"),
+    "too stretched": (lambda _: Image(data=drawn(size=(2_001, 10))), "2001 x 10 is stretched"),
     "30 MB": (lambda _: Image(data=bytes(30_000_000)), "29 MiB are more than the 14"),
     "30 MB as text": (lambda _: Image(data="A" * 40_000_000), "29 MiB are more than the 14"),
     "30 MB as a file": (
@@ -259,12 +234,26 @@ def _file(folder: Path, content):
     return path
 
 
+def _pipe(folder: Path):
+    os.mkfifo(folder / "a.png")
+    return folder / "a.png"
+
+
+def _link(folder: Path, target):
+    (folder / "a.png").symlink_to(folder / target)
+    return folder / "a.png"
+
+
 @pytest.mark.parametrize(("make", "reason"), _BAD.values(), ids=_BAD)
 def test_what_cannot_be_sent(caplog, tmp_path, make, reason):
-    """An image of the caller's own is a mistake; one that was found is left out with a warning."""
+    """An image of the caller's own is a mistake; one that was found is left out with a warning.
+
+    Nothing is waited for, whatever the path is of.
+    """
+    image = make(tmp_path)
     with pytest.raises(errors.RequestError, match=r"^document 1 cannot be sent: ") as caught:
-        loaded("red", make(tmp_path), "blue")
-    found = loaded("red", make(tmp_path), lenient=range(100))
+        loaded("red", image, "blue")
+    found = loaded("red", image, lenient=range(100))
 
     assert caught.value.documents == (1,)
     assert reason in str(caught.value)
@@ -302,45 +291,7 @@ def test_a_query_that_cannot_be_sent(lenient):
     assert caught.value.documents == ()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads anything")
-def test_a_file_that_may_not_be_read(picture):
-    """A file without permission is told from one that is missing."""
-    picture.chmod(0)
-
-    assert "cannot be read: Permission denied" in refused(Image(path=picture))
-
-
-@pytest.mark.parametrize("path", ["pipe", "/dev/zero", "/dev/tty", "/proc/self/mem"])
-def test_what_never_ends_is_not_read(tmp_path, path):
-    """Pipes and devices are refused without being opened: none of them makes a call wait."""
-    os.mkfifo(tmp_path / "pipe")
-    said = []
-    thread = threading.Thread(
-        target=lambda: said.append(refused(Image(path=tmp_path / path))), daemon=True
-    )
-    thread.start()
-    thread.join(20)
-
-    assert said
-    assert "cannot be" in said[0]
-
-
-def test_links_in_a_circle(tmp_path):
-    """A link that leads to itself leads nowhere."""
-    (tmp_path / "a.png").symlink_to(tmp_path / "a.png")
-
-    assert "cannot be read" in refused(Image(path=tmp_path / "a.png"))
-
-
-def test_the_first_of_several_mistakes_is_told():
-    """One place at a time, the first."""
-    with pytest.raises(errors.RequestError, match=r"^document 2 ") as caught:
-        loaded("a", "b", Image(data=b""), Image(data=b""))
-
-    assert caught.value.documents == (2,)
-
-
-@pytest.mark.parametrize(("bad", "records"), [(5, 5), (6, 6), (50, 6)])
+@pytest.mark.parametrize(("bad", "records"), [(5, 5), (6, 6)])
 def test_at_most_five_warnings_and_a_count(caplog, bad, records):
     """A folder full of broken images does not fill a log; documents count, not their parts."""
     broken = [(Image(path=f"{at}.png"), Image(data="")) for at in range(bad)]
@@ -354,7 +305,7 @@ def test_at_most_five_warnings_and_a_count(caplog, bad, records):
 
 
 @pytest.mark.parametrize(
-    "document", [7, None, b"a", ["a"], (), ("a", {"text": "b"}), ("a", ("b",)), np.zeros(3)]
+    "document", [None, b"a", ["a"], (), ("a", {"text": "b"}), ("a", ("b",)), np.zeros(3)]
 )
 @pytest.mark.parametrize("lenient", [(), range(100)])
 def test_what_is_no_document_at_all(reranker, emulator, document, lenient):
@@ -388,15 +339,11 @@ def test_a_url_that_is_no_utf_8():
         (("a", "image"), "max", ["text", "image"]),
         (("a", "image"), "text", ["text"]),
         (("a", "image"), "media", ["image"]),
-        (("image", "a"), "max", ["text", "image"]),
         ((" ", "image"), "max", ["image"]),
         (("", "image"), "text", ["image"]),
-        (("image",), "text", ["image"]),
         (("a",), "media", ["text"]),
         (("a", "bad"), "max", ["text"]),
-        (("a", "bad"), "text", ["text"]),
         (("a", "bad"), "media", ["text"]),
-        (("a", "image", "bad"), "media", ["image"]),
     ],
 )
 def test_parts(picture, document, mixed, kinds):
@@ -424,7 +371,6 @@ def test_what_is_not_wanted_is_not_read(mixed, hint):
 _NO_TEXT = "it has no text, and qwen3-rerank takes texts only here. Use model='qwen3-vl-rerank'."
 _ODD = {
     "image": (Image(url="https://x.example/a.png"), _NO_TEXT),
-    "video": (Video("https://x.example/a.mp4"), _NO_TEXT),
     "blank and image": ((" ", Image(data=b"none")), _NO_TEXT),
     "no folder": (("", found_image("a.png", None)), _NO_TEXT),
     "unsendable": (Unsendable("it is a sculpture"), "it is a sculpture"),
@@ -455,7 +401,6 @@ def test_a_document_without_text(connection, emulator, caplog, document, reason)
     ("options", "named", "unnamed"),
     [
         ({}, ["model='qwen3-vl-rerank'"], ["protocol="]),
-        ({"protocol": "dashscope"}, ["model='qwen3-vl-rerank'"], ["protocol="]),
         ({"protocol": "compatible"}, ["model='qwen3-vl-rerank'", "protocol='dashscope'"], []),
         ({"model": "qwen3-vl-rerank", "protocol": "compatible"}, ["'dashscope'"], ["model="]),
         (
@@ -535,7 +480,6 @@ def _folder(tmp_path):
         "deep/../a.png",
         "../in/a.png",
         "{folder}/a.png",
-        "link-in.png",
         "folder-in/b.png",
         "../out/link-in.png",
         Path("deep/b.png"),
@@ -555,20 +499,13 @@ def test_files_within_the_folder(folder, path):
     "path",
     [
         "deep/../../e.png",
-        "{folder}/../e.png",
         "../in-private/d.png",
-        "link-out.png",
         "folder-out/c.png",
-        "folder-out/../e.png",
         "twice.png",
         "~/e.png",
-        "/etc/passwd",
         "/dev/zero",
-        "..",
         "",
-        "none.png",
         "a.png\0",
-        "$HOME/e.png",
         "file:///etc/passwd",
         Path("../e.png"),
     ],
@@ -589,7 +526,7 @@ def test_files_out_of_the_folder(folder, path, monkeypatch, relative):
 @pytest.fixture(name="exchange")
 def _exchange(folder, monkeypatch):
     """Exchanges what is in the folder for a link out of it, just before the nth opening."""
-    (folder.parent / "out" / "b.png").write_bytes(drawn((640, 640)))
+    (folder.parent / "out" / "b.png").write_bytes(drawn(size=(640, 640)))
     openings = []
 
     def exchange(name, target, at):
@@ -612,15 +549,15 @@ def _exchange(folder, monkeypatch):
 @pytest.mark.parametrize("at", [1, 2, 3])
 @pytest.mark.parametrize(
     ("name", "target"),
-    [("deep", "out"), ("deep/b.png", "out/b.png"), ("deep/b.png", "none"), ("deep", "in-private")],
+    [("deep", "out"), ("deep/b.png", "out/b.png"), ("deep/b.png", "none")],
 )
-@pytest.mark.parametrize("path", ["deep/b.png", "folder-in/b.png", "{folder}/deep/b.png"])
+@pytest.mark.parametrize("path", ["deep/b.png", "folder-in/b.png"])
 def test_a_folder_that_is_exchanged_for_a_link(folder, exchange, path, name, target, at):
     """Whenever that happens after the path was checked: what lies outside is not read."""
     inside = sent(Image(path=folder / "deep" / "b.png"))
     openings = exchange(name, target, at)
 
-    result = loaded("a", found_image(path.format(folder=folder), folder), lenient=range(9))
+    result = loaded("a", found_image(path, folder), lenient=range(9))
 
     assert len(openings) >= at
     if result.parts[1]:
@@ -653,20 +590,13 @@ def test_no_descriptor_stays_open(folder):
     if not descriptors.exists():
         pytest.skip("not to be counted here")
     before = len(list(descriptors.iterdir()))
-    for path in (
-        "deep/b.png",
-        "deep/none.png",
-        "link-out.png",
-        "a.png/",
-        "deep",
-        "folder-in/b.png",
-    ):
+    for path in ("deep/b.png", "deep/none.png", "link-out.png", "a.png/", "deep"):
         loaded("a", found_image(path, folder), lenient=range(9))
 
     assert len(list(descriptors.iterdir())) == before
 
 
-@pytest.mark.parametrize("path", ["a.png/", "a.png/.", "a.png//", "a.png/x/..", "link-in.png/"])
+@pytest.mark.parametrize("path", ["a.png/", "a.png/.", "a.png/x/..", "link-in.png/"])
 @pytest.mark.parametrize("within", [False, True])
 def test_a_file_is_no_folder(folder, path, within):
     """A path that ends like a folder's names no file, as everywhere else."""
@@ -697,25 +627,20 @@ def test_a_folder_that_is_missing(folder):
 
 
 @pytest.mark.parametrize(
-    "make",
+    "hidden",
     [
-        lambda content: Image(data=content[:-1] + "!"),
         lambda content: Image(data="A" * 30_000_000 + content),
         lambda content: Image(url=f"data:image/png;base64,{content}!"),
-        lambda content: Image(data=f"data:image/png;base64,{content}!"),
         lambda content: Image(data=base64.b64decode(content)[9:]),
-        lambda content: found_image(text_of(base64.b64decode(content)[9:]), None),
-        pytest.param(
-            lambda content: found_image(content.translate({43: 45, 47: 95}) + "_", "/"),
-        ),
+        lambda content: found_image(content.translate({43: 45, 47: 95}) + "_", "/"),
     ],
-    ids=["broken", "too large", "URL", "data URI", "bytes", "found", "found and URL-safe"],
+    ids=["too large", "data URI", "bytes", "found and URL-safe"],
 )
-def test_no_content_is_shown(reranker, caplog, make):
+def test_no_content_is_shown(reranker, caplog, hidden):
     """Neither an error nor a warning nor a ranking repeats what an image holds."""
     caplog.set_level(logging.DEBUG)
-    content = text_of(noise())
-    image = make(content)
+    content = text_of(drawn(size=(100, 100)))
+    image = hidden(content)
 
     with pytest.raises(errors.RequestError) as caught:
         reranker.rerank("red", ["red", image])

@@ -1,19 +1,20 @@
-"""Documents over the model's limit, through whole calls, against a service that refuses them."""
+"""Documents over the model's limit, through whole calls, against a service that refuses them.
+
+Where heads and windows end is looked at in tests/hostile, with every kind of text.
+"""
 
 import unicodedata
-from itertools import cycle, pairwise
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from qwen_rerank import Reranker, _tokens, errors
+from qwen_rerank import Reranker, _tokens
 from qwen_rerank._tokens import Tokenizer, tokenizer
 from qwen_rerank.emulator import Emulator
 
 _QUERY = "a fast red sports car"
 _ANSWER = " A fast red sports car. "
-_PLANNED, _DOCUMENTED = 3_800, 4_000  # tokens of an item, for qwen3-rerank
 
 _TEXTS = {
     "English": "Green tea grows on the hills, and people drink it. ",
@@ -38,18 +39,14 @@ def _service(strict):
     return strict
 
 
-@pytest.fixture(name="make")
-def _make(service):
-    made = []
+@pytest.fixture(name="reranker")
+def _reranker(make, service):
+    return make(base_url=service.base_url, api_key=service.api_key)
 
-    def make(long_documents, **options):
-        options = {"base_url": service.base_url, "api_key": service.api_key, **options}
-        made.append(Reranker(long_documents=long_documents, **options))
-        return made[-1]
 
-    yield make
-    for reranker in made:
-        reranker.close()
+@pytest.fixture(name="splits")
+def _splits(reranker):
+    return reranker.with_options(long_documents="split")
 
 
 def _long(piece, tokens=9_000):
@@ -65,83 +62,23 @@ def _hit(ranking, index):
     return hit
 
 
-# Truncate
-
-
-@pytest.mark.parametrize("piece", _TEXTS.values(), ids=_TEXTS)
-def test_a_cut_document(make, service, piece):
-    """A head that the service takes is sent, reported, and the original comes back."""
-    document = _long(piece) + _ANSWER
-
-    ranking = make("truncate").rerank(_QUERY, ["a car", document, "tea", document + "!"])
-
-    assert ranking.truncated == (1, 3)
-    hit = _hit(ranking, 1)
-    assert hit.document is document
-    assert hit.window is None
-    assert hit.score == _hit(ranking, 3).score  # as sent they are one text
-    (head,) = (text for text in _sent(service) if text not in ("a car", "tea"))
-    assert _sendable(document).startswith(head)
-    assert 0.3 * _PLANNED < tokenizer().count(head) <= _PLANNED
-
-
 @pytest.mark.parametrize("options", [{"top_n": 1}, {"score_threshold": 0.99}])
-def test_what_was_cut_is_reported_even_if_it_is_left_out(rank, make, options):
+def test_what_was_cut_is_reported_even_if_it_is_left_out(rank, reranker, options):
     """`Ranking.truncated` is about the list that was given, not about what is kept of it."""
     documents = [_long(_TEXTS["English"]), _QUERY, _long(_TEXTS["Chinese"])]
 
-    ranking = rank(make("truncate"), _QUERY, documents, **options)
+    ranking = rank(reranker, _QUERY, documents, **options)
 
     assert ranking.truncated == (0, 2)
     assert len(ranking) <= 1
 
 
-# Split
-
-
-@pytest.mark.parametrize(
-    ("piece", "place"), list(zip(_TEXTS.values(), cycle([0.0, 0.5, 1.0]))), ids=_TEXTS
-)
-def test_the_passage_that_matched(make, service, piece, place):
-    """The best window is a slice of the document as it was given, and the passage is in it."""
-    pieces = [piece] * (9_000 // tokenizer().count(piece) + 1)
-    pieces.insert(int(place * len(pieces)), _ANSWER)
-    document = "".join(pieces)
-
-    ranking = make("split").rerank(_QUERY, ["a car", document, "tea"])
-
-    hit = _hit(ranking, 1)
-    start, end = hit.window
-    assert 0 <= start < end <= len(document)
-    assert hit.document is document
-    assert _ANSWER.strip() in document[start:end]
-    assert _sendable(document[start:end]) in _sent(service)
-    assert ranking.truncated == ()
-    assert hit.score > _hit(ranking, 2).score
-
-
-@pytest.mark.parametrize("piece", _TEXTS.values(), ids=_TEXTS)
-def test_windows_cover_the_document(make, service, piece):
-    """Every character of a split document is in some window, and neighbours overlap."""
-    words = [f"{piece}{number}" for number in range(9_000 // tokenizer().count(piece + "999"))]
-    document = "".join(words)
-
-    make("split").rerank(_QUERY, [document])
-
-    sent = _sent(service)
-    clean = _sendable(document)
-    spans = sorted((clean.index(text), clean.index(text) + len(text)) for text in sent)
-    assert len(spans) > 2
-    assert (spans[0][0], spans[-1][1]) == (0, len(clean))
-    assert all(later[0] < one[1] for one, later in pairwise(spans))
-
-
-def test_windows_are_planned_with_all_else(make, service):
+def test_windows_are_planned_with_all_else(splits, service):
     """Windows and short documents share requests: no request is made for a document alone."""
     documents = [f"short {i}" for i in range(40)]
     documents[20] = _long("A tale of green tea. ", 20_000)
 
-    ranking = make("split").rerank(_QUERY, documents)
+    ranking = splits.rerank(_QUERY, documents)
 
     assert len(service.log) == ranking.usage.requests == 1
     assert len(_sent(service)) == 39 + len([text for text in _sent(service) if "tale" in text])
@@ -149,99 +86,37 @@ def test_windows_are_planned_with_all_else(make, service):
     assert [hit.index for hit in ranking if hit.window] == [20]
 
 
-def test_a_window_that_is_a_text_of_the_same_candidate(make):
+def test_a_window_that_is_a_text_of_the_same_candidate(splits):
     """A candidate of a long text and one of its own windows is scored like any other."""
     document = _long(_TEXTS["English"]) + _ANSWER
-    [alone] = make("split").rerank(_QUERY, [document])
+    [alone] = splits.rerank(_QUERY, [document])
 
-    [hit] = make("split").rerank(_QUERY, [(document, document[slice(*alone.window)])])
+    [hit] = splits.rerank(_QUERY, [(document, document[slice(*alone.window)])])
 
     assert hit.score == alone.score
 
 
-def test_equal_windows_are_sent_once(make, service):
+def test_equal_windows_are_sent_once(splits, service):
     """Of windows that are the same text, one is sent, and the first place is reported."""
     document = "tea " * 20_000
 
-    ranking = make("split").rerank("tea", [document])
+    ranking = splits.rerank("tea", [document])
 
     assert len(_sent(service)) == len(set(_sent(service))) < 4
     assert ranking[0].window[0] == 0
 
 
-def test_blank_windows_are_not_sent(make, service):
-    """A stretch of white space longer than a window costs nothing and refuses nothing."""
-    document = "tea" + " \n" * 30_000 + "\u3000\t" * 9_000 + _ANSWER
-
-    ranking = make("split").rerank(_QUERY, [document, "a car"])
-
-    assert all(text.strip() for text in _sent(service))
-    assert _ANSWER.strip() in document[slice(*_hit(ranking, 0).window)]
-
-
-# Queries
-
-
-@pytest.mark.parametrize("how", ["truncate", "split", "error"])
-def test_a_long_query(rank, make, service, how):
-    """A long query is cut and reported, or refused; it is never split."""
-    query = _long(_TEXTS["English"])
-    if how == "error":
-        with pytest.raises(errors.RequestError, match="the query; it may have"):
-            rank(make(how), query, ["tea", "a car"])
-        assert service.log == ()
-        return
-
-    ranking = rank(make(how), query, ["tea", _long(_TEXTS["digits"]), "a car"])
-
-    assert ranking.query_truncated is True
-    assert ranking.truncated == ((1,) if how == "truncate" else ())
-    assert all(hit.score is not None for hit in ranking)
-    queries = {seen.body["input"]["query"] for seen in service.log}
-    assert len(queries) == 1
-    assert query.startswith(queries.pop())
-
-
-# Limits
-
-
-@pytest.mark.parametrize("how", ["truncate", "split"])
-@pytest.mark.parametrize("tokens", [_PLANNED, _PLANNED + 1, _DOCUMENTED + 1])
-def test_texts_at_the_limits(make, service, how, tokens):
-    """At and beside each limit a text is taken, and only what is over the planned one is cut."""
-    documents = ["7" * tokens, " tea" * tokens]
-    assert [tokenizer().count(text) for text in documents] == [tokens] * 2
-
-    ranking = make(how).rerank(_QUERY, documents)
-
-    long = tokens > _PLANNED
-    assert all(hit.score is not None for hit in ranking)
-    assert ranking.truncated == ((0, 1) if long and how == "truncate" else ())
-    assert all((hit.window is not None) is (long and how == "split") for hit in ranking)
-    assert {seen.status for seen in service.log} == {200}
-
-
-@pytest.mark.parametrize("how", ["truncate", "split"])
-@pytest.mark.parametrize("characters", [300_000, 300_001, 650_000])
-def test_texts_at_the_limit_of_characters(make, service, how, characters):
-    """A text is never over the limit of characters, whatever its tokens."""
-    reranker = make(how, model="qwen3.7-text-rerank")
-    document = (" " * 60 + "tea") * (characters // 63 + 1)
-
-    ranking = reranker.rerank(_QUERY, [document[:characters], "a car"])
-
-    assert all(hit.score is not None for hit in ranking)
-    assert max(map(len, _sent(service))) <= 300_000
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["qwen3-rerank", "gte-rerank-v2", "qwen3-vl-rerank"])
-@pytest.mark.parametrize("how", ["truncate", "split"])
-def test_long_lists_of_long_documents(make, service, model, how):
-    """A list that is over every limit at once is taken by the service as it is sent."""
+@pytest.mark.parametrize(
+    ("model", "how"),
+    [("qwen3-rerank", "split"), ("gte-rerank-v2", "truncate"), ("qwen3-vl-rerank", "split")],
+)
+def test_long_lists_of_long_documents(reranker, service, model, how):
+    """A list that is over every limit of its model at once is taken as it is sent."""
     documents = [f"{number} {_long(piece, 12_000)}" for number, piece in enumerate(_TEXTS.values())]
+    query = _long(_TEXTS["English"], 3_000)
 
-    ranking = make(how, model=model).rerank(_long(_TEXTS["English"], 3_000), documents * 2)
+    ranking = reranker.with_options(long_documents=how).rerank(query, documents * 2, model=model)
 
     assert {seen.status for seen in service.log} == {200}
     assert all(hit.score is not None for hit in ranking)
@@ -262,12 +137,12 @@ def _has_something_to_read(text):
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(pieces=[("\x1b", 1)], how="truncate")
 @given(pieces=_PIECES, how=st.sampled_from(["truncate", "split"]))
-def test_no_text_is_refused(make, service, pieces, how):
+def test_no_text_is_refused(reranker, service, pieces, how):
     """Whatever a document consists of, what is sent of it is taken."""
     document = "".join(piece * times for piece, times in pieces)[:60_000]
     service.clear()
 
-    ranking = make(how).rerank(_QUERY, [document, "a car"])
+    ranking = reranker.with_options(long_documents=how).rerank(_QUERY, [document, "a car"])
 
     assert {seen.status for seen in service.log} == {200}
     assert (_hit(ranking, 0).score is None) is not _has_something_to_read(document)
@@ -286,16 +161,11 @@ _CHINESE = (
 )
 
 
-@pytest.mark.parametrize(
-    ("sentence", "count", "characters"),
-    [(_ENGLISH, 100, 1_200), (_CHINESE, 50, 1_200)],
-)
-def test_what_surely_fits_is_not_counted(
-    rank, emulator: Emulator, connection, monkeypatch, sentence, count, characters
-):
+@pytest.mark.parametrize(("sentence", "count"), [(_ENGLISH, 100), (_CHINESE, 50)])
+def test_what_surely_fits_is_not_counted(rank, emulator, connection, monkeypatch, sentence, count):
     """A usual list is sent without a tokenizer, whose loading would take longer than the call."""
     monkeypatch.setattr(_tokens, "tokenizer", None)
-    documents = [f"{number} {sentence * 30}"[:characters] for number in range(count)]
+    documents = [f"{number} {sentence * 30}"[:1_200] for number in range(count)]
 
     assert len(rank(Reranker(**connection), "letters", documents)) == count
     assert len(emulator.log) == 1

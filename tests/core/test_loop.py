@@ -3,7 +3,6 @@
 import asyncio
 import contextvars
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -34,29 +33,6 @@ def test_one_thread_serves_all(serve):
 
     assert serve(_here)[0] is thread is not threading.current_thread()
     assert (thread.name, thread.daemon) == ("qwen-rerank", True)
-
-
-def _open_files():
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts file descriptors in /proc")
-def test_no_thread_to_be_had(serve, monkeypatch):
-    """Where no thread can be started a call says so, leaves nothing open, and the next may go."""
-
-    def refuse(_):
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(_loop, "_current", None)
-    before = _open_files()
-    with monkeypatch.context() as full:
-        full.setattr(threading.Thread, "start", refuse)
-        for _ in range(3):
-            with pytest.raises(RuntimeError, match="start new thread"):
-                serve(_here)
-    assert _open_files() <= before
-    assert serve(_here)[0].name == "qwen-rerank"
-    _loop.engine().end()
 
 
 def test_the_callers_context(serve):

@@ -1,3 +1,5 @@
+"""Images and videos as values, and what is recognised as one in data; nothing is read or sent."""
+
 import base64
 import os
 import pickle
@@ -19,23 +21,17 @@ _URI = f"data:image/png;base64,{_BASE64}"
 _URLS = [
     "https://x.example/a.png",
     "HTTP://X.EXAMPLE/A.PNG",
-    "https://x.example/a%20b.png?size=1/2#top",
-    "https://x.example:8443/\u7ea2.png",
-    "http://127.0.0.1/a",
+    "https://x.example:8443/\u7ea2%20b.png?size=1/2#top",
 ]
 _NO_URLS = [
     "",
     "x.example/a.png",
-    "file:///a.png",
     "https:///a.png",
     "https://x.example/a b.png",
-    "https://x.example/a.png\n",
     "see https://x.example/a.png",
     "data:text/plain;base64,QQ==",
     "data:image/png,QQ==",
-    7,
     b"https://x.example/a.png",
-    Path("https://x.example/a.png"),
 ]
 _ONE_SOURCE = "exactly one of url, data and path"
 
@@ -46,10 +42,8 @@ _ONE_SOURCE = "exactly one of url, data and path"
 @pytest.mark.parametrize(
     "sources",
     [
-        {},
         {"within": "folder"},
         {"data": b"a", "path": "a.png"},
-        {"url": "https://x/a.png", "data": b"a", "path": "a.png"},
         {"url": "", "data": b""},
     ],
 )
@@ -73,11 +67,14 @@ def test_what_is_no_url_of_an_image(url):
         Image(url=url)
 
 
-@pytest.mark.parametrize("data", [7, bytearray(b"a"), Path("a.png")])
-def test_data_of_another_type(data):
-    """What is neither bytes nor text is refused by the name of its type."""
-    with pytest.raises(ValueError, match=f"not {type(data).__name__}"):
-        Image(data=data)
+@pytest.mark.parametrize(
+    "sources", [{"data": 7}, {"data": bytearray(b"a")}, {"path": 7}, {"path": b"a.png"}]
+)
+def test_sources_of_another_type(sources):
+    """What is no text, bytes or path is refused at once, by the name of its type."""
+    [(name, value)] = sources.items()
+    with pytest.raises(ValueError, match=f"{name} must be .* not {type(value).__name__}"):
+        Image(**sources)
 
 
 @pytest.mark.parametrize("path", ["~/a.png", Path("a.png"), PurePosixPath("/a.png")])
@@ -86,23 +83,13 @@ def test_paths_of_images(path):
     assert Image(path=path) == Image(path=os.fspath(path))
 
 
-@pytest.mark.parametrize("path", [7, b"a.png", ["a.png"]])
-def test_a_path_of_another_type(path):
-    """What is no path is refused at once, as a wrong url or data is."""
-    with pytest.raises(ValueError, match="path"):
-        Image(path=path)
-
-
 @pytest.mark.parametrize(
     ("image", "shown"),
     [
         (Image(url="https://x/a.png"), "Image(url='https://x/a.png')"),
-        (Image(path="a.png"), "Image(path='a.png')"),
         (Image(path=Path("b") / "a.png", within="b"), "Image(path='b/a.png')"),
         (Image(data=b"\0" * 2_000), "Image(<2,000 bytes>)"),
         (Image(data=_BASE64), f"Image(<{len(_BASE64)} characters of base64>)"),
-        (Image(data=b""), "Image(<0 bytes>)"),
-        (Image(url=_URI.upper()), f"Image(<{len(_URI)} characters of base64>)"),
         (Image(data=_URI), f"Image(<{len(_URI)} characters of base64>)"),
     ],
 )
@@ -133,22 +120,6 @@ def test_values(value):
     assert not hasattr(value, "__dict__")
 
 
-def test_other_sources_are_other_images():
-    """One value of another source, folder or kind is not the same."""
-    values = {
-        Image(url="https://x/a"),
-        Image(url="https://x/b"),
-        Image(path="https://x/a"),
-        Image(data="https://x/a"),
-        Image(data=b"https://x/a"),
-        Image(path="https://x/a", within="."),
-        Video("https://x/a"),
-        Unsendable("https://x/a"),
-    }
-
-    assert len(values) == 8
-
-
 # Video
 
 
@@ -156,11 +127,10 @@ def test_other_sources_are_other_images():
 def test_urls_of_videos(url):
     """Web addresses are taken as they are."""
     assert Video(url).url == url
-    assert Video(url=url) == Video(url)
     assert repr(Video(url)) == f"Video(url={url!r})"
 
 
-@pytest.mark.parametrize("url", [*_NO_URLS, b"\0\0\0\x18ftypmp42", _URI, None])
+@pytest.mark.parametrize("url", [*_NO_URLS, _URI, None])
 def test_a_video_is_taken_by_url_alone(url):
     """Bytes, files and data URIs are refused with the reason."""
     with pytest.raises(ValueError, match="takes no videos as bytes") as caught:
@@ -175,23 +145,19 @@ def test_a_video_is_taken_by_url_alone(url):
 @pytest.mark.parametrize(
     ("value", "image"),
     [
-        *((url, Image(url=url)) for url in _URLS),
         (" https://x/a.png\n", Image(url="https://x/a.png")),
         (f"\n {_URI} ", Image(url=_URI)),
-        (_URI.upper(), Image(url=_URI.upper())),
         (b"", Image(data=b"")),
-        (f" {_BASE64}\n", Image(data=_BASE64)),
         (f"{_BASE64[:76]}\r\n{_BASE64[76:]}", Image(data=f"{_BASE64[:76]}\r\n{_BASE64[76:]}")),
         (Image(path="a.png"), Image(path="a.png")),
     ],
 )
-@pytest.mark.parametrize("local_files", [None, "folder"])
-def test_images_in_data(value, image, local_files):
+def test_images_in_data(value, image):
     """URLs, data URIs, bytes and base64 text are recognised, blanks around them or not."""
-    assert found_image(value, local_files) == image
+    assert found_image(value, None) == found_image(value, "folder") == image
 
 
-@pytest.mark.parametrize("value", ["a.png", "", " ", Path("a.png"), "file:///a.png", "/etc/passwd"])
+@pytest.mark.parametrize("value", ["a.png", " ", Path("a.png"), "file:///a.png"])
 def test_no_file_is_looked_for_unless_the_caller_says_where(value):
     """Without a folder a path in data is nothing but a text."""
     found = found_image(value, None)
@@ -218,10 +184,7 @@ def test_files_in_data_are_kept_within_the_folder(value, path, folder):
     assert found.within == os.fspath(folder)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [None, 7, [], {"url": "https://x/a.png"}, bytearray(b"a"), object],
-)
+@pytest.mark.parametrize("value", [None, {"url": "https://x/a.png"}, bytearray(b"a")])
 @pytest.mark.parametrize("find", [lambda value: found_image(value, "folder"), found_video])
 def test_data_of_wrong_types(find, value):
     """Whatever stands in metadata, there is a reason and no exception."""
@@ -246,16 +209,6 @@ def test_short_texts_are_paths():
     assert found_image("A" * 100, "folder").data == "A" * 100
 
 
-@pytest.mark.parametrize(
-    "text",
-    [base64.urlsafe_b64encode(bytes(range(256)) * 9).decode(), f"{_BASE64 * 9}!"],
-    ids=["url-safe", "a mark"],
-)
-def test_nearly_base64_is_not_shown(text):
-    """Long text that is meant as an image is content, whatever it is taken for."""
-    assert text[100:160] not in repr(found_image(text, "folder"))
-
-
 def test_hostile_text_is_no_work():
     """Metadata are untrusted: no text takes more time than its length, which here is no second."""
     begun = time.monotonic()
@@ -272,7 +225,7 @@ def test_videos_in_data(value):
     assert found_video(value) == Video("https://x/a.mp4")
 
 
-@pytest.mark.parametrize("value", ["", b"\0\0\0\x18ftypmp42", _URI, "ftp://x/a.mp4", Path("a.mp4")])
+@pytest.mark.parametrize("value", ["", b"\0\0\0\x18ftypmp42", _URI, "ftp://x/a.mp4"])
 def test_a_video_that_is_no_url(value):
     """A video as a file or bytes is unsendable, and the reason says what could be sent."""
     assert found_video(value) == Unsendable(
@@ -283,10 +236,8 @@ def test_a_video_that_is_no_url(value):
 @pytest.mark.parametrize(
     "value",
     [
-        b"content",
         bytearray(b"content"),
         _BASE64 * 9,
-        "data:image/png;base64," + _BASE64 * 9,
         {"url": "data:image/png;base64," + _BASE64 * 9},
         [{"deep": (_BASE64 * 9, "caption")}],
         Image(data=_BASE64 * 9),
@@ -305,10 +256,8 @@ def test_contents_are_left_out_of_traces(value):
     "value",
     [
         "https://x.example/" + "a" * 300,
-        {"a": ["b", 1.0, None]},
+        {"a": ["b", 1.0, None, {}]},
         "word " * 90,
-        [],
-        {},
     ],
 )
 def test_all_else_is_shown_as_it_is(value):
@@ -318,7 +267,6 @@ def test_all_else_is_shown_as_it_is(value):
 
 # Texts that are none
 
-_ROOT = Path(__file__).parents[2]
 _PROSE = "It was the best of times, it was the worst of times, it was the age of wisdom. "
 
 
@@ -380,30 +328,14 @@ def test_texts_of_people(text, times):
         "data:text/plain,hello",
         "a" * 5_000,
         "\u6d1e\u7a74\u91cc\u7684\u8759\u8760" * 500,
-        "https://x.example/Some/Path2/to/Page1?id=7f3A9&next=Q2b#Top3 " * 100,
         "\n".join(f"https://x.example/2024/05/Article{number}.html" for number in range(100)),
         "\n".join(f"getUserById{number}" for number in range(500)),
         "\n".join(["deadbeef01234567" * 4] * 50),
         "ACGT" * 1_000,
         "MKVLAAGIVGLLLAQPSFA" * 100,
-        "01234567" * 500,
-        "0.1234E-05,17.25,NaN,-3.5E+02," * 100,
         "function(a,b){return a.X1[b]||c(Y2)};" * 100,
     ],
 )
 def test_texts_of_machines(text):
     """Neither are addresses, names, digests, genes and numbers base64."""
     assert not is_mostly_base64(text)
-
-
-def test_code_and_pages():
-    """No part of this project's code and pages is taken for base64."""
-    files = [*_ROOT.glob("qwen_rerank/**/*.py"), *_ROOT.glob("tests/**/*.py"), *_ROOT.glob("*.md")]
-    texts = [file.read_text() for file in files if file.name != "self_signed.py"]  # holds some
-
-    assert len(texts) > 50
-    assert not any(
-        is_mostly_base64(text[at : at + 1_000])
-        for text in texts
-        for at in range(0, len(text), 1_000)
-    )

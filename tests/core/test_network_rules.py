@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import httpx_aiohttp
 import pytest
 import yarl
 from pydantic import SecretStr
@@ -77,28 +76,23 @@ _FOREIGN = [
     "dashscope.aliyuncs.com.evil.com",
     "evil-dashscope.aliyuncs.com",
     "dashscope-x.y.aliyuncs.com",
-    "dashscopexaliyuncs.com",
     "evil.com.aliyuncs.com",
     "bucket.oss-cn-beijing.aliyuncs.com",
-    "dashscope.oss-accelerate.aliyuncs.com",
-    "account.cn-beijing.fc.aliyuncs.com",
     "maas.aliyuncs.com",
     "x.evilmaas.aliyuncs.com",
     "ws.maas.aliyuncs.com.cn",
     "dashscope.aliyuncs.com.",
     "xn--dshscope-2fg.aliyuncs.com",  # a Cyrillic letter, as DNS spells it
     "localhost.evil.com",
-    "127.0.0.1.nip.io",
     "localhost.",
     "127.1",
-    "127.000.000.001",
     "2130706433",  # 127.0.0.1 as one number
     "0x7f000001",
     "0.0.0.0",  # noqa: S104  not to be listened on
     "[::]",
     "[::127.0.0.1]",
-    "128.0.0.1",
-    "169.254.169.254",
+    "10.0.0.1",
+    "[2001:db8::1]",
     "gateway.example",
 ]
 
@@ -125,29 +119,16 @@ def test_look_alikes(found, host):
         ("https://evil.com\\@dashscope.aliyuncs.com/", "user name or password"),
         ("https://dashscope.aliyuncs.com%40evil.com/", "must look like"),
         ("https://evil.com\\.dashscope.aliyuncs.com/", "must look like"),
-        ("https:\\\\dashscope.aliyuncs.com", "must look like"),
-        ("https:dashscope.aliyuncs.com", "must look like"),
-        ("https:///dashscope.aliyuncs.com", "must look like"),
         ("https://.dashscope.aliyuncs.com", "must look like"),
-        ("https://-.maas.aliyuncs.com", "must look like"),
-        ("https://evil.com;dashscope.aliyuncs.com", "must look like"),
         ("https://evil.com%00.dashscope.aliyuncs.com", "must look like"),
         ("https://dashscope\u3002aliyuncs\u3002com", "must look like"),  # ideographic full stops
         ("https://dashscope.aliyuncs.com\uff0fevil.com", "is not a URL"),  # a full-width slash
-        ("https://\uff44ashscope.aliyuncs.com", "must look like"),  # a full-width letter
         ("https://dashscope.aliyuncs.com\u200b", "must look like"),  # a space of no width
         ("https://evil.com\n.dashscope.aliyuncs.com", "must (look like|end with its path)"),
-        ("https://dash\tscope.aliyuncs.com", "must (look like|end with its path)"),
         ("https://[::1].evil.com/", "must look like|is not a URL"),
-        ("https://[127.0.0.1]/", "must look like|is not a URL"),
-        ("https://[v1.dashscope]/", "must look like|is not a URL"),
         ("https://[::1%25evil.com]/", "must look like|is not a URL"),
-        ("https://[dashscope.aliyuncs.com]/", "must look like|is not a URL"),
-        ("https://127.0.0.1:80:443/", "is not a URL"),
         ("https://127.0.0.1:\u0661/", "is not a URL"),  # an Arabic one
-        ("https://dashscope.aliyuncs.com/?@evil.com", "no query"),
         ("https://evil.com#@dashscope.aliyuncs.com", "no query, fragment"),
-        ("gopher://dashscope.aliyuncs.com/", "must look like"),
     ],
 )
 def test_urls_that_mean_two_things(base_url, said):
@@ -162,6 +143,9 @@ def test_urls_that_mean_two_things(base_url, said):
     "base_url",
     [
         "https://DASHSCOPE.AliyunCS.com:443/api/v1",
+        "https://dashscope-us.aliyuncs.com",
+        "https://cn-hongkong.dashscope.aliyuncs.com",
+        "https://llm_x.eu-central-1.maas.aliyuncs.com",
         "https://ws-1.cn-beijing.maas.aliyuncs.com/../../x/services/rerank/text-rerank/text-rerank",
         "https://dashscope.aliyuncs.com//evil.com/services/rerank/text-rerank/text-rerank/",
         "https://dashscope.aliyuncs.com/@evil.com/services/rerank/text-rerank/text-rerank/",
@@ -180,6 +164,7 @@ def test_what_was_checked_is_what_is_called(found, base_url):
     assert httpx.URL(endpoint.url).host in {host, "::1"}
     assert yarl.URL(endpoint.url).host in {host, "::1"}
     assert httpx.URL(endpoint.origin).host in {host, "::1"}
+    assert endpoint.local == base_url.startswith("http:")
 
 
 def test_allow_http_cannot_be_taken_back_under_way():
@@ -231,39 +216,13 @@ def test_what_a_server_sees(serve, rank, monkeypatch):
     assert "lc-secret" not in head
 
 
-_INJECTIONS = ["\r\nx-evil: 1", "\n", " x-evil: 1", "\0", "\x7f", "\x85", "\u2028", "\ufeff"]
-_HOSTS = [".evil.com", "/", "@evil.com", "#", "?", ":1", "%2e"]
-
-
-@pytest.mark.parametrize("tail", _INJECTIONS, ids=ascii)
+@pytest.mark.parametrize("tail", ["\r\nx-evil: 1", " x-evil: 1", "\0", "\x85", "\ufeff"], ids=ascii)
 def test_nothing_is_smuggled_in_behind_a_key(tail):
     """A key with anything behind it that could begin another header is refused."""
     with pytest.raises(ValueError, match="no HTTP header can carry") as caught:
         Reranker(api_key=f"{_KEY}{tail}x", base_url="http://127.0.0.1:1")
 
     assert _KEY not in str(caught.value)
-
-
-@pytest.mark.parametrize("tail", _INJECTIONS + _HOSTS, ids=ascii)
-def test_nothing_is_smuggled_in_behind_a_workspace(monkeypatch, tail):
-    """Nor is a workspace, given or found, that would become another header or another host."""
-    for variable in ("DASHSCOPE_WORKSPACE", "DASHSCOPE_WORKSPACE_ID", None):
-        if variable:
-            monkeypatch.setenv(variable, f"ws-1{tail}x".replace("\0", "\1"))  # which it cannot hold
-        with pytest.raises(ValueError, match=r"(?i)workspace(_id)? must be an id of") as caught:
-            Reranker(api_key=_KEY, workspace=None if variable else f"ws-1{tail}x")
-        assert "evil" not in str(caught.value)
-        if variable:
-            monkeypatch.delenv(variable)
-
-
-@pytest.mark.parametrize("region", ["evil.com/", "cn-beijing.evil.com", "cn-beijing\n"])
-def test_a_region_is_no_host(region):
-    """A region, which becomes part of a host name, is one of the six or refused."""
-    with pytest.raises(ValueError, match=r"cn-beijing \(Beijing\), ap-southeast-1") as caught:
-        _resolve(region=region, workspace="ws-1", api_key=SecretStr(_KEY))
-
-    assert "evil" not in str(caught.value)
 
 
 # Answers that lead elsewhere
@@ -277,16 +236,12 @@ def _elsewhere(serve):
     assert server.requests == []
 
 
-def _redirecting(serve, elsewhere, status):
-    there = f"location: http://{elsewhere.address}/api/v1"
-    return serve(_answering(_answer(b"", f"{status} Elsewhere", there)))
-
-
 @pytest.mark.parametrize("status", [302, 308])
 @pytest.mark.parametrize("own", [True, False], ids=["our own client", "the caller's"])
 def test_redirects_lead_nowhere(serve, elsewhere, rank, clients, status, own):
     """No client takes key or documents to where an answer points, not even one told to follow."""
-    server = _redirecting(serve, elsewhere, status)
+    there = f"location: http://{elsewhere.address}/api/v1"
+    server = serve(_answering(_answer(b"", f"{status} Elsewhere", there)))
     given = {} if own else clients(follow_redirects=True)
     reranker = Reranker(base_url=f"http://{server.address}", api_key=_KEY, max_retries=0, **given)
 
@@ -296,18 +251,6 @@ def test_redirects_lead_nowhere(serve, elsewhere, rank, clients, status, own):
     assert caught.value.status == status
     assert elsewhere.address in str(caught.value)
     assert len(server.requests) == 1
-
-
-async def test_redirects_lead_nowhere_on_aiohttp(serve, elsewhere):
-    """Nor does a client of the caller's on aiohttp."""
-    server = _redirecting(serve, elsewhere, 307)
-
-    async with httpx_aiohttp.HttpxAiohttpClient(follow_redirects=True) as client:
-        reranker = Reranker(
-            base_url=f"http://{server.address}", api_key=_KEY, async_http_client=client
-        )
-        with pytest.raises(errors.RerankError, match="Redirects are not followed"):
-            await reranker.arerank(*_ASKED)
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["our own client", "the caller's"])
@@ -410,28 +353,24 @@ def test_certificates_are_those_of_the_moment(monkeypatch, tmp_path, rank, secur
     assert len(secure.requests) == 1
 
 
-def test_a_certificate_for_another_name_is_refused(monkeypatch, tmp_path, rank, secure):
-    """A certificate that is known but made for another host opens nothing."""
+@pytest.mark.parametrize(
+    ("secure", "host", "hint"),
+    [
+        (PAIR, "127.0.0.1", "The certificate is for another name"),
+        (EXPIRED, "localhost", "renew its certificate"),
+    ],
+    ids=["another name", "expired"],
+    indirect=["secure"],
+)
+def test_a_certificate_that_is_known_and_wrong(monkeypatch, tmp_path, rank, secure, host, hint):
+    """One for another host, or of former times, opens nothing; who vouches is not blamed for it."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pair.pem"))
 
     with pytest.raises(errors.ServiceError) as caught:
-        rank(_at(secure, "127.0.0.1", max_retries=2), *_ASKED)
+        rank(_at(secure, host, max_retries=2), *_ASKED)
 
-    assert caught.value.hint.startswith("The certificate is for another name")
-    assert not caught.value.retryable
-    assert secure.requests == []
-    assert len(secure._connections) == 1
-
-
-@pytest.mark.parametrize("secure", [EXPIRED], ids=["expired"], indirect=True)
-def test_a_certificate_that_has_expired(monkeypatch, tmp_path, rank, secure):
-    """It is not blamed on who may vouch for it here, and not tried again."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pair.pem"))
-
-    with pytest.raises(errors.ServiceError, match="certificate has expired") as caught:
-        rank(_at(secure, max_retries=2), *_ASKED)
-
-    assert "renew its certificate" in caught.value.hint
+    assert hint in caught.value.hint
     assert "SSL_CERT_FILE" not in str(caught.value)
     assert not caught.value.retryable
+    assert secure.requests == []
     assert len(secure._connections) == 1

@@ -58,9 +58,7 @@ def test_the_root_says_what_it_is(caller, emulator):
     [
         ("POST", "/compatible-mode/v1/reranks"),
         ("GET", "/api/v1/services/rerank/text-rerank"),
-        ("GET", "/compatible-api/v1/reranks"),
-        ("PUT", "/"),
-        ("ODD", "/x"),
+        ("ODD", "/"),
     ],
 )
 def test_anything_else_is_not_found(caller, emulator, method, path):
@@ -99,7 +97,7 @@ def test_models_are_listed(caller, emulator, family):
 
 
 @pytest.mark.parametrize(
-    "authorization", [None, "", "sk-emulator", "Basic sk-emulator", "Bearer sk-other"]
+    "authorization", [None, "sk-emulator", "Basic sk-emulator", "Bearer sk-other"]
 )
 def test_a_wrong_key_is_refused(caller, authorization):
     """Without the right bearer key the answer is 401 in the protocol's own envelope."""
@@ -229,21 +227,6 @@ def test_a_scripted_error_fits_the_protocol(caller, emulator):
     assert (odd.status_code, odd.json()["code"], odd.json()["message"]) == (200, "Odd", "m")
 
 
-def test_a_scripted_function_chooses_by_request(caller, emulator):
-    """A function can fail the requests that hold one document, and serve the others."""
-    emulator.script(
-        lambda seen: (
-            Reply.error(400, "DataInspectionFailed", repeat=None)
-            if "bad" in seen.body["input"]["documents"]
-            else Reply(repeat=None)
-        )
-    )
-
-    statuses = [caller.native(documents=[word]).status_code for word in ("bad", "good", "bad")]
-
-    assert statuses == [400, 200, 400]
-
-
 def test_a_failing_function_is_shown(caller, emulator, calling):
     """What a scripted or a scoring function raises is told in a 500."""
     emulator.script(lambda seen: seen.nothing)
@@ -255,25 +238,17 @@ def test_a_failing_function_is_shown(caller, emulator, calling):
     assert scored.json()["message"] == "ZeroDivisionError: division by zero"
 
 
-def test_drop_before(caller, emulator):
-    """The connection is closed before the head; the log shows a request without a status."""
-    emulator.script(Reply(drop="before"))
+def test_dropped_answers(caller, emulator):
+    """The connection is closed before the head, or after half of the body, scripted or honest."""
+    emulator.script(Reply(drop="before"), Reply(drop="mid"), Reply(503, b"x" * 100, drop="mid"))
 
     with pytest.raises(httpx.RemoteProtocolError, match="without sending a response"):
         caller.native()
-    assert [seen.status for seen in emulator.log] == [None]
-    assert caller.native().status_code == 200
-
-
-def test_drop_mid(caller, emulator):
-    """The connection is closed after half of the announced body, scripted or honest."""
-    emulator.script(Reply(drop="mid"), Reply(503, b"x" * 100, drop="mid"))
-
     with pytest.raises(httpx.RemoteProtocolError, match="without sending complete"):
         caller.native()
     with pytest.raises(httpx.RemoteProtocolError, match="received 50 bytes, expected 100"):
         caller.native()
-    assert [seen.status for seen in emulator.log] == [200, 503]
+    assert [seen.status for seen in emulator.log] == [None, 200, 503]
 
 
 def test_a_delayed_answer_is_honest(caller, emulator):
@@ -301,13 +276,6 @@ def test_the_key_is_nowhere_in_the_log(caller, emulator):
     assert emulator.log[0].path.endswith("text-rerank?api_key=***&a=b")
     assert emulator.log[0].headers["x-key"] == "***"
     assert "authorization" not in emulator.log[0].headers
-
-
-def test_a_short_wrong_key_does_not_blot_out_the_log(caller, emulator):
-    """A presented key too short to be one is not masked in ordinary text."""
-    caller.post(caller.native_url, key="a", json={"a": "banana"})
-
-    assert emulator.log[0].body == {"a": "banana"}
 
 
 def test_a_client_that_leaves_while_sending_is_forgotten(caller, emulator):

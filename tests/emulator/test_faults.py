@@ -300,14 +300,6 @@ def test_lengths_that_lie(emulator, name):
         assert int(got.length) == said[name]
 
 
-def test_no_http(emulator):
-    """What comes back is not HTTP."""
-    emulator.fault("garbage")
-
-    with pytest.raises(http.client.BadStatusLine):
-        posted(emulator)
-
-
 def test_a_huge_header(emulator):
     """One header has a mebibyte, and the rest is honest."""
     expected = honest(emulator)
@@ -331,12 +323,11 @@ def test_broken_chunks(emulator):
     assert caught.value.partial == rest[: len(caught.value.partial)]
 
 
-@both
-def test_two_answers(emulator, protocol):
+def test_two_answers(emulator):
     """The first answer is honest; right behind it is a second, of another request."""
-    expected = honest(emulator, protocol)
+    expected = honest(emulator)
     emulator.fault("two-answers")
-    got = seen(emulator, protocol)
+    got = seen(emulator)
     first, second = got.body[: int(got.length)], got.body[int(got.length) :]
     other = Seen(second, got.end)
     ours, theirs = json.loads(first), json.loads(other.body)
@@ -347,7 +338,7 @@ def test_two_answers(emulator, protocol):
         r["index"] for r in reversed(results_in(ours))
     ]
     assert "x-request-id: of-another-request" in other.head
-    assert ours.get("request_id", ours.get("id")) != theirs.get("request_id", theirs.get("id"))
+    assert ours["request_id"] != theirs["request_id"]
 
 
 @pytest.mark.parametrize("name", ["two-answers", "length-short", "header-huge"])
@@ -362,16 +353,6 @@ def test_the_connection_goes_on(emulator, name):
     assert [(entry.path, entry.status) for entry in emulator.log] == [
         (BODIES[protocol][0], 200) for protocol in ("native", "compatible")
     ]
-
-
-def test_a_gigabyte_is_announced(emulator):
-    """The length is 1 GB, the beginning is honest, and then nothing comes."""
-    emulator.fault("body-1gb-announced")
-    got = seen(emulator, seconds=0.1)
-
-    assert (got.length, got.end) == ("1000000000", "silence")
-    assert got.body.startswith(b'{"')
-    assert len(got.body) < 1_000
 
 
 def test_a_gigabyte_is_sent(emulator):
@@ -415,8 +396,6 @@ def test_the_gigabyte_ends():
         ("empty-body", b""),
         ("deep-json", b"[" * 100_000 + b"]" * 100_000),
         ("json-null", b"null"),
-        ("json-list", b"[]"),
-        ("json-string", b'"ok"'),
     ],
 )
 def test_fixed_bodies(emulator, name, body):
@@ -434,8 +413,6 @@ def test_fixed_bodies(emulator, name, body):
     [
         ("not-json", 200, "text/plain", b"busy"),
         ("html-200", 200, "text/html", b"Sign in"),
-        ("html-403", 403, "text/html", b"Forbidden"),
-        ("html-502", 502, "text/html", b"Bad Gateway"),
         ("proxy-407", 407, "text/html", b"Proxy"),
     ],
 )
@@ -500,73 +477,7 @@ def test_the_bomb(emulator):
     assert trailer == struct.pack("<II", checksum, size * count)
 
 
-def test_no_content(emulator):
-    """204 has no body, and the connection goes on."""
-    emulator.fault("no-content")
-    got = seen(emulator)
-
-    assert (got.status, got.body) == (204, b"")
-
-
 # Other statuses: tests/faults has the status and the code of each, on both protocols
-
-INNER = "<400> InternalError.Algo.InvalidParameter: "
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("400-model", "Model not exist."),
-        ("404-model-not-exist", "Model not exist."),
-        ("404-invalid-model", "Model not exist."),
-        ("404-unsupported", "Unsupported model `xxx` for OpenAI compatibility mode."),
-        (
-            "403-unpurchased",
-            "Access to model denied. Please make sure you are eligible for using the model.",
-        ),
-        (
-            "400-flat-body",
-            f"{INNER}Field required: input.query & Field required: input.documents",
-        ),
-        ("400-task", "task can not be null"),
-        (
-            "400-batch-size",
-            (
-                f"{INNER}Value error, batch size of documents is invalid, it should not be empty "
-                "or larger than 500.: input.documents"
-            ),
-        ),
-        (
-            "400-batch-size-short",
-            (
-                f"{INNER}Value error, batch size is invalid, it should not be larger than 10.: "
-                "input.contents"
-            ),
-        ),
-        (
-            "400-document-long",
-            (
-                f"{INNER}Value error, document index:0 is invalid, it should not be larger than "
-                "300000: input.documents"
-            ),
-        ),
-        ("429-free-quota", "Free allocated quota exceeded."),
-        ("500-media-length", "Missing Content-Length of multimodal url."),
-        (
-            "503-throttled",
-            (
-                "[Too many requests. Your requests are being throttled due to system capacity "
-                "limits. Please try again later.]"
-            ),
-        ),
-    ],
-)
-def test_texts_that_decide(emulator, name, text):
-    """Where the code says too little, the text is the one that was seen or documented."""
-    emulator.fault(name)
-    plain, wrapped = (json.loads(posted(emulator, p)[1]) for p in ("native", "compatible"))
-
-    assert plain["message"] == wrapped["error"]["message"] == text
 
 
 @both
@@ -640,45 +551,17 @@ def test_the_key_is_echoed_and_not_logged(emulator):
 # Results that are no ranking
 
 
-def replaced(**fields):
-    """Replace fields of the first result."""
-    return lambda results: [results[0] | fields, *results[1:]]
-
-
-def left_out(name):
-    """Leave a field of the first result out."""
-    return lambda results: [
-        {key: value for key, value in results[0].items() if key != name},
-        *results[1:],
-    ]
-
-
-CHANGES = {
+CHANGES = {  # of each way to change them one
     "results-null": lambda _: None,
-    "results-empty": lambda _: [],
-    "results-object": lambda results: {"0": results[0], "1": results[1], "2": results[2]},
     "result-missing": lambda results: results[1:],
     "result-extra": lambda results: [*results, results[-1] | {"index": 3}],
-    "result-null": lambda results: [None, *results[1:]],
     "index-duplicate": lambda results: [
         results[0],
         results[1] | {"index": results[0]["index"]},
         results[2],
     ],
-    "index-negative": replaced(index=-1),
-    "index-n": replaced(index=3),
-    "index-string": replaced(index="0"),
-    "index-float": replaced(index=1.0),
-    "index-true": replaced(index=True),
-    "index-null": replaced(index=None),
-    "index-missing": left_out("index"),
-    "score-infinity": replaced(relevance_score=math.inf),
-    "score-minus-infinity": replaced(relevance_score=-math.inf),
-    "score-huge-integer": replaced(relevance_score=10**400),
-    "score-string": replaced(relevance_score="0.9"),
-    "score-true": replaced(relevance_score=True),
-    "score-null": replaced(relevance_score=None),
-    "score-missing": left_out("relevance_score"),
+    "index-true": lambda results: [results[0] | {"index": True}, *results[1:]],
+    "score-missing": lambda results: [{"index": results[0]["index"]}, *results[1:]],
     "unsorted": lambda results: [*results[1:], results[0]],
 }
 
@@ -757,7 +640,7 @@ def test_what_is_beside_the_results(emulator):
 
 
 @both
-@pytest.mark.parametrize("name", ["score-nan", "gzip", "content-type-wrong", "request-id-missing"])
+@pytest.mark.parametrize("name", ["score-nan", "request-id-missing"])
 def test_what_the_service_refuses_stays_refused(emulator, protocol, name):
     """A refusal is honest: there is no result in it to change."""
     emulator.fault(name)
@@ -793,11 +676,9 @@ def due(when, count, request=REQUEST):
 @pytest.mark.parametrize(
     ("when", "numbers"),
     [
-        (When(), [1, 2, 3, 4, 5, 6, 7, 8]),
         (When(first=2), [1, 2]),
         (When(nth=3), [3]),
         (When(percent=25), [4, 8]),
-        (When(percent=50), [2, 4, 6, 8]),
         (When(percent=100), [1, 2, 3, 4, 5, 6, 7, 8]),
     ],
 )
@@ -816,19 +697,6 @@ def test_percents_are_exact(percent, count):
     assert max(gaps) - min(gaps) <= 1
 
 
-def test_percents_over_http(emulator):
-    """The count is exact over connections and threads."""
-    emulator.fault("500", percent=20)
-
-    threads = [threading.Thread(target=asked, args=(emulator, 10)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert sorted(entry.status for entry in emulator.log) == [404] * 32 + [500] * 8
-
-
 @both
 @pytest.mark.parametrize("item", [str, lambda text: {"text": text}])
 def test_requests_that_hold_a_text(caller, emulator, protocol, item):
@@ -836,7 +704,7 @@ def test_requests_that_hold_a_text(caller, emulator, protocol, item):
     path, body = copy.deepcopy(BODIES[protocol])
     url = emulator.base_url.removesuffix("/api/v1") + path
     body["model"] = "qwen3-vl-rerank"
-    emulator.fault("500", holding="blue: sk")
+    emulator.fault("500:holding=blue: sk")
     statuses = []
     for documents in (["a", "x blue: sky"], ["blue", ": sky"], [{"image": "blue: sk"}], None):
         given = [item(d) if isinstance(d, str) else d for d in documents or []]
@@ -844,22 +712,6 @@ def test_requests_that_hold_a_text(caller, emulator, protocol, item):
         statuses.append(caller.http.post(url, json=body).status_code)
 
     assert statuses == [500, 401, 401, 401]
-
-
-@pytest.mark.parametrize(
-    ("said", "statuses"),
-    [
-        ("503", [503, 503, 503, 503]),
-        ("503:first=2", [503, 503, 404, 404]),
-        ("503:nth=3", [404, 404, 503, 404]),
-        ("503:percent=50", [404, 503, 404, 503]),
-        ("503:percent=12.5", [404, 404, 404, 404]),
-        ("503:holding=a:b=c", [404, 404, 404, 404]),
-    ],
-)
-def test_faults_in_one_string(calling, said, statuses):
-    """A fault and its requests fit one string, for the command line and the constructor."""
-    assert asked(calling(faults=[said]).emulator, len(statuses)) == statuses
 
 
 def test_the_first_that_applies_wins(emulator):
@@ -896,20 +748,15 @@ def test_the_script_goes_first(emulator):
     [
         ("score-nam", {}, "no fault 'score-nam'; the nearest name is 'score-nan'"),
         ("", {}, "no fault ''"),
-        ("Score-NaN:first=1", {}, "nearest name is 'score-nan'"),
         ("503:", {}, "does not end in :first=N, :nth=N, :percent=P or :holding=TEXT"),
-        ("503:first=x", {}, "does not end in"),
         ("503:last=1", {}, "does not end in"),
-        ("503:first=0", {}, "first must be a whole number of at least 1, not 0"),
         ("503:first=1", {"nth": 2}, "'503:first=1' says already"),
         ("503", {"first": 1, "nth": 2}, "one of first, nth, percent and holding"),
         ("503", {"nth": 0}, "nth must be a whole number of at least 1, not 0"),
         ("503", {"first": 1.5}, "first must be a whole number"),
         ("503", {"percent": 0}, "percent must be over 0 and at most 100, not 0"),
-        ("503", {"percent": 101}, "at most 100"),
         ("503", {"percent": math.nan}, "at most 100"),
         ("503", {"holding": ""}, "holding must not be empty"),
-        ("refused", {"first": 1}, "a refused connection is never seen"),
         ("refused:percent=5", {}, "a refused connection is never seen"),
     ],
 )

@@ -2,11 +2,7 @@ import pytest
 
 from qwen_rerank.emulator import _models
 from qwen_rerank.emulator._models import (
-    BASE64_CHARACTERS,
-    BODY_BYTES,
-    DOCUMENT_CHARACTERS,
     MODELS,
-    WIRE_BYTES,
     Documented,
 )
 
@@ -38,19 +34,6 @@ def check(number):
     assert number.date.startswith("202")
 
 
-def test_the_gateway_limits_are_documented_too():
-    """300,000 characters per document, 16 MiB per body, 64 MiB with base64, 20 MiB of it each."""
-    assert DOCUMENT_CHARACTERS[0] == 300_000
-    assert BODY_BYTES[0] == 16 * 2**20
-    assert WIRE_BYTES[0] == 64 * 2**20
-    assert BASE64_CHARACTERS[0] == 20 * 2**20
-
-
-def test_the_retired_model_is_unknown():
-    """gte-rerank was retired on 2026-05-30."""
-    assert "gte-rerank" not in MODELS
-
-
 @pytest.mark.parametrize(
     ("name", "documents", "item", "request_"),
     [
@@ -69,10 +52,3 @@ def test_the_table_of_models(name, documents, item, request_):
         model.item_tokens.value,
         model.request_tokens.value,
     )
-
-
-def test_pictures_and_films_are_for_one_model():
-    """qwen3-vl-rerank takes 40 images and 4 videos, the others none."""
-    taking = {name: (row.images[0], row.videos[0]) for name, row in MODELS.items() if row.images}
-
-    assert taking == {"qwen3-vl-rerank": (40, 4)}

@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 
 from qwen_rerank.emulator import LoggedRequest, Reply
@@ -13,20 +11,14 @@ def taken(script, count):
     return [script.take(REQUEST) for _ in range(count)]
 
 
-def test_replies_are_given_in_order_once():
-    """Each reply answers one request; then service is normal."""
-    script, first, second = Script(), Reply(body="1"), Reply(body="2")
+def test_replies_are_given_in_order():
+    """Each answers one request, or as many as it says; then service is normal."""
+    script, first, second = Script(), Reply(body="1", repeat=2), Reply(body="2")
     script.add(first, second)
 
-    assert taken(script, 3) == [first, second, None]
-
-
-def test_repeat():
-    """A reply answers as many requests as it says."""
-    script, first, second = Script(), Reply(body="1", repeat=2), Reply(body="2", repeat=None)
-    script.add(first, second)
-
-    assert taken(script, 5) == [first, first, second, second, second]
+    assert taken(script, 4) == [first, first, second, None]
+    script.add(for_ever := Reply(body="3", repeat=None))
+    assert taken(script, 3) == [for_ever] * 3
 
 
 def test_a_function_sees_the_request():
@@ -79,11 +71,9 @@ def test_only_replies_and_functions_are_taken():
     "options",
     [
         {"status": 199, "body": ""},
-        {"status": 600, "body": ""},
         {"status": 500},
         {"status": 204, "body": "text"},
         {"delay": -1},
-        {"delay": float("nan")},
         {"delay": float("inf")},
         {"drop": "after"},
         {"repeat": 0},
@@ -96,12 +86,6 @@ def test_impossible_replies_are_refused(options):
     """A reply that cannot be sent is refused where it is written, not where it is sent."""
     with pytest.raises(ValueError, match=r"status|delay|drop|repeat|header|belongs|answer"):
         Reply(**options)
-
-
-def test_replies_are_frozen():
-    """A reply cannot change after it was scripted."""
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Reply().status = 500
 
 
 def test_error_takes_every_option():

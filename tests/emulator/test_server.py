@@ -40,7 +40,7 @@ def test_every_loopback_host_will_do(calling, host):
     assert caller.native().status_code == 200
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.1", "::", "example.com", ""])  # noqa: S104
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "example.com", ""])  # noqa: S104
 def test_other_hosts_are_refused(host):
     """It never listens where others could reach it."""
     with pytest.raises(ValueError, match="loopback only"):
@@ -256,16 +256,6 @@ def test_answers_are_not_held_back(caller, emulator):
 
     assert sockets
     assert all(each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for each in sockets)
-
-
-def test_stop_after_the_loop_has_closed():
-    """Stopping a server whose loop is gone already is harmless."""
-    emulator = Emulator().start()
-    running = emulator._running
-    emulator.stop()
-
-    running.stop()
-    assert isinstance(running, _server._Running)
 
 
 def test_the_date_moves(monkeypatch, calling):

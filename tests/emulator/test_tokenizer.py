@@ -6,9 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_rerank.emulator import _tokenizer
-from qwen_rerank.emulator._tokenizer import qwen_tokenizer, replace_surrogates
-
-ANY_TEXT = st.text(st.characters())  # lone surrogates included
+from qwen_rerank.emulator._tokenizer import qwen_tokenizer
 
 
 def test_known_counts():
@@ -30,12 +28,6 @@ def test_composed_and_decomposed_letters_count_the_same():
     assert tokenizer.encode("e\u0301te\u0301") == tokenizer.encode("\u00e9t\u00e9")
 
 
-@given(ANY_TEXT)
-def test_any_text_can_be_counted(text):
-    """No text that JSON can carry raises."""
-    assert qwen_tokenizer().count(text) == len(qwen_tokenizer().encode(text))
-
-
 @given(st.text(), st.integers(0, 20))
 def test_a_cut_text_fits(text, tokens):
     """What is left of a text after a cut is no longer than asked, but for a split character."""
@@ -44,18 +36,14 @@ def test_a_cut_text_fits(text, tokens):
     assert qwen_tokenizer().count(cut) <= tokens
 
 
-def test_a_cut_is_the_head():
-    """A cut keeps the beginning."""
-    assert qwen_tokenizer().cut("one two three four", 2) == "one two"
-
-
 def test_a_cut_leaves_out_a_split_character():
-    """A character spelt by several tokens is kept whole or not at all."""
+    """The head is kept; of it a character spelt by several tokens whole or not at all."""
     tokenizer = qwen_tokenizer()
     text = "ab \U0001f9ec"
 
     assert tokenizer.count(text) > 3
     assert tokenizer.cut(text, tokenizer.count(text) - 1) == "ab "
+    assert tokenizer.cut("one two three four", 2) == "one two"
 
 
 @pytest.mark.parametrize("text", ["a" * 300_000, " " * 300_000, "\n" * 300_000, "word " * 60_000])
@@ -72,11 +60,6 @@ def test_chunks_do_not_change_the_count():
 
     assert tokenizer.encode(text) == tokenizer._encoding.encode_ordinary(text)
     assert "".join(_tokenizer._chunks(lines)) == lines
-
-
-def test_surrogates_become_replacement_characters():
-    """A lone surrogate is replaced; everything else is kept."""
-    assert replace_surrogates("a\ud800b\udfffc\U0001f600") == "a\ufffdb\ufffdc\U0001f600"
 
 
 def test_the_vocabulary_is_loaded_once():

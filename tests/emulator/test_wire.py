@@ -8,7 +8,6 @@ from qwen_rerank.emulator._service import Answer, Question, RefusedError
 from qwen_rerank.emulator._wire import (
     COMPATIBLE,
     NATIVE,
-    documents_in,
     media_in,
     read_json,
     write_json,
@@ -37,35 +36,6 @@ def test_both_formats_ask_the_same_question(wire, body):
 
     assert wire.parse(every) == QUESTION
     assert wire.parse(body()) == wire.parse(nulls) == Question("qwen3-rerank", "q", ("a", "b"))
-
-
-def test_native_parameters_may_be_absent():
-    """The native `parameters` are optional."""
-    body = native()
-    del body["parameters"]
-
-    assert NATIVE.parse(body).top_n is None
-
-
-def test_success_bodies():
-    """The native answer lies under output, the compatible one at top level."""
-    results = [
-        {"index": 1, "relevance_score": 0.9, "document": {"text": "b"}},
-        {"index": 0, "relevance_score": 0.1, "document": {"text": "a"}},
-    ]
-
-    assert NATIVE.render(QUESTION, ANSWER, "id") == {
-        "output": {"results": results},
-        "usage": {"total_tokens": 7},
-        "request_id": "id",
-    }
-    assert COMPATIBLE.render(QUESTION, ANSWER, "id") == {
-        "object": "list",
-        "results": results,
-        "model": "qwen3-rerank",
-        "id": "id",
-        "usage": {"total_tokens": 7},
-    }
 
 
 def test_failure_bodies():
@@ -126,8 +96,6 @@ def test_what_is_refused_behind_the_gateway():
     ("code", "kind"),
     [
         ("Throttling.RateQuota", "limit_requests"),
-        ("Arrearage", "Arrearage"),
-        ("model_not_supported", "invalid_request_error"),
         ("ModelNotFound", "invalid_request_error"),
         ("", "invalid_request_error"),
     ],
@@ -140,8 +108,6 @@ def test_the_type_of_a_compatible_refusal(code, kind):
 REFUSED = [
     ({"top_n": 0}, "top_n"),
     ({"top_n": True}, "top_n"),
-    ({"top_n": 1.0}, "top_n"),
-    ({"top_n": "1"}, "top_n"),
     ({"instruct": 1}, "instruct"),
     ({"return_documents": "yes"}, "return_documents"),
 ]
@@ -161,22 +127,15 @@ def test_options_of_a_wrong_type_are_refused_by_name(wire, body, options, named)
     ("wire", "body", "expected"),
     [
         (NATIVE, [], (400, "InvalidParameter")),
-        (NATIVE, None, (400, "InvalidParameter")),
         (NATIVE, {}, (400, "BadRequest.EmptyModel")),
-        (NATIVE, compatible(), (400, "InvalidParameter")),
         (NATIVE, native() | {"model": 7}, (400, "InvalidParameter")),
         (NATIVE, native() | {"model": "gte-rerank"}, (404, "ModelNotFound")),
         (NATIVE, native() | {"input": "q"}, (400, "InvalidParameter")),
         (NATIVE, native() | {"input": {"query": "q"}}, (400, "InvalidParameter")),
-        (NATIVE, native() | {"input": {"documents": ["d"]}}, (400, "InvalidParameter")),
         (NATIVE, native() | {"parameters": []}, (400, "InvalidParameter")),
-        (COMPATIBLE, "q", (400, "InvalidParameter")),
         (COMPATIBLE, {"model": ""}, (400, "BadRequest.EmptyModel")),
-        (COMPATIBLE, native(), (400, "InvalidParameter")),
         (COMPATIBLE, compatible() | {"model": "gte-rerank"}, (404, "ModelNotFound")),
         (COMPATIBLE, compatible() | {"model": "gte-rerank-v2"}, (404, "model_not_supported")),
-        (COMPATIBLE, compatible() | {"model": "qwen3-vl-rerank"}, (404, "model_not_supported")),
-        (COMPATIBLE, compatible() | {"documents": [{"text": "a"}]}, (400, "InvalidParameter")),
         (COMPATIBLE, compatible() | {"documents": {"0": "a"}}, (400, "InvalidParameter")),
     ],
 )
@@ -214,21 +173,15 @@ def test_the_multimodal_model_takes_objects():
         ({}, "exactly one of text, image and video"),
         ({"text": "a", "image": URL}, "exactly one of text, image and video"),
         ({"image": URL, "odd": 1}, "exactly one of text, image and video"),
-        ({"audio": URL}, "exactly one of text, image and video"),
         ({"text": 1}, "text input should be a string"),
         ({"image": None}, "image input should be a string"),
-        ({"image": {"url": URL}}, "image input should be a string"),
-        ({"video": [URL]}, "video input should be a string"),
-        ({"image": ""}, "image input should be an http or https URL, or data:image/"),
-        ({"image": "https://"}, "image input should be an http"),
+        ({"image": "https://"}, "image input should be an http or https URL, or data:image/"),
         ({"image": "https://a b/c.png"}, "image input should be an http"),
         ({"image": f"http://{'a' * 50_000} "}, "image input should be an http"),
         ({"image": "oss://a/b.png"}, "image input should be an http"),
-        ({"image": "/tmp/a.png"}, "image input should be an http"),  # noqa: S108
         ({"image": "AAAA"}, "image input should be an http"),
         ({"image": "data:text/plain;base64,AAAA"}, "image input should be an http"),
         ({"image": "data:image/png,AAAA"}, "image input should be an http"),
-        ({"video": "data:video/mp4;base64,AAAA"}, "video input should be an http or https URL"),
         ({"video": DATA}, "video input should be an http or https URL"),
         (["a"], "text input should be a string"),
     ],
@@ -247,27 +200,21 @@ def test_the_query_is_no_video():
         NATIVE.parse(multimodal({"video": URL}, "a"))
 
 
-@pytest.mark.parametrize("item", [{"text": "a"}, {"image": URL}, {"video": URL}])
-def test_models_for_texts_take_no_objects(item):
+def test_models_for_texts_take_no_objects():
     """Of the other models an item is a string."""
     with pytest.raises(RefusedError, match=r"text input should be a string: input\.documents"):
-        NATIVE.parse(multimodal("q", item) | {"model": "qwen3-rerank"})
+        NATIVE.parse(multimodal("q", {"text": "a"}) | {"model": "qwen3-rerank"})
 
 
-@pytest.mark.parametrize("fps", [None, 0, 0.5, 1])
+@pytest.mark.parametrize("fps", [-0.1, 1.1, True, "1", math.nan])
 def test_fps_is_a_share(fps):
-    """The parameter fps is a number from 0 to 1, or absent."""
-    assert NATIVE.parse(multimodal("q", "a", fps=fps))
-
-
-@pytest.mark.parametrize("fps", [-0.1, 1.1, True, "1", math.nan, [1]])
-def test_fps_out_of_range_is_refused(fps):
-    """Anything else is refused by name, by the model that has videos."""
+    """It is a number from 0 to 1; anything else is refused by name, by the model with videos."""
     body = multimodal("q", "a", fps=fps)
 
     with pytest.raises(RefusedError, match=r"parameters\.fps"):
         NATIVE.parse(body)
     assert NATIVE.parse(body | {"model": "qwen3-rerank"})
+    assert all(NATIVE.parse(multimodal("q", "a", fps=fine)) for fine in (None, 0, 0.5, 1))
 
 
 def test_media_are_echoed_as_they_were_sent():
@@ -309,12 +256,3 @@ def test_json_is_read_to_64_levels():
     assert read_json(b"[" * 64 + b"]" * 64)
     with pytest.raises(ValueError, match="nested too deeply"):
         read_json(b'{"a":' * 65 + b"1" + b"}" * 65)
-
-
-@pytest.mark.parametrize(
-    ("body", "count"),
-    [(native(), 2), (compatible(), 2), ({"input": []}, 0), ({"documents": 1}, 0), (None, 0)],
-)
-def test_documents_are_counted_in_either_format(body, count):
-    """The log's count works for any body."""
-    assert documents_in(body) == count

@@ -78,6 +78,12 @@ def qmsum() -> Collection:
     return _collection("qmsum-val")
 
 
+@pytest.fixture(scope="session")
+def xquad() -> Collection:
+    """Chinese questions, each against all paragraphs."""
+    return _collection("xquad-zh")
+
+
 class Oracle:
     """A bare server that scores by a function and answers in an order that is not by score.
 

@@ -1,5 +1,6 @@
 """The list of examples, and the script that needs no framework, run as a user runs it."""
 
+import ast
 import os
 import re
 import subprocess
@@ -71,6 +72,15 @@ def test_stand_alone():
     assert not any(
         names & set(imported.findall(path.read_text())) for path in EXAMPLES.glob("*.py")
     )
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("[hl]*.py")), ids=lambda path: path.name)
+def test_say_that_they_were_never_run_live(path):
+    """Who reads an example of a framework is told what it has not been tried with."""
+    said = " ".join(ast.get_docstring(ast.parse(path.read_text())).split())
+
+    assert "never run against the live service" in said
+    assert f"python examples/{path.name}" in said
 
 
 @pytest.mark.slow

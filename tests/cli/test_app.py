@@ -38,10 +38,7 @@ def test_each_command_has_help(capsys, command):
         ([], "COMMAND"),
         (["fly"], "No such command 'fly'"),
         (["demo", "--questions", "0"], "0 is not in the range x>=1"),
-        (["demo", "--questions", "²"], "'²' is not a valid integer"),
         (["demo", "--region", "cn-beijing"], "--region needs --live"),
-        (["demo", "--fast"], "No such option"),
-        (["serve", "--port", "http"], "'http' is not a valid integer"),
         (["serve", "--port", "65536"], "65536 is not in the range 0<=x<=65535"),
         (["serve", "--over-long", "split"], "'split' is not one of 'truncate', 'refuse'"),
     ],
@@ -55,13 +52,9 @@ def test_wrong_arguments(capsys, argv, said):
 @pytest.mark.parametrize(
     ("command", "package", "extra", "ours"),
     [
-        ("demo", "rich", "demo", ("cli.demo.flow", "cli.demo.report", "cli._terminal")),
-        ("demo", "ir_measures", "demo", ("cli.demo.flow", "cli.demo.report", "cli.demo.measure")),
         ("demo", "langchain_core", "demo", ("cli.demo.frameworks", "cli.demo.first_stage")),
-        ("demo", "llama_index", "demo", ("cli.demo.frameworks", "cli.demo.first_stage")),
         ("demo", "uvicorn", "demo", ("emulator",)),
         ("serve", "fastapi", "cli,emulator", ("cli.serve.flow", "emulator")),
-        ("doctor", "rich", "cli", ("cli.doctor.flow", "cli.doctor.chart", "cli._terminal")),
         (
             "rerank in --output out",
             "rich",
@@ -78,9 +71,8 @@ def test_wrong_arguments(capsys, argv, said):
 )
 def test_a_missing_package_is_one_sentence(monkeypatch, capsys, command, package, extra, ours):
     """Without a package of the extras there is one sentence that says what to install."""
-    for framework in {"langchain_core", "llama_index"} - {package}:
-        if command == "demo":
-            pytest.importorskip(framework)
+    if command == "demo":
+        pytest.importorskip("llama_index")
     for name in list(sys.modules):
         if name == package or name.startswith(f"{package}."):
             monkeypatch.setitem(sys.modules, name, None)

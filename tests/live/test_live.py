@@ -59,24 +59,18 @@ def test_the_core(protocol, native):
     assert ranking.request_ids
 
 
-def test_sync_and_async_agree():
-    """The same list gets the same scores, but for rounding."""
-    sync, native = ranked(Reranker()), ranked(Reranker(), native=True)
+def test_all_ways_agree():
+    """Sync and async, by either protocol: the same list gets the same scores, but for rounding."""
+    instruct = "Retrieve semantically similar text."
+    first, *others = (
+        ranked(Reranker(protocol=protocol), native=native, instruct=instruct)
+        for protocol, native in (("dashscope", False), ("dashscope", True), ("compatible", False))
+    )
 
-    assert [hit.index for hit in sync] == [hit.index for hit in native]
-    for one, other in zip(sync[:3], native[:3], strict=True):
-        assert one.score == pytest.approx(other.score, abs=0.01)
-
-
-@PROTOCOLS
-def test_protocols_agree(protocol):
-    """Both protocols give the same scores, but for rounding."""
-    ranking = ranked(Reranker(protocol=protocol), instruct="Retrieve semantically similar text.")
-    native = ranked(Reranker(), instruct="Retrieve semantically similar text.")
-
-    assert [hit.index for hit in ranking] == [hit.index for hit in native]
-    for one, other in zip(ranking[:3], native[:3], strict=True):
-        assert one.score == pytest.approx(other.score, abs=0.01)
+    for ranking in others:
+        assert [hit.index for hit in ranking] == [hit.index for hit in first]
+        for one, other in zip(ranking[:3], first[:3], strict=True):
+            assert one.score == pytest.approx(other.score, abs=0.01)
 
 
 @PROTOCOLS

@@ -99,22 +99,15 @@ def test_regions(capsys, monkeypatch, arguments, where, known):
     assert (f"lists no rerank model for {where}: whether one is served" in out) != known
 
 
-def test_a_key_for_any_host(visit, emulator, monkeypatch):
-    """--api-key-env names the variable whose key is sent."""
-    monkeypatch.setenv("MY_KEY", emulator.api_key)
-    code, report, _ = visit("--base-url", emulator.base_url, "--api-key-env", "MY_KEY")
-    assert code == 0
-    assert report["setup"]["key"]["found_in"] == "the environment variable MY_KEY"
-    assert report["setup"]["host"]["found_in"] == "--base-url"
-
-
 def test_headers_of_a_gateway(visit, emulator, monkeypatch):
-    """--header-env names a header and the variable with its value, which is not shown."""
+    """--header-env names a header and the variable with its value, as --api-key-env does a key."""
     monkeypatch.setenv("MY_KEY", emulator.api_key)
     monkeypatch.setenv("GATEWAY", "token-of-the-gateway")
     named = ["--header-env", "X-Gateway=GATEWAY", "--header-env", "x-team=MY_KEY"]
     code, report, out = visit("--base-url", emulator.base_url, "--api-key-env", "MY_KEY", *named)
     assert code == 0
+    assert report["setup"]["key"]["found_in"] == "the environment variable MY_KEY"
+    assert report["setup"]["host"]["found_in"] == "--base-url"
     assert report["setup"]["headers"] == {
         "value": "x-gateway, x-team",
         "found_in": "--header-env",

@@ -11,7 +11,8 @@ import pytest
 from bulk_files import COMMAND, RED, many, rank, read, write
 
 from qwen_rerank.cli import main
-from qwen_rerank.emulator import Reply
+from qwen_rerank.cli.rerank.view import View
+from qwen_rerank.emulator import Emulator
 
 
 def test_options_reach_the_service(tmp_path, emulator):
@@ -68,17 +69,12 @@ def test_surroundings_that_stop_every_call(tmp_path, capfd, monkeypatch, variabl
         (["i", "--output", "o", "--timeout", "0"], "'0' is not a number of seconds"),
         (["i", "--output", "o", "--patience", "nan"], "'nan' is not a number of seconds"),
         (["i", "--output", "o", "--timeout", "soon"], "'soon' is not a number of seconds"),
-        (["i", "--output", "o", "--api-key", "sk-secret"], "use --api-key-env NAME"),
-        (["i", "--output", "o", "--api-key=sk-secret"], "use --api-key-env NAME"),
-        (["i", "--output", "o", "--api-key"], "use --api-key-env NAME"),
     ],
 )
 def test_wrong_arguments(capsys, arguments, said):
-    """They end in the usage; a key is no argument, and is not shown."""
+    """They end in the usage."""
     assert main(["rerank", *arguments]) == 2
-    err = capsys.readouterr().err
-    assert said in err
-    assert "secret" not in err
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -90,20 +86,13 @@ def test_wrong_arguments(capsys, arguments, said):
         (["in", "--output", "o", "--errors", "o"], "must be two files"),
         (["in", "--output", "o", "--errors", "-"], "--errors takes a file"),
         (["in", "--output", "pipe"], "pipe is no file but a pipe; - is standard output"),
-        (["bad\x1b[31m", "--output", "o"], "bad\\x1b[31m: No such file"),
         (["in", "--output", "o", "--api-key-env", "NOWHERE"], "variable that holds a key"),
-        (["in", "--output", "o", "--api-key-env", "sk-1"], "variable that holds a key"),
-        (
-            ["in", "--output", "o", "--header-env", "X-A=NOWHERE"],
-            "--header-env takes NAME=VARIABLE",
-        ),
         (
             ["in", "--output", "o", "--header-env", "X-A: secret"],
             "--header-env takes NAME=VARIABLE",
         ),
         (["in", "--output", "o", "--header-env", "Host=HOME"], "--header-env: 'host' is set by"),
         (["in", "--output", "o", "--server", "vlm"], "server: "),
-        (["in", "--output", "o", "--base-url", "http://10.0.0.1/api/v1"], "plain http"),
     ],
 )
 def test_wrong_settings(tmp_path, monkeypatch, capfd, arguments, said):
@@ -131,55 +120,53 @@ def test_a_server_of_ones_own(tmp_path, emulator, monkeypatch):
     assert [hit["index"] for hit in read(out)[1]["results"]] == [1, 0]
 
 
-def test_a_key_by_the_name_of_its_variable(tmp_path, monkeypatch, emulator):
-    """--api-key-env names the variable; the key itself is nobody's business."""
+def test_secrets_by_the_names_of_their_variables(tmp_path, monkeypatch, emulator):
+    """--api-key-env names the one with the key, --header-env that of a header for every request."""
     monkeypatch.setenv("OTHER_KEY", emulator.api_key)
     monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-wrong")
-    out = tmp_path / "out"
-
-    assert rank(write(tmp_path / "in", RED), out, "--api-key-env", "OTHER_KEY") == 0
-
-
-def test_a_header_by_the_name_of_its_variable(tmp_path, monkeypatch, emulator):
-    """--header-env adds a header to every request."""
     monkeypatch.setenv("TENANT", "seven")
+    named = ["--api-key-env", "OTHER_KEY", "--header-env", "X-T=TENANT"]
 
-    assert rank(write(tmp_path / "in", RED), tmp_path / "out", "--header-env", "X-T=TENANT") == 0
+    assert rank(write(tmp_path / "in", RED), tmp_path / "out", *named) == 0
     assert {seen.headers["x-t"] for seen in emulator.log} == {"seven"}
 
 
 @pytest.mark.parametrize(("interrupts", "kept"), [(1, 2), (2, 0)])
-def test_ctrl_c_finishes_what_is_paid_for(tmp_path, emulator, capfd, interrupts, kept):
+def test_ctrl_c_finishes_what_is_paid_for(tmp_path, monkeypatch, interrupts, kept):
     """The lines in flight are finished; a second Ctrl-C drops them. --resume goes on."""
     source, out = many(tmp_path / "in", 30), tmp_path / "out"
-    done = threading.Event()
+    heard, answering = threading.Event(), threading.Event()
+    monkeypatch.setattr(View, "say", lambda *_: heard.set())
+
+    def score(*_):
+        answering.wait(60)
+        return 0.5
 
     def interrupt():
-        while len(emulator.log) < 2 and not done.is_set():
+        while len(emulator.log) < 2 and not answering.is_set():
             time.sleep(0.01)
-        for _ in range(interrupts):
+        os.kill(os.getpid(), signal.SIGINT)
+        heard.wait(60)
+        if interrupts == 1:
+            answering.set()
+        else:
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.2)
 
-    def slowly(_):
-        return Reply(delay=1.0 if kept else 9.0)
+    with Emulator(score=score) as emulator:
+        monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
+        monkeypatch.setenv("DASHSCOPE_BASE_URL", emulator.base_url)
+        interrupting = threading.Thread(target=interrupt)
+        interrupting.start()
+        try:
+            code = rank(source, out, "--concurrency", "2")
+        finally:
+            answering.set()
+            interrupting.join()
 
-    emulator.script(slowly, slowly)
-    interrupting = threading.Thread(target=interrupt)
-    interrupting.start()
-    started = time.monotonic()
-    try:
-        code = rank(source, out, "--concurrency", "2")
-    finally:
-        done.set()
-        interrupting.join()
-
-    assert time.monotonic() - started < 5
-    assert code == 130
-    assert len(read(out)) == kept
-    assert "finishing the lines in flight" in capfd.readouterr().err
-    emulator.clear()
-    assert rank(source, out, "--resume") == 0
+        assert code == 130
+        assert heard.is_set()
+        assert len(read(out)) == kept
+        assert rank(source, out, "--resume") == 0
     assert set(read(out)) == set(range(1, 31))
 
 

@@ -47,8 +47,7 @@ def test_it_ends_on_a_signal(once_it_serves, capfd, number):
     assert err == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_it_prints_can_be_exported(monkeypatch, number):
+def test_what_it_prints_can_be_exported(monkeypatch):
     """The two variables it shows send a reranker's calls there, whatever the key looks like."""
     key = "sk-my'own$key"
     arguments = ["serve", "--port", "0", "--api-key", key, "--over-long", "refuse"]
@@ -72,8 +71,8 @@ def test_what_it_prints_can_be_exported(monkeypatch, number):
             assert f"  {key}\n" in shown
             assert re.search(r"http://127\.0\.0\.1:\d+/compatible-api/v1\n", shown)
         finally:
-            server.send_signal(number)
-        assert server.wait(10) == 0
+            server.terminate()
+        assert server.wait(30) == 0
         assert server.stdout.read().endswith("Stopped. Requests seen: 1\n")
         assert server.stderr.read() == ""
 
@@ -112,7 +111,6 @@ def test_it_lists_the_faults(capsys):
     ("arguments", "said"),
     [
         (["--host", "0.0.0.0"], "loopback only"),  # noqa: S104  that is what is refused
-        (["--api-key", " "], "the key must not be blank"),
         (["--fault", "500", "--fault", "score-nam"], "the nearest name is 'score-nan'"),
         (["--fault", "503:first=x"], ":first=N, :nth=N, :percent=P or :holding=TEXT"),
     ],

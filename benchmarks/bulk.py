@@ -83,7 +83,7 @@ def _run(source: Path, output: Path, base_url: str) -> Finished:
     memory: list[float] = []
     ended = threading.Event()
     started = time.perf_counter()
-    with subprocess.Popen(  # noqa: S603  our own interpreter, our own code
+    with subprocess.Popen(
         [sys.executable, "-m", "qwen_rerank.cli", *arguments],
         env=environment,
         stderr=subprocess.PIPE,

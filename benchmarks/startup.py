@@ -86,7 +86,7 @@ def command_line(server: Server, *, quick: bool = False) -> Comparison:  # noqa:
 
 def _whole(command: Sequence[str]) -> float:
     started = perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603  our own
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return perf_counter() - started
 
 
@@ -97,9 +97,7 @@ def _in_turn(ours: str, theirs: str, rounds: int) -> tuple[list[float], list[flo
 
 def _fresh(statements: str) -> float:
     timed = _TIMED.format("; ".join(statements.splitlines()))
-    done = subprocess.run(  # noqa: S603  our own statements
-        [sys.executable, "-c", timed], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", timed], check=True, capture_output=True, text=True)
     return float(done.stdout)
 
 

@@ -115,7 +115,7 @@ def install(packages: tuple[str, ...], folder: Path) -> str:
         venv.create(folder / "venv", with_pip=True)
         program = str(folder / "venv" / "bin" / "python")
         command = [program, "-m", "pip", "install", "--quiet", *names]
-    subprocess.run(command, cwd=folder, check=True)  # noqa: S603
+    subprocess.run(command, cwd=folder, check=True)
     return program
 
 
@@ -133,7 +133,7 @@ def ask(program: str, code: str, emulator: Emulator, key: str, folder: Path) -> 
         "DASHSCOPE_HTTP_BASE_URL": emulator.base_url,
         "DASHSCOPE_API_BASE_RERANK": f"{emulator.compatible_base_url}/reranks",
     }
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [program, script], cwd=folder, env=environment, capture_output=True, text=True,
         timeout=SECONDS, check=True,
     )  # fmt: skip

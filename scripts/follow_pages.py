@@ -50,7 +50,7 @@ class Place(NamedTuple):
 
     def run(self, *command: str | Path, **variables: str) -> str:
         """What *command* prints; a problem with its output if it fails."""
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             command,
             cwd=self.folder,
             env=self.environment() | variables,
@@ -134,7 +134,7 @@ def _served(place: Place) -> Iterator[int]:
         port: int = free.getsockname()[1]
     command, *arguments = shlex.split(page_blocks.EMULATOR_STARTED.partition(" &\n")[0])
     arguments[-1] = str(port)
-    server = subprocess.Popen(  # noqa: S603
+    server = subprocess.Popen(
         [place.python.parent / command, *arguments],
         cwd=place.folder,
         env=place.environment(),
@@ -194,7 +194,7 @@ def main(*names: str) -> int:
     with TemporaryDirectory() as temporary:
         root = Path(temporary)
         build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir"]
-        subprocess.run([*build, root, ROOT], check=True)  # noqa: S603
+        subprocess.run([*build, root, ROOT], check=True)
         (wheel,) = root.glob("*.whl")
         shutil.copytree(Path(sybil.__file__).parent, root / "sybil" / "sybil")
         for (ours, *others), group in groups.items():

@@ -44,7 +44,7 @@ USES = {
 
 
 def _run(*command: str | Path) -> str:
-    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     return done.stdout
 
 

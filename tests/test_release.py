@@ -32,8 +32,8 @@ def _script():
 def _git(tmp_path):
     def git(*arguments):
         identity = ["-c", "user.name=somebody", "-c", "user.email=somebody@localhost"]
-        subprocess.run(  # noqa: S603
-            ["git", *identity, *arguments],  # noqa: S607
+        subprocess.run(  # noqa: S603  our own words
+            ["git", *identity, *arguments],  # noqa: S607  whichever git there is
             cwd=tmp_path,
             check=True,
             capture_output=True,

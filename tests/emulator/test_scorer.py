@@ -38,7 +38,7 @@ def test_scores_lie_between_zero_and_one(query, document):
         ("สวัสดี", "สวัสดีครับ", "ขอบคุณครับ"),
         ("हिन्दी भाषा", "हिन्दी एक भाषा है", "यह एक घर है"),
         ("straße", "DIE STRASSE", "DAS HAUS"),
-        ("file abc", "ﬁle ＡＢＣ", "page xyz"),  # noqa: RUF001
+        ("file abc", "ﬁle ＡＢＣ", "page xyz"),  # noqa: RUF001  meant
         ("snake_case names", "the case of a snake", "the house of a dog"),
     ],
 )
@@ -72,7 +72,7 @@ def test_scores_are_the_same_in_every_process():
     """A score does not depend on the process that computes it, to the last bit."""
     pair = ("blue cat on a warm roof", "the warm roof of a blue cat, a blue cat on a roof")
     code = f"from qwen_rerank.emulator._scorer import lexical_score as s; print(repr(s(*{pair!r})))"
-    elsewhere = subprocess.run(  # noqa: S603
+    elsewhere = subprocess.run(  # noqa: S603  our own interpreter, our own code
         [sys.executable, "-c", code],
         env=os.environ | {"PYTHONHASHSEED": "1"},
         capture_output=True,

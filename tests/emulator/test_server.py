@@ -40,7 +40,7 @@ def test_every_loopback_host_will_do(calling, host):
     assert caller.native().status_code == 200
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "example.com", ""])  # noqa: S104
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "example.com", ""])  # noqa: S104  what is refused
 def test_other_hosts_are_refused(host):
     """It never listens where others could reach it."""
     with pytest.raises(ValueError, match="loopback only"):
@@ -79,7 +79,7 @@ def test_options_reach_the_service(calling):
 def test_there_is_no_address_before_the_start():
     """Asking for the address of an emulator that never ran is an error."""
     with pytest.raises(RuntimeError, match="no address before it is started"):
-        Emulator().base_url  # noqa: B018
+        Emulator().base_url  # noqa: B018  it raises
 
 
 def test_it_can_be_stopped_and_started_again():

@@ -92,7 +92,7 @@ class Seen(NamedTuple):
         return re.search(r"^content-length: (.*?)\r?$", self.head, re.MULTILINE)[1]
 
 
-def reading(connection, *, seconds=2.0, most=math.inf):
+def reading(connection, *, seconds=30.0, most=math.inf):
     """Read until the end, for *seconds*, or *most* bytes or a few more."""
     raw, until = bytearray(), time.monotonic() + seconds
     try:
@@ -117,7 +117,7 @@ def seen(emulator, protocol="native", **limits):
 
 def posted(emulator, protocol="native", key=KEY):
     """Ask with the standard library's client; return its answer and the body."""
-    connection = http.client.HTTPConnection(*address(emulator), timeout=5)
+    connection = http.client.HTTPConnection(*address(emulator), timeout=30)
     path, body = BODIES[protocol]
     try:
         connection.request("POST", path, json.dumps(body), {"Authorization": key.decode()})
@@ -161,13 +161,13 @@ def test_every_fault_is_described():
         FAULTS["mine"] = "No."
 
 
-@pytest.mark.parametrize("name", [name for name in FAULTS if name != "refused"])
+@pytest.mark.parametrize("name", [name for name in FAULTS if name not in ("refused", "no-answer")])
 def test_every_fault_is_seen_and_logged(emulator, caplog, name):
     """Each fault changes what is answered; the log has the status that was sent."""
     usual = seen(emulator)
     emulator.clear()
     emulator.fault(name)
-    got = seen(emulator, seconds=0.1 if name in ENDLESS else 30.0, most=2 * 10**6)
+    got = seen(emulator, most=1 if name in ENDLESS else 2 * 10**6)
     (logged,) = emulator.log
     emulator.clear()
 
@@ -211,7 +211,7 @@ def test_refused(emulator):
             stack.enter_context(socket.create_connection(address(emulator))) for _ in range(2)
         ]
         idle.sendall(written())
-        assert reading(idle, seconds=0.2).status == 200
+        assert reading(idle, most=1).status == 200
         half.sendall(written()[:-5])
         emulator.fault("refused")
 
@@ -268,22 +268,6 @@ def test_no_answer(emulator):
     assert [entry.status for entry in emulator.log] == [None, 200]
 
 
-@pytest.mark.parametrize(("name", "at_once"), [("slow-headers", False), ("trickle", True)])
-def test_slow_bytes(emulator, name, at_once):
-    """Head or body come byte by byte, and would for minutes."""
-    emulator.fault(name)
-    with socket.create_connection(address(emulator)) as connection:
-        connection.sendall(written())
-        first = reading(connection, seconds=30.0, most=1)
-        more = reading(connection, seconds=30.0, most=3)
-
-    assert (b"\r\n\r\n" in first.raw) is at_once
-    assert more.end == "enough"
-    assert len(more.raw) < 100
-    if at_once:
-        assert int(first.length) > 6_000
-
-
 @pytest.mark.parametrize("name", ["length-short", "length-long", "length-garbage"])
 def test_lengths_that_lie(emulator, name):
     """The body is whole and honest; the length is not its own."""
@@ -298,29 +282,6 @@ def test_lengths_that_lie(emulator, name):
     else:
         said = {"length-short": len(got.body) // 2, "length-long": len(got.body) + 100}
         assert int(got.length) == said[name]
-
-
-def test_a_huge_header(emulator):
-    """One header has a mebibyte, and the rest is honest."""
-    expected = honest(emulator)
-    emulator.fault("header-huge")
-    got = seen(emulator)
-
-    assert f"x-padding: {'x' * 2**20}\r\n" in got.head + "\r\n"
-    assert nameless(json.loads(got.body)) == expected
-
-
-def test_broken_chunks(emulator):
-    """The first chunk is right, the size of the second is no number."""
-    emulator.fault("chunk-broken")
-    with pytest.raises(http.client.IncompleteRead) as caught:
-        posted(emulator)
-    got = seen(emulator)
-    size, _, rest = got.body.partition(b"\r\n")
-
-    assert "content-length" not in got.head
-    assert rest[int(size, 16) :].startswith(b"\r\nnone\r\n")
-    assert caught.value.partial == rest[: len(caught.value.partial)]
 
 
 def test_two_answers(emulator):
@@ -346,8 +307,8 @@ def test_the_connection_goes_on(emulator, name):
     """After what is too much on a connection, its next request is answered all the same."""
     emulator.fault(name, first=1)
     with socket.create_connection(address(emulator)) as connection:
-        connection.sendall(written() + written("compatible"))
-        got = reading(connection, seconds=0.3, most=2**20 + 2**12)
+        connection.sendall(written() + written("compatible", b"Connection: close"))
+        got = reading(connection)
 
     assert got.raw.count(b"HTTP/1.1 200 OK") == (3 if name == "two-answers" else 2)
     assert [(entry.path, entry.status) for entry in emulator.log] == [
@@ -391,41 +352,6 @@ def test_the_gigabyte_ends():
 
 
 @pytest.mark.parametrize(
-    ("name", "body"),
-    [
-        ("empty-body", b""),
-        ("deep-json", b"[" * 100_000 + b"]" * 100_000),
-        ("json-null", b"null"),
-    ],
-)
-def test_fixed_bodies(emulator, name, body):
-    """The body has nothing to do with what was asked; its length is right."""
-    emulator.fault(name)
-    answer, got = posted(emulator)
-
-    assert (answer.status, got) == (200, body)
-    assert answer.getheader("content-type") == "application/json"
-    assert answer.getheader("content-length") == str(len(body))
-
-
-@pytest.mark.parametrize(
-    ("name", "status", "kind", "word"),
-    [
-        ("not-json", 200, "text/plain", b"busy"),
-        ("html-200", 200, "text/html", b"Sign in"),
-        ("proxy-407", 407, "text/html", b"Proxy"),
-    ],
-)
-def test_pages(emulator, name, status, kind, word):
-    """Proxies answer with pages of their own."""
-    emulator.fault(name)
-    answer, got = posted(emulator)
-
-    assert (answer.status, answer.getheader("content-type").partition(";")[0]) == (status, kind)
-    assert word in got
-
-
-@pytest.mark.parametrize(
     ("name", "unspoilt"),
     [
         ("content-type-wrong", bytes),
@@ -449,16 +375,6 @@ def test_spoilt_bodies(emulator, name, unspoilt):
     assert answer.getheader("x-request-id") == emulator.log[-1].request_id
 
 
-def test_half_a_body(emulator):
-    """The JSON is cut, and nothing but the JSON tells."""
-    usual = posted(emulator)[1]
-    emulator.fault("truncated-json")
-    answer, got = posted(emulator)
-
-    assert len(got) == len(usual) // 2 == int(answer.getheader("content-length"))
-    assert got[:20] == usual[:20]
-
-
 def test_the_bomb(emulator):
     """A megabyte unpacks to a gigabyte, and its checksum is right."""
     emulator.fault("gzip-bomb")
@@ -477,7 +393,7 @@ def test_the_bomb(emulator):
     assert trailer == struct.pack("<II", checksum, size * count)
 
 
-# Other statuses: tests/faults has the status and the code of each, on both protocols
+# Other statuses, and bodies that are no answer: tests/faults says what each ends in
 
 
 @both
@@ -500,18 +416,6 @@ def test_the_other_envelope(emulator, protocol, name, status, code):
     assert body.get("error", body)["code"] == code
 
 
-@pytest.mark.parametrize(
-    ("name", "wait"),
-    [("429-after-seconds", "1"), ("429-after-10000", "10000"), ("429-after-garbage", "soon")],
-)
-def test_retry_after(emulator, name, wait):
-    """A 429 says when to come back."""
-    emulator.fault(name)
-    answer, _ = posted(emulator)
-
-    assert (answer.status, answer.getheader("retry-after")) == (429, wait)
-
-
 def test_retry_after_a_date(emulator):
     """The date is one to two seconds ahead."""
     emulator.fault("429-after-date")
@@ -521,19 +425,6 @@ def test_retry_after_a_date(emulator):
 
     assert answer.getheader("retry-after").endswith(" GMT")
     assert 1 - (time.time() - before) <= ahead <= 2
-
-
-def test_a_redirect(emulator):
-    """Whoever follows it asks the same of another host."""
-    emulator.fault("redirect")
-    (host, port), path = address(emulator), BODIES["native"][0]
-    answer, _ = posted(emulator)
-
-    assert host != "127.0.0.2"
-    assert (answer.status, answer.getheader("location")) == (
-        307,
-        f"http://127.0.0.2:{port}{path}",
-    )
 
 
 def test_the_key_is_echoed_and_not_logged(emulator):
@@ -580,40 +471,6 @@ def test_one_thing_is_changed(emulator, name):
         # The text tells true from 1 and 1.0 from 1.
         assert json.dumps(nameless(json.loads(got))) == json.dumps(expected)
         assert emulator.log[-1].tokens > 0
-
-
-def test_numbers_that_json_has_no_words_for(emulator):
-    """NaN is what Python writes; the infinities are numbers that no float can hold."""
-    for name, literal in {
-        "score-nan": b": NaN}",
-        "score-infinity": b": 1e400}",
-        "score-minus-infinity": b": -1e400}",
-        "score-huge-integer": b": 1" + b"0" * 400 + b"}",
-    }.items():
-        emulator.clear()
-        emulator.fault(name)
-        assert literal in posted(emulator)[1]
-
-
-@both
-def test_a_missing_output(emulator, protocol):
-    """What holds the results is missing."""
-    emulator.fault("no-output")
-    body = json.loads(posted(emulator, protocol)[1])
-
-    assert "output" not in body
-    assert "results" not in body
-    assert "usage" in body
-
-
-def test_results_of_another_request(emulator):
-    """They are a whole ranking, of more documents."""
-    emulator.fault("others-results")
-    results = results_in(json.loads(posted(emulator)[1]))
-    scores = [result["relevance_score"] for result in results]
-
-    assert sorted(result["index"] for result in results) == list(range(7))
-    assert scores == sorted(scores, reverse=True)
 
 
 def test_a_lone_result_can_be_a_duplicate(caller, emulator):

@@ -212,12 +212,6 @@ def test_a_measure_that_fails(tmp_path, qrels, capfd, monkeypatch):
     assert "nDCG@10, RR, R@100 cannot be computed of run" in capfd.readouterr().err
 
 
-def test_lines_with_an_id_need_no_number(tmp_path, qrels, capfd):
-    """The id names a query; the line does only where there is none."""
-    path = run(tmp_path, "run", '{"id": "q1", "results": [{"id": "b"}]}\n')
-    assert as_json(capfd, qrels, path)["runs"][0]["missing"] == 2
-
-
 def comparison(gains):
     """Two runs of one document a query, which differ by *gains* in reciprocal rank."""
     judged = {f"q{number}": {"good": 1} for number in range(len(gains))}

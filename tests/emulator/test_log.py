@@ -1,7 +1,20 @@
 import hashlib
 
 from qwen_rerank.emulator import LoggedRequest
-from qwen_rerank.emulator._log import Log, without_bulk
+from qwen_rerank.emulator._log import Log, without_bulk, without_credentials
+
+
+def test_entries_stay_in_order_of_arrival():
+    """An answer does not move its request in the log."""
+    log = Log()
+    for name in "12":
+        log.add(LoggedRequest("POST", "/", {}, None, 0, name))
+    log.answered("1", 200, 7)
+
+    assert [(each.request_id, each.status, each.tokens) for each in log.snapshot()] == [
+        ("1", 200, 7),
+        ("2", None, None),
+    ]
 
 
 def test_a_log_of_a_certain_size(calling):
@@ -60,6 +73,13 @@ def test_base64_is_told_by_size_and_digest():
             ],
         }
     }
+
+
+def test_credentials_are_left_out():
+    """Header names are lower-case, repeated ones joined, credentials absent, keys masked."""
+    headers = [("Authorization", "Bearer k"), ("X-A", "1"), ("x-a", "sk-1"), ("B", "2")]
+
+    assert without_credentials(headers, ["sk-1"]) == {"x-a": "1, ***", "b": "2"}
 
 
 def test_a_long_body_does_not_flood_the_repr():

@@ -1,27 +1,11 @@
-"""The commands on a real collection: its published figures, and those of ir_measures itself."""
+"""The commands on a real collection: its published figures."""
 
 import json
 from pathlib import Path
 
-import ir_measures
 import pytest
-from ir_measures import RR, R, nDCG
 
 from qwen_rerank.cli import main
-
-MEASURES = [nDCG @ 10, RR, R @ 100]
-
-
-def direct(judgements, rankings):
-    """The means that ir_measures computes of lists of ids, best first."""
-    run = {
-        query: {document: -float(rank) for rank, document in enumerate(ranking)}
-        for query, ranking in rankings.items()
-    }
-    return {
-        str(measure): value
-        for measure, value in ir_measures.calc_aggregate(MEASURES, judgements, run).items()
-    }
 
 
 @pytest.mark.slow
@@ -55,12 +39,6 @@ def test_scifact_before_and_after(scifact, oracle, tmp_path, monkeypatch, capfd)
 
     assert (ranked, told) == (0, 0)
     assert "nDCG@10 │ 0.686 │ 0.914" in tables
-    rankings = {}
-    for line in Path(after).read_text().splitlines():
-        query, _, document, *_ = line.split()
-        rankings.setdefault(query, []).append(document)
-    for run, lists in zip(found["runs"], (scifact.found, rankings), strict=True):
-        assert run["means"] == pytest.approx(direct(scifact.judgements, lists))
     assert found["runs"][0]["means"]["nDCG@10"] == pytest.approx(0.686, abs=5e-4)
     assert found["runs"][1]["means"]["nDCG@10"] == pytest.approx(0.914, abs=5e-4)
     assert found["comparisons"][0]["p"] < 1e-3

@@ -114,14 +114,6 @@ def test_the_word_for_long_documents(scores, tokens, answer, counted):
     assert (found.answer, found.counted) == (answer, counted)
 
 
-@pytest.mark.usefixtures("live")
-def test_an_instruct_that_is_not_billed(visit):
-    """The bills of two instructs tell whether their tokens count."""
-    _, report, out = visit("--model", "gte-rerank-v2")
-    assert (report["instruct"]["answer"], report["instruct"]["billed"]) == ("not counted", 0)
-    assert "Does instruct count in usage? not counted" in out
-
-
 class Billed:
     """A service that bills what it is told to."""
 

@@ -3,13 +3,15 @@
 import io
 import json
 import socket
+import socketserver
 import ssl
 import sys
 import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from contextlib import suppress
+from urllib.parse import urlsplit
 
 import pytest
+from proxies import relay
 from pydantic import SecretStr
 from self_signed import PAIR
 from visits import flat, posts, settle, setup_of
@@ -17,7 +19,7 @@ from visits import flat, posts, settle, setup_of
 from qwen_rerank._endpoint import Endpoint
 from qwen_rerank.cli import main
 from qwen_rerank.cli.doctor.probe import key_end
-from qwen_rerank.emulator import Emulator
+from qwen_rerank.emulator import Emulator, Reply
 
 
 @pytest.mark.parametrize(
@@ -121,63 +123,56 @@ def test_what_it_announces_covers_a_server_of_ones_own(visit):
     assert "1,000 tokens for query and document" in out
 
 
-class Refusing(BaseHTTPRequestHandler):
-    """Knows nobody's key."""
+class Encrypting(socketserver.ThreadingTCPServer):
+    """The emulator as localhost, behind TLS with the certificate in the file *pair*."""
 
-    def do_HEAD(self):
-        """Nothing."""
-        self.send_response(404)
-        self.send_header("content-length", "0")
-        self.end_headers()
+    daemon_threads = True
 
-    def do_POST(self):
-        """A refusal that would like to take over the terminal."""
-        self.rfile.read(int(self.headers["content-length"]))
-        body = json.dumps({"code": "InvalidApiKey", "message": "\x1b[2J\u202e[/bold] who?"})
-        self.send_response(401)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body.encode())
+    def __init__(self, emulator, pair):
+        super().__init__(("127.0.0.1", 0), None)
+        pair.write_text(PAIR)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(pair)
+        self.behind = urlsplit(emulator.base_url)
+        self.base_url = f"https://localhost:{self.server_address[1]}{self.behind.path}"
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.01,))
 
-    def log_message(self, *_):
-        """Silence."""
+    def finish_request(self, request, _):
+        """Hands on what is sent until one side ends."""
+        address = (self.behind.hostname, self.behind.port)
+        with (
+            suppress(OSError),
+            self.context.wrap_socket(request, server_side=True) as client,
+            socket.create_connection(address) as server,
+        ):
+            relay(client, server)
 
 
-@contextmanager
-def encrypted(folder):
-    """A server that speaks TLS as localhost, as its base URL."""
-    (folder / "pair.pem").write_text(PAIR)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "pair.pem")
-    server = HTTPServer(("127.0.0.1", 0), Refusing)
-    server.handle_error = lambda *_: None
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"https://localhost:{server.server_port}/api/v1"
-    finally:
+@pytest.fixture
+def encrypted(monkeypatch, emulator, tmp_path):
+    """The base URL of one, which the key found is for."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
+    with Encrypting(emulator, tmp_path / "pair.pem") as server:
+        server.thread.start()
+        yield server.base_url
         server.shutdown()
-        thread.join()
-        server.server_close()
+        server.thread.join()
 
 
-def test_a_certificate_that_is_not_trusted(visit, tmp_path, monkeypatch):
+def test_a_certificate_that_is_not_trusted(visit, encrypted):
     """A certificate of nobody ends in the setting that would vouch for it."""
-    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-0123456789abcdef")
-    with encrypted(tmp_path) as base_url:
-        code, report, out = visit("--base-url", base_url)
+    code, report, out = visit("--base-url", encrypted)
     assert code == 1
     assert report["problems"][0]["during"] == "reachability"
     assert "The certificate is not trusted here: set SSL_CERT_FILE" in out
 
 
-def test_encryption_is_timed_and_words_are_tamed(visit, tmp_path, monkeypatch):
+def test_encryption_is_timed_and_words_are_tamed(visit, encrypted, emulator, tmp_path, monkeypatch):
     """TLS has its own time, and what a server says can neither draw nor hide."""
-    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-0123456789abcdef")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pair.pem"))
-    with encrypted(tmp_path) as base_url:
-        code, report, out = visit("--base-url", base_url)
+    said = "\x1b[2J\u202e[/bold] who?"
+    emulator.script(Reply(), Reply.error(401, "InvalidApiKey", said, repeat=None))
+    code, report, out = visit("--base-url", encrypted)
     assert code == 1
     assert all(report["reach"][step] > 0 for step in ("connect", "tls", "answer"))
     assert "[/bold] who?" in out

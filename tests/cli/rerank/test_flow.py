@@ -181,7 +181,7 @@ def test_whoever_reads_the_output_may_leave(tmp_path):
     ) as process:
         assert json.loads(process.stdout.readline())
         process.stdout.close()
-        assert process.wait(20) == 1
+        assert process.wait(60) == 1
         assert process.stderr.read() == ""
 
 
@@ -199,5 +199,5 @@ def test_a_slow_pipe_gets_each_line_at_once():
             process.stdin.flush()
             assert json.loads(process.stdout.readline())["line"] == number
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
+        assert process.wait(60) == 130
         assert "Fatal" not in process.stderr.read()

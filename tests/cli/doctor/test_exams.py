@@ -4,7 +4,7 @@ import io
 
 import pytest
 from rich.console import Console
-from visits import scored, settle, setup_of
+from visits import scored, settle
 
 from qwen_rerank import RequestError
 from qwen_rerank._models import limits_for
@@ -154,15 +154,6 @@ def test_a_server_with_small_requests_and_no_instruct():
     assert [one.documents for one in latency(small).lists] == [1, 10]
 
 
-def test_a_kind_of_server(capsys, monkeypatch, tmp_path):
-    """--server implies the protocol it speaks, and is shown; no key is needed."""
-    arguments = ["--server", "tei", "--base-url", "http://127.0.0.1:9"]
-    setup = setup_of(capsys, monkeypatch, tmp_path, *arguments)
-    assert setup["server"] == ("tei", "--server")
-    assert setup["protocol"] == ("compatible", "--server")
-    assert setup["key"] == (None, None)
-
-
 @pytest.mark.parametrize(
     ("kind", "billed", "others", "blank"),
     [
@@ -186,6 +177,7 @@ def test_servers_of_your_own(visit, emulator, kind, billed, others, blank):
     assert report["over_long"]["documented"] == 32_768
     assert report["blanks"]["empty"] == blank
     assert report["setup"]["key"]["value"] is None
+    assert report["setup"]["protocol"] == {"value": "compatible", "found_in": "--server"}
     for part in ("call", "spent"):
         assert (report[part]["tokens"] is None) == (kind != "vllm")
     assert ("no tokens reported" in out) == ("not reported" in out) == (kind != "vllm")
@@ -258,13 +250,6 @@ def test_blank_documents_are_two_questions(live, visit):
     _, report, out = visit()
     assert report["blanks"] == {"empty": "refused", "spaces": "accepted", "said": "empty!"}
     assert "empty refused, spaces accepted" in out
-
-
-@pytest.mark.usefixtures("live")
-def test_latency_of_a_model_that_takes_fewer(visit):
-    """As many sizes as the model takes are timed."""
-    _, report, _ = visit("--model", "qwen3-vl-rerank")
-    assert [one["documents"] for one in report["latency"]["lists"]] == [1, 10, 50, 100]
 
 
 def test_a_size_that_fails(live, visit):

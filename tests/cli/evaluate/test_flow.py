@@ -153,6 +153,7 @@ def test_text_of_others_is_only_shown(tmp_path, capfd):
         ("q1 Q0 a 1 2 x\nq2 Q0 a 1 1 x\nq1 Q0 b 2 1 x\n", "is there twice, or its lines"),
         ("q1 Q0 a 1 nan x\n", "line 1 is no line of a run"),
         ("q1 Q0 a 1 2 x\nq1 a\n", "line 2 is no line of a run"),
+        ("one two\n", "line 1 is no line of a run"),
         ('{"line": 1}\n', "has no 'results'"),
         ('{"line": 1, "results": [{"index": 0}]}\n', "has no 'id'"),
         ('{"line": 1, "results": 3}\n', "line 1: "),

@@ -158,7 +158,7 @@ def test_ctrl_c_finishes_what_is_paid_for(tmp_path, monkeypatch, interrupts, kep
         interrupting = threading.Thread(target=interrupt)
         interrupting.start()
         try:
-            code = rank(source, out, "--concurrency", "2")
+            code = rank(source, out, "--concurrency", "2", "--timeout", "600")
         finally:
             answering.set()
             interrupting.join()

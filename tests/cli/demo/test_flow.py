@@ -131,11 +131,13 @@ def test_live_sends_a_dozen_questions(live, capsys):
 
 
 def test_live_asks_first(live, capsys, monkeypatch):
-    """The estimate that is shown before sending is near what is billed, and a yes sends it."""
+    """What is to be sent, to which model, is told near to what is billed, and a yes sends it."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
-    assert main(["demo", "--live", "--questions", "2"]) == 0
+    model = "qwen3.7-text-rerank"
+    assert main(["demo", "--live", "--questions", "2", "--model", model]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "sends 4 requests of 100 passages each to qwen3-rerank on DashScope" in out
+    assert f"sends 4 requests of 100 passages each to {model} on DashScope" in out
+    assert {request.body["model"] for request in live.log} == {model}
     estimate = int(re.search(r"about ([\d,]+) tokens", out)[1].replace(",", ""))
     billed = sum(request.tokens for request in live.log)
     assert billed * 0.9 < estimate < billed * 1.3
@@ -169,14 +171,6 @@ def test_live_failure_is_readable(live, capsys):
     assert err.replace("\n", "").isprintable()
     assert "Traceback" not in err
     assert live.api_key not in out + err
-
-
-def test_another_model(live, capsys):
-    """--model is what is asked for and what is named."""
-    arguments = ["--live", "--yes", "--questions", "1", "--model", "qwen3-vl-rerank"]
-    assert main(["demo", *arguments]) == 0
-    assert {request.body["model"] for request in live.log} == {"qwen3-vl-rerank"}
-    assert "qwen3-vl-rerank on DashScope" in capsys.readouterr().out
 
 
 def test_a_model_that_is_none(capsys):

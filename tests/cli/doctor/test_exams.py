@@ -207,7 +207,6 @@ def test_whether_an_instruct_counts(counts):
     [
         (lambda *_: 0.5, "Equal scores"),
         (lambda _, text: 0.1 if "tea" in text else 0.8, "A tie"),
-        (lambda _, text: 0.9 if "tea" in text else 0.8, "Wrong order"),
         (lambda _, text: 0.6 if "Ines" in text else -0.4, "Negative scores"),
     ],
 )

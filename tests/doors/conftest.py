@@ -176,6 +176,19 @@ def _door(request: pytest.FixtureRequest) -> Door:
     return DOORS[request.param]
 
 
+@pytest.fixture(name="invoke", params=["sync", "async"])
+def _invoke(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+    """Calls a runnable of LangChain's, sync or in the one event loop of the test."""
+    with asyncio.Runner() as runner:
+
+        def invoke(runnable: Any, *arguments: Any, **options: Any) -> Any:
+            if request.param == "sync":
+                return runnable.invoke(*arguments, **options)
+            return runner.run(runnable.ainvoke(*arguments, **options))
+
+        yield invoke
+
+
 @pytest.fixture(name="doors")
 def _doors() -> dict[str, Door]:
     return DOORS

@@ -1,6 +1,5 @@
 """What belongs to a base retriever reaches it, whoever calls: LangChain's retrievers, LangGraph."""
 
-import asyncio
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,43 +57,12 @@ def _retriever(reranker, tenants):
     return QwenRerankRetriever(base_retriever=tenants, reranker=reranker)
 
 
-@pytest.fixture(name="invoke", params=["sync", "async"])
-def _invoke(request):
-    """Both colours of ``invoke``."""
-
-    def invoke(runnable, *arguments, **options):
-        if request.param == "sync":
-            return runnable.invoke(*arguments, **options)
-        return asyncio.run(runnable.ainvoke(*arguments, **options))
-
-    return invoke
-
-
 def texts(documents):
     """What *documents* say."""
     return [document.page_content for document in documents]
 
 
 # langchain-classic
-
-
-def test_contextual_compression_below(invoke, reranker, tenants):
-    """A wrapper that hands on callbacks alone, as langchain-classic's, loses no tenant below us."""
-    classic = ContextualCompressionRetriever(base_compressor=reranker, base_retriever=tenants)
-    retriever = QwenRerankRetriever(base_retriever=classic, reranker=reranker)
-
-    assert texts(invoke(retriever, QUERY, ACME)) == ["a document of acme, None"]
-
-
-def test_contextual_compression_above(invoke, reranker):
-    """What it hands on to its base, such as filters and k, reaches ours and is divided there."""
-    retriever = QwenRerankRetriever(base_retriever=_store(), reranker=reranker)
-    classic = ContextualCompressionRetriever(base_compressor=reranker, base_retriever=retriever)
-
-    found = invoke(classic, QUERY, k=2, filter=_is_acme)
-
-    assert len(found) == 2
-    assert all(_is_acme(each) for each in found)
 
 
 def test_compressor_pipeline(reranker):
@@ -104,28 +72,6 @@ def test_compressor_pipeline(reranker):
     [best, _] = pipeline.compress_documents([Document("tea"), Document(QUERY)], QUERY)
 
     assert best.page_content == QUERY
-
-
-def test_ensemble_below(invoke, reranker, tenants):
-    """One of ours reranks an ensemble for one tenant; a filter that it would drop is refused."""
-    ensemble = EnsembleRetriever(retrievers=[tenants.bind(year=7), tenants])
-    retriever = QwenRerankRetriever(base_retriever=ensemble, reranker=reranker)
-
-    found = texts(invoke(retriever, QUERY, ACME))
-
-    assert sorted(found) == ["a document of acme, 7", "a document of acme, None"]
-    with pytest.raises(TypeError, match="EnsembleRetriever takes 'year'"):
-        invoke(retriever, QUERY, ACME, year=7)
-
-
-def test_multi_query(invoke, reranker, retriever):
-    """`MultiQueryRetriever` hands on callbacks alone, and below ours asks for the tenant."""
-    model = FakeListChatModel(responses=["one question\nanother question"])
-    queries = MultiQueryRetriever.from_llm(retriever=retriever, llm=model)
-    both = QwenRerankRetriever(base_retriever=queries, reranker=reranker)
-
-    assert texts(invoke(both, QUERY, ACME)) == ["a document of acme, None"]
-    assert texts(invoke(RunnableLambda(str) | queries, QUERY, ACME)) == ["a document of acme, None"]
 
 
 _PAGE = Path(__file__).parents[2] / "docs" / "filters-and-tenants.md"

@@ -50,11 +50,11 @@ class _Tracer(BaseTracer):
 
 
 class _AsyncTracer(AsyncBaseTracer):
-    """The same, with coroutines."""
+    """The same, with coroutines; it knows nothing of custom events."""
 
     def __init__(self):
         super().__init__()
-        self.roots = []
+        self.roots, self.events = [], []
 
     async def _persist_run(self, run):
         self.roots.append(run)
@@ -76,8 +76,11 @@ def _compress(request, reranker):
 
 
 @pytest.mark.parametrize("kind", [_Tracer, _AsyncTracer])
-def test_one_run(compress, kind):
-    """A run of type retriever with the query, the ranked documents and whose model it was."""
+def test_one_run(compress, emulator: Emulator, kind):
+    """A run of type retriever with the query, the ranked documents and whose model it was.
+
+    What it cost is its metadata, and a custom event for those who hear of such.
+    """
     tracer = kind()
 
     ranked = compress([tracer])
@@ -89,6 +92,20 @@ def test_one_run(compress, kind):
     metadata = run.extra["metadata"]
     assert metadata["ls_provider"] == "dashscope"
     assert metadata["ls_model_name"] == "qwen3-rerank"
+    [request] = emulator.log
+    cost = {
+        "model": "qwen3-rerank",
+        "requests": 1,
+        "tokens": request.tokens,
+        "cache_hits": 0,
+        "request_ids": [request.request_id],
+        "truncated": [],
+        "query_truncated": False,
+    }
+    assert metadata["qwen_rerank.request_ids"] == [request.request_id]
+    assert metadata["qwen_rerank.tokens"] == request.tokens
+    assert "qwen_rerank.degraded" not in metadata
+    assert tracer.events == ([("qwen_rerank", cost, run.id)] if kind is _Tracer else [])
 
 
 def test_whose_server_it_is(emulator: Emulator):
@@ -101,37 +118,6 @@ def test_whose_server_it_is(emulator: Emulator):
     [run] = tracer.roots
     assert run.extra["metadata"]["ls_provider"] == "tei"
     assert "qwen_rerank.tokens" not in run.extra["metadata"]  # which it does not report
-
-
-def test_usage_is_an_event_of_the_run(compress, emulator: Emulator):
-    """Documents have no place for what a rerank cost: a custom event has."""
-    tracer = _Tracer()
-
-    compress([tracer])
-
-    [(name, data, run_id)] = tracer.events
-    assert (name, run_id) == ("qwen_rerank", tracer.roots[0].id)
-    assert data == {
-        "model": "qwen3-rerank",
-        "requests": 1,
-        "tokens": emulator.log[0].tokens,
-        "cache_hits": 0,
-        "request_ids": [emulator.log[0].request_id],
-        "truncated": [],
-        "query_truncated": False,
-    }
-
-
-def test_usage_is_metadata_of_the_run(compress, emulator: Emulator):
-    """Tracers that know nothing of custom events find the same in the run's metadata."""
-    tracer = _AsyncTracer()
-
-    compress([tracer])
-
-    metadata, request = tracer.roots[0].extra["metadata"], emulator.log[0]
-    assert metadata["qwen_rerank.request_ids"] == [request.request_id]
-    assert metadata["qwen_rerank.tokens"] == request.tokens
-    assert "qwen_rerank.degraded" not in metadata
 
 
 def test_what_was_cut(reranker):
@@ -264,27 +250,18 @@ def _sent_to_langsmith(compress):
     return ended["extra"]["metadata"]
 
 
-def test_langsmith(compress, emulator: Emulator):
-    """LangSmith is sent the tokens in its own words, and the request ids."""
+def test_langsmith(compress, emulator: Emulator, in_dollars):
+    """LangSmith is sent tokens and cost in its own words, and the request ids."""
     metadata = _sent_to_langsmith(compress)
 
     [request] = emulator.log
-    assert metadata["usage_metadata"] == {
-        "input_tokens": request.tokens,
-        "output_tokens": 0,
-        "total_tokens": request.tokens,
-    }
+    usage = metadata["usage_metadata"]
+    assert usage["total_cost"] == pytest.approx(in_dollars * request.tokens / 1e6)
+    assert usage["input_tokens"] == usage["total_tokens"] == request.tokens
+    assert usage["output_tokens"] == 0
+    assert metadata["qwen_rerank.currency"] == "USD"
     assert metadata["qwen_rerank.request_ids"] == [request.request_id]
     assert metadata["qwen_rerank.requests"] == 1
-
-
-def test_langsmith_and_the_price(compress, emulator: Emulator, in_dollars):
-    """LangSmith counts the cost of a retriever run that is told in dollars."""
-    metadata = _sent_to_langsmith(compress)
-
-    cost = in_dollars * emulator.log[0].tokens / 1e6
-    assert metadata["usage_metadata"]["total_cost"] == pytest.approx(cost)
-    assert metadata["qwen_rerank.currency"] == "USD"
 
 
 def test_langsmith_and_a_list_that_was_passed_through(connection, emulator: Emulator):

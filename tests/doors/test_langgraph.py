@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date
 from typing import TypedDict
 
@@ -43,13 +44,20 @@ def _through(serializer, value):
 
 
 def test_as_itself(caplog):
-    """A serializer that is told of rankings gives the same one back, and has nothing to say."""
+    """A serializer that is told of rankings gives the same one back, and has nothing to say.
+
+    The error of a passed-through list is an error again, not its name.
+    """
     serializer = JsonPlusSerializer(allowed_msgpack_modules=[Ranking])
 
+    degraded = replace(_RANKING, degraded=DeadlineError("late", hint="Wait.", documents=(1,)))
+
     with caplog.at_level(logging.DEBUG):
-        again = _through(serializer, _RANKING)
+        again, late = (_through(serializer, each) for each in (_RANKING, degraded))
 
     assert (type(again), again) == (Ranking, _RANKING)
+    assert type(late.degraded) is DeadlineError
+    assert vars(late.degraded) == vars(degraded.degraded)
     assert not caplog.records
 
 
@@ -62,19 +70,6 @@ def test_unnamed(caplog):
     assert {record.args[:2] for record in caplog.records} <= {("qwen_rerank._values", "Ranking")}
 
 
-def test_with_the_error_in_it(caplog):
-    """The error of a passed-through list is an error again, not its name."""
-    serializer = JsonPlusSerializer(allowed_msgpack_modules=[Ranking])
-    ranking = Ranking((), "m", degraded=DeadlineError("late", hint="Wait.", documents=(1,)))
-
-    with caplog.at_level(logging.DEBUG):
-        again = _through(serializer, ranking)
-
-    assert type(again.degraded) is DeadlineError
-    assert vars(again.degraded) == vars(ranking.degraded)
-    assert not caplog.records
-
-
 def test_as_its_plain_form():
     """A strict serializer that is told of nothing gives the plain form, a ranking in waiting."""
     again = _through(JsonPlusSerializer(allowed_msgpack_modules=None), _RANKING)
@@ -83,19 +78,6 @@ def test_as_its_plain_form():
         "requests": 2, "tokens": 30, "cache_hits": 0, "cost": None, "currency": None
     }  # fmt: skip
     assert TypeAdapter(Ranking).validate_python(again) == _RANKING
-
-
-@pytest.mark.parametrize("strict", [False, True])
-def test_the_plain_form_in_a_state(strict, caplog):
-    """What a node has written as a plain form needs no leave of any serializer."""
-    adapter = TypeAdapter(Ranking)
-    serializer = JsonPlusSerializer(allowed_msgpack_modules=None if strict else True)
-
-    with caplog.at_level(logging.DEBUG):
-        again = _through(serializer, adapter.dump_python(_RANKING))
-
-    assert adapter.validate_python(again) == _RANKING
-    assert not caplog.records
 
 
 def _graph(reranker, saver):

@@ -1,18 +1,17 @@
-"""Everything in LlamaIndex that calls a node postprocessor, over HTTP against the emulator."""
+"""What in LlamaIndex calls a node postprocessor, over HTTP against the emulator."""
 
 import asyncio
 from typing import Annotated
 
 import pytest
-from llama_index.core import VectorStoreIndex, chat_engine
-from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ToolCallResult
-from llama_index.core.chat_engine import CondensePlusContextChatEngine, ContextChatEngine
+from llama_index.core import VectorStoreIndex
+from llama_index.core.agent.workflow import FunctionAgent
+from llama_index.core.chat_engine import CondensePlusContextChatEngine
 from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.evaluation import (
     RetrieverEvaluator,
 )
 from llama_index.core.llms import ChatMessage, LLMMetadata, MockLLM
-from llama_index.core.memory import Memory, VectorMemoryBlock
 from llama_index.core.objects import ObjectIndex
 from llama_index.core.query_engine import (
     CitationQueryEngine,
@@ -20,28 +19,19 @@ from llama_index.core.query_engine import (
 )
 from llama_index.core.retrievers import QueryFusionRetriever
 from llama_index.core.schema import TextNode
-from llama_index.core.tools import FunctionTool, QueryEngineTool, RetrieverTool
+from llama_index.core.tools import FunctionTool, RetrieverTool
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
-from llama_index.core.vector_stores.types import BasePydanticVectorStore, VectorStoreQueryResult
 from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
 from llama_index.core.workflow.resource import Resource
 
 from llama_index_qwen_rerank import QwenRerank
-from qwen_rerank.emulator import Emulator, Reply
+from qwen_rerank.emulator import Emulator
 
 try:
     from llama_index.core.base.llms.types import ToolCallBlock
     from llama_index.core.llms.mock import MockFunctionCallingLLM
 except ImportError:  # an older release
     ToolCallBlock, MockFunctionCallingLLM = None, MockLLM
-
-# The multimodal ones that this release has.
-MULTIMODAL_CHATS = [
-    getattr(chat_engine, name)
-    for name in ("MultiModalContextChatEngine", "MultiModalCondensePlusContextChatEngine")
-    if hasattr(chat_engine, name)
-]
-
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{warning}")
@@ -110,11 +100,6 @@ def _reranker(connection):
     return QwenRerank(top_n=2, **connection)
 
 
-@pytest.fixture(name="engine")
-def _engine(retriever, reranker):
-    return RetrieverQueryEngine.from_args(retriever, llm=Echo(), node_postprocessors=[reranker])
-
-
 def sent(emulator: Emulator) -> list[str]:
     """The queries of the requests that the emulator saw, each of which carried all facts."""
     assert {request.documents for request in emulator.log} <= {len(FACTS)}
@@ -146,18 +131,6 @@ def asked(owner, way: str, question=QUESTION, **options):
     return answer, "".join(answer.response_gen) if "stream" in way else str(answer)
 
 
-QUERIES = pytest.mark.parametrize("way", ["query", "aquery"])
-CHATS = pytest.mark.parametrize("way", ["chat", "astream_chat"])
-
-
-def test_first_stage_knows_nothing(retriever):
-    """Without the reranker the facts come in the order of the index."""
-    assert texts(retriever.retrieve(QUESTION)) == FACTS
-
-
-# Tenants
-
-
 @pytest.fixture(name="ours")
 def _ours(index):
     """A retriever of one tenant's facts, in an index where another's would be ranked first."""
@@ -180,14 +153,10 @@ def _fused(retriever):
 
 ENGINES = {
     "query engine": RetrieverQueryEngine.from_args,
-    "index": lambda found, **options: found.__dict__["_index"].as_query_engine(
-        similarity_top_k=9, filters=found._filters, **options
-    ),
     "fusion": lambda found, **options: RetrieverQueryEngine.from_args(_fused(found), **options),
     "citation": lambda found, **options: CitationQueryEngine.from_args(
         found.__dict__["_index"], retriever=found, **options
     ),
-    "context": ContextChatEngine.from_defaults,
     "condense": lambda found, **options: CondensePlusContextChatEngine.from_defaults(
         found, chat_history=GREETING, **options
     ),
@@ -196,12 +165,16 @@ ENGINES = {
 
 @pytest.mark.parametrize("kind", ENGINES)
 def test_filters_hold(ours, reranker, emulator, kind):
-    """What a retriever filtered is all that is sent and comes back, with its own metadata."""
+    """What a retriever filtered is all that is sent and comes back, with its own metadata.
+
+    A chat engine asks the question that it made of the conversation, without the blanks around it.
+    """
     engine = ENGINES[kind](ours, llm=Condenser(), node_postprocessors=[reranker])
 
     answer, words = asked(engine, "query" if hasattr(engine, "query") else "chat")
 
     [request] = emulator.log
+    assert request.body["input"]["query"] == QUESTION
     assert sorted(request.body["input"]["documents"]) == sorted(FACTS)
     assert facts_in(words) == RANKED
     assert "theirs" not in words
@@ -209,28 +182,7 @@ def test_filters_hold(ours, reranker, emulator, kind):
     assert metadata == [{"tenant": "ours", "page": {"at": FACTS.index(fact)}} for fact in RANKED]
 
 
-@QUERIES
-def test_citations(retriever, reranker, emulator, way):
-    """Sources are numbered by rank: the best is source 1. Cutting into chunks comes after."""
-    engine = CitationQueryEngine.from_args(
-        retriever.__dict__["_index"],
-        llm=Echo(),
-        retriever=retriever,
-        node_postprocessors=[reranker],
-        citation_chunk_size=512,
-    )
-
-    answer, words = asked(engine, way)
-
-    assert sent(emulator) == [QUESTION]
-    assert texts(answer.source_nodes) == [
-        f"Source {number}:\n{fact}\n" for number, fact in enumerate(RANKED, 1)
-    ]
-    assert answer.source_nodes[0].score > answer.source_nodes[1].score
-    assert f"Source 1:\n{RANKED[0]}" in words
-
-
-@CHATS
+@pytest.mark.parametrize("way", ["chat", "astream_chat"])
 @pytest.mark.parametrize("mode", ["context", "condense_plus_context", "condense_question", "best"])
 def test_chat_engine_of_an_index(index, reranker, emulator, mode, way):
     """Every mode of ``index.as_chat_engine`` shows its model the reranked nodes."""
@@ -246,33 +198,6 @@ def test_chat_engine_of_an_index(index, reranker, emulator, mode, way):
     assert texts(sources) == facts_in(words) == RANKED
 
 
-@CHATS
-def test_condensed_question(retriever, reranker, emulator, told, way):
-    """What is ranked for is the condensed question, blanks around it stripped."""
-    chat = CondensePlusContextChatEngine.from_defaults(
-        retriever, llm=Condenser(), node_postprocessors=[reranker], chat_history=GREETING
-    )
-
-    answer, words = asked(chat, way, "And which of them hangs around there?")
-
-    assert sent(emulator) == told.queries() == [QUESTION]
-    assert texts(answer.source_nodes) == facts_in(words) == RANKED
-
-
-@CHATS
-@pytest.mark.parametrize("kind", MULTIMODAL_CHATS)
-def test_multimodal_chat(retriever, reranker, emulator, kind, way):
-    """The multimodal variants rerank too."""
-    chat = kind.from_defaults(
-        retriever, multi_modal_llm=Echo(), node_postprocessors=[reranker], context_template="{x}"
-    )
-
-    answer, _ = asked(chat, way)
-
-    assert sent(emulator) == [QUESTION]
-    assert texts(answer.source_nodes) == RANKED
-
-
 class Caller(MockFunctionCallingLLM):
     """Calls one tool, then repeats what it was told; it keeps the names of the tools it saw."""
 
@@ -286,55 +211,16 @@ class Caller(MockFunctionCallingLLM):
         self._call = ToolCallBlock(tool_call_id="1", tool_name=tool, tool_kwargs=arguments)
 
     def answer(self, messages, tools=(), **_):
-        """Call the tool, unless its result is there, and not only word of who asks for it."""
+        """Call the tool, unless its result is there."""
         self.offered.append([tool.metadata.name for tool in tools])
-        if messages[-1].role == "tool" and "is now handling" not in messages[-1].content:
+        if messages[-1].role == "tool":
             return ChatMessage(messages[-1].content, role="assistant")
         return ChatMessage(role="assistant", blocks=[self._call])
 
 
-async def worked(agent, question="Where is the bat?", **options):
-    """The words that *agent* ends with, and the results of its tools."""
-    running = agent.run(user_msg=question, max_iterations=6, **options)
-    results = [e async for e in running.stream_events() if isinstance(e, ToolCallResult)]
-    return str(await running), [each.tool_output for each in results]
-
-
-@pytest.fixture(name="tool")
-def _tool(engine):
-    return QueryEngineTool.from_defaults(engine, name="facts", description="Facts on animals.")
-
-
-def test_query_engine_tool(tool, emulator, told):
-    """Called directly, the tool answers from the reranked nodes; its query is stripped."""
-    answer = tool.call(f"{QUESTION}\n\n")
-
-    assert sent(emulator) == told.queries() == [QUESTION]
-    assert texts(answer.raw_output.source_nodes) == facts_in(answer.content) == RANKED
-
-
-async def test_agent_workflow(tool, emulator):
-    """An agent that asks the tool, after another handed over to it, sees the reranked nodes."""
-    first = FunctionAgent(
-        name="porter",
-        description="Opens the door.",
-        llm=Caller("handoff", to_agent="keeper", reason="It knows animals."),
-        can_handoff_to=["keeper"],
-    )
-    second = FunctionAgent(
-        name="keeper",
-        description="Knows animals.",
-        tools=[tool],
-        llm=Caller("facts", input=QUESTION),
-        can_handoff_to=[],
-    )
-    workflow = AgentWorkflow(agents=[first, second], root_agent="porter")
-
-    words, results = await worked(workflow)
-    result = results[-1]
-
-    assert sent(emulator) == [QUESTION]
-    assert texts(result.raw_output.source_nodes) == facts_in(words) == RANKED
+async def worked(agent, question="Where is the bat?"):
+    """The words that *agent* ends with."""
+    return str(await agent.run(user_msg=question, max_iterations=6))
 
 
 @pytest.fixture(name="lookup")
@@ -357,7 +243,7 @@ async def test_retriever_tool_of_an_agent(lookup, emulator, told):
     """From an agent the tool makes "input is ..." of the query: a QueryEngineTool does not."""
     agent = FunctionAgent(tools=[lookup], llm=Caller("lookup", input=QUESTION))
 
-    words, _ = await worked(agent)
+    words = await worked(agent)
 
     assert sent(emulator) == told.queries() == [f"input is {QUESTION}"]
     assert facts_in(words) == RANKED
@@ -381,56 +267,23 @@ def _objects():
     return ObjectIndex.from_objects(list(map(tool_for, SUBJECTS)), embed_model=embedding)
 
 
-def chooser(objects, reranker):
-    """Chooses the tools that *reranker* puts first among all of *objects*."""
-    return objects.as_retriever(similarity_top_k=len(SUBJECTS), node_postprocessors=[reranker])
-
-
-def names(tools) -> list[str]:
-    """The names of *tools*."""
-    return [tool.metadata.name for tool in tools]
-
-
-def asked_for(emulator: Emulator) -> list[str]:
-    """The queries of the requests that the emulator saw, each of which carried all tools."""
-    assert {request.documents for request in emulator.log} <= {len(SUBJECTS)}
-    return [request.body["input"]["query"] for request in emulator.log]
-
-
 async def test_chosen_tools_of_an_agent(objects, reranker, emulator):
-    """An agent is offered the tools that suit its task; to call one it looks it up by name."""
-    llm = Caller("ask_bridges", topic="gold")
-    agent = FunctionAgent(llm=llm, tool_retriever=chooser(objects, reranker))
+    """An agent is offered the tools that suit its task, though it asks inside its own loop.
 
-    words, _ = await worked(agent, "Which metals do bridges need?\n")
+    To call one it looks it up by name.
+    """
+    llm = Caller("ask_bridges", topic="gold")
+    chooser = objects.as_retriever(similarity_top_k=6, node_postprocessors=[reranker])
+    agent = FunctionAgent(llm=llm, tool_retriever=chooser)
+
+    words = await worked(agent, "Which metals do bridges need?\n")
 
     assert words == "bridges: all about gold"
     assert llm.offered[0] == ["ask_bridges", "ask_metals"]
     question = "Which metals do bridges need?"
-    assert asked_for(emulator) == [question, "ask_bridges", question]
-
-
-@pytest.mark.parametrize("width", [1, 2])
-async def test_sync_calls_among_async_ones(objects, reranker, emulator, width):
-    """A sync call inside the loop does not wait for async ones, which it keeps from going on."""
-    reranker.max_concurrency = width
-    agent = FunctionAgent(
-        llm=Caller("ask_metals", topic="gold"), tool_retriever=chooser(objects, reranker)
-    )
-    nodes = objects.index.as_retriever(similarity_top_k=6).retrieve("any")
-    emulator.script(Reply(delay=0.2))
-
-    others = [
-        asyncio.create_task(reranker.apostprocess_nodes(nodes, query_str="spices"))
-        for _ in range(3)
-    ]
-    await asyncio.sleep(0)  # one sets out, and the others queue
-    words, _ = await asyncio.wait_for(worked(agent, "Which metals are there?"), 60)
-
-    assert words == "metals: all about gold"
-    for ranked in await asyncio.gather(*others):
-        assert "ask_spices" in ranked[0].node.get_content()
-    assert len(emulator.log) == 6
+    assert {request.documents for request in emulator.log} == {len(SUBJECTS)}
+    asked = [request.body["input"]["query"] for request in emulator.log]
+    assert asked == [question, "ask_bridges", question]
 
 
 def test_evaluator(retriever, reranker, emulator):
@@ -445,50 +298,6 @@ def test_evaluator(retriever, reranker, emulator):
     assert result.retrieved_texts == RANKED
     assert result.metric_vals_dict == {"mrr": 1.0, "hit_rate": 1.0}
     assert sent(emulator) == [QUESTION]
-
-
-class Notes(BasePydanticVectorStore):
-    """A vector store that keeps texts and finds them all, as they came."""
-
-    stores_text: bool = True
-    kept: list = []  # noqa: RUF012  a pydantic field
-
-    @property
-    def client(self):
-        """None is needed."""
-
-    def add(self, nodes, **_):
-        """Keep *nodes*."""
-        self.kept.extend(nodes)
-        return [node.node_id for node in nodes]
-
-    def delete(self, ref_doc_id, **_):
-        """Keep it nevertheless."""
-
-    def query(self, query, **_):
-        """Find what comes first."""
-        found = self.kept[: query.similarity_top_k]
-        return VectorStoreQueryResult(found, [0.5] * len(found), [each.node_id for each in found])
-
-
-async def test_memory_of_an_agent(reranker, emulator):
-    """A memory with such a block shows its agent what suits the question."""
-    block = VectorMemoryBlock(
-        vector_store=Notes(),
-        embed_model=embedding,
-        similarity_top_k=4,
-        retrieval_context_window=1,
-        node_postprocessors=[reranker],
-    )
-    for fact in FACTS:
-        await block.aput([ChatMessage(fact, role="user")], from_short_term_memory=True)
-    memory = Memory.from_defaults(session_id="animals", memory_blocks=[block])
-    await memory.aput(ChatMessage(QUESTION, role="user"))
-
-    shown = "".join(str(message.content) for message in await memory.aget())
-
-    assert sent(emulator) == [QUESTION]
-    assert facts_in(shown) == RANKED
 
 
 def configured() -> QwenRerank:

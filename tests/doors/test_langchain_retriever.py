@@ -487,13 +487,21 @@ def test_slips(reranker, options, said):
 def test_pickle(retriever, emulator: Emulator, monkeypatch):
     """A pickled retriever works after it has found a key, and its counting begins anew."""
     retriever.invoke(QUERY)
-    loaded = pickle.loads(pickle.dumps(retriever))  # noqa: S301  our own bytes
+    stored = pickle.dumps(retriever)
+    loaded = pickle.loads(stored)  # noqa: S301  our own bytes
 
+    assert emulator.api_key.encode() not in stored
     monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
 
     assert loaded.k == 2
     assert loaded.reranker.usage.requests == 0
     assert texts(loaded.invoke(QUERY)) == texts(retriever.invoke(QUERY))
+
+
+def test_shows_no_key(retriever, emulator: Emulator):
+    """Neither repr nor str holds the key."""
+    assert emulator.api_key not in f"{retriever!r} {retriever}"
+    assert "k=2" in repr(retriever)
 
 
 # The door

@@ -32,7 +32,6 @@ ENTRANCES = [
     for colour in ("sync", "async")
 ]
 PLANNED = limits_for("qwen3-rerank").planned_item_tokens
-PLANNED_PER_REQUEST = limits_for("qwen3-rerank").planned_request_tokens
 
 
 @pytest.fixture(params=ENTRANCES, name="entrance")
@@ -46,12 +45,6 @@ def _ranked(options, query, texts, **more):
         return reranker.rerank(query, texts)
 
 
-async def _each_ranked(options, query, lists):
-    """The rankings of several lists, asked at the same time."""
-    async with Reranker(**options) as reranker:
-        return await asyncio.gather(*(reranker.arerank(query, texts) for texts in lists))
-
-
 def _pairs(ranking):
     return [(hit.index, hit.score) for hit in ranking]
 
@@ -60,28 +53,6 @@ def _sent(emulator):
     """Every text that was sent as a document."""
     bodies = [seen.body for seen in emulator.log]
     return [text for body in bodies for text in body.get("input", body)["documents"]]
-
-
-@pytest.fixture(scope="session", name="mixed")
-def _mixed(corpus):
-    """Short and over-long texts in one list, which needs a few requests."""
-    mixed = list(corpus.short())
-    step = len(mixed) // len(corpus.LONG)
-    for at, text in enumerate(corpus.LONG.values()):
-        mixed.insert(at * (step + 1), text)
-    return mixed
-
-
-@pytest.fixture(scope="session", name="reference")
-def _reference(_strict, mixed):
-    """For each way with over-long texts the ranking of the mixed list, and the bodies sent."""
-    options = {"base_url": _strict.base_url, "api_key": _strict.api_key}
-    reference = {}
-    for way in ("truncate", "split"):
-        _strict.clear()
-        ranking = _ranked(options, QUERY, mixed, long_documents=way)
-        reference[way] = (ranking, sorted(str(seen.body) for seen in _strict.log))
-    return reference
 
 
 # The corpus
@@ -114,24 +85,6 @@ def test_everything_comes_back_as_it_was_scored(entrance, options, expected, cor
     assert entrance(options, QUERY, texts) == expected(QUERY, texts)
 
 
-@pytest.mark.parametrize(
-    ("name", "way"),
-    [
-        ("core, sync", {"protocol": "compatible"}),
-        ("core, async", {"max_documents_per_request": 7}),
-        ("core, async", {"max_concurrency": 1, "long_documents": "split"}),
-        ("core, sync", {"long_documents": "error"}),
-        ("core, async", {"model": "qwen3-vl-rerank"}),
-    ],
-    ids=str,
-)
-def test_the_way_does_not_matter(entrances, name, way, options, expected, corpus):
-    """Whatever the protocol, the model and the size of a request: the same scores and order."""
-    texts = list(corpus.short())
-
-    assert entrances[name](options | way, QUERY, texts) == expected(QUERY, texts)
-
-
 def test_what_is_sent_is_what_was_given(options, strict, sendable, is_blank, corpus):
     """Texts arrive character by character, with nothing replaced but lone surrogates."""
     for protocol in ("dashscope", "compatible"):
@@ -143,80 +96,17 @@ def test_what_is_sent_is_what_was_given(options, strict, sendable, is_blank, cor
         assert len(strict.log) == -(-len(set(texts)) // 500)
 
 
-def test_a_cache_knows_hostile_texts(options, strict, mixed, reference):
-    """What was scored once is known, whatever it holds, and nothing is sent again."""
-    cache = {}
-    before = _ranked(options, QUERY, mixed, cache=cache)
-    strict.clear()
-
-    again = _ranked(options, QUERY, mixed, cache=cache)
-
-    assert again.hits == before.hits == reference["truncate"][0].hits
-    assert strict.log == ()
-    assert again.usage.cache_hits == len(cache) > 500
-
-
-def test_an_estimate_counts_hostile_texts(options, strict, mixed, reference):
+def test_an_estimate_counts_hostile_texts(options, strict, corpus):
     """What a call would take is known beforehand, to the request and the cut text."""
-    ranking, _ = reference["truncate"]
+    texts = [*corpus.LONG.values(), *corpus.short()]
     with Reranker(**options) as reranker:
-        estimate = reranker.estimate(QUERY, mixed)
+        estimate = reranker.estimate(QUERY, texts)
+        assert strict.log == ()
+        ranking = reranker.rerank(QUERY, texts)
 
-    assert estimate.requests == ranking.usage.requests
+    assert estimate.requests == ranking.usage.requests > 1
     assert estimate.truncated == ranking.truncated
     assert estimate.tokens == pytest.approx(ranking.usage.tokens, rel=0.01)
-    assert strict.log == ()
-
-
-# Relations, with over-long texts among the short ones
-
-
-@pytest.mark.parametrize(("way", "width"), [("truncate", 7), ("split", 100)])
-def test_batch_split(options, mixed, reference, way, width):
-    """How a list is cut into requests changes no score, no window and no order."""
-    whole, _ = reference[way]
-
-    parts = _ranked(options, QUERY, mixed, long_documents=way, max_documents_per_request=width)
-
-    assert parts.hits == whole.hits
-    assert parts.truncated == whole.truncated
-    assert parts.usage.requests > whole.usage.requests
-
-
-def test_poison_isolation(options, expected, is_blank, mixed):
-    """Any one of these texts, among others, changes nothing for them."""
-    mixed = mixed[::7]
-    plain = ["a red car", "green tea", ""]
-    alone = expected(QUERY, plain)
-
-    rankings = asyncio.run(
-        _each_ranked(options, QUERY, [[plain[0], poison, *plain[1:]] for poison in mixed])
-    )
-
-    for poison, ranking in zip(mixed, rankings, strict=True):
-        others = [(hit.index - (hit.index > 1), hit.score) for hit in ranking if hit.index != 1]
-        [itself] = [hit for hit in ranking if hit.index == 1]
-        assert others == alone
-        assert itself.document is poison
-        assert (itself.score is None) is is_blank(poison)
-
-
-def test_sync_equals_async(options, strict, mixed, reference):
-    """Both colours give the same ranking at the same cost, and send the same."""
-    one, bodies = reference["truncate"]
-
-    [two] = asyncio.run(_each_ranked(options, QUERY, [mixed]))
-
-    assert two.hits == one.hits
-    assert (two.usage, two.truncated) == (one.usage, one.truncated)
-    assert sorted(str(seen.body) for seen in strict.log) == bodies
-
-
-def test_langchain_equals_llama_index_equals_core(entrances, options, mixed, reference):
-    """Every entrance gives the same order and scores, with over-long texts in the list."""
-    for name in ("LangChain, async", "LlamaIndex, sync"):
-        found = entrances[name](options | {"long_documents": "split"}, QUERY, mixed)
-        assert found == _pairs(reference["split"][0])
 
 
 # Over-long texts
@@ -229,7 +119,7 @@ def _heads(emulator, ranking, score):
 
 
 def test_truncate(options, strict, score, sendable, is_blank, corpus):
-    """An over-long text is scored by a head that fits and begins at something to read."""
+    """An over-long text is scored by a head that fills the limit, from the first word on."""
     texts = [*corpus.LONG.values(), *corpus.HOLLOW.values(), "a short one"]
 
     ranking = _ranked(options, QUERY, texts)
@@ -241,21 +131,10 @@ def test_truncate(options, strict, score, sendable, is_blank, corpus):
         assert found == head
         assert is_blank(before)
         assert not is_blank(head[0])
-        assert qwen_tokenizer().count(head) <= PLANNED
-
-
-@pytest.mark.parametrize("name", ["long", "shrinking in NFC"])
-def test_heads_use_the_limit(options, strict, score, corpus, name):
-    """A head is no shorter than the limit asks for: at most a few tokens are left unused."""
-    shrinking = name != "long"
-    texts = [text for name, text in corpus.LONG.items() if (name in corpus.SHRINKING) is shrinking]
-
-    ranking = _ranked(options, QUERY, texts)
-
-    counts = {
-        at: qwen_tokenizer().count(head) for at, head in _heads(strict, ranking, score).items()
-    }
-    assert {at: tokens for at, tokens in counts.items() if tokens < PLANNED * 0.98} == {}
+        tokens = qwen_tokenizer().count(head)
+        assert tokens <= PLANNED
+        if at < len(corpus.LONG):  # the others have hardly anything to read
+            assert tokens > PLANNED * 0.98
 
 
 def test_split(options, strict, score, sendable, corpus):
@@ -306,8 +185,6 @@ def test_error(options, strict, corpus):
     for text in corpus.LONG.values():
         with pytest.raises(RequestError, match="document 1; it may have"):
             _ranked(options, QUERY, ["a car", text], long_documents="error")
-    with pytest.raises(RequestError, match="document 0; it may have"):
-        asyncio.run(_each_ranked(options | {"long_documents": "error"}, QUERY, [[text]]))
     assert strict.log == ()
 
 
@@ -327,24 +204,6 @@ def test_token_boundaries(options, strict, corpus):
     assert max(map(count, _sent(strict))) <= PLANNED
 
 
-def test_other_models_have_other_limits(options, corpus):
-    """The limit is the model's own."""
-    count = qwen_tokenizer().count
-    for model in ("qwen3.7-text-rerank", "qwen3-vl-rerank", "gte-rerank-v2"):
-        most = limits_for(model).planned_item_tokens
-        texts = [
-            text
-            for unit in (" a", "\u4e2d", "\ufb2c", "\x00")
-            for text in corpus.around(unit, most, count)
-        ]
-        ranking = _ranked(options, QUERY, texts, model=model)
-        assert set(ranking.truncated) >= {1, 3, 5, 7}
-        shorter = [
-            text for text in texts if count(text) < limits_for(model).planned_item_tokens * 0.99
-        ]
-        assert not shorter
-
-
 def test_character_boundary(options, strict):
     """300,000 characters are sent whole, one more is cut, however few tokens they have."""
     texts = ["x" + " " * (size - 2) + "x" for size in (299_999, 300_000, 300_001)]
@@ -353,33 +212,6 @@ def test_character_boundary(options, strict):
 
     assert ranking.truncated == (2,)
     assert [len(text) for text in _sent(strict)] == [299_999, 300_000, 300_000]
-
-
-def test_request_boundary(options, strict):
-    """A request is filled to its planned tokens, the query counted once for each document."""
-    words = [*map(chr, range(ord("a"), ord("z") + 1)), "one", "two", "car", "red"]
-    query, size = "a" + " a" * 9, PLANNED_PER_REQUEST // 30 - 10
-    texts = [word + f" {word}" * (size - 1) for word in words]
-    assert {qwen_tokenizer().count(text) for text in texts} == {size}
-
-    for extra, requests in (("", 1), (" a", 2)):
-        strict.clear()
-        ranking = _ranked(options, query, [texts[0] + extra, *texts[1:]])
-        assert (ranking.usage.requests, len(strict.log)) == (requests, requests)
-        assert ranking.truncated == ()
-    assert max(seen.tokens for seen in strict.log) <= 120_000
-
-
-def test_a_long_query_is_counted_for_each_document(options, strict, expected):
-    """Under a query of thousands of tokens a request holds few documents, and none is refused."""
-    query = "a" + " a" * 2_999
-    texts = [f"car {number}" for number in range(100)]
-
-    ranking = _ranked(options, query, texts)
-
-    assert _pairs(ranking) == expected(query, texts)
-    assert max(seen.tokens for seen in strict.log) <= 120_000
-    assert len(strict.log) == 3
 
 
 # Ten thousand
@@ -392,22 +224,6 @@ def test_ten_thousand_candidates(entrances, options, strict, expected, corpus):
 
     assert entrances["LangChain, async"](options, QUERY, texts) == expected(QUERY, texts)
     assert max(seen.documents for seen in strict.log) <= 500
-
-
-def test_ten_thousand_times_the_same(entrances, options, strict, expected):
-    """Ten thousand equal texts are sent once, and come back in their order."""
-    texts = ["\ud800 <b>[/oops]"] * 10_000
-
-    assert entrances["core, async"](options, QUERY, texts) == expected(QUERY, texts)
-    assert _sent(strict) == ["\ufffd <b>[/oops]"]
-
-
-def test_ten_thousand_blanks(entrances, options, strict, corpus):
-    """Ten thousand blank texts come back unscored in their order, and nothing is sent."""
-    texts = corpus.blanks(10_000)
-    for name in ("core, sync", "LlamaIndex, async"):
-        assert entrances[name](options, QUERY, texts) == [(at, None) for at in range(10_000)]
-    assert strict.log == ()
 
 
 # Queries and instructions
@@ -460,16 +276,6 @@ def test_hostile_instructions(options, strict, expected, corpus, protocol):
             )
             bodies = [seen.body.get("parameters", seen.body) for seen in strict.log]
             assert {body["instruct"] for body in bodies} == {instruct.strip()}
-
-
-def test_a_long_instruction(options, strict, expected, corpus):
-    """An instruction of thousands of tokens is counted for each document, and nothing is lost."""
-    texts = list(corpus.short()[::9])
-
-    ranking = _ranked(options, QUERY, texts, instruct="Judge it. " * 1_000)
-
-    assert _pairs(ranking) == expected(QUERY, texts)
-    assert max(seen.tokens for seen in strict.log) <= 120_000
 
 
 # The frameworks' own objects

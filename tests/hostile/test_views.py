@@ -8,10 +8,8 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from qwen_rerank import Hit, Ranking, ServiceError, Usage
+from qwen_rerank import Hit, Ranking, ServiceError
 from qwen_rerank.cli.demo import report
-from qwen_rerank.cli.demo.corpus import Passage, Question
-from qwen_rerank.cli.demo.measure import Found, Judged, Quality, Result, Trial
 
 _STYLING = re.compile(r"\x1b\[[0-9;]*m")  # colours and weights, as rich writes them
 
@@ -48,24 +46,6 @@ def _drawn(*renderables, width=2_000):
     return _STYLING.sub("", written)
 
 
-def _is_harmless(drawn):
-    return drawn.replace("\n", "").isprintable()
-
-
-def _result(question, topics, texts):
-    """One question whose order was turned round, all of it hostile."""
-    found = tuple(
-        Found(Passage("0", topic, f"Heading\n\n{text}"), 0.5)
-        for topic, text in zip(topics, texts, strict=True)
-    )
-    trial = Trial(
-        Question("q", question, {topics[0]: 3}),
-        Judged(found, Quality(0.1, 0.1)),
-        Judged(found[::-1], Quality(0.2, 0.2)),
-    )
-    return Result("LangChain", (trial,), Usage(1, 2), 0.1)
-
-
 # The command line
 
 
@@ -83,42 +63,6 @@ def test_nothing_hides_on_the_command_line(corpus):
     hidden = {text for text in corpus.HIDDEN if report.visible(f"a{text}b") == f"a{text}b"}
 
     assert sorted(map(ascii, hidden)) == []
-
-
-@pytest.mark.slow
-def test_samples_show_texts_as_they_are(texts):
-    """Questions, topics and passages appear literally: no markup, no emoji code, no escape."""
-    for five in _by(5, texts[::6]):  # drawing is slow, and one of each kind is among them
-        topics = [f"{number} {text[:9]}" for number, text in enumerate(five)]
-        drawn = _drawn(*report.samples([_result(five[0], topics, five)]))
-
-        assert _is_harmless(drawn)
-        assert report.visible(five[0]) in drawn
-        for text in five:
-            passage = report.visible(report._RULE.sub(" ", text))[:200]
-            assert drawn.count(passage) >= 2
-
-
-@pytest.mark.parametrize("width", [20, 80])
-def test_narrow_terminals(texts, width):
-    """Where texts are wrapped and cut, nothing gets through either."""
-    some = [text for text in texts if text.strip()][:: len(texts) // 15]
-    for five in _by(5, some):
-        drawn = _drawn(*report.samples([_result(five[0], five, five)]), width=width)
-        assert _is_harmless(drawn)
-
-
-def test_names_are_no_markup(texts):
-    """A model's or scorer's name is text too, wherever it is shown."""
-    result = _result("q", ["a"], ["b"])
-    for text in texts[::18]:
-        drawn = _drawn(
-            report.summary([result], text),
-            report.explanation(passages=1, questions=1, retrieved=1, live=True, model=text),
-            report.intention(requests=1, retrieved=1, tokens=1, model=text),
-        )
-        assert _is_harmless(drawn)
-        assert drawn.count(report.visible(text)) >= 3
 
 
 # print and repr

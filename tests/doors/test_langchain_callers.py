@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
+from uuid import uuid4
 
 import pytest
 from langchain_classic.retrievers import (
@@ -17,29 +18,27 @@ from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.language_models import FakeListChatModel, GenericFakeChatModel
 from langchain_core.messages import AIMessage, ToolCall
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import ConfigurableField, RunnableConfig, RunnableLambda
+from langchain_core.runnables import (
+    ConfigurableField,
+    RunnableBranch,
+    RunnableConfig,
+    RunnableLambda,
+    RunnableParallel,
+    RunnablePassthrough,
+)
+from langchain_core.runnables.config import CONFIG_KEYS
 from langchain_core.tools import create_retriever_tool
+from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from langchain_core.vectorstores import InMemoryVectorStore
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import get_runtime
 
 from langchain_qwen_rerank import QwenRerank, QwenRerankRetriever
+from qwen_rerank.emulator import Emulator
 
 QUERY = "a document"
 ACME: RunnableConfig = {"configurable": {"tenant": "acme", "thread_id": "1"}}
-
-
-class _Tenants(BaseRetriever):
-    """Finds what one tenant has."""
-
-    tenant: str = "nobody"
-
-    def _get_relevant_documents(self, query, *, run_manager, year=None):  # noqa: ARG002
-        return [Document(f"a document of {self.tenant}, {year}")]
-
-    async def _aget_relevant_documents(self, query, *, run_manager, year=None):
-        return self._get_relevant_documents(query, run_manager=run_manager, year=year)
 
 
 @pytest.fixture(name="reranker")
@@ -47,19 +46,231 @@ def _reranker(connection):
     return QwenRerank(max_retries=0, **connection)
 
 
-@pytest.fixture(name="tenants")
-def _tenants():
-    return _Tenants().configurable_fields(tenant=ConfigurableField(id="tenant"))
-
-
-@pytest.fixture(name="retriever")
-def _retriever(reranker, tenants):
-    return QwenRerankRetriever(base_retriever=tenants, reranker=reranker)
-
-
 def texts(documents):
     """What *documents* say."""
     return [document.page_content for document in documents]
+
+
+# What belongs to the base retriever
+
+
+class _Finds(BaseRetriever):
+    """Finds what was asked for, as a document."""
+
+    tenant: str = "nobody"
+
+    def _get_relevant_documents(self, query, *, run_manager, year=None):  # noqa: ARG002
+        return [Document(f"{query} of {self.tenant}, {year}")]
+
+
+class _FindsNatively(_Finds):
+    """The same with a coroutine."""
+
+    async def _aget_relevant_documents(self, query, *, run_manager, year=None):
+        return self._get_relevant_documents(query, run_manager=run_manager, year=year)
+
+
+def _seeing(seen):
+    """A base that tells *seen* with which config it was called."""
+
+    def find(_query, config: RunnableConfig):
+        seen.append(config)
+        return [Document("green tea")]
+
+    return RunnableLambda(find)
+
+
+def _tenant(name):
+    return {"configurable": {"tenant": name}}
+
+
+@pytest.fixture(name="tenants", params=[_Finds, _FindsNatively], ids=["in a thread", "native"])
+def _tenants(request, reranker):
+    base = request.param().configurable_fields(tenant=ConfigurableField(id="tenant"))
+    return QwenRerankRetriever(base_retriever=base, reranker=reranker)
+
+
+def test_the_whole_config(invoke, reranker):
+    """All of a call's config arrives; the run's name and id are the retriever's own.
+
+    Its run holds the base retriever's and then the rerank's, in that order.
+    """
+    seen, collector, own = [], RunCollectorCallbackHandler(), uuid4()
+    config = {
+        "configurable": {"tenant": "acme"},
+        "tags": ["mine"],
+        "metadata": {"user": "u1"},
+        "max_concurrency": 3,
+        "recursion_limit": 7,
+        "run_name": "search",
+        "run_id": own,
+        "callbacks": [collector],
+        "context": {"language": "en"},  # no key that LangChain knows, so it makes it configurable
+    }
+
+    retriever = QwenRerankRetriever(base_retriever=_seeing(seen), reranker=reranker)
+    found = invoke(retriever, QUERY, config)
+
+    (got,) = seen
+    assert got["configurable"] == {"tenant": "acme", "context": {"language": "en"}}
+    assert (got["tags"], got["metadata"]["user"]) == (["mine"], "u1")
+    assert (got["max_concurrency"], got["recursion_limit"]) == (3, 7)
+    [root] = collector.traced_runs
+    assert (root.name, [run.name for run in root.child_runs]) == ("search", ["find", "QwenRerank"])
+    assert own not in [run.id for run in root.child_runs]
+    assert root.child_runs[1].outputs["documents"] == root.outputs["documents"] == found
+    assert config["configurable"] == {"tenant": "acme"}
+
+
+def test_a_later_releases_config(invoke, reranker, monkeypatch):
+    """A key that LangChain adds to its configs arrives as it is."""
+    seen = []
+    monkeypatch.setattr("langchain_core.runnables.config.CONFIG_KEYS", [*CONFIG_KEYS, "later"])
+
+    retriever = QwenRerankRetriever(base_retriever=_seeing(seen), reranker=reranker)
+    invoke(retriever, QUERY, {"later": 7})
+
+    assert seen[0]["later"] == 7
+
+
+def test_tenants(invoke, tenants):
+    """A tenant in ``configurable`` reaches the base, whatever stands around the retriever."""
+    for using in (
+        tenants,
+        tenants.with_retry(),
+        tenants.with_fallbacks([tenants]),
+        RunnableLambda(str) | tenants,
+        RunnableLambda(tenants.invoke, tenants.ainvoke),
+        RunnableLambda(lambda _: tenants),
+    ):
+        assert texts(invoke(using, QUERY, _tenant("acme"))) == [f"{QUERY} of acme, None"]
+    bound = tenants.with_config(_tenant("acme"))
+    assert texts(invoke(bound, QUERY)) == [f"{QUERY} of acme, None"]
+    parallel = RunnableParallel(found=tenants)
+    assert texts(invoke(parallel, QUERY, _tenant("acme"))["found"]) == [f"{QUERY} of acme, None"]
+
+
+def test_tenants_below_what_hands_on_nothing(invoke, reranker):
+    """A base that calls another retriever without its config asks for the same tenant."""
+    inner = _Finds().configurable_fields(tenant=ConfigurableField(id="tenant"))
+
+    class Forgetful(BaseRetriever):
+        def _get_relevant_documents(self, query, *, run_manager):  # noqa: ARG002
+            return inner.invoke(query)
+
+        async def _aget_relevant_documents(self, query, *, run_manager):  # noqa: ARG002
+            return await inner.ainvoke(query)
+
+    retriever = QwenRerankRetriever(base_retriever=Forgetful(), reranker=reranker)
+
+    assert texts(invoke(retriever, QUERY, _tenant("acme"))) == [f"{QUERY} of acme, None"]
+
+
+def test_alternatives(invoke, reranker):
+    """A base with alternatives is the one that the call's config names."""
+    base = _Finds().configurable_alternatives(
+        ConfigurableField(id="store"), default_key="own", other=RunnableLambda(lambda _: [])
+    )
+    retriever = QwenRerankRetriever(base_retriever=base, reranker=reranker)
+    other = {"configurable": {"store": "other"}}
+
+    assert texts(invoke(retriever, QUERY, year=7)) == [f"{QUERY} of nobody, 7"]
+    assert invoke(retriever, QUERY, other) == []
+    with pytest.raises(TypeError, match=r"neither .* takes 'year'"):
+        invoke(retriever, QUERY, other, year=7)
+    bound = QwenRerankRetriever(base_retriever=base.bind().with_config(other), reranker=reranker)
+    with pytest.raises(TypeError, match=r"neither .* takes 'year'"):
+        invoke(bound, QUERY, year=7)
+
+
+def test_tenants_of_a_batch(tenants):
+    """Every question of a batch has its own tenant, and a keyword argument holds for all."""
+    configs = [_tenant("acme"), _tenant("umbrella")]
+
+    found = tenants.batch(["tea", "car"], configs, year=7)
+
+    assert [texts(each) for each in found] == [["tea of acme, 7"], ["car of umbrella, 7"]]
+
+
+def _find(query, year=None):
+    return [Document(f"{query} of nobody, {year}")]
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        _Finds(),
+        _FindsNatively(),
+        RunnableLambda(_find),
+        RunnableLambda(lambda query, **options: _find(query, options["year"])),
+        _Finds().bind(year=3).with_config(tags=["mine"]),
+        _Finds().configurable_fields(tenant=ConfigurableField(id="tenant")),
+        _Finds() | RunnableLambda(list),
+        _Finds().with_fallbacks([_FindsNatively()]),
+        RunnableBranch((lambda query: not query, _Finds()), RunnableLambda(_find)),
+    ],
+    ids=[
+        *("in a thread", "native", "function", "any", "bound", "configurable"),
+        *("chain", "fallbacks", "branch"),
+    ],
+)
+def test_keyword_arguments(invoke, reranker, emulator: Emulator, base):
+    """What is none of ours goes to the base, and ours stays ours."""
+    retriever = QwenRerankRetriever(base_retriever=base, reranker=reranker)
+
+    found = invoke(retriever, QUERY, k=1, instruct="Find cars.", year=7)
+
+    assert texts(found) == [f"{QUERY} of nobody, 7"]
+    assert emulator.log[0].body["parameters"]["instruct"] == "Find cars."
+
+
+class _TakesNone(BaseRetriever):
+    def _get_relevant_documents(self, query, *, run_manager):
+        raise NotImplementedError
+
+
+class _OnlyAsync(_TakesNone):
+    """Its sync half takes nothing, and so LangChain drops what its other half would take."""
+
+    async def _aget_relevant_documents(self, query, *, run_manager, year=None):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        _TakesNone(),
+        _OnlyAsync(),
+        RunnableLambda(lambda _: []),
+        RunnableLambda(str.strip),
+        RunnableParallel(query=RunnablePassthrough()) | (lambda _: []),
+        _Finds().with_fallbacks([_TakesNone()]),
+    ],
+    ids=["retriever", "async", "function", "builtin", "parallel", "fallbacks"],
+)
+def test_a_name_that_nobody_knows(invoke, reranker, emulator: Emulator, base):
+    """A name that would be dropped somewhere is refused, and nothing is looked for."""
+    retriever = QwenRerankRetriever(base_retriever=base, reranker=reranker)
+    collector = RunCollectorCallbackHandler()
+    theirs = re.escape(base.get_name())
+
+    with pytest.raises(TypeError, match=rf"neither QwenRerank.*\(k, .* {theirs} takes 'year'"):
+        invoke(retriever, QUERY, {"callbacks": [collector]}, year=7)
+
+    assert emulator.log == ()
+    assert collector.traced_runs[0].child_runs == []
+
+
+def test_declared_options(reranker, tenants):
+    """What the base listens to is declared, also by a chain; a field of ours can be as well."""
+    (spec,) = (tenants | texts).config_specs
+    retriever = tenants.configurable_fields(k=ConfigurableField(id="rerank_k"))
+
+    assert (spec.id, spec.annotation) == ("tenant", str)
+    assert {spec.id for spec in retriever.config_specs} == {"tenant", "rerank_k"}
+    config = {"configurable": {"tenant": "acme", "rerank_k": 1}}
+    assert texts(retriever.invoke("tea", config)) == ["tea of acme, None"]
+    assert QwenRerankRetriever(base_retriever=_TakesNone(), reranker=reranker).config_specs == []
 
 
 # langchain-classic
@@ -79,15 +290,14 @@ _PAGE = Path(__file__).parents[2] / "docs" / "filters-and-tenants.md"
 
 def test_what_the_page_says(invoke, reranker, tenants):
     """The page's table of what reaches a retriever below each of LangChain's own is true."""
-    below = QwenRerankRetriever(base_retriever=tenants, reranker=reranker)
     model = FakeListChatModel(responses=["one question"])
     around = {
-        "QwenRerankRetriever": QwenRerankRetriever(base_retriever=below, reranker=reranker),
+        "QwenRerankRetriever": QwenRerankRetriever(base_retriever=tenants, reranker=reranker),
         "ContextualCompressionRetriever": ContextualCompressionRetriever(
-            base_compressor=reranker, base_retriever=below
+            base_compressor=reranker, base_retriever=tenants
         ),
-        "MultiQueryRetriever": MultiQueryRetriever.from_llm(retriever=below, llm=model),
-        "EnsembleRetriever": EnsembleRetriever(retrievers=[below]),
+        "MultiQueryRetriever": MultiQueryRetriever.from_llm(retriever=tenants, llm=model),
+        "EnsembleRetriever": EnsembleRetriever(retrievers=[tenants]),
     }
     rows = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \| (.+) \|$", _PAGE.read_text(), re.MULTILINE)
 
@@ -183,17 +393,17 @@ class _Model(GenericFakeChatModel):
         return self
 
 
-def test_an_agents_tool(invoke, retriever):
+def test_an_agents_tool(invoke, tenants):
     """An agent's search tool finds the documents of the tenant that the agent is asked for."""
     pytest.importorskip("langchain.agents.middleware", reason="its agents come with LangChain 1.0")
     from langchain.agents import create_agent
 
     search = ToolCall(name="search", args={"query": QUERY}, id="1")
     model = _Model(messages=iter([AIMessage("", tool_calls=[search]), AIMessage("done")]))
-    tool = create_retriever_tool(retriever, "search", "Searches.")
+    tool = create_retriever_tool(tenants, "search", "Searches.")
     agent = create_agent(model, [tool], checkpointer=InMemorySaver())
 
     state = invoke(agent, {"messages": [("user", "Hello.")]}, ACME)
 
     _, _, found, answer = state["messages"]
-    assert (found.content, answer.content) == ("a document of acme, None", "done")
+    assert (found.content, answer.content) == (f"{QUERY} of acme, None", "done")

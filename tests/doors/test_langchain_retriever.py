@@ -2,25 +2,17 @@
 
 import os
 import pickle
-import re
 import subprocess
 import sys
 from importlib.metadata import version
-from uuid import uuid4
 
 import pytest
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import (
-    ConfigurableField,
-    RunnableBranch,
-    RunnableConfig,
     RunnableLambda,
-    RunnableParallel,
-    RunnablePassthrough,
 )
-from langchain_core.runnables.config import CONFIG_KEYS
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_tests.integration_tests import RetrieversIntegrationTests
@@ -152,224 +144,7 @@ def test_the_reranker_is_shared(invoke, retriever, reranker, emulator: Emulator)
     assert emulator.log[1].body["parameters"]["instruct"] == "Find cars."
 
 
-# What belongs to the base retriever
-
-
-class _Finds(BaseRetriever):
-    """Finds what was asked for, as a document."""
-
-    tenant: str = "nobody"
-
-    def _get_relevant_documents(self, query, *, run_manager, year=None):  # noqa: ARG002
-        return [Document(f"{query} of {self.tenant}, {year}")]
-
-
-class _FindsNatively(_Finds):
-    """The same with a coroutine."""
-
-    async def _aget_relevant_documents(self, query, *, run_manager, year=None):
-        return self._get_relevant_documents(query, run_manager=run_manager, year=year)
-
-
-def _seeing(seen):
-    """A base that tells *seen* with which config it was called."""
-
-    def find(_query, config: RunnableConfig):
-        seen.append(config)
-        return [Document("green tea")]
-
-    return RunnableLambda(find)
-
-
-def _tenant(name):
-    return {"configurable": {"tenant": name}}
-
-
-@pytest.fixture(name="tenants", params=[_Finds, _FindsNatively], ids=["in a thread", "native"])
-def _tenants(request, reranker):
-    base = request.param().configurable_fields(tenant=ConfigurableField(id="tenant"))
-    return QwenRerankRetriever(base_retriever=base, reranker=reranker)
-
-
-def test_the_whole_config(invoke, reranker):
-    """All of a call's config arrives; the run's name and id are the retriever's own.
-
-    Its run holds the base retriever's and then the rerank's, in that order.
-    """
-    seen, collector, own = [], RunCollectorCallbackHandler(), uuid4()
-    config = {
-        "configurable": {"tenant": "acme"},
-        "tags": ["mine"],
-        "metadata": {"user": "u1"},
-        "max_concurrency": 3,
-        "recursion_limit": 7,
-        "run_name": "search",
-        "run_id": own,
-        "callbacks": [collector],
-        "context": {"language": "en"},  # no key that LangChain knows, so it makes it configurable
-    }
-
-    retriever = QwenRerankRetriever(base_retriever=_seeing(seen), reranker=reranker)
-    found = invoke(retriever, QUERY, config)
-
-    (got,) = seen
-    assert got["configurable"] == {"tenant": "acme", "context": {"language": "en"}}
-    assert (got["tags"], got["metadata"]["user"]) == (["mine"], "u1")
-    assert (got["max_concurrency"], got["recursion_limit"]) == (3, 7)
-    [root] = collector.traced_runs
-    assert tree(root) == ("search", [("find", []), ("QwenRerank", [])])
-    assert own not in [run.id for run in root.child_runs]
-    assert root.child_runs[1].outputs["documents"] == root.outputs["documents"] == found
-    assert config["configurable"] == {"tenant": "acme"}
-
-
-def test_a_later_releases_config(invoke, reranker, monkeypatch):
-    """A key that LangChain adds to its configs arrives as it is."""
-    seen = []
-    monkeypatch.setattr("langchain_core.runnables.config.CONFIG_KEYS", [*CONFIG_KEYS, "later"])
-
-    retriever = QwenRerankRetriever(base_retriever=_seeing(seen), reranker=reranker)
-    invoke(retriever, QUERY, {"later": 7})
-
-    assert seen[0]["later"] == 7
-
-
-def test_tenants(invoke, tenants):
-    """A tenant in ``configurable`` reaches the base, whatever stands around the retriever."""
-    for using in (
-        tenants,
-        tenants.with_retry(),
-        tenants.with_fallbacks([tenants]),
-        RunnableLambda(str) | tenants,
-        RunnableLambda(tenants.invoke, tenants.ainvoke),
-        RunnableLambda(lambda _: tenants),
-    ):
-        assert texts(invoke(using, QUERY, _tenant("acme"))) == [f"{QUERY} of acme, None"]
-    bound = tenants.with_config(_tenant("acme"))
-    assert texts(invoke(bound, QUERY)) == [f"{QUERY} of acme, None"]
-    parallel = RunnableParallel(found=tenants)
-    assert texts(invoke(parallel, QUERY, _tenant("acme"))["found"]) == [f"{QUERY} of acme, None"]
-
-
-def test_tenants_below_what_hands_on_nothing(invoke, reranker):
-    """A base that calls another retriever without its config asks for the same tenant."""
-    inner = _Finds().configurable_fields(tenant=ConfigurableField(id="tenant"))
-
-    class Forgetful(BaseRetriever):
-        def _get_relevant_documents(self, query, *, run_manager):  # noqa: ARG002
-            return inner.invoke(query)
-
-        async def _aget_relevant_documents(self, query, *, run_manager):  # noqa: ARG002
-            return await inner.ainvoke(query)
-
-    retriever = QwenRerankRetriever(base_retriever=Forgetful(), reranker=reranker)
-
-    assert texts(invoke(retriever, QUERY, _tenant("acme"))) == [f"{QUERY} of acme, None"]
-
-
-def test_alternatives(invoke, reranker):
-    """A base with alternatives is the one that the call's config names."""
-    base = _Finds().configurable_alternatives(
-        ConfigurableField(id="store"), default_key="own", other=RunnableLambda(lambda _: [])
-    )
-    retriever = QwenRerankRetriever(base_retriever=base, reranker=reranker)
-    other = {"configurable": {"store": "other"}}
-
-    assert texts(invoke(retriever, QUERY, year=7)) == [f"{QUERY} of nobody, 7"]
-    assert invoke(retriever, QUERY, other) == []
-    with pytest.raises(TypeError, match=r"neither .* takes 'year'"):
-        invoke(retriever, QUERY, other, year=7)
-    bound = QwenRerankRetriever(base_retriever=base.bind().with_config(other), reranker=reranker)
-    with pytest.raises(TypeError, match=r"neither .* takes 'year'"):
-        invoke(bound, QUERY, year=7)
-
-
-def test_tenants_of_a_batch(tenants):
-    """Every question of a batch has its own tenant, and a keyword argument holds for all."""
-    configs = [_tenant("acme"), _tenant("umbrella")]
-
-    found = tenants.batch(["tea", "car"], configs, year=7)
-
-    assert [texts(each) for each in found] == [["tea of acme, 7"], ["car of umbrella, 7"]]
-
-
-def _find(query, year=None):
-    return [Document(f"{query} of nobody, {year}")]
-
-
-@pytest.mark.parametrize(
-    "base",
-    [
-        _Finds(),
-        _FindsNatively(),
-        RunnableLambda(_find),
-        RunnableLambda(lambda query, **options: _find(query, options["year"])),
-        _Finds().bind(year=3).with_config(tags=["mine"]),
-        _Finds().configurable_fields(tenant=ConfigurableField(id="tenant")),
-        _Finds() | RunnableLambda(list),
-        _Finds().with_fallbacks([_FindsNatively()]),
-        RunnableBranch((lambda query: not query, _Finds()), RunnableLambda(_find)),
-    ],
-    ids=[
-        *("in a thread", "native", "function", "any", "bound", "configurable"),
-        *("chain", "fallbacks", "branch"),
-    ],
-)
-def test_keyword_arguments(invoke, reranker, emulator: Emulator, base):
-    """What is none of ours goes to the base, and ours stays ours."""
-    retriever = QwenRerankRetriever(base_retriever=base, reranker=reranker)
-
-    found = invoke(retriever, QUERY, k=1, instruct="Find cars.", year=7)
-
-    assert texts(found) == [f"{QUERY} of nobody, 7"]
-    assert emulator.log[0].body["parameters"]["instruct"] == "Find cars."
-
-
-class _OnlyAsync(BaseRetriever):
-    """Its sync half takes nothing, and so LangChain drops what its other half would take."""
-
-    def _get_relevant_documents(self, query, *, run_manager):
-        raise NotImplementedError
-
-    async def _aget_relevant_documents(self, query, *, run_manager, year=None):
-        raise NotImplementedError
-
-
-@pytest.mark.parametrize(
-    "base",
-    [
-        _Store(),
-        _OnlyAsync(),
-        RunnableLambda(lambda _: []),
-        RunnableLambda(str.strip),
-        RunnableParallel(query=RunnablePassthrough()) | (lambda _: []),
-        _Finds().with_fallbacks([_Store()]),
-    ],
-    ids=["retriever", "async", "function", "builtin", "parallel", "fallbacks"],
-)
-def test_a_name_that_nobody_knows(invoke, reranker, emulator: Emulator, base):
-    """A name that would be dropped somewhere is refused, and nothing is looked for."""
-    retriever = QwenRerankRetriever(base_retriever=base, reranker=reranker)
-    collector = RunCollectorCallbackHandler()
-    theirs = re.escape(base.get_name())
-
-    with pytest.raises(TypeError, match=rf"neither QwenRerank.*\(k, .* {theirs} takes 'year'"):
-        invoke(retriever, QUERY, {"callbacks": [collector]}, year=7)
-
-    assert emulator.log == ()
-    assert tree(collector.traced_runs[0]) == ("QwenRerankRetriever", [])
-
-
-def test_declared_options(reranker, tenants):
-    """What the base listens to is declared, also by a chain; a field of ours can be as well."""
-    (spec,) = (tenants | texts).config_specs
-    retriever = tenants.configurable_fields(k=ConfigurableField(id="rerank_k"))
-
-    assert (spec.id, spec.annotation) == ("tenant", str)
-    assert {spec.id for spec in retriever.config_specs} == {"tenant", "rerank_k"}
-    config = {"configurable": {"tenant": "acme", "rerank_k": 1}}
-    assert texts(retriever.invoke("tea", config)) == ["tea of acme, None"]
-    assert QwenRerankRetriever(base_retriever=_Store(), reranker=reranker).config_specs == []
+# What is refused
 
 
 def test_no_documents(invoke, reranker, emulator: Emulator):
@@ -397,9 +172,6 @@ def test_a_failed_search_is_not_ours(invoke, reranker, emulator: Emulator):
 
     assert emulator.log == ()
     assert tree(collector.traced_runs[0]) == ("QwenRerankRetriever", [("fail", [])])
-
-
-# What is refused
 
 
 @pytest.mark.parametrize(
@@ -434,7 +206,8 @@ def test_no_config(invoke, retriever, emulator: Emulator):
 def test_no_question(invoke, reranker, query):
     """A question that cannot be ranked is an error before anything is looked for."""
     seen = []
-    retriever = QwenRerankRetriever(base_retriever=_seeing(seen), reranker=reranker)
+    base = RunnableLambda(seen.append)
+    retriever = QwenRerankRetriever(base_retriever=base, reranker=reranker)
 
     with pytest.raises(RequestError, match="query"):
         invoke(retriever, query)

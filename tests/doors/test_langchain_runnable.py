@@ -277,17 +277,6 @@ def test_runs(invoke, step):
     assert rerank.extra["metadata"]["ls_model_name"] == "gte-rerank-v2"
 
 
-async def test_events(step):
-    """``astream_events`` shows the rerank as a retriever's, and what it cost as a custom event."""
-    events = [event async for event in step.astream_events(ASKED, version="v2")]
-
-    names = [(event["event"], event["name"]) for event in events]
-    assert ("on_retriever_start", "QwenRerank") in names
-    assert ("on_retriever_end", "QwenRerank") in names
-    [usage] = [event["data"] for event in events if event["event"] == "on_custom_event"]
-    assert usage["requests"] == 1
-
-
 # LangGraph
 
 

@@ -3,11 +3,9 @@
 import asyncio
 import json
 import sys
-from functools import partial
 
 import pytest
 import requests
-from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.tracers import LangChainTracer
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
@@ -21,7 +19,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from langchain_qwen_rerank import QwenRerank, _tracing
-from qwen_rerank import RateLimitError, ServiceError
+from qwen_rerank import ServiceError
 from qwen_rerank.emulator import Emulator, Reply
 
 QUERY = "a fast red sports car"
@@ -132,62 +130,30 @@ def test_what_was_cut(reranker):
     assert told["query_truncated"] is metadata["qwen_rerank.query_truncated"] is True
 
 
-def test_failure_is_the_runs(compress, emulator: Emulator):
-    """A failed rerank is a failed run, and the error reaches the caller."""
-    tracer = _Tracer()
-    emulator.script(Reply.error(429, "Throttling.RateQuota"))
+@pytest.mark.parametrize("kind", [_Tracer, _AsyncTracer])
+def test_failures(compress, reranker, emulator: Emulator, kind):
+    """A failed rerank is a failed run, also if its list was passed through, which says why.
 
-    with pytest.raises(RateLimitError):
-        compress([tracer])
-
-    assert "Throttling.RateQuota" in tracer.roots[0].error
-
-
-class _Handler(BaseCallbackHandler):
-    """Keeps what it is told of failures."""
-
-    def __init__(self):
-        self.seen = []
-
-    def on_retriever_error(self, error, **_):
-        """Keep *error*."""
-        self.seen.append(("error", error))
-
-    def on_custom_event(self, name, data, **_):
-        """Keep *data*."""
-        self.seen.append((name, data))
-
-
-class _AsyncHandler(AsyncCallbackHandler):
-    """The same, with coroutines."""
-
-    def __init__(self):
-        self.seen = []
-
-    async def on_retriever_error(self, error, **_):
-        """Keep *error*."""
-        self.seen.append(("error", error))
-
-    async def on_custom_event(self, name, data, **_):
-        """Keep *data*."""
-        self.seen.append((name, data))
-
-
-@pytest.mark.parametrize("kind", [_Handler, _AsyncHandler])
-def test_a_list_that_was_passed_through(compress, reranker, emulator: Emulator, kind):
-    """The run ends as a failure, and the custom event gives the reason; a spared call does too."""
+    So does a call that was spared, because the service is known to be gone.
+    """
     emulator.script(Reply.error(503, "ModelUnavailable", repeat=None))
+    tracer = kind()
+
+    with pytest.raises(ServiceError):
+        compress([tracer])
     reranker.on_error = "passthrough"
-    handler = kind()
-
     for _ in range(2):
-        assert compress([handler]) == DOCUMENTS
+        assert compress([tracer]) == DOCUMENTS
 
-    (name, data), (ended, error), (_, spared), _ = handler.seen
-    assert (name, ended) == ("qwen_rerank", "error")
-    assert "ModelUnavailable" in data["degraded"]
-    assert isinstance(error, ServiceError)
-    assert "was not asked" in spared["degraded"]
+    raised, passed, spared = tracer.roots
+    assert "ModelUnavailable" in raised.error
+    assert "ModelUnavailable" in passed.error
+    assert "ModelUnavailable" in passed.extra["metadata"]["qwen_rerank.degraded"]
+    assert passed.extra["metadata"]["qwen_rerank.requests"] == 0
+    assert "was not asked" in spared.extra["metadata"]["qwen_rerank.degraded"]
+    if kind is _Tracer:
+        told = [data["degraded"] for _, data, _ in tracer.events]
+        assert told == [each.extra["metadata"]["qwen_rerank.degraded"] for each in (passed, spared)]
 
 
 def test_nobody_listens(compress, monkeypatch):
@@ -240,20 +206,17 @@ class _Wire(requests.Session):
         return answer
 
 
-def _sent_to_langsmith(compress):
+def test_langsmith(compress, emulator: Emulator, in_dollars):
+    """LangSmith is sent tokens and cost in its own words, and the request ids."""
     wire = _Wire()
     url = "http://127.0.0.1:1"
     client = Client(api_url=url, api_key="none", session=wire, auto_batch_tracing=False, info={})
+
     compress([LangChainTracer(client=client, project_name="tests")])
+
     [_, (method, ended)] = wire.sent
     assert method == "PATCH"
-    return ended["extra"]["metadata"]
-
-
-def test_langsmith(compress, emulator: Emulator, in_dollars):
-    """LangSmith is sent tokens and cost in its own words, and the request ids."""
-    metadata = _sent_to_langsmith(compress)
-
+    metadata = ended["extra"]["metadata"]
     [request] = emulator.log
     usage = metadata["usage_metadata"]
     assert usage["total_cost"] == pytest.approx(in_dollars * request.tokens / 1e6)
@@ -262,17 +225,6 @@ def test_langsmith(compress, emulator: Emulator, in_dollars):
     assert metadata["qwen_rerank.currency"] == "USD"
     assert metadata["qwen_rerank.request_ids"] == [request.request_id]
     assert metadata["qwen_rerank.requests"] == 1
-
-
-def test_langsmith_and_a_list_that_was_passed_through(connection, emulator: Emulator):
-    """LangSmith is sent why."""
-    emulator.script(Reply.error(503, "ModelUnavailable", "down", repeat=None))
-    reranker = QwenRerank(max_retries=0, on_error="passthrough", **connection)
-
-    metadata = _sent_to_langsmith(partial(reranker.compress_documents, DOCUMENTS, QUERY))
-
-    assert "down" in metadata["qwen_rerank.degraded"]
-    assert metadata["qwen_rerank.requests"] == 0
 
 
 @pytest.fixture(name="exported")

@@ -107,21 +107,17 @@ def test_same_nodes_in_new_wrappers(reranker, native):
     assert [each.score for each in nodes] == [0.5, 0.5]
 
 
-@both_ways
 @pytest.mark.parametrize("nodes", [[], nodes_of("text")])
-def test_missing_query(reranker, native, nodes):
+def test_missing_query(reranker, nodes):
     """No query at all is a ValueError."""
     with pytest.raises(ValueError, match="a query is needed"):
-        run(reranker, nodes, None, native=native)
+        reranker.postprocess_nodes(nodes)
 
 
-@both_ways
-def test_query_in_the_wrong_place(reranker, native):
+def test_query_in_the_wrong_place(reranker):
     """A text where LlamaIndex has its QueryBundle is a ValueError that names the right argument."""
-    rerank = reranker.apostprocess_nodes if native else reranker.postprocess_nodes
-
     with pytest.raises(RequestError, match="must be a QueryBundle, not str; pass query_str="):
-        asyncio.run(rerank(nodes_of("a"), QUERY)) if native else rerank(nodes_of("a"), QUERY)
+        reranker.postprocess_nodes(nodes_of("a"), QUERY)
 
 
 def test_estimate_takes_one_query(reranker):

@@ -1,7 +1,6 @@
 """What in LlamaIndex calls a node postprocessor, over HTTP against the emulator."""
 
 import asyncio
-from typing import Annotated
 
 import pytest
 from llama_index.core import VectorStoreIndex
@@ -12,17 +11,14 @@ from llama_index.core.evaluation import (
     RetrieverEvaluator,
 )
 from llama_index.core.llms import ChatMessage, LLMMetadata, MockLLM
-from llama_index.core.objects import ObjectIndex
 from llama_index.core.query_engine import (
     CitationQueryEngine,
     RetrieverQueryEngine,
 )
 from llama_index.core.retrievers import QueryFusionRetriever
 from llama_index.core.schema import TextNode
-from llama_index.core.tools import FunctionTool, RetrieverTool
+from llama_index.core.tools import RetrieverTool
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
-from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
-from llama_index.core.workflow.resource import Resource
 
 from llama_index_qwen_rerank import QwenRerank
 from qwen_rerank.emulator import Emulator
@@ -199,28 +195,19 @@ def test_chat_engine_of_an_index(index, reranker, emulator, mode, way):
 
 
 class Caller(MockFunctionCallingLLM):
-    """Calls one tool, then repeats what it was told; it keeps the names of the tools it saw."""
-
-    offered: list = []  # noqa: RUF012  a pydantic field
+    """Calls one tool, then repeats what it was told."""
 
     def __init__(self, tool: str, **arguments):
         if ToolCallBlock is None:
             pytest.skip("this llama-index-core has no mock of a model that calls tools")
         super().__init__(response_generator=self.answer)
-        self.offered = []
         self._call = ToolCallBlock(tool_call_id="1", tool_name=tool, tool_kwargs=arguments)
 
-    def answer(self, messages, tools=(), **_):
+    def answer(self, messages, **_):
         """Call the tool, unless its result is there."""
-        self.offered.append([tool.metadata.name for tool in tools])
         if messages[-1].role == "tool":
             return ChatMessage(messages[-1].content, role="assistant")
         return ChatMessage(role="assistant", blocks=[self._call])
-
-
-async def worked(agent, question="Where is the bat?"):
-    """The words that *agent* ends with."""
-    return str(await agent.run(user_msg=question, max_iterations=6))
 
 
 @pytest.fixture(name="lookup")
@@ -243,47 +230,10 @@ async def test_retriever_tool_of_an_agent(lookup, emulator, told):
     """From an agent the tool makes "input is ..." of the query: a QueryEngineTool does not."""
     agent = FunctionAgent(tools=[lookup], llm=Caller("lookup", input=QUESTION))
 
-    words = await worked(agent)
+    words = str(await agent.run(user_msg="Where is the bat?", max_iterations=6))
 
     assert sent(emulator) == told.queries() == [f"input is {QUESTION}"]
     assert facts_in(words) == RANKED
-
-
-SUBJECTS = ["rivers", "planets", "metals", "operas", "bridges", "spices"]
-
-
-@pytest.fixture(name="objects")
-def _objects():
-    """An index of tools, each of which knows one subject."""
-
-    def tool_for(subject: str) -> FunctionTool:
-        def answer(topic: str = "") -> str:
-            return f"{subject}: all about {topic}"
-
-        return FunctionTool.from_defaults(
-            answer, name=f"ask_{subject}", description=f"Tells you about {subject}."
-        )
-
-    return ObjectIndex.from_objects(list(map(tool_for, SUBJECTS)), embed_model=embedding)
-
-
-async def test_chosen_tools_of_an_agent(objects, reranker, emulator):
-    """An agent is offered the tools that suit its task, though it asks inside its own loop.
-
-    To call one it looks it up by name.
-    """
-    llm = Caller("ask_bridges", topic="gold")
-    chooser = objects.as_retriever(similarity_top_k=6, node_postprocessors=[reranker])
-    agent = FunctionAgent(llm=llm, tool_retriever=chooser)
-
-    words = await worked(agent, "Which metals do bridges need?\n")
-
-    assert words == "bridges: all about gold"
-    assert llm.offered[0] == ["ask_bridges", "ask_metals"]
-    question = "Which metals do bridges need?"
-    assert {request.documents for request in emulator.log} == {len(SUBJECTS)}
-    asked = [request.body["input"]["query"] for request in emulator.log]
-    assert asked == [question, "ask_bridges", question]
 
 
 def test_evaluator(retriever, reranker, emulator):
@@ -298,39 +248,3 @@ def test_evaluator(retriever, reranker, emulator):
     assert result.retrieved_texts == RANKED
     assert result.metric_vals_dict == {"mrr": 1.0, "hit_rate": 1.0}
     assert sent(emulator) == [QUESTION]
-
-
-def configured() -> QwenRerank:
-    """A reranker with the key and the host of the environment."""
-    made.append(QwenRerank(top_n=2))
-    return made[-1]
-
-
-made: list[QwenRerank] = []
-
-
-class Search(Workflow):
-    """Finds everything, and ranks it."""
-
-    @step
-    async def find(
-        self, event: StartEvent, reranker: Annotated[QwenRerank, Resource(configured)]
-    ) -> StopEvent:
-        """Rerank what the retriever finds."""
-        nodes = await event.retriever.aretrieve(event.question)
-        return StopEvent(await reranker.apostprocess_nodes(nodes, query_str=event.question))
-
-
-async def test_workflow_with_a_resource(retriever, emulator, monkeypatch):
-    """A workflow is given its reranker by a factory, once for all its runs."""
-    monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
-    monkeypatch.setenv("DASHSCOPE_BASE_URL", emulator.base_url)
-    made.clear()
-    search = Search()
-
-    for _ in range(2):
-        assert texts(await search.run(retriever=retriever, question=QUESTION)) == RANKED
-
-    assert sent(emulator) == [QUESTION] * 2
-    assert len(made) == 1
-    assert made[0].usage.requests == 2

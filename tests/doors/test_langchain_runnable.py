@@ -63,27 +63,6 @@ def test_ranks(invoke, reranker, step):
     assert [each.metadata for each in DOCUMENTS] == [{}] * len(DOCUMENTS)
 
 
-def test_after_a_retriever(invoke, step):
-    """With a retriever at its side it turns a question into ranked documents."""
-    retriever = RunnableLambda(lambda _: DOCUMENTS)
-    found = RunnableParallel(query=RunnablePassthrough(), documents=retriever)
-
-    assert texts(invoke(found | step, QUERY))[0] == QUERY
-    assert invoke({"query": RunnablePassthrough(), "documents": retriever} | step | texts, QUERY)[
-        :1
-    ] == [QUERY]
-
-
-def test_beside_other_values(invoke, step):
-    """What else is in the dict is left alone, as ``RunnablePassthrough.assign`` needs it."""
-    chain = RunnablePassthrough.assign(documents=step)
-
-    filled = invoke(chain, {**ASKED, "language": "en"})
-
-    assert (filled["language"], filled["query"]) == ("en", QUERY)
-    assert texts(filled["documents"])[0] == QUERY
-
-
 def test_schemas(step):
     """Its schemas say what it takes and gives, as a LangServe route or a form needs them."""
     asked, answered = step.get_input_jsonschema(), step.get_output_jsonschema()
@@ -116,8 +95,11 @@ def test_declared_options(reranker):
     }
 
 
-def test_declared_in_a_chain(invoke, reranker):
-    """A chain declares the options of its steps, once for each prefix."""
+def test_declared_in_a_chain(invoke, reranker, emulator: Emulator):
+    """A chain declares the options of its steps, once for each prefix.
+
+    The bare names are left to others, such as the chat model of the chain.
+    """
     coarse, fine = reranker.as_runnable("coarse"), reranker.as_runnable("fine_")
     chain = RunnablePassthrough.assign(documents=coarse) | RunnableLambda(dict) | fine | texts
     names = {spec.id for spec in chain.with_config(tags=["mine"]).config_specs}
@@ -127,18 +109,9 @@ def test_declared_in_a_chain(invoke, reranker):
     assert {spec.id for spec in reranker.as_runnable().config_specs} == {
         *("model", "top_n", "instruct", "score_threshold")
     }
-    assert invoke(chain, ASKED, configured(coarse_top_n=2, fine_top_n=1)) == [QUERY]
-
-
-def test_one_name_of_two_steps(invoke, connection):
-    """Steps that declare one name in different ways run; only their list of options is refused."""
-    coarse, fine = (QwenRerank(top_n=kept, **connection).as_runnable() for kept in (4, 2))
-    chain = RunnablePassthrough.assign(documents=coarse) | fine
-
-    assert len(invoke(chain, ASKED)) == 2
-    assert len(invoke(chain, ASKED, configured(top_n=1))) == 1
-    with pytest.raises(ValueError, match="conflicting config specs"):
-        _ = chain.config_specs
+    config = configured(coarse_top_n=2, fine_top_n=1, top_n=3, model="qwen-max")
+    assert invoke(chain, ASKED, config) == [QUERY]
+    assert {seen.body["model"] for seen in emulator.log} == {"qwen3-rerank"}
 
 
 def test_a_server_keeps_what_is_declared(invoke, reranker, emulator: Emulator):
@@ -153,15 +126,6 @@ def test_a_server_keeps_what_is_declared(invoke, reranker, emulator: Emulator):
     assert invoke(chain, ASKED, kept) == [QUERY]
     assert emulator.log[0].body["model"] == "qwen3-rerank"
     assert emulator.log[0].body["parameters"]["instruct"] == "Find cars."
-
-
-@pytest.mark.filterwarnings("ignore:This API is in beta")
-def test_as_a_tool(invoke, step):
-    """It can be made a tool."""
-    tool = step.as_tool(name="rerank", description="Puts the best documents first.")
-
-    assert set(tool.args) == {"query", "documents"}
-    assert texts(invoke(tool, ASKED))[0] == QUERY
 
 
 # Options of one call
@@ -179,20 +143,6 @@ def test_options_of_one_call(invoke, step, reranker, emulator: Emulator):
     assert (first["model"], first["parameters"]["instruct"]) == ("gte-rerank-v2", "Find cars.")
     assert (second["model"], second["parameters"].get("instruct")) == ("qwen3-rerank", None)
     assert (reranker.model, reranker.instruct, reranker.top_n) == ("qwen3-rerank", None, 3)
-
-
-@pytest.mark.parametrize("prefix", ["rerank", "rerank_"])
-def test_config_prefix(invoke, reranker, emulator: Emulator, prefix):
-    """With a prefix the bare names are left to others, such as the chat model of the chain."""
-    step = reranker.as_runnable(prefix)
-
-    ranked = invoke(
-        step, ASKED, configured(model="qwen-max", top_n=1, rerank_top_n=2, rerank_instruct="Cars.")
-    )
-
-    assert len(ranked) == 2
-    assert emulator.log[0].body["model"] == "qwen3-rerank"
-    assert emulator.log[0].body["parameters"]["instruct"] == "Cars."
 
 
 async def test_streams(step):

@@ -115,20 +115,9 @@ def test_image_of_a_document(options, emulator, caplog, pictures, value, seen):
     assert warnings_in(caplog) == []
 
 
-def test_video_of_a_document(options, emulator):
-    """A video is taken by its URL, and passed on."""
-    reranker = QwenRerank(video_key="film", fps=0.5, **options)
-
-    ranked = compress(reranker, [TEA, Document("", id="car", metadata={"film": FILM})])
-
-    assert ids(ranked) == ["car", "tea"]
-    assert sent(emulator) == [{"text": "green tea"}, {"video": FILM}]
-    assert emulator.log[0].body["parameters"]["fps"] == 0.5
-
-
 def test_text_image_and_video_of_one_document(options, emulator):
-    """All that a document has is scored, and the best counts."""
-    reranker = QwenRerank(image_key="picture", video_key="film", **options)
+    """All that a document has is scored, and the best counts; a video is passed on by its URL."""
+    reranker = QwenRerank(image_key="picture", video_key="film", fps=0.5, **options)
     document = Document(
         "cold caves", id="car", metadata={"picture": "https://x.example/tea.png", "film": FILM}
     )
@@ -138,6 +127,8 @@ def test_text_image_and_video_of_one_document(options, emulator):
     assert ids(ranked) == ["car", "tea"]
     assert score(ranked[0]) > 0.5
     assert kinds_sent(emulator) == ["image", "text", "text", "video"]
+    assert {"video": FILM} in sent(emulator)
+    assert emulator.log[0].body["parameters"]["fps"] == 0.5
 
 
 @pytest.mark.parametrize("metadata", [{}, {"picture": None, "film": ""}], ids=["no key", "empty"])
@@ -252,9 +243,13 @@ def test_text_only_model_ranks_texts(options, emulator, opened, pictures, caplog
     assert {each["text"] for each in sent(emulator)} == {d.page_content for d in documents}
     assert not [path for path in opened if path.endswith("car.png")]
     assert compress(reranker, documents) == ranked
-    assert [each["index"] for each in reranker.rerank(documents, QUERY)] == [1, 0, 2]
     [warning] = warnings_in(caplog)
     assert warning.startswith("Documents 0 to 2: ranked by the text alone, because qwen3-rerank ")
+    scores = reranker.rerank([Document("", metadata=metadata), TEA], QUERY)
+    assert [(each["index"], each["relevance_score"] is None) for each in scores] == [
+        (1, False),
+        (0, True),
+    ]
 
 
 # Traces

@@ -10,6 +10,7 @@ from itertools import product
 import pytest
 from fault_calls import DOORS, MODES, SECRET, WAYS, Bench, Case, Seen
 from fault_table import ROWS, SENT_AGAIN, Row
+from write_docs import PAGE, comparable, page
 
 import qwen_rerank
 from qwen_rerank import DeadlineError, QuotaError, RerankError
@@ -101,6 +102,13 @@ def test_every_error_has_a_row():
     errors = {kind for kind in classes if issubclass(kind, RerankError)} - {RerankError}
 
     assert {row.gives for row in ROWS if row.gives} == errors
+
+
+def test_page_is_true(bench: Bench):
+    """The page about faults is what calls do today; if it is not, run `make faults`."""
+    written = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+
+    assert comparable(written) == comparable(page(bench)), "docs/faults.md is old: run make faults"
 
 
 def _check(seen: Seen, case: Case) -> None:

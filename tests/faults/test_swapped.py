@@ -1,6 +1,5 @@
 """Answers that something in between mixes up: what is found, and what cannot be."""
 
-import asyncio
 import contextlib
 import http.server
 import json
@@ -40,8 +39,8 @@ class _Swapping(http.server.BaseHTTPRequestHandler):
         """Says nothing."""
 
 
-@pytest.fixture(name="rank", params=["sync", "async"])
-def _rank(request) -> Iterator[Callable[[int], list[int]]]:
+@pytest.fixture(name="rank")
+def _rank() -> Iterator[Callable[[int], list[int]]]:
     """Ranks so many numbers, the highest first, in two requests whose answers are swapped."""
     own = {"both_came": threading.Barrier(2), "turn": threading.Lock(), "answers": []}
     handler = type("Handler", (_Swapping,), own)
@@ -55,21 +54,12 @@ def _rank(request) -> Iterator[Callable[[int], list[int]]]:
             max_retries=0,
         )
 
-        async def arank(texts):
-            async with reranker:
-                return await reranker.arerank("q", texts)
-
         def rank(count):
             texts = [str(number) for number in range(count)]
-            ranking = (
-                asyncio.run(arank(texts))
-                if request.param == "async"
-                else reranker.rerank("q", texts)
-            )
-            return [hit.index for hit in ranking]
+            return [hit.index for hit in reranker.rerank("q", texts)]
 
-        yield rank
-        reranker.close()
+        with reranker:
+            yield rank
         server.shutdown()
         serving.join(10)
 

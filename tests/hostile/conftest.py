@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from langchain_core.documents import Document
-from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
 
 import langchain_qwen_rerank
 import llama_index_qwen_rerank
@@ -96,50 +96,39 @@ def _sendable_fixture() -> Callable[[str], str]:
     return _sendable
 
 
-def _core(options: dict[str, Any], query: str, texts: list[str], *, native: bool) -> Pairs:
-    async def ranked() -> Any:
-        async with Reranker(**options) as reranker:
-            return await reranker.arerank(query, texts)
+def _called(reranker: Any, method: str, *arguments: Any, native: bool) -> Any:
+    """What *method* of *reranker*, or its async twin, gives back; it is closed after that."""
+
+    async def awaited() -> Any:
+        async with reranker:
+            return await getattr(reranker, f"a{method}")(*arguments)
 
     if native:
-        ranking = asyncio.run(ranked())
-    else:
-        with Reranker(**options) as reranker:
-            ranking = reranker.rerank(query, texts)
+        return asyncio.run(awaited())
+    with reranker:
+        return getattr(reranker, method)(*arguments)
+
+
+def _core(options: dict[str, Any], query: str, texts: list[str], *, native: bool) -> Pairs:
+    ranking = _called(Reranker(**options), "rerank", query, texts, native=native)
     assert all(hit.document is texts[hit.index] for hit in ranking)
     return [(hit.index, hit.score) for hit in ranking]
 
 
 def _langchain(options: dict[str, Any], query: str, texts: list[str], *, native: bool) -> Pairs:
     documents = [Document(text, metadata={"at": at}) for at, text in enumerate(texts)]
-
-    async def compressed() -> Any:
-        async with langchain_qwen_rerank.QwenRerank(**options) as reranker:
-            return await reranker.acompress_documents(documents, query)
-
-    if native:
-        answer = asyncio.run(compressed())
-    else:
-        with langchain_qwen_rerank.QwenRerank(**options) as reranker:
-            answer = reranker.compress_documents(documents, query)
+    reranker = langchain_qwen_rerank.QwenRerank(**options)
+    answer = _called(reranker, "compress_documents", documents, query, native=native)
     assert all(each.page_content is texts[each.metadata["at"]] for each in answer)
     return [(each.metadata["at"], each.metadata.get("relevance_score")) for each in answer]
 
 
 def _llama_index(options: dict[str, Any], query: str, texts: list[str], *, native: bool) -> Pairs:
     nodes = [NodeWithScore(node=TextNode(text=text), score=0.5) for text in texts]
-    options = options | {"metadata_mode": MetadataMode.NONE}
     places = {id(each.node): at for at, each in enumerate(nodes)}
-
-    async def processed() -> Any:
-        async with llama_index_qwen_rerank.QwenRerank(**options) as reranker:
-            return await reranker.apostprocess_nodes(nodes, query_str=query)
-
-    if native:
-        answer = asyncio.run(processed())
-    else:
-        with llama_index_qwen_rerank.QwenRerank(**options) as reranker:
-            answer = reranker.postprocess_nodes(nodes, query_str=query)
+    reranker = llama_index_qwen_rerank.QwenRerank(**options, metadata_mode=MetadataMode.NONE)
+    bundle = QueryBundle(query)
+    answer = _called(reranker, "postprocess_nodes", nodes, bundle, native=native)
     assert all(each.score == 0.5 for each in nodes)
     return [(places[id(each.node)], each.score) for each in answer]
 

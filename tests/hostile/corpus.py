@@ -303,34 +303,6 @@ QUERIES = {
     "unbroken": UNBROKEN["letters"],
 }
 
-# Metadata that both frameworks accept: keys and values that are texts of the corpus.
-METADATA = {
-    "relevance_score": "[/oops]",
-    "__class__": "{0.__class__}",
-    "": "",
-    "\x1b[2J": "\x1b]0;owned\x07",
-    "\ud800": "\udfff",
-    "</td>": "<script>alert(1)</script>",
-    "{key}": "{value} {content} %s",
-    "\u202e": "\u200b\ufeff",
-    "number": -0.0,
-    "none": None,
-}
-
-IDS = (
-    "0",
-    " ",
-    "\x00",
-    "../..",
-    "<b>",
-    "\u202ex",
-    "a" * 1_000,
-    "\ud800",
-    "{}",
-    "None",
-    "\U0001f600",
-)
-
 
 def candidates(count: int) -> list[str]:
     """*count* different texts, hostile ones among plain ones."""

@@ -3,21 +3,13 @@
 Nothing is shown here, see test_views.py, and no text is written here, see corpus.py.
 """
 
-import asyncio
 import contextlib
-import copy
 import http.client
 import json
-import threading
 import unicodedata
 
 import pytest
-from langchain_core.documents import Document
-from llama_index.core.schema import Document as LlamaDocument
-from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, TextNode
 
-import langchain_qwen_rerank
-import llama_index_qwen_rerank
 from qwen_rerank import RequestError, Reranker, RerankError
 from qwen_rerank._models import limits_for
 from qwen_rerank.emulator import Reply
@@ -276,90 +268,6 @@ def test_hostile_instructions(options, strict, expected, corpus, protocol):
             )
             bodies = [seen.body.get("parameters", seen.body) for seen in strict.log]
             assert {body["instruct"] for body in bodies} == {instruct.strip()}
-
-
-# The frameworks' own objects
-
-
-class Cited(Document):
-    """A document of the user's own class."""
-
-    page: int = 0
-
-
-def test_langchain_documents_are_untouched(options, is_blank, corpus):
-    """Id, class, fields and nested metadata come back as they were, and the input is as before."""
-    texts = list(corpus.short())
-    lock = threading.Lock()
-    nested = {"deep": [dict(corpus.METADATA), {"</td>": {"set": {"\x00"}, "bytes": b"\xff"}}]}
-    documents = [
-        Cited(
-            page_content=text,
-            id=corpus.IDS[at % len(corpus.IDS)],
-            page=at,
-            metadata=copy.deepcopy(corpus.METADATA | nested) | ({"lock": lock} if at % 2 else {}),
-        )
-        for at, text in enumerate(texts)
-    ]
-    before = [(each.id, each.page_content, dict(each.metadata)) for each in documents]
-    reranker = langchain_qwen_rerank.QwenRerank(**options)
-
-    answers = [
-        reranker.compress_documents(documents, QUERY),
-        asyncio.run(reranker.acompress_documents(documents, QUERY)),
-    ]
-
-    assert before == [(each.id, each.page_content, each.metadata) for each in documents]
-    for answer in answers:
-        assert sorted(each.page for each in answer) == list(range(len(texts)))
-        for each in answer:
-            original = documents[each.page]
-            assert type(each) is Cited
-            assert each.id == original.id
-            assert each.page_content is original.page_content
-            assert each.metadata is not original.metadata
-            kept = {key: each.metadata.get(key) for key in original.metadata}
-            score = kept.pop("relevance_score")
-            assert kept == {
-                key: value for key, value in original.metadata.items() if key != "relevance_score"
-            }
-            assert ("relevance_score" in each.metadata) is not is_blank(original.page_content)
-            assert score is None or isinstance(score, float)
-    reranker.close()
-
-
-def test_llama_index_nodes_are_untouched(options, expected, corpus):
-    """The same nodes come back, with ids, classes and metadata as before, in new wrappers."""
-    texts = list(corpus.short())
-    kinds = (TextNode, LlamaDocument, ImageNode)
-    nodes = [
-        NodeWithScore(
-            node=kinds[at % 3](
-                text=text,
-                id_=f"{corpus.IDS[at % len(corpus.IDS)]} {at}",
-                metadata=dict(corpus.METADATA) if at % 2 else {},
-                excluded_embed_metadata_keys=["</td>"],
-            ),
-            score=at / 1_000,
-        )
-        for at, text in enumerate(texts)
-    ]
-    before = [each.model_dump() for each in nodes]
-    asked = [each.node.get_content(metadata_mode=MetadataMode.EMBED) for each in nodes]
-    places = {id(each.node): at for at, each in enumerate(nodes)}
-    reranker = llama_index_qwen_rerank.QwenRerank(**options)
-
-    answers = [
-        reranker.postprocess_nodes(nodes, query_str=QUERY),
-        asyncio.run(reranker.apostprocess_nodes(nodes, query_str=QUERY)),
-    ]
-
-    assert [each.model_dump() for each in nodes] == before
-    for answer in answers:
-        pairs = [(places[id(each.node)], each.score) for each in answer]
-        assert pairs == expected(QUERY, asked)
-        assert not {id(each) for each in answer} & {id(each) for each in nodes}
-    reranker.close()
 
 
 # The service's side

@@ -106,12 +106,6 @@ def test_options_for_one_call(door, connection, emulator):
         reranker.with_options(top_n=0)
 
 
-def test_rank_fields_of_peers(door, connection):
-    """Fields of documents are named by item=, and it is said where rank_fields= was meant."""
-    with pytest.raises(ValueError, match=r"QwenRerank has no option 'rank_fields': .*item="):
-        door.kind(rank_fields=["title"], **connection)
-
-
 @pytest.mark.parametrize("name", ["api_key", "dashscope_api_key"])
 def test_another_key_for_one_call(door, connection, name):
     """Such as a tenant's, by its own name or the one of older classes; the object keeps its own."""
@@ -132,10 +126,14 @@ def test_wrong_top_n(door, connection, top_n, emulator):
     assert emulator.log == ()
 
 
-def test_unknown_option(door, connection):
-    """A misspelt option is refused, with a guess at what was meant."""
-    with pytest.raises(ValueError, match=r"'topn'; did you mean 'top_n'\?"):
-        door.kind(topn=3, **connection)
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("topn", r"'topn'; did you mean 'top_n'\?"), ("rank_fields", "'rank_fields': .*item=")],
+)
+def test_unknown_option(door, connection, name, said):
+    """A misspelt option or one of peers is refused, with a guess at what was meant."""
+    with pytest.raises(ValueError, match=f"QwenRerank has no option {said}"):
+        door.kind(**{name: 3}, **connection)
 
 
 def test_blank_query(door, connection, emulator):

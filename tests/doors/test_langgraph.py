@@ -7,15 +7,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import date
-from typing import TypedDict
 
 import pytest
-from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.graph import END, START, StateGraph
 from pydantic import TypeAdapter
 
-from qwen_rerank import DeadlineError, Hit, Image, Ranking, Reranker, Usage, Video
+from qwen_rerank import DeadlineError, Hit, Image, Ranking, Usage, Video
 
 pytestmark = pytest.mark.skipif(
     "allowed_msgpack_modules" not in inspect.signature(JsonPlusSerializer).parameters,
@@ -29,14 +26,6 @@ _HITS = (
     Hit(3, 0.1, {"type": "image", "text": "a", "read": date(2026, 11, 29)}, (0, 1)),
 )
 _RANKING = Ranking(_HITS, "m", Usage(2, 30), ("r1", "r2"), (1,), True, ((2, "why"),))
-
-
-class State(TypedDict, total=False):
-    """What the graphs below keep."""
-
-    query: str
-    ranking: Ranking
-    best: str
 
 
 def _through(serializer, value):
@@ -78,36 +67,6 @@ def test_as_its_plain_form():
         "requests": 2, "tokens": 30, "cache_hits": 0, "cost": None, "currency": None
     }  # fmt: skip
     assert TypeAdapter(Ranking).validate_python(again) == _RANKING
-
-
-def _graph(reranker, saver):
-    def rank(state):
-        return {"ranking": reranker.rerank(state["query"], ["green tea", "a red sports car"])}
-
-    def answer(state):
-        return {"best": state["ranking"][0].document}
-
-    graph = StateGraph(State)
-    graph.add_sequence([rank, answer])
-    graph.add_edge(START, "rank")
-    graph.add_edge("answer", END)
-    return graph.compile(checkpointer=saver, interrupt_before=["answer"])
-
-
-def test_a_graph_that_goes_on_later(connection, caplog):
-    """A graph that was interrupted goes on with the ranking out of its checkpoint."""
-    serializer = JsonPlusSerializer(allowed_msgpack_modules=[Ranking])
-    config = {"configurable": {"thread_id": "1"}}
-    with Reranker(**connection) as reranker, caplog.at_level(logging.WARNING):
-        graph = _graph(reranker, InMemorySaver(serde=serializer))
-        graph.invoke({"query": "a fast red car"}, config)
-        kept = graph.get_state(config).values["ranking"]
-        done = graph.invoke(None, config)
-
-    assert isinstance(kept, Ranking)
-    assert kept == done["ranking"]
-    assert done["best"] == "a red sports car"
-    assert not caplog.records
 
 
 _STRICT = """

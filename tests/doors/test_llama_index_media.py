@@ -181,6 +181,7 @@ def test_metadata_hold_no_images(options, emulator, folder, kind):
 
 UNSENDABLE = {
     "empty-Node": (lambda _: Node(), "no text, image or video"),
+    "empty-ImageNode": (lambda _: ImageNode(), "no text, image or video"),
     "empty-resource": (lambda _: image(), "its image is gone"),
     "sound": (lambda _: Node(audio_resource=MediaResource(data=b"\0s")), "sound"),
     "video-data": (lambda _: film(data=b"\0\0\0 ftypisom"), "by its http:// or https:// URL only"),

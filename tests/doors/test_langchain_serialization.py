@@ -5,7 +5,6 @@ import inspect
 import json
 import math
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -198,29 +197,6 @@ def test_every_request_is_counted(compress, emulator: Emulator):
 
     assert len(ranked) == 3
     assert limiter.given == len(emulator.log) == 4
-
-
-def test_nothing_to_send_asks_nobody(compress):
-    """What the cache knows takes no permission."""
-    cache, limiter = {}, Counter()
-
-    compress(rate_limiter=limiter, cache=cache)
-    compress(rate_limiter=limiter, cache=cache)
-
-    assert limiter.given == 1
-
-
-def test_one_limit_for_several(connection, emulator: Emulator):
-    """Shared, it is one limit for several objects, their copies, and threads."""
-    limiter = Counter()
-    reranker = QwenRerank(rate_limiter=limiter, **connection)
-    rerankers = [reranker, reranker.model_copy(), QwenRerank(rate_limiter=limiter, **connection)]
-
-    with ThreadPoolExecutor(9) as pool:
-        jobs = [pool.submit(it.compress_documents, DOCUMENTS, QUERY) for it in rerankers * 3]
-
-    assert [len(job.result()) for job in jobs] == [3] * 9
-    assert limiter.given == len(emulator.log) == 9
 
 
 @pytest.mark.parametrize("gives_up", [False, True])

@@ -90,14 +90,6 @@ def tree(run):
 # What comes back
 
 
-def test_best_first_with_scores(invoke, retriever):
-    """What was found comes back best first with its score, and the ids are kept."""
-    best, second = invoke(retriever, QUERY)
-
-    assert (best.id, best.page_content) == ("3", TEXTS[3])
-    assert best.metadata["relevance_score"] > second.metadata["relevance_score"]
-
-
 def test_k_wins_over_the_rerankers_own(invoke, retriever):
     """A call's k wins over the retriever's, and that over the reranker's top_n."""
     assert (retriever.k, retriever.reranker.top_n) == (2, 3)

@@ -102,6 +102,11 @@ def _again(
     return _once(name, gives, status, code, compatible, **(facts | more))
 
 
+def _limited(name: str, **more: Any) -> Row:
+    """Repeated, since it is a limit of requests in a time."""
+    return _again(name, RateLimitError, 429, "Throttling.RateQuota", "limit_requests", **more)
+
+
 # For what never ends. On a busy machine it may run out before anything is sent.
 _SHORT = {"timeout": 0.2}
 # Shorter than any wait that is asked for, so that obeying it is no use.
@@ -212,7 +217,7 @@ _REFUSED = (
     _again("408", ServiceError, 408, compatible="invalid_request_error"),
     _once("413", RequestError, 413, compatible="invalid_request_error"),
     _again("429-throttling", RateLimitError, 429, "Throttling"),
-    _again("429-rate", RateLimitError, 429, "Throttling.RateQuota", "limit_requests"),
+    _limited("429-rate"),
     _again("429-burst", RateLimitError, 429, "Throttling.BurstRate", "limit_burst_rate"),
     _again("429-tokens", RateLimitError, 429, "Throttling.AllocationQuota", "insufficient_quota"),
     _again("429-concurrency", RateLimitError, 429, "concurrency_limit_exceeded"),
@@ -220,34 +225,10 @@ _REFUSED = (
     _once("429-not-purchased", QuotaError, 429, "CommodityNotPurchased"),
     _once("429-prepaid", QuotaError, 429, "PrepaidBillOverdue"),
     _once("429-postpaid", QuotaError, 429, "PostpaidBillOverdue"),
-    _again(
-        "429-after-seconds",
-        RateLimitError,
-        429,
-        "Throttling.RateQuota",
-        "limit_requests",
-        requests=(1, 1),
-        options=_IMPATIENT,
-    ),
-    _again(
-        "429-after-date",
-        RateLimitError,
-        429,
-        "Throttling.RateQuota",
-        "limit_requests",
-        requests=(1, 1),
-        options=_IMPATIENT,
-    ),
-    _again(
-        "429-after-10000",
-        RateLimitError,
-        429,
-        "Throttling.RateQuota",
-        "limit_requests",
-        requests=(1, 1),
-        heals=False,
-    ),
-    _again("429-after-garbage", RateLimitError, 429, "Throttling.RateQuota", "limit_requests"),
+    _limited("429-after-seconds", requests=(1, 1), options=_IMPATIENT),
+    _limited("429-after-date", requests=(1, 1), options=_IMPATIENT),
+    _limited("429-after-10000", requests=(1, 1), heals=False),
+    _limited("429-after-garbage"),
     _again("500", ServiceError, 500, "InternalError", "internal_error"),
     _again("500-algo", ServiceError, 500, "InternalError.Algo"),
     _once("500-media-length", ContentError, 500, "InternalError.Algo"),
@@ -347,12 +328,8 @@ _CLOCK = (
         broken="clock",
         wire="The wall clock jumps back an hour each time it is read.",
     ),
-    _again(
+    _limited(
         "clock-ahead-date",
-        RateLimitError,
-        429,
-        "Throttling.RateQuota",
-        "limit_requests",
         told="429-after-date",
         broken="clock ahead",
         requests=(1, 1),

@@ -5,6 +5,7 @@ import inspect
 import json
 import math
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -173,6 +174,30 @@ class Counter(BaseRateLimiter):
                 return False
             await asyncio.sleep(0.01)
         return True
+
+
+class Purse(Counter):
+    """Fails when all is spent."""
+
+    def acquire(self, *, blocking=True):
+        """Permission, if some is left."""
+        if not super().acquire(blocking=blocking):
+            raise LookupError("all is spent")
+        return True
+
+
+def test_one_limit_for_several(connection, emulator: Emulator):
+    """Shared, it is one limit for several objects, their copies, and threads."""
+    purse = Purse(most=5)
+    reranker = QwenRerank(rate_limiter=purse, **connection)
+    rerankers = [reranker, reranker.model_copy(), QwenRerank(rate_limiter=purse, **connection)]
+
+    with ThreadPoolExecutor(9) as pool:
+        jobs = [pool.submit(it.compress_documents, DOCUMENTS, QUERY) for it in rerankers * 3]
+        failures = [failure for job in jobs if (failure := job.exception())]
+
+    assert [type(failure) for failure in failures] == [LookupError] * 4
+    assert len(emulator.log) == 5
 
 
 @pytest.fixture(name="compress", params=["sync", "async"])

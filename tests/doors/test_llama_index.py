@@ -215,6 +215,17 @@ def test_retrieval_score_is_out_of_sight(keeping):
     assert "retrieval_score: 0.5" in ranked.node.get_content(MetadataMode.ALL)
 
 
+def test_retrieval_score_of_a_list_that_was_passed_through(keeping, emulator):
+    """Both the score and the metadata are those of the first stage."""
+    keeping.on_error = "passthrough"
+    emulator.script(DOWN)
+
+    ranked = run(keeping, nodes_of(*TEXTS))
+
+    assert [each.score for each in ranked] == [0.5, 0.5]
+    assert [each.node.metadata["retrieval_score"] for each in ranked] == [0.5, 0.5]
+
+
 def test_two_rerankers_in_a_row(connection, emulator):
     """The last one's retrieval score is the score of the one before, and it ranks the same text."""
     first = QwenRerank(2, keep_retrieval_score=True, **connection)
@@ -405,6 +416,13 @@ def test_round_trip(full, emulator, monkeypatch, how):
     assert again.item == (words_of if "pickle" in how else None)
     assert again.api_key is None
     assert run(again, nodes_of(*TEXTS))[0].node.text == TEXTS[1]
+
+
+def test_from_dict_with_more(reranker, emulator):
+    """The key and other options can be given beside the dict."""
+    again = QwenRerank.from_dict(reranker.to_dict(), api_key=emulator.api_key, top_n=1)
+
+    assert len(run(again, nodes_of(*TEXTS))) == 1
 
 
 @pytest.mark.parametrize("mode", MetadataMode)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -16,12 +15,13 @@ __all__ = ["Pace"]
 _PAUSE = 0.02  # seconds between two questions; a blocking one could outlast the deadline
 
 
-@dataclass(frozen=True, slots=True)
 class Pace:
     """Permission by a `BaseRateLimiter`, which counts requests and knows nothing of tokens."""
 
-    limiter: BaseRateLimiter
     counts_tokens: ClassVar[bool] = False
+
+    def __init__(self, limiter: BaseRateLimiter) -> None:
+        self.limiter = limiter
 
     def take(self, _tokens: int, deadline: float, doze: Callable[[float], None]) -> bool:
         while not self.limiter.acquire(blocking=False):

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent import futures
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -19,12 +18,13 @@ _NAME = "qwen-rerank-pace"
 _PAUSE = 0.05  # seconds between two looks at whether the call goes on
 
 
-@dataclass(frozen=True, slots=True)
 class Pace:
     """Permission by a `BaseRateLimiter`, which counts requests and tokens."""
 
-    limiter: BaseRateLimiter
     counts_tokens: ClassVar[bool] = True
+
+    def __init__(self, limiter: BaseRateLimiter) -> None:
+        self.limiter = limiter
 
     def take(self, tokens: int, deadline: float, doze: Callable[[float], None]) -> bool:
         # It can only be asked to block, for longer perhaps than the call may take; what it then

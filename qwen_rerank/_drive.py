@@ -11,9 +11,8 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from qwen_rerank import _loop, _refusal, _servers, _told, _wire
 from qwen_rerank._advice import Advice, Option, advise
@@ -60,8 +59,7 @@ class Pace(Protocol):
         """Waits for permission for as long as it takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """An open line to the service: where to, how, and how many requests at once.
 
     Attributes:
@@ -71,9 +69,9 @@ class Line:
         client: A client of the caller's to be used instead, sync or async as the call is.
         gate: Shared by all calls of one reranker.
         max_retries: How often one request is sent again.
+        lengths: What its server told.
         pace: The caller's rate limiter, or None.
         server: What kind of server it is, or None for DashScope.
-        lengths: What is known of it.
     """
 
     endpoint: Endpoint
@@ -82,9 +80,9 @@ class Line:
     client: Client | None
     gate: Gate
     max_retries: int
+    lengths: _told.Lengths
     pace: Pace | None = None
     server: _servers.Server | None = None
-    lengths: _told.Lengths = field(default_factory=_told.Lengths)
 
     @property
     def place(self) -> str:
@@ -367,7 +365,7 @@ def _read(answer: Answer, request: Request, line: Line) -> Reply:
         del answer
     else:
         shown = line.endpoint.masked(reply.request_id)
-        return reply if shown == reply.request_id else replace(reply, request_id=shown)
+        return reply if shown == reply.request_id else reply._replace(request_id=shown)
     raise failure
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from qwen_rerank._values import Price
 
@@ -35,8 +34,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(NamedTuple):
     """One documented number, where it stands and when it was read or seen."""
 
     value: int
@@ -48,8 +46,7 @@ Range: TypeAlias = tuple[float, float]
 ANY: Range = (-math.inf, math.inf)
 
 
-@dataclass(frozen=True, slots=True)
-class ModelLimits:
+class ModelLimits(NamedTuple):
     """The limits of one model.
 
     Attributes:
@@ -185,14 +182,13 @@ UNKNOWN_MODEL = ModelLimits(
     share=0.75,
 )
 
-UNKNOWN_VL_MODEL = replace(
-    UNKNOWN_MODEL,
+UNKNOWN_VL_MODEL = UNKNOWN_MODEL._replace(
     images=LIMITS["qwen3-vl-rerank"].images,
     videos=LIMITS["qwen3-vl-rerank"].videos,
 )
 
 # A server of one's own scores every pair by itself, so its requests may have any number of tokens.
-OWN_MODEL = replace(UNKNOWN_MODEL, request_tokens=None)
+OWN_MODEL = UNKNOWN_MODEL._replace(request_tokens=None)
 
 _SEEN = "2026-11-29"
 # What is left of a pair that cannot be asked for: what most encoders take.
@@ -262,7 +258,7 @@ def _of_own(
 ) -> ModelLimits:
     name = model.lower()
     is_qwen3 = "qwen3-reranker" in name
-    row = replace(LIMITS.get(model, OWN_MODEL), **SERVERS.get(server, {}))
+    row = LIMITS.get(model, OWN_MODEL)._replace(**SERVERS.get(server, {}))
     pair = next((limit for part, limit in _PAIRS.items() if part in name), None)
     if max_model_len is not None:
         pair = Limit(max_model_len, "max_model_len", _SEEN)
@@ -271,17 +267,16 @@ def _of_own(
     elif pair is None and server not in _GATEWAYS:
         pair = UNTOLD
     if pair is not None:
-        row = replace(
-            row,
+        row = row._replace(
             item_tokens=pair if model not in LIMITS else row.item_tokens,
             pair_tokens=pair,
             share=0.95 if is_qwen3 else row.share,  # ours is its tokenizer
         )
     if max_tokens_per_doc is not None:
         given = Limit(max(row.item_tokens.value, 2 * max_tokens_per_doc), "max_tokens_per_doc", "")
-        row = replace(row, item_tokens=given, document_tokens=max_tokens_per_doc)
+        row = row._replace(item_tokens=given, document_tokens=max_tokens_per_doc)
     if model not in LIMITS:
-        row = replace(row, template_tokens=_QWEN3_TEMPLATE if is_qwen3 else _ENCODER_TEMPLATE)
+        row = row._replace(template_tokens=_QWEN3_TEMPLATE if is_qwen3 else _ENCODER_TEMPLATE)
     return row
 
 
@@ -333,8 +328,7 @@ LISTED_TOO: tuple[tuple[str, str, str, Price], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(NamedTuple):
     """What an account may send to one model in a minute, over all its keys."""
 
     requests: Limit

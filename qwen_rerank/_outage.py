@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from qwen_rerank._advice import advise
 from qwen_rerank._values import Outcome, Request
@@ -20,8 +20,7 @@ from qwen_rerank.errors import ServiceError
 __all__ = ["Outages", "Watch"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Outage:
+class _Outage(NamedTuple):
     """Why a route counts as dead, and when the next call may ask."""
 
     why: str
@@ -70,7 +69,7 @@ class Outages:
             left = outage.until - self._clock()
             if left <= 0:
                 until = self._clock() + lease
-                self._found[route] = replace(outage, until=until, is_tried=True)
+                self._found[route] = outage._replace(until=until, is_tried=True)
                 return watch
         again = "another call is asking now" if outage.is_tried else f"for {math.ceil(left)} s more"
         refusal = ServiceError(
@@ -79,7 +78,7 @@ class Outages:
             hint=advise("{outage_pause=0} asks with every call."),
             retry_after=left,
         )
-        return replace(watch, spared=Outcome((None,) * len(requests), refusal, sent=False))
+        return watch._replace(spared=Outcome((None,) * len(requests), refusal, sent=False))
 
     def is_known(self, route: Hashable) -> bool:
         """Whether *route* was found dead and is left alone for now."""
@@ -98,8 +97,7 @@ class Outages:
                 self._found[watch.route] = _Outage(why, self._clock() + watch.pause)
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(NamedTuple):
     """One call's look at the outages.
 
     Attributes:
@@ -107,7 +105,7 @@ class Watch:
     """
 
     outages: Outages
-    route: Hashable = field(repr=False)
+    route: Hashable
     pause: float
     answers: int
     spared: Outcome | None = None

@@ -6,8 +6,9 @@ import json
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 from qwen_rerank._models import ModelLimits
 from qwen_rerank._values import Item, Job, Prepared, Request
@@ -19,8 +20,7 @@ _WIDEST = 6
 _WORK = 20_000  # tries times requests: some milliseconds; most lists take a few for each request
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(NamedTuple):
     """What fits into the fewest requests that the number of documents asks for.
 
     Attributes:

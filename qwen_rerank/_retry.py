@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qwen_rerank.errors import DeadlineError, RerankError
 
@@ -75,8 +74,7 @@ def backoff(attempt: int, asked: float | None, chance: float) -> float:
     return (asked or 0.0) + chance * longest
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """The one retry authority of a call.
 
     Attributes:

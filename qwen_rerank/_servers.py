@@ -8,9 +8,8 @@ own source code and documents, as stored copies had them on the day beside the s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 __all__ = ["DASHSCOPE", "SERVERS", "Dialect", "Protocol", "Server", "spoken"]
 
@@ -18,8 +17,7 @@ Protocol: TypeAlias = Literal["dashscope", "compatible"]
 Server: TypeAlias = Literal["vllm", "sglang", "tei", "xinference", "infinity", "litellm", "cohere"]
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
+class Dialect(NamedTuple):
     """How a rerank request and its answer look.
 
     Attributes:
@@ -56,7 +54,7 @@ class Dialect:
     model: bool = True
     instruct: str | None = "instruct"
     instruct_within: str | None = None
-    constants: Mapping[str, bool] = field(default_factory=dict)
+    constants: Mapping[str, bool] = {}
     length: tuple[str, str] | None = None
     registered: str | None = None
     models: str | None = "/v1/models"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, overload
 
 from qwen_rerank import _plain
@@ -234,8 +234,7 @@ class Estimate:
     list_price: Price | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """One validated call: what is asked, of which model, and how much of the answer is wanted.
 
     Attributes:
@@ -252,8 +251,8 @@ class Job:
     score_threshold: float | None = None
     fps: float | None = None
     is_text: bool = True
-    dicts: Mapping[int, Mapping[str, object]] = field(default_factory=dict)
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    dicts: Mapping[int, Mapping[str, object]] = {}
+    extra: Mapping[str, Any] = {}
 
     @property
     def given(self) -> tuple[Candidate, ...]:
@@ -306,8 +305,7 @@ class Item(NamedTuple):  # there may be many thousands, and a dataclass takes th
         return f"Item({_short(self.text)}, {self.tokens} tokens, {self.kind})"
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """The images and videos of a job, as they will be sent.
 
     Attributes:
@@ -318,7 +316,7 @@ class Loaded:
     """
 
     query: Item | None = None
-    parts: Mapping[int, tuple[str | Item, ...]] = field(default_factory=dict)
+    parts: Mapping[int, tuple[str | Item, ...]] = {}
     unsendable: tuple[tuple[int, str], ...] = ()
     ignored: tuple[int, ...] = ()
 
@@ -352,8 +350,7 @@ class Prepared:
     unsendable: tuple[tuple[int, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One request to the service: the query as sent, some of a job's items, and their tokens."""
 
     model: str
@@ -363,7 +360,7 @@ class Request:
     query_kind: Kind = "text"
     fps: float | None = None
     tokens: int = 0
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = {}
 
     def __repr__(self) -> str:
         return f"Request({self.model!r}, {_short(self.query)}, {len(self.items)} items)"
@@ -379,8 +376,7 @@ class Request:
         return positions(self.items)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What came back over HTTP, unread. Header names are lower case."""
 
     status: int
@@ -388,8 +384,7 @@ class Answer:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A validated answer: one finite score for each item of its request, in the request's order.
 
     Attributes:
@@ -405,8 +400,7 @@ class Reply:
     model: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How the sending of a call's requests ended.
 
     Attributes:

@@ -825,9 +825,9 @@ class BaseReranker(RerankSettings):
             client,
             live.gate,
             self.max_retries,
+            live.lengths,
             self._pace,
             self.server,
-            live.lengths,
         )
 
 

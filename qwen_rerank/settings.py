@@ -7,9 +7,9 @@ import inspect
 import json
 import warnings
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -62,8 +62,7 @@ def _plain(body: dict[str, Any]) -> Any:
     raise ValueError(problem)  # outside the handler, whose error may hold a value
 
 
-@dataclass(frozen=True)
-class As:
+class As(NamedTuple):
     """Has an option validated as *kind*; its annotation says, in plain types, what may be given."""
 
     kind: Any

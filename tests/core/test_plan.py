@@ -1,5 +1,4 @@
 import functools
-from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given, settings
@@ -17,8 +16,7 @@ _JOB = Job("qwen3-rerank", "q", ())
 
 def _limits(documents=5, request=100, item=1_000, characters=300_000):
     # Half of each token limit is planned for, so that the planned numbers are those given here.
-    return replace(
-        _ROW,
+    return _ROW._replace(
         documents=Limit(documents, "", ""),
         item_tokens=Limit(2 * item, "", ""),
         request_tokens=Limit(2 * request, "", ""),
@@ -224,7 +222,7 @@ def test_requests_carry_the_call():
 @given(st.lists(st.integers(0, 200).map(lambda size: "\x00" * (size // 9) + "a" * size)))
 def test_bytes_are_a_limit_too(texts):
     """No body grows over the gateway's limit, whatever the tokens say; query and escapes count."""
-    limits = replace(_ROW, body_bytes=Limit(1_500, "", ""))
+    limits = _ROW._replace(body_bytes=Limit(1_500, "", ""))
     items = tuple(Item(text, 1) for text in texts)
 
     asked = Item("q" * 200, 1), Item("i" * 300, 1)

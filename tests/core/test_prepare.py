@@ -1,7 +1,6 @@
 import re
 import sys
 import unicodedata
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -50,8 +49,7 @@ def _job(*documents, query="q", **options):
 
 def _limits(tokens=10, characters=300_000):
     # Half of the token limit is planned for.
-    return replace(
-        _LIMITS,
+    return _LIMITS._replace(
         item_tokens=Limit(2 * tokens, "", ""),
         item_characters=Limit(characters, "", ""),
         share=0.5,

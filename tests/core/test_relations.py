@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -226,7 +226,7 @@ def test_counting_no_more_than_it_takes_changes_nothing(texts, room, width):
     """Texts that are not counted, because bounds prove enough, are asked in as many requests."""
     job = Job("qwen3-rerank", "query", tuple(texts))
     limits = limits_for(job.model)
-    limits = replace(limits, request_tokens=replace(limits.request_tokens, value=room))
+    limits = limits._replace(request_tokens=limits.request_tokens._replace(value=room))
     bounds = bounded(prepare(job))
     all_counted = measure(bounds, limits, tokenizer(), "truncate")
     some_counted = measure(bounds, limits, tokenizer(), "truncate", budget=Budget(limits, width))

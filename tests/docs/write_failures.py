@@ -19,6 +19,7 @@ from qwen_rerank._gate import Gate
 from qwen_rerank._refusal import Refusal, explain
 from qwen_rerank._route import Proxy
 from qwen_rerank._servers import Server
+from qwen_rerank._told import Lengths
 from qwen_rerank._transport import Transport, _failure, _unanswered
 from qwen_rerank._values import Item, Place, Request
 
@@ -157,7 +158,7 @@ def _reach() -> Iterator[tuple[str, RerankError]]:
     yield "the proxy refuses", proxy.refusal("HTTP 403 Forbidden")
     yield "the proxy is not there", proxy.absence("Connection refused")
     yield "the proxy cannot get on", proxy.dead_end("HTTP 502 Bad Gateway")
-    line = Line(_DASHSCOPE, "dashscope", Transport(), None, Gate(8), 2)
+    line = Line(_DASHSCOPE, "dashscope", Transport(), None, Gate(8), 2, Lengths())
     yield "no time was left to send anything", line.crowded((0, 1))
     yield "no answer in time", _DASHSCOPE.late((0, 1), silent=True)
     yield "likewise, of `base_url=`", named.late((0, 1), silent=True)

@@ -246,10 +246,10 @@ class Probe:
         """
         items = (Item(text, 0, (Place(at),)) for at, text in enumerate(ask.documents))
         request = Request(self._reranker.model, ask.query, ask.instruct, tuple(items))
-        line = self._line if patient else replace(self._line, max_retries=0)
+        line = self._line if patient else self._line._replace(max_retries=0)
         if ask.protocol is not None:
             url = url_below(line.endpoint.url, ask.protocol)
-            line = replace(line, protocol=ask.protocol, endpoint=replace(line.endpoint, url=url))
+            line = line._replace(protocol=ask.protocol, endpoint=replace(line.endpoint, url=url))
         started = time.perf_counter()
         deadline = deadline_in(self._reranker.timeout)
         outcome = run(partial(drive, (request,), line, deadline, self._pay))

@@ -5,7 +5,9 @@ Importing this imports nothing heavy; each command imports what it needs when it
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +21,7 @@ from qwen_rerank.cli._troubles import masked, missing, said
 __all__ = ["app", "run"]
 
 _INTERRUPTED = 130  # the shells' exit code for Ctrl-C
+_NARROWEST, _WIDEST = 50, 100  # characters of a line of help
 
 
 class _Commands(click.Group):
@@ -51,7 +54,6 @@ app = _Commands(
     '  eval "$(_QWEN_RERANK_COMPLETE=bash_source qwen-rerank)"',
     context_settings={
         "help_option_names": ["-h", "--help"],
-        "max_content_width": 100,
         "show_default": True,
     },
 )
@@ -61,7 +63,9 @@ click.version_option(__version__, message="%(prog)s %(version)s")(app)
 def run(argv: Sequence[str] | None = None) -> int:
     """Runs the command that *argv*, or the process's own arguments, ask for; the exit code."""
     try:
-        code: int = app.main(argv, "qwen-rerank", standalone_mode=False)
+        code: int = app.main(
+            argv, "qwen-rerank", standalone_mode=False, terminal_width=_terminal_width()
+        )
     except click.ClickException as error:  # wrong arguments
         told = io.StringIO()
         error.show(told)
@@ -70,3 +74,13 @@ def run(argv: Sequence[str] | None = None) -> int:
     except click.Abort:  # Ctrl-C outside of a command
         return _INTERRUPTED
     return code
+
+
+def _terminal_width() -> int:
+    """How wide help is, by click's own rule; click asks `shutil`, whose import takes longest."""
+    given = os.environ.get("COLUMNS", "")
+    columns = int(given) if given.isdecimal() else 0
+    if not columns:
+        with contextlib.suppress(OSError):  # it is no terminal
+            columns = os.get_terminal_size().columns
+    return max(min(columns or 80, _WIDEST) - 2, _NARROWEST)

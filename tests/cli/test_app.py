@@ -137,16 +137,25 @@ def test_ctrl_c_leaves_no_traceback(monkeypatch, capsys):
 
 
 def test_the_command_line_is_light():
-    """Until a command runs, nothing is imported but the library that reads arguments."""
+    """Until a command runs, help too, nothing is imported but what reads and explains arguments."""
     code = (
-        "import sys, click, importlib, locale, math, typing; before = {*sys.modules}; "
-        "import qwen_rerank.cli._app; "
+        "import sys, click._textwrap, importlib, locale, math, typing; before = {*sys.modules}; "
+        "from qwen_rerank.cli import main; main(['--help']); "
         "print(*(name for name in {*sys.modules} - before if not name.startswith('qwen_rerank')))"
     )
     done = subprocess.run(  # noqa: S603  our own interpreter, our own code
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert done.stdout == "\n"
+    assert done.stdout.endswith('qwen-rerank)"\n\n')
+
+
+@pytest.mark.parametrize(("columns", "most"), [("70", 68), ("300", 98), ("9", 50), ("wide", 78)])
+def test_help_fits_the_terminal(monkeypatch, capsys, columns, most):
+    """Help is as wide as the terminal, but never so wide that it is hard to read."""
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["rerank", "--help"]) == 0
+    widest = max(map(len, capsys.readouterr().out.splitlines()))
+    assert most - 5 <= widest <= most
 
 
 def test_without_click_there_is_a_sentence(monkeypatch, capsys):

@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache
-from typing import Any, Literal, NotRequired
+from typing import TYPE_CHECKING, Any, Literal, NotRequired
 
-from pydantic import GetCoreSchemaHandler, TypeAdapter, with_config
+from pydantic import GetCoreSchemaHandler, with_config
 from pydantic_core import (
     CoreSchema,
     PydanticSerializationUnexpectedValue,
@@ -22,6 +22,9 @@ from pydantic_core import (
     to_jsonable_python,
 )
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 __all__ = [
     "Fields",
@@ -34,7 +37,7 @@ __all__ = [
     "written",
 ]
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = "[\ud800-\udfff]"
 _KINDS = ("image", "video", "unsendable", "dict")
 
 
@@ -185,7 +188,7 @@ def without_surrogates(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return _SURROGATE.sub("\ufffd", text)
+        return re.sub(_SURROGATE, "\ufffd", text)
     return text
 
 
@@ -200,6 +203,8 @@ def cleaned(value: Any) -> Any:
 
 @cache
 def _adapter_of(kind: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter  # noqa: PLC0415  few need it
+
     return TypeAdapter(kind)
 
 

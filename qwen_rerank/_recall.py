@@ -27,7 +27,7 @@ __all__ = ["Cache", "Store", "keys", "recall", "remember"]
 _log = logging.getLogger("qwen_rerank")
 
 _ABSENT = object()
-_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+_NUMBER = r"(?a)-?\d+(\.\d+)?([eE][+-]?\d+)?"
 
 
 class Cache(Protocol):
@@ -135,7 +135,7 @@ def _score(kept: Any, scores: Range) -> float | None:
         if isinstance(kept, bytes | bytearray):
             kept = kept.decode()
         if isinstance(kept, str):
-            if not _NUMBER.fullmatch(kept):
+            if not re.fullmatch(_NUMBER, kept):
                 return None
         elif isinstance(kept, bool) or not isinstance(kept, Number):
             return None  # bool is an int to Python, but it is no score

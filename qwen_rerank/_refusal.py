@@ -8,7 +8,6 @@ say was, but of TEI and SGLang.
 
 from __future__ import annotations
 
-import difflib
 import errno
 import re
 import unicodedata
@@ -537,12 +536,14 @@ def explain(
             location=refusal.location,
         )
         or None,
-        retry_after=float(wait[1]) if server and (wait := _WAIT.search(said)) else None,
+        retry_after=float(wait[1])
+        if server and (wait := re.search(r"try again in (\d{1,4}) seconds", said))
+        else None,
         documents=documents,
     )
     if too_long:
         error.passes_through = True  # by its tokenizer, of which the caller need not know
-    if server == "litellm" and _REPEATED.search(said):
+    if server == "litellm" and re.search(r"litellm retried: [1-9]", said):
         error.retryable = False  # by the gateway, as often as it was told to
     return error
 
@@ -577,6 +578,8 @@ def _hint(known: _Known, refusal: Refusal, request: Request, asked: Asked) -> tu
 def meant(model: str, served: Iterable[str]) -> Advice:
     """What to write instead of *model*, if one that is *served* has a like name; else ""."""
     names = {name.lower(): name for name in served}
+    import difflib  # noqa: PLC0415  only mistakes need it
+
     near = difflib.get_close_matches(model.lower(), names, n=1, cutoff=0.75)
     if not near or names[near[0]] == model:
         return Advice()
@@ -607,10 +610,6 @@ def is_of_model(error: RerankError) -> bool:
 def _says(known: _Known, code: str, said: str) -> bool:
     codes = tuple(map(str.lower, known.codes))
     return code.startswith(codes) or any(part in said for part in known.said)
-
-
-_REPEATED = re.compile(r"litellm retried: [1-9]")
-_WAIT = re.compile(r"try again in (\d{1,4}) seconds")
 
 
 def _wrapped(message: str | None) -> str | None:

@@ -52,8 +52,8 @@ _CERTIFICATES_HINT = (
 _SYSTEM = "the proxy setting of this system"
 
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
-_BRACKETS = re.compile(r"\[[0-9a-fA-F:.]+\](:\d*)?")
+_HOST = rf"{_LABEL}(\.{_LABEL})*\.?|[0-9a-f:.]*:[0-9a-f:.]*"
+_BRACKETS = r"\[[0-9a-fA-F:.]+\](:\d*)?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +266,8 @@ def split_url(value: str) -> SplitResult:
 def names_host(parts: SplitResult) -> bool:
     """Whether a URL has a host that every program reads alike."""
     # What stands behind a bracket would otherwise be ignored.
-    odd = "[" in parts.netloc and not _BRACKETS.fullmatch(parts.netloc.rpartition("@")[2])
-    return not odd and _HOST.fullmatch(parts.hostname or "") is not None
+    odd = "[" in parts.netloc and not re.fullmatch(_BRACKETS, parts.netloc.rpartition("@")[2])
+    return not odd and re.fullmatch(_HOST, parts.hostname or "") is not None
 
 
 def is_loopback(host: str) -> bool:

@@ -28,16 +28,17 @@ __all__ = [
     "without_content",
 ]
 
-_DATA_URI = re.compile(r"data:image/[\w.+-]+(;[\w-]+=[\w.-]+)*;base64,", re.IGNORECASE)
-_BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]+={0,2}")
+# Not compiled: few have images, and `re` keeps what it was asked.
+_DATA_URI = r"(?i)data:image/[\w.+-]+(;[\w-]+=[\w.-]+)*;base64,"
+_BASE64 = r"[A-Za-z0-9+/\r\n]+={0,2}"
 _LEAST_BASE64 = 100  # characters; paths of that length have dots, and images are longer
 _DEEP = 6  # how far containers are looked into
-_ENCODED = re.compile(r"[A-Za-z0-9+/=_\r\n-]+")  # in any alphabet, whole or not
+_ENCODED = r"[A-Za-z0-9+/=_\r\n-]+"  # in any alphabet, whole or not
 # One place of a long text, with one line end at most: lines of base64 are longer, words shorter.
 _PLACES, _PLACE, _HALF = 8, 48, 24
-_PLACE_ENCODED = re.compile(r"[A-Za-z0-9+/=_-]*(?:\r?\n[ \t]*[A-Za-z0-9+/=_-]*|\r)?")
+_PLACE_ENCODED = r"[A-Za-z0-9+/=_-]*(?:\r?\n[ \t]*[A-Za-z0-9+/=_-]*|\r)?"
 # Without lone surrogates, which no request can carry.
-_URL = re.compile(r"https?://[^\s/\ud800-\udfff][^\s\ud800-\udfff]*", re.IGNORECASE)
+_URL = r"(?i)https?://[^\s/\ud800-\udfff][^\s\ud800-\udfff]*"
 _SHOWN = 80  # characters of a path or URL
 
 
@@ -68,7 +69,8 @@ class Image:
         if sum(value is not None for value in (self.url, self.data, self.path)) != 1:
             raise ValueError("an Image takes exactly one of url, data and path")
         if self.url is not None and not (
-            isinstance(self.url, str) and (_URL.fullmatch(self.url) or _DATA_URI.match(self.url))
+            isinstance(self.url, str)
+            and (re.fullmatch(_URL, self.url) or re.match(_DATA_URI, self.url))
         ):
             raise ValueError("url must begin with https://, http:// or data:image/...;base64,")
         if self.data is not None and not isinstance(self.data, bytes | str):
@@ -86,7 +88,7 @@ class Image:
     def __repr__(self) -> str:
         if self.path is not None:
             return f"Image(path={shortened(self.path)!r})"
-        if self.url is not None and not _DATA_URI.match(self.url):
+        if self.url is not None and not re.match(_DATA_URI, self.url):
             return f"Image(url={shortened(self.url)!r})"
         content = self.url if self.data is None else self.data
         assert content is not None  # noqa: S101  one of the three is given
@@ -108,7 +110,7 @@ class Video:
     url: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.url, str) or not _URL.fullmatch(self.url):
+        if not isinstance(self.url, str) or not re.fullmatch(_URL, self.url):
             raise ValueError(
                 "a Video takes an https:// or http:// URL: the service takes no videos as bytes"
             )
@@ -134,7 +136,7 @@ def is_mostly_base64(text: str) -> bool:
     has_words = " " in place and "\n" not in place  # as nearly all texts have there
     if has_words and text[0] not in "dD":
         return False
-    if _DATA_URI.match(text):
+    if re.match(_DATA_URI, text):
         return True
     step = len(text) // _PLACES
     if has_words or step <= _PLACE:
@@ -150,7 +152,7 @@ def _looks_encoded(place: str) -> bool:
     Digests, sequences of genes and names in code lack one kind of them.
     """
     return (
-        _PLACE_ENCODED.fullmatch(place) is not None
+        re.fullmatch(_PLACE_ENCODED, place) is not None
         and sum(map(str.isdigit, place)) >= 2
         and sum(map(str.isupper, place)) >= 6
         and sum(map(str.islower, place)) >= 6
@@ -197,11 +199,11 @@ def found_image(value: object, local_files: str | os.PathLike[str] | None) -> Im
     if not isinstance(value, str | os.PathLike):
         return Unsendable(f"an image cannot be a {type(value).__name__}")
     text = str(os.fspath(value)).strip()
-    if _URL.match(text) or is_data_uri(text):
-        if _URL.fullmatch(text) or _DATA_URI.match(text):
+    if re.match(_URL, text) or is_data_uri(text):
+        if re.fullmatch(_URL, text) or re.match(_DATA_URI, text):
             return Image(url=text)
         return Unsendable("it is no URL of an image")
-    if len(text) >= _LEAST_BASE64 and _BASE64.fullmatch(text):
+    if len(text) >= _LEAST_BASE64 and re.fullmatch(_BASE64, text):
         return Image(data=text)
     if local_files is None:
         return Unsendable("files are read only below the folder that local_files= names")
@@ -212,7 +214,7 @@ def found_video(value: object) -> Video | Unsendable:
     """The video in a value that came with data: a URL, as the service takes nothing else."""
     if isinstance(value, Video):
         return value
-    if isinstance(value, str) and _URL.fullmatch(value.strip()):
+    if isinstance(value, str) and re.fullmatch(_URL, value.strip()):
         return Video(value.strip())
     return Unsendable("a video can be sent by its http:// or https:// URL only")
 
@@ -231,7 +233,7 @@ def without_content(value: Any, deep: int = _DEEP) -> Any:
         if len(value) < _LEAST_BASE64:
             return value
         text = value.strip()
-        if len(text) >= _LEAST_BASE64 and (is_data_uri(text) or _ENCODED.fullmatch(text)):
+        if len(text) >= _LEAST_BASE64 and (is_data_uri(text) or re.fullmatch(_ENCODED, text)):
             return f"<{len(value):,} characters, {_digest(value.encode('utf-8', 'replace'))}>"
         return value
     if isinstance(value, bytes | bytearray | memoryview):

@@ -6,7 +6,7 @@ import copy
 import inspect
 import json
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, cast
@@ -18,7 +18,6 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
-    PlainSerializer,
     PrivateAttr,
     PydanticDeprecatedSince20,
     SecretStr,
@@ -63,14 +62,22 @@ def _plain(body: dict[str, Any]) -> Any:
 
 
 class As(NamedTuple):
-    """Has an option validated as *kind*; its annotation says, in plain types, what may be given."""
+    """Has an option validated as *kind*; its annotation says, in plain types, what may be given.
+
+    It is dumped as *written*, if given, makes it of the value.
+    """
 
     kind: Any
+    written: Callable[[Any], str] | None = None
 
     def __get_pydantic_core_schema__(
         self, _source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
-        return handler.generate_schema(self.kind)
+        made = handler.generate_schema(self.kind)
+        if self.written is None:
+            return made
+        written = core_schema.plain_serializer_function_ser_schema(self.written)
+        return cast("core_schema.CoreSchema", {**made, "serialization": written})
 
 
 # Plain text options; blanks at the ends are a slip.
@@ -78,7 +85,7 @@ _TEXT = StringConstraints(strip_whitespace=True, min_length=1)
 _NAME = As(Annotated[str, _TEXT, AfterValidator(_is_no_key)])
 _FINITE = AllowInfNan(allow_inf_nan=False)
 # A path, as text in every dump, so that all of them can be JSON.
-PATH = As(Annotated[Path, PlainSerializer(str)])
+PATH = As(Path, written=str)
 _HEADERS = As(Annotated[dict[str, SecretStr], AfterValidator(_endpoint.checked_headers)])
 _BODY = As(Annotated[dict[str, Any], AfterValidator(_plain)])
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
         ServiceError,
     )
     from qwen_rerank.media import Candidate, Image, Unsendable, Video
-    from qwen_rerank.reranker import BaseReranker, CallOptions, Reranker
+    from qwen_rerank.reranker import BaseReranker, CallOptions
     from qwen_rerank.settings import RerankSettings
+    from qwen_rerank.standalone import Reranker
 
 __version__ = "0.1.0"
 
@@ -53,7 +54,7 @@ __all__ = [
     "__version__",
 ]
 
-_HOMES = ("errors", "media", "_values", "settings", "reranker")  # the lightest first
+_HOMES = ("errors", "media", "_values", "settings", "reranker", "standalone")  # the lightest first
 
 
 def __dir__() -> list[str]:

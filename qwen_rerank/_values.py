@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, overload
+from itertools import repeat
+from operator import attrgetter
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, cast, overload
 
 from qwen_rerank import _plain
 from qwen_rerank._advice import counted
@@ -18,6 +20,7 @@ __all__ = [
     "Item",
     "Job",
     "Kind",
+    "Lengths",
     "Loaded",
     "Outcome",
     "Place",
@@ -28,6 +31,7 @@ __all__ = [
     "Request",
     "Scored",
     "Usage",
+    "of_texts",
     "positions",
     "whole",
 ]
@@ -273,9 +277,11 @@ class Place(NamedTuple):
 _WHOLE = tuple((Place(position),) for position in range(500))
 
 
-def whole(position: int) -> tuple[Place, ...]:
-    """The place of a whole document alone; every list has the same, so the first are made once."""
-    return _WHOLE[position] if position < len(_WHOLE) else (Place(position),)
+def whole(count: int) -> Sequence[tuple[Place, ...]]:
+    """The places of *count* whole documents; every list has the same, so the first are made once."""
+    if count <= len(_WHOLE):
+        return _WHOLE
+    return (*_WHOLE, *((Place(position),) for position in range(len(_WHOLE), count)))
 
 
 class Item(NamedTuple):  # there may be many thousands, and a dataclass takes three times as long
@@ -306,6 +312,21 @@ class Item(NamedTuple):  # there may be many thousands, and a dataclass takes th
         return f"Item({_short(self.text)}, {self.tokens} tokens, {self.kind})"
 
 
+def of_texts(
+    texts: Iterable[str], tokens: Iterable[int], places: Iterable[tuple[Place, ...]]
+) -> Iterator[Item]:
+    """An `Item` for each of *texts*, three times as fast as one by one."""
+    columns = zip(texts, tokens, places, repeat("text"), repeat(0), repeat(""), strict=False)
+    return map(tuple.__new__, repeat(Item), columns)
+
+
+def _are_texts(items: Iterable[Item]) -> bool:
+    return {"text"}.issuperset(map(_KIND, items))
+
+
+_KIND = attrgetter("kind")
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """The images and videos of a job, as they will be sent.
@@ -331,6 +352,16 @@ def positions(items: Iterable[Item]) -> tuple[int, ...]:
     return tuple(sorted({place.position for item in items for place in item.places}))
 
 
+class Lengths(NamedTuple):
+    """What several items have together, and the longest of them: at most, as far as is known."""
+
+    tokens: int
+    characters: int
+    most_tokens: int
+    most_characters: int
+    are_texts: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A job as it will be asked: the query, the distinct items, and what had to be cut.
@@ -350,6 +381,25 @@ class Prepared:
     truncated: tuple[int, ...] = ()
     query_truncated: bool = False
     unsendable: tuple[tuple[int, str], ...] = ()
+    _lengths: Lengths | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def lengths(self) -> Lengths:
+        """Of `items`, which are looked at once, however often it is asked."""
+        if self._lengths is None:
+            object.__setattr__(self, "_lengths", self._measured())
+        return cast("Lengths", self._lengths)
+
+    def _measured(self) -> Lengths:
+        tokens = [item.tokens for item in self.items]
+        characters = [len(item.text) for item in self.items]
+        return Lengths(
+            sum(tokens),
+            sum(characters),
+            max(tokens, default=0),
+            max(characters, default=0),
+            _are_texts(self.items),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,7 +421,7 @@ class Request:
     @property
     def is_text(self) -> bool:
         """Whether nothing but texts is in it."""
-        return self.query_kind == "text" and all(item.kind == "text" for item in self.items)
+        return self.query_kind == "text" and _are_texts(self.items)
 
     @property
     def positions(self) -> tuple[int, ...]:

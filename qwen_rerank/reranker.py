@@ -14,7 +14,8 @@ import logging
 import math
 from collections.abc import Callable, Collection, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, Self, TypedDict, TypeVar, Unpack, cast
 
@@ -411,7 +412,9 @@ class BaseReranker(RerankSettings):
                 parts.append(document)
             ranked = tuple(parts)
         wanted = self._wanted(options)
-        fps = self.fps if self._takes_media(wanted["model"]) else None
+        fps = self.fps
+        if fps is not None and not self._takes_media(wanted["model"]):
+            fps = None
         return Job(
             query=query,
             documents=ranked,
@@ -721,13 +724,14 @@ class BaseReranker(RerankSettings):
                     line.endpoint.host,
                     line.endpoint.masked(used),
                 )
-        usage = Usage()
+        spent = [_paid(job, line, reply) for reply in replies]
         if free:
-            usage = Usage(cache_hits=len(free))
+            saved = Usage(cache_hits=len(free))
             if (price := _price(job, line)) is not None:
-                usage = replace(usage, cost=0.0, currency=price.currency)
-            self._shared.count(usage)
-        usage = sum((_paid(job, line, reply) for reply in replies), usage)
+                saved = replace(saved, cost=0.0, currency=price.currency)
+            self._shared.count(saved)
+            spent.append(saved)
+        usage = reduce(add, spent) if spent else Usage()
         ids = tuple(reply.request_id for reply in replies if reply.request_id)
         if answered.failure is not None:
             unsendable = asked.prepared.unsendable

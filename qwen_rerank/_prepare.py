@@ -93,7 +93,8 @@ def prepare(job: Job, loaded: Loaded = _NOTHING) -> Prepared:
             places[sent] = alone[position]
     for text, more in again.items():
         places[text] += tuple(map(Place, more))
-    items = [*of_texts(places, map(far, places), places.values())]
+    bound = len if all(map(str.isascii, places)) else far  # which is the same, of ASCII
+    items = [*of_texts(places, map(bound, places), places.values())]
     media = (
         (item, Place(position))
         for position, parts in loaded.parts.items()

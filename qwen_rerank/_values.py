@@ -278,7 +278,7 @@ _WHOLE = tuple((Place(position),) for position in range(500))
 
 
 def whole(count: int) -> Sequence[tuple[Place, ...]]:
-    """The places of *count* whole documents; every list has the same, so the first are made once."""
+    """The places of *count* whole documents and more; the first are made once for all lists."""
     if count <= len(_WHOLE):
         return _WHOLE
     return (*_WHOLE, *((Place(position),) for position in range(len(_WHOLE), count)))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 __all__ = ["Gate"]
 
@@ -69,20 +67,16 @@ class Gate:
         """Seconds for which nobody should send."""
         return max(0.0, self._quiet_until - time.monotonic())
 
-    def needing(self, loop: object) -> AbstractContextManager[None]:
+    def hold(self, loop: object) -> None:
         """Remembers that turns do not end unless a caller's *loop* runs on; None for no loop."""
-        return nullcontext() if loop is None else self._needing(loop)
-
-    @contextmanager
-    def _needing(self, loop: object) -> Iterator[None]:
         self._needed[loop] += 1
-        try:
-            yield
-        finally:
-            self._needed[loop] -= 1
-            if not self._needed[loop]:
-                del self._needed[loop]
+
+    def let_go(self, loop: object) -> None:
+        """Ends one `hold`."""
+        self._needed[loop] -= 1
+        if not self._needed[loop]:
+            del self._needed[loop]
 
     def is_held_by(self, loop: object) -> bool:
         """Whether turns do not end unless *loop* runs on: who holds it up must not queue."""
-        return loop in self._needed
+        return loop is not None and loop in self._needed

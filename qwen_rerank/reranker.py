@@ -287,9 +287,11 @@ class BaseReranker(RerankSettings):
                     asked = await _loop.aside(begin)
             except TimeoutError:
                 return self._without_scores(job, _late_at_once(), Usage(), ())
-        answered = _Answered()
-        if asked.requests:
-            answered = await _loop.wait(partial(self._answered, job, asked, line, deadline))
+        answered = (
+            await _loop.wait(partial(self._answered, job, asked, line, deadline))
+            if asked.requests
+            else _Answered()
+        )
         if is_long:
             return await _loop.aside(self._concluded, job, asked, answered, line)
         return self._concluded(job, asked, answered, line)

@@ -69,14 +69,16 @@ class Gate:
 
     def hold(self, loop: object) -> None:
         """Remembers that turns do not end unless a caller's *loop* runs on; None for no loop."""
-        self._needed[loop] += 1
+        if loop is not None:
+            self._needed[loop] += 1
 
     def let_go(self, loop: object) -> None:
         """Ends one `hold`."""
-        self._needed[loop] -= 1
-        if not self._needed[loop]:
-            del self._needed[loop]
+        if loop is not None:
+            self._needed[loop] -= 1
+            if not self._needed[loop]:
+                del self._needed[loop]
 
     def is_held_by(self, loop: object) -> bool:
         """Whether turns do not end unless *loop* runs on: who holds it up must not queue."""
-        return loop is not None and loop in self._needed
+        return loop in self._needed

@@ -199,10 +199,10 @@ def measure(
     if long:
         bounds = {item.text: item.tokens for item in items}
         placed = (
-            (part, Place(place.position, window))
+            (part, Place(position, window))
             for item in items
             for part, window in parts(item.text)
-            for place in item.places
+            for position, _ in item.places
         )
         texts = (
             Item(text, bounds.get(text, ruler.tokens), places) for text, places in _distinct(placed)

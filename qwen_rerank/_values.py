@@ -268,20 +268,28 @@ class Job:
 
 
 class Place(NamedTuple):
-    """Where something to be scored stands: a whole document, its head, a window or part of it."""
+    """Where something to be scored stands: a whole document, its head, a window or part of it.
+
+    Most are plain tuples of the same two, so read them as such: Python's garbage collector lets go
+    of a tuple that holds nothing else, and never of an object of a class.
+    """
 
     position: int
     window: tuple[int, int] | None = None
 
 
-_WHOLE = tuple((Place(position),) for position in range(500))
+def _places(*positions: int) -> Iterator[tuple[Place, ...]]:
+    return zip(zip(range(*positions), repeat(None)))  # type: ignore[return-value]
+
+
+_WHOLE = tuple(_places(500))
 
 
 def whole(count: int) -> Sequence[tuple[Place, ...]]:
     """The places of *count* whole documents and more; the first are made once for all lists."""
     if count <= len(_WHOLE):
         return _WHOLE
-    return (*_WHOLE, *((Place(position),) for position in range(len(_WHOLE), count)))
+    return (*_WHOLE, *_places(len(_WHOLE), count))
 
 
 class Item(NamedTuple):  # there may be many thousands, and a dataclass takes three times as long
@@ -349,7 +357,7 @@ Scored: TypeAlias = tuple[Item, float]
 
 def positions(items: Iterable[Item]) -> tuple[int, ...]:
     """Where *items* stand in the list that was given, ascending."""
-    return tuple(sorted({place.position for item in items for place in item.places}))
+    return tuple(sorted({position for item in items for position, _ in item.places}))
 
 
 class Lengths(NamedTuple):

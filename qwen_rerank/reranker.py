@@ -19,11 +19,13 @@ from collections.abc import (
     Coroutine,
     Hashable,
     Iterable,
+    Iterator,
     Mapping,
     Sequence,
 )
 from dataclasses import replace
 from functools import partial, reduce
+from itertools import chain
 from operator import add
 from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, Self, TypedDict, TypeVar, Unpack, cast
@@ -127,15 +129,14 @@ class _Answered(NamedTuple):
         return [reply for _, outcome in self.sent for reply in outcome.replies if reply is not None]
 
     @property
-    def new(self) -> list[Scored]:
+    def new(self) -> Iterator[Scored]:
         """Every item that they answer, with its score."""
-        return [
-            pair
+        return chain.from_iterable(
+            zip(request.items, reply.scores, strict=True)
             for requests, outcome in self.sent
             for request, reply in zip(requests, outcome.replies, strict=True)
             if reply is not None
-            for pair in zip(request.items, reply.scores, strict=True)
-        ]
+        )
 
     def free(self, asked: _Asked) -> list[Scored]:
         """Likewise what was known or asked for by others."""
@@ -774,7 +775,7 @@ class BaseReranker(RerankSettings):
         if answered.failure is not None:
             unsendable = asked.prepared.unsendable
             return self._without_scores(job, answered.failure, usage, ids, unsendable)
-        return merge(job, asked.prepared, [*free, *answered.new], usage, ids)
+        return merge(job, asked.prepared, chain(free, answered.new), usage, ids)
 
     def _watch(self, job: Job, asked: _Asked, line: _drive.Line, deadline: float) -> Watch | None:
         """Whether an outage is known, which matters to those alone who can do without a ranking."""

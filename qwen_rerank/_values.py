@@ -282,14 +282,19 @@ def _places(*positions: int) -> Iterator[tuple[Place, ...]]:
     return zip(zip(range(*positions), repeat(None)))  # type: ignore[return-value]
 
 
-_WHOLE = tuple(_places(500))
+_KEPT = 10_000  # places; some 170 bytes each
+_whole = tuple(_places(500))
 
 
 def whole(count: int) -> Sequence[tuple[Place, ...]]:
     """The places of *count* whole documents and more; the first are made once for all lists."""
-    if count <= len(_WHOLE):
-        return _WHOLE
-    return (*_WHOLE, *_places(len(_WHOLE), count))
+    global _whole  # noqa: PLW0603  every list has the same
+    known = _whole
+    if count > len(known):
+        known = (*known, *_places(len(known), count))
+        if count <= _KEPT:
+            _whole = known
+    return known
 
 
 class Item(NamedTuple):  # there may be many thousands, and a dataclass takes three times as long

@@ -272,8 +272,7 @@ def _watched(answer: aiohttp.ClientResponse) -> Iterator[None]:
 
     aiohttp (3.14) gives up a connection over a broken chunk without telling who reads from it.
     """
-    connection = answer.connection
-    protocol = None if connection is None else connection.protocol
+    protocol = getattr(answer.connection, "protocol", None)
     closed: asyncio.Future[None] | None = getattr(protocol, "closed", None)
     if closed is None:
         yield

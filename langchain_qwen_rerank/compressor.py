@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Unpack, cast
 
 from langchain_core.documents import BaseDocumentCompressor, Document
@@ -382,16 +383,17 @@ class QwenRerank(FrameworkReranker, BaseDocumentCompressor, Serializable):
         }
 
     @override
-    def _candidate(self, found: Document) -> Candidate:
-        if self.image_key is None and self.video_key is None:
-            return found.page_content
-        return candidate(found, self.image_key, self.video_key, self.local_files)
+    def _chooser(self) -> Callable[[Document], Candidate]:
+        image_key, video_key, folder = self.image_key, self.video_key, self.local_files
+        if image_key is None and video_key is None:
+            return attrgetter("page_content")
+        return lambda found: candidate(found, image_key, video_key, folder)
 
     def _explicit(
         self, documents: Sequence[Candidate | Document]
     ) -> tuple[Sequence[Candidate], frozenset[int]]:
         """The candidates in *documents*, and the positions of those that stand in a document."""
-        documents, chosen = several(documents), self.item or self._candidate
+        documents, chosen = several(documents), self.item or self._chooser()
         return (
             [chosen(each) if isinstance(each, Document) else each for each in documents],
             frozenset(at for at, each in enumerate(documents) if isinstance(each, Document)),

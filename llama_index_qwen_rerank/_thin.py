@@ -82,7 +82,7 @@ def whole(node: NodeWithScore) -> NodeWithScore:
 
 def full(nodes: Iterable[NodeWithScore]) -> list[NodeWithScore]:
     """*nodes* with all that was left out."""
-    return list(map(whole, nodes))
+    return [node._full if type(node) is ThinNode else node for node in nodes]
 
 
 def thin_query(bundle: QueryBundle | None) -> QueryBundle | None:

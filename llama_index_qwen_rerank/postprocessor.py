@@ -422,8 +422,9 @@ class QwenRerank(FrameworkReranker, BaseNodePostprocessor):
         return with_retrieval_score(before.node, before.score)
 
     @override
-    def _candidate(self, found: BaseNode) -> Candidate:
-        return candidate(found, self.metadata_mode, self.local_files, self._takes_media)
+    def _chooser(self) -> Callable[[BaseNode], Candidate]:
+        mode, folder, takes_media = self.metadata_mode, self.local_files, self._takes_media
+        return lambda found: candidate(found, mode, folder, takes_media)
 
     def _is_heard(self) -> bool:
         """Whether a tracer sees what LlamaIndex says of this object's calls."""

@@ -129,15 +129,15 @@ async def drive(
     it returns, or raises, nothing is running any more.
     """
     sending = _Sending(requests, line, deadline, meter, caller)
+    line.gate.hold(sending.needed)
     try:
-        with line.gate.needing(sending.needed):
-            async with asyncio.timeout(left(deadline)):
-                if len(requests) == 1:
-                    await sending.one(0)
-                else:
-                    async with asyncio.TaskGroup() as group:
-                        for place in range(len(requests)):
-                            group.create_task(sending.one(place))
+        async with asyncio.timeout(left(deadline)):
+            if len(requests) == 1:
+                await sending.one(0)
+            else:
+                async with asyncio.TaskGroup() as group:
+                    for place in range(len(requests)):
+                        group.create_task(sending.one(place))
     except RerankError:
         pass  # it is kept, as those of several requests are
     except TimeoutError:
@@ -148,6 +148,7 @@ async def drive(
         pass  # the first of them is kept
     finally:
         sending.over = True
+        line.gate.let_go(sending.needed)
     return sending.outcome()
 
 

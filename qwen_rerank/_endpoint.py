@@ -122,6 +122,8 @@ class Endpoint:
         found_in: Which option, variable or file gave the ``key``, the ``host`` and the
             ``workspace``; "" for a default and for what there is none of.
         given: The options that somebody has set, for messages; of secrets only that they are.
+        origin: Scheme and host of *url*.
+        region: The Alibaba Cloud region that serves *host*, or None for any other and for `PLANS`.
     """
 
     url: str
@@ -132,6 +134,13 @@ class Endpoint:
     extra: tuple[tuple[str, SecretStr], ...] = ()
     found_in: Mapping[str, str] = field(default_factory=dict, compare=False)
     given: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    origin: str = field(init=False, compare=False, repr=False)
+    region: str | None = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        origin = "{0.scheme}://{0.netloc}/".format(urlsplit(self.url))
+        object.__setattr__(self, "origin", origin)  # each call asks for both
+        object.__setattr__(self, "region", self._region())
 
     @property
     def key_from(self) -> str:
@@ -173,9 +182,7 @@ class Endpoint:
             places=self.places,
         )
 
-    @property
-    def region(self) -> str | None:
-        """The Alibaba Cloud region that serves this host, or None for any other and for `PLANS`."""
+    def _region(self) -> str | None:
         if (host := self._name) in PLANS:
             return None  # what a region lists, prices too, is not for subscriptions
         for name, region in REGIONS.items():
@@ -188,11 +195,6 @@ class Endpoint:
     def _name(self) -> str:
         """The host as names are compared: in small letters and without its port."""
         return urlsplit(f"//{self.host}").hostname or ""
-
-    @property
-    def origin(self) -> str:
-        """Scheme and host of `url`."""
-        return "{0.scheme}://{0.netloc}/".format(urlsplit(self.url))
 
     def late(self, documents: tuple[int, ...] = (), *, silent: bool = False) -> DeadlineError:
         """The error of a call whose time ran out before this host had answered.

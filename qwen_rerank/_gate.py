@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 __all__ = ["Gate"]
 
@@ -69,16 +67,14 @@ class Gate:
         """Seconds for which nobody should send."""
         return max(0.0, self._quiet_until - time.monotonic())
 
-    def needing(self, loop: object) -> AbstractContextManager[None]:
+    def hold(self, loop: object) -> None:
         """Remembers that turns do not end unless a caller's *loop* runs on; None for no loop."""
-        return nullcontext() if loop is None else self._needing(loop)
+        if loop is not None:
+            self._needed[loop] += 1
 
-    @contextmanager
-    def _needing(self, loop: object) -> Iterator[None]:
-        self._needed[loop] += 1
-        try:
-            yield
-        finally:
+    def let_go(self, loop: object) -> None:
+        """Ends one `hold`."""
+        if loop is not None:
             self._needed[loop] -= 1
             if not self._needed[loop]:
                 del self._needed[loop]

@@ -85,6 +85,7 @@ def check(document: object, position: int) -> None:
 Mixed: TypeAlias = Literal["max", "text", "media", "together"]
 
 
+@functools.lru_cache(maxsize=256)
 def texts_only(model: str, protocol: Protocol, server: Server | None) -> str | None:
     """What to change so that images and videos can be sent; None if they can."""
     takes_media = limits_for(model).images is not None

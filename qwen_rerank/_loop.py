@@ -327,8 +327,10 @@ class _FromThread(_Call[T]):
         """Waits for the next errand; None when the call has ended."""
         while True:
             # No wait without a bound, which Ctrl-C does not end everywhere.
-            with contextlib.suppress(queue.Empty):
+            try:
                 return self._inbox.get(timeout=_LOOK)
+            except queue.Empty:
+                pass
             if self._task is None:  # an interrupt may have kept another call from waking the loop
                 self._engine.post(self._engine.start)
 

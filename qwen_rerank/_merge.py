@@ -20,6 +20,7 @@ _Part: TypeAlias = tuple[tuple[int, int] | None, Kind | None]  # of a document: 
 
 _TEXT_FIRST: dict[Kind | None, int] = {"text": 2, "image": 1, "video": 0, None: -1}
 _NONE: _Part = (None, None)
+_WHOLE: dict[Kind, _Part] = {kind: (None, kind) for kind in ("text", "image", "video")}
 
 
 def merge(
@@ -33,8 +34,9 @@ def merge(
     scores: dict[int, float] = {}
     parts: dict[int, _Part] = {}
     for item, score in scored:
+        whole = _WHOLE[item.kind]
         for position, window in item.places:
-            part = window, item.kind
+            part = whole if window is None else (window, item.kind)
             # Of windows that score alike, the first wins, and a text before its image, whatever
             # order they come in.
             if position not in scores or (score, _precedence(part)) > (

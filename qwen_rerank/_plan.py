@@ -36,14 +36,16 @@ class Budget(NamedTuple):
 
         They do if no item is too long and no more requests are needed.
         """
-        items, query = prepared.items, prepared.query.tokens
-        most = self.limits.planned_document_tokens(query + prepared.instruct.tokens)
+        query, lengths = prepared.query.tokens, prepared.lengths
         if query > self.limits.planned_item_tokens:
             return False
-        if not items:
+        if not prepared.items:
             return True
-        texts, tokens, *_ = zip(*items, strict=True)
-        if max(tokens) > most or max(map(len, texts)) > self.limits.item_characters.value:
+        most = self.limits.planned_document_tokens(query + prepared.instruct.tokens)
+        if (
+            lengths.most_tokens > most
+            or lengths.most_characters > self.limits.item_characters.value
+        ):
             return False
         if _as_one(prepared, self.limits, self.width) is not None:
             return True
@@ -119,16 +121,14 @@ def _request(job: Job, prepared: Prepared, items: tuple[Item, ...], tokens: int)
 
 def _as_one(prepared: Prepared, limits: ModelLimits, width: int) -> int | None:
     """The tokens of a request of texts that surely holds all of *prepared*, as most lists do."""
-    items = prepared.items
-    if not 0 < len(items) <= width:
+    count, lengths = len(prepared.items), prepared.lengths
+    if not 0 < count <= width or not lengths.are_texts:
         return None
-    texts, tokens, _, kinds, *_ = zip(*items, strict=True)
-    if set(kinds) != {"text"}:
-        return None
-    total = sum(tokens) + len(items) * _around(prepared, limits)
-    size = sum([it.size or _bound(it.text) for it in (prepared.query, prepared.instruct)])
+    total = lengths.tokens + count * _around(prepared, limits)
+    query = prepared.query
+    size = (query.size or _bound(query.text)) + _bound(prepared.instruct.text)
     # Of all lengths together, and 2 for the comma and the space between two texts.
-    size += _WIDEST * sum(map(len, texts)) + 2 * len(items)
+    size += _WIDEST * lengths.characters + 2 * count
     fits = total <= limits.planned_request_tokens and size <= limits.planned_body_bytes
     return total if fits else None
 

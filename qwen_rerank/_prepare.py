@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import compress
 from operator import itemgetter
 from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 
@@ -15,7 +16,7 @@ from qwen_rerank._bound import far, near
 from qwen_rerank._models import ModelLimits
 from qwen_rerank._plain import without_surrogates
 from qwen_rerank._refusal import listed
-from qwen_rerank._values import Item, Job, Loaded, Place, Prepared, positions, whole
+from qwen_rerank._values import Item, Job, Loaded, Place, Prepared, of_texts, positions, whole
 from qwen_rerank.errors import RequestError
 from qwen_rerank.media import is_mostly_base64
 
@@ -81,6 +82,7 @@ def prepare(job: Job, loaded: Loaded = _NOTHING) -> Prepared:
     """
     places: dict[str, tuple[Place, ...]] = {}
     again: dict[str, list[int]] = {}
+    alone = whole(len(job.documents))
     for position, text in _texts(job, loaded):
         if not text[:1].isalnum() and is_blank(text):
             continue
@@ -88,17 +90,18 @@ def prepare(job: Job, loaded: Loaded = _NOTHING) -> Prepared:
         if sent in places:
             again.setdefault(sent, []).append(position)
         else:
-            places[sent] = whole(position)
+            places[sent] = alone[position]
     for text, more in again.items():
         places[text] += tuple(map(Place, more))
-    items = [Item(text, far(text), where) for text, where in places.items()]
+    bound = len if all(map(str.isascii, places)) else far  # which is the same, of ASCII
+    items = [*of_texts(places, map(bound, places), places.values())]
     media = (
         (item, Place(position))
         for position, parts in loaded.parts.items()
         for item in parts
         if isinstance(item, Item)
     )
-    if encoded := positions([item for item in items if is_mostly_base64(item.text)]):
+    if encoded := positions(compress(items, map(is_mostly_base64, places))):
         _log.warning(
             "%s: the text is mostly base64, which is ranked and billed as any other text. Leave it "
             "out, or give an image as one.",
@@ -196,10 +199,10 @@ def measure(
     if long:
         bounds = {item.text: item.tokens for item in items}
         placed = (
-            (part, Place(place.position, window))
+            (part, Place(position, window))
             for item in items
             for part, window in parts(item.text)
-            for place in item.places
+            for position, _ in item.places
         )
         texts = (
             Item(text, bounds.get(text, ruler.tokens), places) for text, places in _distinct(placed)

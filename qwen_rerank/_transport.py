@@ -18,6 +18,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from qwen_rerank import _loop
@@ -46,6 +47,7 @@ _PIECE = 2**18
 # What libraries raise for the network's sake; UnicodeError: a host name that no look-up can carry.
 _OF_LIBRARIES = ("aiohttp", "aiohttp_socks", "python_socks", "httpx", "httpcore")
 _NETWORK = (OSError, UnicodeError)
+_WATCHES_NOTHING = contextlib.nullcontext()
 
 _Headers = Iterable[tuple[bytes, bytes]]
 
@@ -164,10 +166,11 @@ class Transport:
             async with answer:
                 if answer.status == 407 and way.proxy is not None:
                     raise way.proxy.refusal("it wants a login")
-                pieces = bytearray()
-                with _watched(answer):
-                    async for piece in answer.content.iter_any():
-                        pieces += piece
+                pieces, content = bytearray(), answer.content
+                # Without a connection, the body has come with the head.
+                with _WATCHES_NOTHING if answer.connection is None else _watched(answer):
+                    while not content.at_eof() or content.exception() is not None:
+                        pieces += await content.readany()
                         if len(pieces) > most:
                             answer.close()  # else its rest is read
                             break
@@ -269,9 +272,9 @@ def _watched(answer: aiohttp.ClientResponse) -> Iterator[None]:
 
     aiohttp (3.14) gives up a connection over a broken chunk without telling who reads from it.
     """
-    protocol = None if answer.connection is None else answer.connection.protocol
+    protocol = getattr(answer.connection, "protocol", None)
     closed: asyncio.Future[None] | None = getattr(protocol, "closed", None)
-    if closed is None:  # the body has come with the head
+    if closed is None:
         yield
         return
 
@@ -300,7 +303,7 @@ def _answer(status: int, raw: _Headers, body: bytes, endpoint: Endpoint, most: i
     # Some servers quote what they refuse. A header's value may be any word of a good answer.
     for secret in endpoint.secrets if status != 200 else filter(None, [endpoint.secret]):
         key = secret.encode()
-        if key in body or any(key in part for pair in head for part in pair):
+        if key in body or key in b"\n".join(chain.from_iterable(head)):
             body = body.replace(key, b"***")
             head = [(name.replace(key, b"***"), value.replace(key, b"***")) for name, value in head]
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in head}

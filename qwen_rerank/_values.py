@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, overload
+from dataclasses import dataclass, field
+from itertools import repeat
+from operator import attrgetter
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, cast, overload
 
 from qwen_rerank import _plain
 from qwen_rerank._advice import counted
@@ -18,6 +20,7 @@ __all__ = [
     "Item",
     "Job",
     "Kind",
+    "Lengths",
     "Loaded",
     "Outcome",
     "Place",
@@ -28,6 +31,7 @@ __all__ = [
     "Request",
     "Scored",
     "Usage",
+    "of_texts",
     "positions",
     "whole",
 ]
@@ -263,18 +267,33 @@ class Job(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where something to be scored stands: a whole document, its head, a window or part of it."""
+    """Where something to be scored stands: a whole document, its head, a window or part of it.
+
+    Most are plain tuples of the same two, so read them as such: Python's garbage collector lets go
+    of a tuple that holds nothing else, and never of an object of a class.
+    """
 
     position: int
     window: tuple[int, int] | None = None
 
 
-_WHOLE = tuple((Place(position),) for position in range(500))
+def _places(*positions: int) -> Iterator[tuple[Place, ...]]:
+    return zip(zip(range(*positions), repeat(None)))  # type: ignore[return-value]
 
 
-def whole(position: int) -> tuple[Place, ...]:
-    """The place of a whole document alone; every list has the same, so the first are made once."""
-    return _WHOLE[position] if position < len(_WHOLE) else (Place(position),)
+_KEPT = 10_000  # places; some 170 bytes each
+_whole = tuple(_places(500))
+
+
+def whole(count: int) -> Sequence[tuple[Place, ...]]:
+    """The places of *count* whole documents and more; the first are made once for all lists."""
+    global _whole  # noqa: PLW0603  every list has the same
+    known = _whole
+    if count > len(known):
+        known = (*known, *_places(len(known), count))
+        if count <= _KEPT:
+            _whole = known
+    return known
 
 
 class Item(NamedTuple):  # there may be many thousands, and a dataclass takes three times as long
@@ -305,6 +324,21 @@ class Item(NamedTuple):  # there may be many thousands, and a dataclass takes th
         return f"Item({_short(self.text)}, {self.tokens} tokens, {self.kind})"
 
 
+def of_texts(
+    texts: Iterable[str], tokens: Iterable[int], places: Iterable[tuple[Place, ...]]
+) -> Iterator[Item]:
+    """An `Item` for each of *texts*, three times as fast as one by one."""
+    columns = zip(texts, tokens, places, repeat("text"), repeat(0), repeat(""), strict=False)
+    return map(tuple.__new__, repeat(Item), columns)
+
+
+def _are_texts(items: Iterable[Item]) -> bool:
+    return {"text"}.issuperset(map(_KIND, items))
+
+
+_KIND = attrgetter("kind")
+
+
 class Loaded(NamedTuple):
     """The images and videos of a job, as they will be sent.
 
@@ -326,7 +360,17 @@ Scored: TypeAlias = tuple[Item, float]
 
 def positions(items: Iterable[Item]) -> tuple[int, ...]:
     """Where *items* stand in the list that was given, ascending."""
-    return tuple(sorted({place.position for item in items for place in item.places}))
+    return tuple(sorted({position for item in items for position, _ in item.places}))
+
+
+class Lengths(NamedTuple):
+    """What several items have together, and the longest of them: at most, as far as is known."""
+
+    tokens: int
+    characters: int
+    most_tokens: int
+    most_characters: int
+    are_texts: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +392,25 @@ class Prepared:
     truncated: tuple[int, ...] = ()
     query_truncated: bool = False
     unsendable: tuple[tuple[int, str], ...] = ()
+    _lengths: Lengths | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def lengths(self) -> Lengths:
+        """Of `items`, which are looked at once, however often it is asked."""
+        if self._lengths is None:
+            object.__setattr__(self, "_lengths", self._measured())
+        return cast("Lengths", self._lengths)
+
+    def _measured(self) -> Lengths:
+        tokens = [item.tokens for item in self.items]
+        characters = [len(item.text) for item in self.items]
+        return Lengths(
+            sum(tokens),
+            sum(characters),
+            max(tokens, default=0),
+            max(characters, default=0),
+            _are_texts(self.items),
+        )
 
 
 class Request(NamedTuple):
@@ -368,7 +431,7 @@ class Request(NamedTuple):
     @property
     def is_text(self) -> bool:
         """Whether nothing but texts is in it."""
-        return self.query_kind == "text" and all(item.kind == "text" for item in self.items)
+        return self.query_kind == "text" and _are_texts(self.items)
 
     @property
     def positions(self) -> tuple[int, ...]:

@@ -246,7 +246,8 @@ def _at(body: Any, names: tuple[str, ...]) -> Any:
 
 def _position(request: Request, index: int) -> int:
     """Where the caller's list first holds document *index* of the request."""
-    return request.items[index].places[0].position
+    position, _ = request.items[index].places[0]
+    return position
 
 
 def _json(answer: Answer) -> Any:

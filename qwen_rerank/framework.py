@@ -25,7 +25,7 @@ __all__ = ["FrameworkReranker", "Pace", "Sealed"]
 class FrameworkReranker(BaseReranker):
     """The options and calls that the classes of all frameworks share.
 
-    A subclass declares ``item`` anew with its framework's object, defines `_candidate`, and calls
+    A subclass declares ``item`` anew with its framework's object, defines `_chooser`, and calls
     `_rank_found` and `_arank_found` with the objects that it was given, even if there are none, and
     `_estimate` with their `_candidates`. If its framework has rate limiters, it overrides `_pace`.
     If it has an ``__init__``, that hands its options to `_sealed` first, so that no frame shows the
@@ -46,13 +46,13 @@ class FrameworkReranker(BaseReranker):
     """What is ranked of an object, instead of what the class would take of it."""
 
     # Not abstract, or LlamaIndex would trace every single call of it.
-    def _candidate(self, found: Any) -> Candidate:
-        """What of *found* is ranked where ``item`` does not say."""
+    def _chooser(self) -> Callable[[Any], Candidate]:
+        """What is called with each object where there is no ``item``."""
         raise NotImplementedError
 
     def _candidates(self, found: Iterable[Any]) -> list[Candidate]:
         """What of each of *found* is ranked."""
-        return list(map(self.item or self._candidate, found))
+        return list(map(self.item or self._chooser(), found))
 
     def _rank_found(
         self, query: str | Image, found: Sequence[Any], options: CallOptions | None = None

@@ -12,9 +12,21 @@ import asyncio
 import copy
 import logging
 import math
-from collections.abc import Callable, Collection, Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Container,
+    Coroutine,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
+from itertools import chain
+from operator import add
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypedDict, TypeVar, cast
 
@@ -117,15 +129,14 @@ class _Answered(NamedTuple):
         return [reply for _, outcome in self.sent for reply in outcome.replies if reply is not None]
 
     @property
-    def new(self) -> list[Scored]:
+    def new(self) -> Iterator[Scored]:
         """Every item that they answer, with its score."""
-        return [
-            pair
+        return chain.from_iterable(
+            zip(request.items, reply.scores, strict=True)
             for requests, outcome in self.sent
             for request, reply in zip(requests, outcome.replies, strict=True)
             if reply is not None
-            for pair in zip(request.items, reply.scores, strict=True)
-        ]
+        )
 
     def free(self, asked: _Asked) -> list[Scored]:
         """Likewise what was known or asked for by others."""
@@ -163,9 +174,17 @@ class BaseReranker(RerankSettings):
 
     @property
     def _shared(self) -> Shared:
-        # Past pydantic, which takes 40 times as long to find it, several times in each call.
-        shared: Shared = cast("dict[str, Any]", self.__pydantic_private__)["_held"]
+        shared: Shared = self._private("_held")
         return shared
+
+    @property
+    def _known_endpoint(self) -> _endpoint.Endpoint | None:
+        endpoint: _endpoint.Endpoint | None = self._private("_resolved")
+        return endpoint
+
+    def _private(self, name: str) -> Any:
+        # Past pydantic, which takes 40 times as long to find one, several times in each call.
+        return cast("dict[str, Any]", self.__pydantic_private__)[name]
 
     @override
     def _assign(self, options: dict[str, Any]) -> None:
@@ -240,41 +259,53 @@ class BaseReranker(RerankSettings):
         deadline = _drive.deadline_in(self.timeout)
         if isinstance(documents, Iterable) and not isinstance(documents, _ONE):
             documents = tuple(documents)  # in this thread, whatever it is
-        job = await self._apart(documents, self._job, query, documents, options, rank_fields)
+        given = query, documents, options, rank_fields
+        is_long = _are_many(documents)
+        job = await _loop.aside(self._job, *given) if is_long else self._job(*given)
         if not job.documents:
             return Ranking((), job.model)
         try:
-            return await self._aranked(job, lenient, deadline)
+            return await self._aranked(job, lenient, deadline, is_long=is_long)
         except (OSError, RuntimeError) as error:
             if (failure := exhausted(error)) is None:
                 raise
         return self._without_scores(job, failure, Usage(), ())
 
-    async def _aranked(self, job: Job, lenient: Container[int], deadline: float) -> Ranking:
-        documents = job.documents
-        try:
-            async with asyncio.timeout(_drive.left(deadline)):
-                line = await self._aline()
-                prepared = prepare(job) if job.is_text and not _are_many(documents) else None
-                if self._is_to_be_asked(job, prepared, line):
-                    await _told.alearn_length(line, job.model, deadline)
-                budget = self._budget(job, line)
-                if (
-                    prepared is not None
-                    and budget is not None
-                    and not self._is_cache_slow(job)
-                    and budget.holds(prepared)
-                ):
-                    asked = self._asked(job, prepared, line, deadline)
-                else:
+    async def _aranked(
+        self, job: Job, lenient: Container[int], deadline: float, *, is_long: bool
+    ) -> Ranking:
+        prepared = prepare(job) if job.is_text and not is_long else None
+        line, asked = self._open_line(), None
+        if line is not None and prepared is not None:
+            asked = self._at_once(job, prepared, line, deadline)
+        if line is None or asked is None:
+            try:
+                async with asyncio.timeout(_drive.left(deadline)):
+                    line = line or await self._aline()
+                    if self._is_to_be_asked(job, prepared, line):
+                        await _told.alearn_length(line, job.model, deadline)
                     begin = partial(self._begun, job, lenient, line, deadline, prepared=prepared)
                     asked = await _loop.aside(begin)
-        except TimeoutError:
-            return self._without_scores(job, _late_at_once(), Usage(), ())
-        answered = _Answered()
-        if asked.requests:
-            answered = await _loop.wait(partial(self._answered, job, asked, line, deadline))
-        return await self._apart(documents, self._concluded, job, asked, answered, line)
+            except TimeoutError:
+                return self._without_scores(job, _late_at_once(), Usage(), ())
+        answered = (
+            await _loop.wait(partial(self._answered, job, asked, line, deadline))
+            if asked.requests
+            else _Answered()
+        )
+        if is_long:
+            return await _loop.aside(self._concluded, job, asked, answered, line)
+        return self._concluded(job, asked, answered, line)
+
+    def _at_once(
+        self, job: Job, prepared: Prepared, line: _drive.Line, deadline: float
+    ) -> _Asked | None:
+        """What `_begun` returns, if nothing of that would hold up an event loop."""
+        if self._is_cache_slow(job) or self._is_to_be_asked(job, prepared, line):
+            return None
+        if (budget := self._budget(job, line)) is None or not budget.holds(prepared):
+            return None
+        return self._asked(job, prepared, line, deadline)
 
     @staticmethod
     async def _apart(objects: Iterable[object], function: Callable[..., _T], *arguments: Any) -> _T:
@@ -411,7 +442,9 @@ class BaseReranker(RerankSettings):
                 parts.append(document)
             ranked = tuple(parts)
         wanted = self._wanted(options)
-        fps = self.fps if self._takes_media(wanted["model"]) else None
+        fps = self.fps
+        if fps is not None and not self._takes_media(wanted["model"]):
+            fps = None
         return Job(
             query=query,
             documents=ranked,
@@ -592,16 +625,19 @@ class BaseReranker(RerankSettings):
         requests = plan(job, unknown, limits, self._width(limits))
         return _Asked(prepared, known, requests, names, settled)
 
-    async def _answered(
+    def _answered(
+        self, job: Job, asked: _Asked, line: _drive.Line, deadline: float, caller: _loop.Caller
+    ) -> Coroutine[Any, Any, _Answered]:
+        """The scores of what has to be asked; on the engine's loop."""
+        if not asked.names:
+            return self._sent(job, asked, line, deadline, caller)
+        return self._once(job, asked, line, deadline, caller)
+
+    async def _once(
         self, job: Job, asked: _Asked, line: _drive.Line, deadline: float, caller: _loop.Caller
     ) -> _Answered:
-        """The scores of what has to be asked; on the engine's loop.
-
-        With a cache, what another call with that cache is asking is not asked but waited for.
-        """
-        if not (names := [*asked.names.values()]):
-            return await self._sent(job, asked, line, deadline, caller)
-        in_flight = _loop.engine().in_flight
+        """Likewise with a cache: what others ask for already is not asked for but waited for."""
+        names, in_flight = [*asked.names.values()], _loop.engine().in_flight
         done = _Answered()
 
         async def ask(mine: list[Hashable], tell: Tell) -> bool:
@@ -656,22 +692,28 @@ class BaseReranker(RerankSettings):
         tell: Tell | None = None,
     ) -> _Answered:
         """What came of the requests of *asked*; each reply is told when it comes."""
-
-        def meter(request: Request, reply: Reply) -> None:
-            # Now, since it is billed whatever becomes of its call.
-            shared.count(_paid(job, line, reply))
-            if tell is not None:
-                pairs = zip(request.items, reply.scores, strict=True)
-                tell({asked.names[item]: score for item, score in pairs})
-
-        shared = self._shared
         watch = self._watch(job, asked, line, deadline)
         outcome = watch.spared if watch else None
         if outcome is None:
+            meter = partial(self._metered, (job, asked, line), tell)
             outcome = await _drive.drive(asked.requests, line, deadline, meter, caller)
         if watch:
             watch.ended(outcome)
         return _Answered(((asked.requests, outcome),), failure=outcome.failure)
+
+    def _metered(
+        self,
+        of: tuple[Job, _Asked, _drive.Line],
+        tell: Tell | None,
+        request: Request,
+        reply: Reply,
+    ) -> None:
+        """Counts what *reply* cost as it comes: it is billed whatever becomes of its call."""
+        job, asked, line = of
+        self._shared.count(_paid(job, line, reply))
+        if tell is not None:
+            pairs = zip(request.items, reply.scores, strict=True)
+            tell({asked.names[item]: score for item, score in pairs})
 
     async def _kept(
         self, job: Job, remember: Callable[[], None], deadline: float, caller: _loop.Caller
@@ -721,18 +763,19 @@ class BaseReranker(RerankSettings):
                     line.endpoint.host,
                     line.endpoint.masked(used),
                 )
-        usage = Usage()
+        spent = [_paid(job, line, reply) for reply in replies]
         if free:
-            usage = Usage(cache_hits=len(free))
+            saved = Usage(cache_hits=len(free))
             if (price := _price(job, line)) is not None:
-                usage = replace(usage, cost=0.0, currency=price.currency)
-            self._shared.count(usage)
-        usage = sum((_paid(job, line, reply) for reply in replies), usage)
+                saved = replace(saved, cost=0.0, currency=price.currency)
+            self._shared.count(saved)
+            spent.append(saved)
+        usage = reduce(add, spent) if spent else Usage()
         ids = tuple(reply.request_id for reply in replies if reply.request_id)
         if answered.failure is not None:
             unsendable = asked.prepared.unsendable
             return self._without_scores(job, answered.failure, usage, ids, unsendable)
-        return merge(job, asked.prepared, [*free, *answered.new], usage, ids)
+        return merge(job, asked.prepared, chain(free, answered.new), usage, ids)
 
     def _watch(self, job: Job, asked: _Asked, line: _drive.Line, deadline: float) -> Watch | None:
         """Whether an outage is known, which matters to those alone who can do without a ranking."""
@@ -787,10 +830,16 @@ class BaseReranker(RerankSettings):
         return self._open(self.client, self.http_client)
 
     async def _aline(self) -> _drive.Line:
+        if (line := self._open_line()) is not None:
+            return line
+        # Imports, reads files.
+        return await _loop.aside(self._open, self.async_client, self.async_http_client)
+
+    def _open_line(self) -> _drive.Line | None:
+        """The line for awaited calls, if it can be had at once."""
         key_to_find = self.client is not None and self.async_client is None
-        is_open = self._shared.live is not None and self._resolved is not None
-        if key_to_find or not is_open:  # imports, reads files
-            return await _loop.aside(self._open, self.async_client, self.async_http_client)
+        if key_to_find or self._shared.live is None or self._known_endpoint is None:
+            return None
         return self._open(self.async_client, self.async_http_client)
 
     def _open(self, sdk_client: Any, http_client: Any) -> _drive.Line:
@@ -809,7 +858,7 @@ class BaseReranker(RerankSettings):
         elif self.client is not None or self.async_client is not None:
             # A client was injected for the other kind of call, with a key that is not ours.
             endpoint = self._resolve(key_required=True)
-        elif (resolved := self._resolved) is not None:
+        elif (resolved := self._known_endpoint) is not None:
             endpoint = resolved
         else:
             endpoint = self._resolved = self._resolve()
@@ -842,7 +891,7 @@ def _are_many(objects: Iterable[object]) -> bool:
     """Whether what is done with each of *objects* would hold up an event loop."""
     if not isinstance(objects, list | tuple):
         return False
-    return len(objects) > _MANY or sum(len(it) for it in objects if isinstance(it, str)) > _MUCH
+    return len(objects) > _MANY or sum([len(it) for it in objects if isinstance(it, str)]) > _MUCH
 
 
 def _price(job: Job, line: _drive.Line) -> Price | None:

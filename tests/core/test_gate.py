@@ -101,10 +101,11 @@ def test_loops_that_are_needed():
     """A loop is known to be needed for as long as any of its calls is; no loop never is."""
     gate, loop = Gate(1), object()
 
-    with gate.needing(loop), gate.needing(None):
-        with gate.needing(loop):
-            assert gate.is_held_by(loop)
-        assert gate.is_held_by(loop)
-        assert not gate.is_held_by(object())
-        assert not gate.is_held_by(None)
+    for each in (loop, None, loop):
+        gate.hold(each)
+    gate.let_go(loop)
+    assert gate.is_held_by(loop)
+    assert not gate.is_held_by(object())
+    assert not gate.is_held_by(None)
+    gate.let_go(loop)
     assert not gate.is_held_by(loop)

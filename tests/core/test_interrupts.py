@@ -11,9 +11,11 @@ import pytest
 from qwen_rerank import Reranker, _drive, _loop, _turns
 from qwen_rerank._prepare import prepare
 from qwen_rerank._turns import turn_at
+from qwen_rerank.reranker import BaseReranker
 
 _QUERY = "a fast red sports car"
 _TEXTS = ["green tea", "the red car is fast", "sports in the city", "red"]
+_OF_CALLS = {BaseReranker._once.__name__, BaseReranker._sent.__name__}
 _EVENTS = ("call", "c_return")  # where a signal that has come is looked at
 
 _one = pytest.mark.parametrize("several", [False, True], ids=["one request", "several"])
@@ -82,7 +84,7 @@ class _Pace:
 
 def _running():
     """The tasks of calls on the engine's loop, where an object that is forgotten may be closing."""
-    return [each for each in asyncio.all_tasks() if "_answered" in each.get_coro().__qualname__]
+    return [each for each in asyncio.all_tasks() if each.get_coro().__name__ in _OF_CALLS]
 
 
 def _is_whole(reranker):

@@ -1,10 +1,12 @@
 import copy
 import dataclasses
+import gc
 import pickle
 
 import pytest
 
 from qwen_rerank import Hit, Ranking, Usage, errors
+from qwen_rerank._values import whole
 
 _HITS = (Hit(1, 0.9, "b"), Hit(0, 0.5, "a"), Hit(2, None, " "))
 
@@ -75,3 +77,15 @@ def test_degraded_travels():
     again = _pickled(ranking)
 
     assert again.degraded.status == 503
+
+
+def test_places_of_whole_documents():
+    """Where documents stand is made once for all lists, and Python's collector lets go of it."""
+    places = whole(2_000)
+
+    assert places[1_234:1_236] == (((1_234, None),), ((1_235, None),))
+    assert whole(1_500) is places
+    assert len(whole(10_001)) == 10_001
+    for _ in range(2):  # first what is inside, then what is around it
+        gc.collect()
+    assert not any(map(gc.is_tracked, places))

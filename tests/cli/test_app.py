@@ -227,6 +227,13 @@ def test_an_output_that_takes_nothing(monkeypatch, capsys, command):
     assert capsys.readouterr().err == ""
 
 
+def test_without_standard_error(monkeypatch, capsys):
+    """What it would be told is not printed among the results instead."""
+    monkeypatch.setattr("sys.stderr", None)
+    assert main(["evaluate", "--qrels", "none", "--run", "none"]) == 2
+    assert capsys.readouterr().out == ""
+
+
 def test_messages_cannot_draw(capsys):
     """What an argument or a file says is shown with its control characters spelled out."""
     assert main(["evaluate", "--qrels", "o\x1b[31m", "--run", "r"]) == 2

@@ -231,9 +231,10 @@ def test_any_output_will_do(monkeypatch):
     assert sys.stdout.getvalue() == "fine\n"
 
 
-@pytest.mark.parametrize("stream", ["stdin", "stdout"])
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
 def test_who_cannot_be_asked_wants_nothing(monkeypatch, stream):
-    """Without a standard input or output the answer is no, as where nobody answers."""
+    """Without a standard stream the answer is no, as where nobody answers."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     monkeypatch.setattr(sys, stream, None)
     assert not _terminal.agreed(Console(file=io.StringIO()))
 

@@ -14,7 +14,9 @@ import contextlib
 import contextvars
 import os
 import queue
+import selectors
 import socket
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
@@ -126,7 +128,7 @@ class Engine:
         self._spawned: set[asyncio.Task[None]] = set()
         self.aside = ThreadPoolExecutor(thread_name_prefix=f"{_NAME}-aside")
         _afford(files=3)
-        self.loop = asyncio.new_event_loop()
+        self.loop = _new_loop()
         self.loop.set_default_executor(_Daemons())
         self.thread = threading.Thread(target=self._serve, name=_NAME, daemon=True)
         try:
@@ -219,6 +221,46 @@ def _each(functions: list[Callable[[], None]]) -> None:
     finally:
         if functions:  # an interrupt came in between
             asyncio.get_running_loop().call_soon(_each, functions)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    gevent = sys.modules.get("gevent.monkey")
+    is_greenlet = gevent is not None and gevent.is_module_patched("threading")
+    return _Discreet() if is_greenlet else asyncio.new_event_loop()
+
+
+class _Discreet(asyncio.SelectorEventLoop):
+    """Lets nobody see that a loop runs while it only waits.
+
+    Which one runs is noted for a thread of the system, and gevent's threads, ours among them, share
+    one: Django would refuse its queries there, and asyncio any other loop.
+    """
+
+    def __init__(self) -> None:
+        self._elsewhere: asyncio.AbstractEventLoop | None = None
+        selector = selectors.DefaultSelector()
+        self._wait = selector.select
+        selector.select = self._select  # type: ignore[method-assign]
+        super().__init__(selector)
+
+    def run_forever(self) -> None:
+        self._turn()
+        try:
+            super().run_forever()
+        finally:
+            self._turn()
+
+    def _select(self, timeout: float | None = None) -> Any:
+        self._turn()
+        try:
+            return self._wait(timeout)
+        finally:
+            self._turn()
+
+    def _turn(self) -> None:
+        here = asyncio._get_running_loop()
+        asyncio._set_running_loop(self._elsewhere)
+        self._elsewhere = here
 
 
 def _afford(files: int) -> None:

@@ -20,6 +20,7 @@ from qwen_rerank.cli._troubles import masked, missing, said
 
 __all__ = ["app", "run"]
 
+_FAILED = 1
 _INTERRUPTED = 130  # the shells' exit code for Ctrl-C
 _NARROWEST, _WIDEST = 50, 100  # characters of a line of help
 
@@ -33,7 +34,8 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             code = super().invoke(ctx)
-            sys.stdout.flush()  # in here, since click knows what to do where nobody reads any more
+            if sys.stdout is not None:
+                sys.stdout.flush()  # in here, as click knows what to do where nobody reads any more
         except ImportError as error:
             code = said(missing(ctx.invoked_subcommand, error))
         except ValueError as error:  # a setting refused before anything was sent
@@ -73,6 +75,9 @@ def run(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except click.Abort:  # Ctrl-C outside of a command
         return _INTERRUPTED
+    except OSError as error:  # such as a full disk
+        said(f"qwen-rerank: {error}")
+        return _FAILED
     return code
 
 

@@ -65,6 +65,8 @@ def progress(console: Console) -> Progress:
 
 def agreed(console: Console) -> bool:
     """Whether the user wants it sent; no answer is a no."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        return False  # Python's input takes all of them
     if not console.is_terminal and sys.stderr.isatty():  # nobody would see the question in a file
         console = Console(stderr=True, highlight=False)
     try:

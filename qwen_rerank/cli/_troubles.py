@@ -40,5 +40,6 @@ def said(sentence: str) -> int:
     """Tells standard error, with control characters spelled out; the exit code for it."""
     shown = masked(sentence)
     tame = (each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in shown)
-    print("".join(tame), file=sys.stderr)
+    if sys.stderr is not None:  # else it would be printed among the results
+        print("".join(tame), file=sys.stderr)
     return _WRONG_BEFOREHAND

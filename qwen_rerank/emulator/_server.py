@@ -408,6 +408,9 @@ class _Protocol(H11Protocol):
         self.app_state = {**self.app_state, "transport": transport}
         super().connection_made(transport)
 
+    def _get_upgrade(self) -> None:
+        """Nothing, without a warning: Java's client, for one, offers HTTP/2 with its requests."""
+
 
 def _is_loopback(host: str) -> bool:
     try:

@@ -1,5 +1,7 @@
 """The command's arguments, exit codes and what it says when something is missing."""
 
+import errno
+import io
 import subprocess
 import sys
 
@@ -206,6 +208,30 @@ def test_whoever_reads_may_leave():
         process.stdout.close()
         assert process.wait(60) == 1
         assert process.stderr.read() == b""
+
+
+class _Full(io.StringIO):
+    def write(self, _):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("command", ["--help", "serve --list-faults"])
+def test_an_output_that_takes_nothing(monkeypatch, capsys, command):
+    """A disk that is full ends a command in a sentence; to a closed output nothing is said."""
+    monkeypatch.setattr("sys.stdout", _Full())
+    assert main(command.split()) == 1
+    assert capsys.readouterr().err.endswith("No space left on device\n")
+
+    monkeypatch.setattr("sys.stdout", None)
+    assert main(command.split()) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_without_standard_error(monkeypatch, capsys):
+    """What it would be told is not printed among the results instead."""
+    monkeypatch.setattr("sys.stderr", None)
+    assert main(["evaluate", "--qrels", "none", "--run", "none"]) == 2
+    assert capsys.readouterr().out == ""
 
 
 def test_messages_cannot_draw(capsys):

@@ -264,9 +264,12 @@ for _ in range(3):
 """,
     "gevent": """
 import gevent
+assert len(asyncio.run(reranker.arerank("red car", ["a", "b"]))) == 2
 jobs = [gevent.spawn(ranked, each) for each in range(5)]
 gevent.joinall(jobs)
 assert [job.value for job in jobs] == [1] * 5
+assert asyncio._get_running_loop() is None  # as Django asks before each query
+assert len(asyncio.run(reranker.arerank("red car", ["a", "b"]))) == 2
 """,
 }
 _BORN = """

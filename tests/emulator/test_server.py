@@ -56,6 +56,14 @@ def test_impossible_options_are_refused(options, named):
         Emulator(**options)
 
 
+def test_an_offer_of_http_2_is_ignored(caller, caplog):
+    """A client that offers it, as Java's does, is answered over HTTP/1.1, and nothing is said."""
+    offer = {"connection": "upgrade, http2-settings", "upgrade": "h2c", "http2-settings": ""}
+    body = {"model": "qwen3-rerank", "query": "q", "documents": ["d"]}
+    assert caller.post(caller.compatible_url, json=body, headers=offer).status_code == 200
+    assert not [each for each in caplog.records if each.name.startswith("uvicorn")]
+
+
 def test_options_reach_the_service(calling):
     """The key, the scoring function, the order and the treatment of long items are settable."""
     caller = calling(

@@ -115,6 +115,8 @@ class Journal:
     def __init__(
         self, output: str, errors: str | None, *, fmt: Format = "jsonl", resume: bool = False
     ) -> None:
+        if output == "-" and sys.stdout is None:
+            raise OSError("standard output is closed")
         self.settled = Settled()
         self.failed_before = Settled()
         self._format = fmt

@@ -231,6 +231,14 @@ def test_any_output_will_do(monkeypatch):
     assert sys.stdout.getvalue() == "fine\n"
 
 
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
+def test_who_cannot_be_asked_wants_nothing(monkeypatch, stream):
+    """Without a standard stream the answer is no, as where nobody answers."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    monkeypatch.setattr(sys, stream, None)
+    assert not _terminal.agreed(Console(file=io.StringIO()))
+
+
 def test_the_intention_says_how_much():
     """The user is told the requests, the model and roughly the tokens; the model is no markup."""
     about = {"requests": 24, "retrieved": 100, "tokens": 612_345, "model": HOSTILE}

@@ -138,11 +138,14 @@ def test_no_room_for_the_texts(tmp_path, monkeypatch, capfd):
     assert "the temporary file of texts: database or disk is full" in capfd.readouterr().err
 
 
-def test_closed_standard_input(monkeypatch, tmp_path, capfd):
-    """Without a standard input, - is refused."""
-    monkeypatch.setattr("sys.stdin", None)
-    assert rank("-", tmp_path / "out") == 2
-    assert "standard input is closed" in capfd.readouterr().err
+@pytest.mark.parametrize(("stream", "name"), [("stdin", "input"), ("stdout", "output")])
+def test_closed_streams(monkeypatch, tmp_path, capfd, emulator, stream, name):
+    """Without a standard input or output, - is refused before anything is sent."""
+    paths = {"stdin": write(tmp_path / "in", RED), "stdout": tmp_path / "out", stream: "-"}
+    monkeypatch.setattr(f"sys.{stream}", None)
+    assert rank(*paths.values()) == 2
+    assert f"standard {name} is closed" in capfd.readouterr().err
+    assert emulator.log == ()
 
 
 def test_an_empty_run_is_no_mistake(tmp_path):

@@ -268,6 +268,7 @@ def test_bounds_that_fit_need_no_counting(lengths, query, instruct, limits):
         (_prepared([10] * 5, query=20), _limits(), False),
         (_prepared([11]), _limits(item=10), False),
         (_prepared([10]), _limits(item=10), True),
+        (_prepared([1], query=10), _limits(item=10), True),
         (_prepared([1], query=11), _limits(item=10), False),
         (_prepared([280], query=40, instruct=60), _PAIRS, True),
         (_prepared([281], query=40, instruct=60), _PAIRS, False),  # 380 for the three of them
@@ -278,3 +279,23 @@ def test_bounds_that_fit_need_no_counting(lengths, query, instruct, limits):
 def test_fits(prepared, limits, answer):
     """Counting is skipped only where it cannot change anything."""
     assert answer is _fits(prepared, limits)
+
+
+def test_kinds_are_mingled():
+    """Each request takes its share of every kind, in the order of each."""
+    texts = [Item(f"text {i}", 1) for i in range(4)]
+    images = [Item(f"image {i}", 1, kind="image") for i in range(2)]
+
+    requests = plan(_JOB, replace(_prepared([]), items=(*texts, *images)), _ROW, 3)
+
+    assert [[item.text for item in request.items] for request in requests] == [
+        ["text 0", "image 0", "text 1"],
+        ["text 2", "image 1", "text 3"],
+    ]
+
+
+def test_surplus():
+    """What is over the fewest requests' tokens, query and template with each item counted."""
+    limits = replace(_limits(request=100), template_tokens=7)
+
+    assert Budget(limits, 2).surplus(_prepared([50, 60, 70], query=10, instruct=3)) == 40

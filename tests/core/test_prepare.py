@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_rerank._bound import near
-from qwen_rerank._models import LIMITS, Limit
+from qwen_rerank._models import LIMITS, Limit, limits_for
 from qwen_rerank._prepare import bounded, is_blank, measure, prepare
 from qwen_rerank._values import Item, Job, Loaded, Place, Prepared
 from qwen_rerank.errors import RequestError
@@ -414,3 +414,57 @@ def test_what_is_too_long_is_said():
         "long_documents='truncate' scores the head, 'split' the best of overlapping windows; "
         "under both the query is cut, as long_query= says."
     )
+    with pytest.raises(RequestError) as caught:
+        _measured("a" * 11, long_documents="error")
+    assert caught.value.hint == (
+        "long_documents='truncate' scores the head, 'split' the best of overlapping windows."
+    )
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        (
+            limits_for("any", "vllm", max_model_len=512),
+            "of the 512 of query, document and template",
+        ),
+        (replace(_limits(), document_tokens=10), "10 tokens (by max_tokens_per_doc=)"),
+    ],
+)
+def test_whose_limit_it_is(limits, said):
+    """The message says where the number comes from."""
+    prepared = prepare(_job("a" * 600))
+
+    with pytest.raises(RequestError) as caught:
+        measure(prepared, limits, OneTokenPerCharacter(), "error")
+
+    assert said in caught.value.message
+
+
+def test_a_cut_query_is_said(caplog):
+    """The warning, whole; the head is what is kept where nothing else is said."""
+    prepared = prepare(_job("a", query="q" * 11))
+
+    measured = measure(prepared, _limits(), OneTokenPerCharacter(), "truncate")
+
+    assert measured.query.text == "q" * 10
+    [said] = [record.getMessage() for record in caplog.records]
+    assert said == (
+        "The query is too long, and asked by its head alone: 10 of its 11 characters. It may have "
+        "10 tokens (50% of the limit) and 300,000 characters. Ask a shorter one, or set "
+        "long_query='tail' to keep its other end."
+    )
+
+
+def test_what_fits_by_its_count_is_not_cut():
+    """A bound over the limit is no reason to cut."""
+    measured = _measured("\u00e9" * 10, "\u00e9" * 11)
+
+    assert [item.text for item in measured.items] == ["\u00e9" * 10]
+    assert measured.truncated == (1,)
+
+
+@pytest.mark.parametrize("end", ["head", "tail"])
+def test_a_query_of_blanks_is_cut_too(end):
+    """There is no better end of it."""
+    assert _measured("a", query=" " * 11, long_query=end).query.text == " " * 10

@@ -283,14 +283,14 @@ def test_fits(prepared, limits, answer):
 
 def test_kinds_are_mingled():
     """Each request takes its share of every kind, in the order of each."""
-    texts = [Item(f"text {i}", 1) for i in range(4)]
+    texts = [Item(f"text {i}", 1) for i in range(6)]
     images = [Item(f"image {i}", 1, kind="image") for i in range(2)]
 
-    requests = plan(_JOB, replace(_prepared([]), items=(*texts, *images)), _ROW, 3)
+    requests = plan(_JOB, replace(_prepared([]), items=(*texts, *images)), _ROW, 4)
 
     assert [[item.text for item in request.items] for request in requests] == [
-        ["text 0", "image 0", "text 1"],
-        ["text 2", "image 1", "text 3"],
+        ["text 0", "text 1", "image 0", "text 2"],
+        ["text 3", "text 4", "image 1", "text 5"],
     ]
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen_rerank._bound import near
+from qwen_rerank._bound import far, near
 from qwen_rerank._models import LIMITS, Limit, limits_for
 from qwen_rerank._prepare import bounded, is_blank, measure, prepare
 from qwen_rerank._values import Item, Job, Loaded, Place, Prepared
@@ -341,24 +341,23 @@ def test_bounds_come_closer():
 @pytest.mark.parametrize("long_documents", ["truncate", "split"])
 def test_images_beside_texts(long_documents):
     """A text beside an image is cut to what the image leaves; an image is scaled down."""
-    large, full, beside, fits = (
-        Item("https://h/a.png", tokens, (Place(at),), kind="image", beside=text)
+    images = (
+        Item("https://h/a.png", tokens + far(text), (Place(at),), kind="image", beside=text)
         for at, (tokens, text) in enumerate(
-            [(11, ""), (10, ""), (4 + 8, "abcdefgh"), (4 + 6, "abcdef")]
+            [(11, ""), (10, ""), (10, "abc"), (4, "abcdefgh"), (4, "  \u00e9d")]
         )
     )
-    prepared = Prepared(Item("q", 1), Item("", 0), (Item("a", 1, (Place(4),)), large, full, beside,
-        fits))  # fmt: skip
+    prepared = Prepared(Item("q", 1), Item("", 0), (Item("a", 1, (Place(5),)), *images))
 
     measured = measure(prepared, _limits(), OneTokenPerCharacter(), long_documents)
 
     assert [(item.tokens, item.beside) for item in measured.items] == [
-        (1, ""), (10, ""), (10, ""), (10, "abcdef"), (10, "abcdef"),
+        (1, ""), (10, ""), (10, ""), (10, "a"), (10, "abcdef"), (8, "  \u00e9d"),
     ]  # fmt: skip
-    assert measured.truncated == (2,)
+    assert measured.truncated == (2, 3)
     with pytest.raises(RequestError) as caught:
         measure(prepared, _limits(), OneTokenPerCharacter(), "error")
-    assert caught.value.documents == (2,)
+    assert caught.value.documents == (2, 3)
 
 
 class _Enough:

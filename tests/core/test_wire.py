@@ -480,3 +480,32 @@ def test_a_redirection_is_shown():
 def test_what_an_answer_lacks(body, expected, said):
     """The error says it in words."""
     assert f"is no ranking: {said}." in str(_error(body, expected))
+
+
+def _refused(body, content_type=None, server="vllm"):
+    answer = Answer(500, {"content-type": content_type} if content_type else {}, body)
+    with pytest.raises(errors.RerankError) as caught:
+        _wire.decode(answer, _request("a"), protocol=_FLAT, asked=_ASKED, server=server)
+    return caught.value.message
+
+
+def test_what_a_server_of_ones_own_says():
+    """A text is shown, and what FastAPI says of a body; anything else says nothing."""
+    odd = [7, {"msg": "no place"}, {"loc": "no list"}]
+    places = [{"loc": ["body", "query"], "msg": "Field required"}, {"loc": [0], "msg": "no"}]
+
+    assert _refused(json.dumps({"detail": [*odd, *places]}).encode()) == (
+        "body.query: Field required; 0: no"
+    )
+    assert _refused(b"caf\xe9", "Text/Plain") == "caf\ufffd"
+    assert _refused(b"cafe", "text/plain; charset=utf-8") == "cafe"
+    assert "cafe" not in _refused(b"cafe", "text/html")
+    assert "cafe" not in _refused(b"cafe")
+
+
+def test_whose_answer_has_no_results():
+    """The error names the server, where one was named."""
+    with pytest.raises(errors.ReplyError, match="where server='vllm' puts them"):
+        _wire.decode(
+            Answer(200, {}, b"{}"), _request("a"), protocol=_FLAT, asked=_ASKED, server="vllm"
+        )

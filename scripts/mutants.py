@@ -24,7 +24,7 @@ _RESULT = re.compile(r"^ *((\S+)\.x[_\u01c1](\S+)__mutmut_\d+): (.+)$", re.MULTI
 
 
 def _mutmut(*arguments: str) -> str:
-    done = subprocess.run(  # noqa: S603  what make installed
+    done = subprocess.run(
         [MUTMUT, *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
     )
     return done.stdout
@@ -43,7 +43,7 @@ def change(name: str) -> str:
 def main(patterns: list[str]) -> int:
     """Runs them; the exit code, 1 if something is not as mutants.toml says."""
     shutil.rmtree(ROOT / "mutants", ignore_errors=True)
-    if code := subprocess.run([MUTMUT, "run", *patterns], cwd=ROOT, check=False).returncode:  # noqa: S603
+    if code := subprocess.run([MUTMUT, "run", *patterns], cwd=ROOT, check=False).returncode:
         return code
     known = {
         f"{where}: {each}"

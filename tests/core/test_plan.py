@@ -304,7 +304,7 @@ def test_surplus():
 
 
 def test_sizes_that_add_up():
-    """No sizes that would do are missed, and where none is taken yet, none is looked for in vain."""
+    """No sizes that would do are missed; where none is taken yet, none is looked for in vain."""
     for widest, count in product(range(1, 6), range(1, 4)):
         for taken in ((), (1,), (2,), (widest,), (1, 3)):
             used = {size for size in taken if size <= widest}
@@ -314,3 +314,8 @@ def test_sizes_that_add_up():
                 might = _add_up(count, total, widest, used)
                 assert might or total not in sums
                 assert not might or total in sums or (used and count > 1)
+
+
+def test_a_full_request_is_tried_too():
+    """Sizes may differ by a request that has all the tokens that it may have."""
+    assert sorted(_sizes(_requests(_prepared([25] * 6), _limits(request=100)))) == [2, 4]

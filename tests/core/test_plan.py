@@ -319,3 +319,15 @@ def test_sizes_that_add_up():
 def test_a_full_request_is_tried_too():
     """Sizes may differ by a request that has all the tokens that it may have."""
     assert sorted(_sizes(_requests(_prepared([25] * 6), _limits(request=100)))) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "sizes"),
+    [
+        ([20, 60, 10, 30, 30, 30, 60], [2, 4, 1]),
+        ([90, 10, 10, 10, 50, 10, 30, 20, 30], [1, 5, 3]),
+    ],
+)
+def test_sizes_that_take_a_search(lengths, sizes):
+    """Where the nearest sizes do not work out, others are tried, down to one of a single item."""
+    assert sizes == _sizes(_requests(_prepared(lengths), _limits(request=100)))

@@ -298,7 +298,7 @@ def test_kinds_are_mingled():
 
 def test_surplus():
     """What is over the fewest requests' tokens, query and template with each item counted."""
-    limits = replace(_limits(request=100), template_tokens=7)
+    limits = _limits(request=100)._replace(template_tokens=7)
 
     assert Budget(limits, 2).surplus(_prepared([50, 60, 70], query=10, instruct=3)) == 40
 

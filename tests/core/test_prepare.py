@@ -427,7 +427,7 @@ def test_what_is_too_long_is_said():
             limits_for("any", "vllm", max_model_len=512),
             "of the 512 of query, document and template",
         ),
-        (replace(_limits(), document_tokens=10), "10 tokens (by max_tokens_per_doc=)"),
+        (_limits()._replace(document_tokens=10), "10 tokens (by max_tokens_per_doc=)"),
     ],
 )
 def test_whose_limit_it_is(limits, said):

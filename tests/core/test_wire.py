@@ -1,7 +1,6 @@
 import gzip
 import json
 import sys
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -386,7 +385,7 @@ def test_images(server, text, image, both):
 
 def test_frames_per_second():
     """They are a parameter of the native protocol, which alone has videos."""
-    request = replace(_request("a"), fps=0.5)
+    request = _request("a")._replace(fps=0.5)
 
     assert json.loads(_wire.encode(request, _NATIVE))["parameters"] == {"fps": 0.5}
     assert "fps" not in json.loads(_wire.encode(request, _FLAT))
@@ -396,7 +395,7 @@ def test_more_fields():
     """A caller's fields are merged into the body, at any depth; what it has itself it keeps."""
     extra = {"model": "x", "input": {"query": "x", "more": {"a": 1}}, "parameters": 7, "own": [1]}
 
-    body = json.loads(_wire.encode(replace(_request("a"), extra=extra), _NATIVE))
+    body = json.loads(_wire.encode(_request("a")._replace(extra=extra), _NATIVE))
 
     assert body == {
         "model": "qwen3-rerank",

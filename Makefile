@@ -22,7 +22,7 @@ TOLD := --progress-bar off | awk ' \
 VENV = test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/it"; exit 1; }; \
 	$(PYTHON) -m venv .venv
 
-.PHONY: help demo test again check nox docs look pages failures faults faults-all limits docstrings picture live notebooks ray servers clients soak bench format clean
+.PHONY: help demo test again check nox docs look pages failures faults faults-all limits docstrings picture live notebooks ray servers clients soak bench mutants format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -103,13 +103,16 @@ soak: .venv/installed-bench  ## 50,000 calls against a failing server; writes do
 bench: .venv/installed-bench  ## measure against peers and write benchmarks/README.md
 	$(BIN)/python -m benchmarks
 
+mutants: .venv/installed-mutants  ## change four modules in 1,600 ways, and see whether tests fail; half an hour
+	$(BIN)/python scripts/mutants.py
+
 format: .venv/installed  ## let ruff mend what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 clean:  ## remove what these commands made
 	rm -rf .venv .nox dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache \
-		.looks .ruff_cache .servers .site
+		.looks .ruff_cache .servers .site mutants
 
 .venv/installed-bench: .venv/installed
 	$(BIN)/pip install --quiet --group bench
@@ -121,6 +124,10 @@ clean:  ## remove what these commands made
 
 .venv/installed-look: .venv/installed
 	$(BIN)/pip install --quiet --group look
+	touch $@
+
+.venv/installed-mutants: .venv/installed
+	$(BIN)/pip install --quiet --group mutants
 	touch $@
 
 .venv/installed-ray: .venv/installed

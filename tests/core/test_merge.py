@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen_rerank._merge import merge
+from qwen_rerank._merge import merge, passed_through
 from qwen_rerank._values import Item, Job, Place, Prepared, Usage
+from qwen_rerank.errors import RerankError
 
 _PREPARED = Prepared(Item("q", 1), Item("", 0), ())
 _SCORE = st.one_of(st.sampled_from([0.0, -0.0, 0.5, 1.0]), st.floats(-2, 2))
@@ -145,3 +146,27 @@ def test_a_document_is_as_good_as_its_best_window(windows):
         (1, 0.9, (10, 25)),
         (0, 0.5, None),
     ]
+
+
+def test_of_equal_parts_the_first_window_or_the_text():
+    """A text is named before the image beside it that scores alike, whichever comes in first."""
+    image = Item("https://h/a.png", 1, (Place(0),), kind="image")
+    for text in (_item("a", 0), _item("a", 0, window=(0, 5))):
+        for scored in ([(text, 0.5), (image, 0.5)], [(image, 0.5), (text, 0.5)]):
+            [hit] = merge(_job("a"), _PREPARED, scored, Usage(), ())
+
+            assert hit.kind == "text"
+
+
+def test_passed_through():
+    """Without a ranking there is the head of the list, unscored, with all that is known of it."""
+    failure = RerankError("no")
+
+    ranking = passed_through(_job("abc", top_n=2), failure, Usage(1), ("r1",), ((0, "a song"),))
+
+    assert [(hit.index, hit.score, hit.document) for hit in ranking] == [
+        (0, None, "a"),
+        (1, None, "b"),
+    ]
+    assert (ranking.model, ranking.usage, ranking.request_ids) == ("m", Usage(1), ("r1",))
+    assert (ranking.unsendable, ranking.degraded) == (((0, "a song"),), failure)

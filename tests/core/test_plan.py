@@ -1,11 +1,13 @@
 import functools
+from dataclasses import replace
+from itertools import combinations, product
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from qwen_rerank._models import LIMITS, Limit, limits_for
-from qwen_rerank._plan import Budget, plan
+from qwen_rerank._plan import Budget, _add_up, plan
 from qwen_rerank._values import Item, Job, Prepared, Request
 from qwen_rerank._wire import encode
 
@@ -268,6 +270,7 @@ def test_bounds_that_fit_need_no_counting(lengths, query, instruct, limits):
         (_prepared([10] * 5, query=20), _limits(), False),
         (_prepared([11]), _limits(item=10), False),
         (_prepared([10]), _limits(item=10), True),
+        (_prepared([1], query=10), _limits(item=10), True),
         (_prepared([1], query=11), _limits(item=10), False),
         (_prepared([280], query=40, instruct=60), _PAIRS, True),
         (_prepared([281], query=40, instruct=60), _PAIRS, False),  # 380 for the three of them
@@ -278,3 +281,53 @@ def test_bounds_that_fit_need_no_counting(lengths, query, instruct, limits):
 def test_fits(prepared, limits, answer):
     """Counting is skipped only where it cannot change anything."""
     assert answer is _fits(prepared, limits)
+
+
+def test_kinds_are_mingled():
+    """Each request takes its share of every kind, in the order of each."""
+    texts = [Item(f"text {i}", 1) for i in range(6)]
+    images = [Item(f"image {i}", 1, kind="image") for i in range(2)]
+
+    requests = plan(_JOB, replace(_prepared([]), items=(*texts, *images)), _ROW, 4)
+
+    assert [[item.text for item in request.items] for request in requests] == [
+        ["text 0", "text 1", "image 0", "text 2"],
+        ["text 3", "text 4", "image 1", "text 5"],
+    ]
+
+
+def test_surplus():
+    """What is over the fewest requests' tokens, query and template with each item counted."""
+    limits = _limits(request=100)._replace(template_tokens=7)
+
+    assert Budget(limits, 2).surplus(_prepared([50, 60, 70], query=10, instruct=3)) == 40
+
+
+def test_sizes_that_add_up():
+    """No sizes that would do are missed; where none is taken yet, none is looked for in vain."""
+    for widest, count in product(range(1, 6), range(1, 4)):
+        for taken in ((), (1,), (2,), (widest,), (1, 3)):
+            used = {size for size in taken if size <= widest}
+            free = [size for size in range(1, widest + 1) if size not in used]
+            sums = {sum(sizes) for sizes in combinations(free, count)}
+            for total in range(16):
+                might = _add_up(count, total, widest, used)
+                assert might or total not in sums
+                assert not might or total in sums or (used and count > 1)
+
+
+def test_a_full_request_is_tried_too():
+    """Sizes may differ by a request that has all the tokens that it may have."""
+    assert sorted(_sizes(_requests(_prepared([25] * 6), _limits(request=100)))) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "sizes"),
+    [
+        ([20, 60, 10, 30, 30, 30, 60], [2, 4, 1]),
+        ([90, 10, 10, 10, 50, 10, 30, 20, 30], [1, 5, 3]),
+    ],
+)
+def test_sizes_that_take_a_search(lengths, sizes):
+    """Where the nearest sizes do not work out, others are tried, down to one of a single item."""
+    assert sizes == _sizes(_requests(_prepared(lengths), _limits(request=100)))

@@ -1,3 +1,4 @@
+import base64
 import re
 import sys
 import unicodedata
@@ -6,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen_rerank._models import LIMITS, Limit
-from qwen_rerank._prepare import is_blank, measure, prepare
-from qwen_rerank._values import Job, Place
+from qwen_rerank._bound import far, near
+from qwen_rerank._models import LIMITS, Limit, limits_for
+from qwen_rerank._prepare import bounded, is_blank, measure, prepare
+from qwen_rerank._values import Item, Job, Loaded, Place, Prepared
 from qwen_rerank.errors import RequestError
 
 _LIMITS = LIMITS["qwen3-rerank"]
@@ -290,3 +292,178 @@ def test_measure_keeps_every_position(documents, tokens, long_documents):
 def prepared_text(prepared, position):
     """The text that was prepared for the document at *position*."""
     return next(item.text for item in prepared.items if Place(position) in item.places)
+
+
+def test_parts():
+    """A document of several parts is all of its texts and images; equal ones are one item."""
+    image = Item("https://h/a.png", 5, kind="image")
+    parts = {1: ("b", image), 2: (image, "a")}
+
+    prepared = prepare(_job("a", ("b",), ("a",)), Loaded(parts=parts, unsendable=((2, "a song"),)))
+
+    assert [(item.text, _positions(item)) for item in prepared.items] == [
+        ("a", [0, 2]),
+        ("b", [1]),
+        ("https://h/a.png", [1, 2]),
+    ]
+    assert prepared.unsendable == ((2, "a song"),)
+    measured = measure(prepared, _limits(), OneTokenPerCharacter(), "truncate")
+    assert measured.unsendable == ((2, "a song"),)
+
+
+def test_base64_in_a_text_is_said(caplog):
+    """One warning says which documents hold it, and what to do."""
+    encoded = base64.b64encode(bytes(range(256)) * 12).decode()
+
+    prepare(_job("a", encoded, encoded))
+
+    [said] = [record.getMessage() for record in caplog.records]
+    assert said == (
+        "Documents 1 and 2: the text is mostly base64, which is ranked and billed as any other "
+        "text. Leave it out, or give an image as one."
+    )
+
+
+def test_bounds_come_closer():
+    """Texts get the closer of two bounds; what is an image keeps its tokens."""
+    image = Item("https://h/a.png", 5, kind="image")
+    text, closer = Item("the quick brown fox", 19), near("the quick brown fox")
+    assert closer < 19
+
+    texts = bounded(Prepared(text, text, (text._replace(tokens=1), text, image)))
+    images = bounded(Prepared(image, text, ()))
+
+    assert (texts.query.tokens, texts.instruct.tokens) == (closer, closer)
+    assert [item.tokens for item in texts.items] == [1, closer, 5]
+    assert images.query == image
+
+
+@pytest.mark.parametrize("long_documents", ["truncate", "split"])
+def test_images_beside_texts(long_documents):
+    """A text beside an image is cut to what the image leaves; an image is scaled down."""
+    images = (
+        Item("https://h/a.png", tokens + far(text), (Place(at),), kind="image", beside=text)
+        for at, (tokens, text) in enumerate(
+            [(11, ""), (10, ""), (10, "abc"), (4, "abcdefgh"), (4, "  \u00e9d")]
+        )
+    )
+    prepared = Prepared(Item("q", 1), Item("", 0), (Item("a", 1, (Place(5),)), *images))
+
+    measured = measure(prepared, _limits(), OneTokenPerCharacter(), long_documents)
+
+    assert [(item.tokens, item.beside) for item in measured.items] == [
+        (1, ""), (10, ""), (10, ""), (10, "a"), (10, "abcdef"), (8, "  \u00e9d"),
+    ]  # fmt: skip
+    assert measured.truncated == (2, 3)
+    with pytest.raises(RequestError) as caught:
+        measure(prepared, _limits(), OneTokenPerCharacter(), "error")
+    assert caught.value.documents == (2, 3)
+
+
+class _Enough:
+    """A budget that is over once enough was counted."""
+
+    def __init__(self, surplus, holds):
+        self._surplus, self._holds = surplus, holds
+        self.seen = []
+
+    def surplus(self, prepared):
+        assert prepared.items
+        return self._surplus
+
+    def holds(self, prepared):
+        self.seen.append([item.tokens for item in prepared.items])
+        return self._holds
+
+
+@pytest.mark.parametrize(
+    ("surplus", "holds", "tokens", "seen"),
+    [
+        (0, True, [6, 9, 3], [[6, 9, 3]]),
+        (3, True, [6, 3, 3], [[6, 3, 3]]),
+        (7, True, [2, 3, 3], [[2, 3, 3]]),
+        (6, False, [2, 3, 1], [[6, 3, 3]]),
+    ],
+)
+def test_counted_until_it_is_enough(surplus, holds, tokens, seen):
+    """The longest are counted first, until it is enough; what that proves not is counted all."""
+    items = tuple(Item(text, 3 * len(text)) for text in ("ab", "abc", "a"))
+    budget = _Enough(surplus, holds)
+
+    measured = measure(
+        Prepared(Item("q", 1), Item("", 0), items), _limits(), OneTokenPerCharacter(), "truncate",
+        budget=budget,
+    )  # fmt: skip
+
+    assert [item.tokens for item in measured.items] == tokens
+    assert budget.seen == seen
+
+
+def test_what_is_too_long_is_said():
+    """The message and its hint, whole."""
+    with pytest.raises(RequestError) as caught:
+        _measured("a" * 11, query="q" * 11, long_documents="error")
+
+    assert caught.value.message == (
+        "too long for one item: the query and document 0; it may have "
+        "10 tokens (50% of the limit) and 300,000 characters"
+    )
+    assert caught.value.documents == (0,)
+    assert caught.value.hint == (
+        "long_documents='truncate' scores the head, 'split' the best of overlapping windows; "
+        "under both the query is cut, as long_query= says."
+    )
+    with pytest.raises(RequestError) as caught:
+        _measured("a" * 11, long_documents="error")
+    assert caught.value.hint == (
+        "long_documents='truncate' scores the head, 'split' the best of overlapping windows."
+    )
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        (
+            limits_for("any", "vllm", max_model_len=512),
+            "of the 512 of query, document and template",
+        ),
+        (_limits()._replace(document_tokens=10), "10 tokens (by max_tokens_per_doc=)"),
+    ],
+)
+def test_whose_limit_it_is(limits, said):
+    """The message says where the number comes from."""
+    prepared = prepare(_job("a" * 600))
+
+    with pytest.raises(RequestError) as caught:
+        measure(prepared, limits, OneTokenPerCharacter(), "error")
+
+    assert said in caught.value.message
+
+
+def test_a_cut_query_is_said(caplog):
+    """The warning, whole; the head is what is kept where nothing else is said."""
+    prepared = prepare(_job("a", query="q" * 11))
+
+    measured = measure(prepared, _limits(), OneTokenPerCharacter(), "truncate")
+
+    assert measured.query.text == "q" * 10
+    [said] = [record.getMessage() for record in caplog.records]
+    assert said == (
+        "The query is too long, and asked by its head alone: 10 of its 11 characters. It may have "
+        "10 tokens (50% of the limit) and 300,000 characters. Ask a shorter one, or set "
+        "long_query='tail' to keep its other end."
+    )
+
+
+def test_what_fits_by_its_count_is_not_cut():
+    """A bound over the limit is no reason to cut."""
+    measured = _measured("\u00e9" * 10, "\u00e9" * 11)
+
+    assert [item.text for item in measured.items] == ["\u00e9" * 10]
+    assert measured.truncated == (1,)
+
+
+@pytest.mark.parametrize("end", ["head", "tail"])
+def test_a_query_of_blanks_is_cut_too(end):
+    """There is no better end of it."""
+    assert _measured("a", query=" " * 11, long_query=end).query.text == " " * 10

@@ -1,5 +1,6 @@
 import gzip
 import json
+import sys
 
 import pytest
 from hypothesis import given
@@ -99,7 +100,7 @@ def test_a_good_answer(protocol):
     assert (reply.scores, reply.tokens, reply.request_id) == ((0.25, 0.5), 79, "r-1")
 
 
-_SCORES = (0, 1, -3, 1e-300, 1.7e308, -2.5)
+_SCORES = (0, 1, -3, 1e-300, sys.float_info.max, -sys.float_info.max)
 
 
 @given(st.permutations(range(6)), st.sampled_from(list(_wire.PATHS)))
@@ -352,3 +353,158 @@ def test_any_bytes(body, status):
     """Bytes that are no JSON are one of our errors."""
     with pytest.raises(errors.RerankError):
         _decode(body, 1, status=status)
+
+
+# Images, more fields, what a server tells of itself
+
+
+@pytest.mark.parametrize(
+    ("server", "text", "image", "both"),
+    [
+        (None, "a", {"image": "data:x"}, {"image": "data:x"}),
+        (
+            "vllm",
+            "a",
+            {"content": [{"type": "image_url", "image_url": {"url": "data:x"}}]},
+            {"content": [
+                {"type": "text", "text": "b"},
+                {"type": "image_url", "image_url": {"url": "data:x"}},
+            ]},
+        ),
+    ],
+)  # fmt: skip
+def test_images(server, text, image, both):
+    """Images are sent as each dialect has them, with the text beside them where it has one."""
+    data = Item("data:x", 1, kind="image")
+    request = Request("m", "data:x", None, (Item("a", 1), data, data._replace(beside="b")), "image")
+
+    body = json.loads(_wire.encode(request, _FLAT, server))
+
+    assert body == {"model": "m", "query": image, "documents": [text, image, both]}
+
+
+def test_frames_per_second():
+    """They are a parameter of the native protocol, which alone has videos."""
+    request = _request("a")._replace(fps=0.5)
+
+    assert json.loads(_wire.encode(request, _NATIVE))["parameters"] == {"fps": 0.5}
+    assert "fps" not in json.loads(_wire.encode(request, _FLAT))
+
+
+def test_more_fields():
+    """A caller's fields are merged into the body, at any depth; what it has itself it keeps."""
+    extra = {"model": "x", "input": {"query": "x", "more": {"a": 1}}, "parameters": 7, "own": [1]}
+
+    body = json.loads(_wire.encode(_request("a")._replace(extra=extra), _NATIVE))
+
+    assert body == {
+        "model": "qwen3-rerank",
+        "input": {"query": "q", "documents": ["a"], "more": {"a": 1}},
+        "parameters": {},
+        "own": [1],
+    }
+
+
+@pytest.mark.parametrize(
+    ("extra", "protocol", "server", "found"),
+    [
+        ({"own": 1, "model": "x"}, _FLAT, None, "model"),
+        ({"own": {"query": 1}, "input": {"own": 1, "query": "x"}}, _NATIVE, None, "input.query"),
+        ({"parameters": {"top_n": 1}}, _NATIVE, None, "parameters.top_n"),
+        ({"parameters": {"fps": 1}}, _NATIVE, None, "parameters.fps"),
+        ({"input": 7}, _NATIVE, None, "input"),
+        ({"top_n": {}}, _FLAT, None, "top_n"),
+        ({"input": {"query": "x"}}, _FLAT, None, None),
+        ({"model": "x"}, _FLAT, "tei", None),
+        ({"texts": []}, _FLAT, "tei", "texts"),
+    ],
+)
+def test_fields_that_are_taken(extra, protocol, server, found):
+    """The first field that a body has itself, as its path; top_n it must not have."""
+    assert found == _wire.taken(extra, protocol, server)
+
+
+def _tells(body, status=200):
+    return Answer(status, {}, json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (_tells({"n": 512}), 512),
+        (_tells({"data": [{"id": "x", "n": 512}]}), 512),  # of a single one the name is no matter
+        (_tells({"data": [{"id": "x", "n": 1}, {"id": "m", "n": 512}]}), 512),
+        (_tells({"data": [{"id": "x", "n": 1}, {"id": "y", "n": 512}]}), None),
+        (_tells({"data": [{"n": 1}, {"id": "m", "n": 1}]}), 1),
+        (_tells({"data": "m"}), None),
+        (_tells([7]), None),
+        (_tells({"n": 512}, 404), None),
+        *((_tells({"n": odd}), None) for odd in (0, -1, True, 1.0, "512", None)),
+    ],
+)
+def test_the_length_that_a_server_tells(answer, told):
+    """A whole positive number, of the model that is asked."""
+    assert told == _wire.length_in(answer, "n", "m")
+
+
+def test_the_names_that_a_server_tells():
+    """Its models, and what its list calls one of them."""
+    models = _tells({"data": [{"id": "m", "as": "other"}, {"id": 7}, {"id": None}, {}, 8]})
+
+    assert _wire.models_in(models) == ("m", "7")
+    assert _wire.name_in(models, "as", "m") == "other"
+    assert _wire.name_in(models, "id", "7") is None
+    assert _wire.name_in(_tells({"as": 7}), "as", "m") is None
+    for nothing in (_tells({"data": [{"id": "m"}]}, 500), _tells({"data": "m"}), _tells([])):
+        assert _wire.models_in(nothing) == ()
+
+
+def test_a_redirection_is_shown():
+    """Where to is said, and of no other status."""
+    there = {"location": "https://h/x"}
+
+    assert "https://h/x" in str(_error({}, status=300, headers=there))
+    assert "https://h/x" in str(_error({}, status=399, headers=there))
+    assert "https://h/x" not in str(_error({}, status=400, headers=there))
+
+
+@pytest.mark.parametrize(
+    ("body", "expected", "said"),
+    [
+        (b"", 1, "it is not JSON"),
+        (_results(0.1, 0.2), 1, "it has no list of results where protocol='dashscope' puts them"),
+        (_body(_results(0.1, 0.2)), 1, "1 document was sent and 2 results came back"),
+    ],
+)
+def test_what_an_answer_lacks(body, expected, said):
+    """The error says it in words."""
+    assert f"is no ranking: {said}." in str(_error(body, expected))
+
+
+def _refused(body, content_type=None, server="vllm"):
+    answer = Answer(500, {"content-type": content_type} if content_type else {}, body)
+    with pytest.raises(errors.RerankError) as caught:
+        _wire.decode(answer, _request("a"), protocol=_FLAT, asked=_ASKED, server=server)
+    return caught.value.message
+
+
+def test_what_a_server_of_ones_own_says():
+    """A text is shown, and what FastAPI says of a body; anything else says nothing."""
+    odd = [7, {"msg": "no place"}, {"loc": "no list"}]
+    places = [{"loc": ["body", "query"], "msg": "Field required"}, {"loc": [0], "msg": "no"}]
+
+    assert _refused(json.dumps({"detail": [*odd, *places]}).encode()) == (
+        "body.query: Field required; 0: no"
+    )
+    assert _refused(b"caf\xe9", "Text/Plain") == "caf\ufffd"
+    assert _refused(b"cafe", "text/plain; charset=utf-8") == "cafe"
+    assert "cafe" not in _refused(b"cafe", "text/html")
+    assert "cafe" not in _refused(b"cafe")
+
+
+def test_whose_answer_has_no_results():
+    """The error names the server, where one was named."""
+    with pytest.raises(errors.ReplyError, match="where server='vllm' puts them"):
+        _wire.decode(
+            Answer(200, {}, b"{}"), _request("a"), protocol=_FLAT, asked=_ASKED, server="vllm"
+        )

@@ -34,7 +34,12 @@ OLDER = (
     *(f"llama-index-core=={each}" for each in ("0.14.0", "0.14.10")),
 )
 # What the tests take beside them: newer ones do not know older frameworks, or make them warn.
-OF_THEN = ("langsmith<0.5", "openinference-instrumentation-llama-index<4.4", "pydantic<2.12")
+OF_THEN = (
+    "langgraph-checkpoint<4.1",
+    "langsmith<0.5",
+    "openinference-instrumentation-llama-index<4.4",
+    "pydantic<2.12",
+)
 # What only the newest releases are asked for: they show what a new installation brings.
 SHOWS = ("tests/docs", "tests/test_examples*.py", "tests/test_notebooks.py")
 # Beside those of make check; resolving these takes too long for that. Without its bound an old

@@ -55,6 +55,8 @@ class _Store(BaseRetriever):
 
 
 class _Tracer(BaseTracer):
+    run_inline = True  # what stands side by side begins in its order, in async too
+
     def __init__(self):
         super().__init__()
         self.root, self.events = None, {}

@@ -33,7 +33,7 @@ def test_lines(keys, said):
         ("two\nlines\t and  more", "key: two lines and more\n\n"),
         (0, "key: 0\n\n"),
         (("a", "b"), "key: a, b\n\n"),
-        ({"b", "a"}, "key: a, b\n\n"),
+        pytest.param({"b", "a"}, "key: a, b\n\n", id="set"),
         (["a", None, " ", "b", ["c", 0]], "key: a, b, c, 0\n\n"),
         (None, ""),
         (" \n", ""),

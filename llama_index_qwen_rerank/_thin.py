@@ -82,6 +82,7 @@ def whole(node: NodeWithScore) -> NodeWithScore:
 
 def full(nodes: Iterable[NodeWithScore]) -> list[NodeWithScore]:
     """*nodes* with all that was left out."""
+    # As in `whole`, but there may be ten thousand, each with a call of its own.
     return [node._full if type(node) is ThinNode else node for node in nodes]
 
 

@@ -158,7 +158,8 @@ class Sealed(BaseModel):
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         super().__pydantic_init_subclass__(**options)
         if (made := cls.__dict__.get("__signature__")) is not None:  # else it is to be rebuilt
-            cls.__signature__ = cast("Any", _Signature(made))
+            # An assignment would tell checkers another type of it than pydantic's.
+            setattr(cls, "__signature__", _Signature(made))  # noqa: B010
 
     # Everybody's validation of this class passes here, and validators of subclasses lie within.
     @override

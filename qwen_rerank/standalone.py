@@ -1,4 +1,4 @@
-"""The reranker for users of no framework; what their classes are built on is in `framework`."""
+"""The reranker for users of no framework; `framework` has what frameworks' classes build on."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ Importing this imports nothing heavy; each command imports what it needs when it
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -16,12 +17,13 @@ import click
 
 from qwen_rerank import __version__
 from qwen_rerank.cli import demo, doctor, evaluate, rerank, serve
-from qwen_rerank.cli._troubles import masked, missing, said
+from qwen_rerank.cli._troubles import dropping, masked, missing, said
 
 __all__ = ["app", "run"]
 
 _FAILED = 1
 _INTERRUPTED = 130  # the shells' exit code for Ctrl-C
+_NOT_WRITTEN = {errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}  # a full disk
 _NARROWEST, _WIDEST = 50, 100  # characters of a line of help
 
 
@@ -75,7 +77,11 @@ def run(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except click.Abort:  # Ctrl-C outside of a command
         return _INTERRUPTED
-    except OSError as error:  # such as a full disk
+    except OSError as error:
+        if error.errno not in _NOT_WRITTEN:
+            raise
+        with contextlib.suppress(OSError), dropping("stdout"):
+            sys.stdout.flush()
         said(f"qwen-rerank: {error}")
         return _FAILED
     return code
@@ -83,9 +89,11 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 def _terminal_width() -> int:
     """How wide help is, by click's own rule; click asks `shutil`, whose import takes longest."""
-    given = os.environ.get("COLUMNS", "")
-    columns = int(given) if given.isdecimal() else 0
-    if not columns:
+    columns = 0
+    with contextlib.suppress(ValueError):
+        columns = int(os.environ.get("COLUMNS", ""))
+    if columns <= 0:
+        columns = 80
         with contextlib.suppress(OSError):  # it is no terminal
-            columns = os.get_terminal_size().columns
-    return max(min(columns or 80, _WIDEST) - 2, _NARROWEST)
+            columns = os.get_terminal_size().columns or columns
+    return max(min(columns, _WIDEST) - 2, _NARROWEST)

@@ -3,12 +3,15 @@
 It needs no package but this one: it is what is left when the others are not installed.
 """
 
+import contextlib
 import re
 import sys
+from collections.abc import Iterator
+from typing import Literal
 
 from qwen_rerank.cli._extras import extra_for
 
-__all__ = ["masked", "missing", "said"]
+__all__ = ["dropping", "masked", "missing", "said", "tell"]
 
 _WRONG_BEFOREHAND = 2  # the exit code
 
@@ -36,10 +39,26 @@ def masked(text: str) -> str:
     return re.sub(r"sk-[\w-]{8,}", "sk-***", text)
 
 
-def said(sentence: str) -> int:
-    """Tells standard error, with control characters spelled out; the exit code for it."""
+def tell(sentence: str) -> None:
+    """Tells standard error, with control characters spelled out."""
     shown = masked(sentence)
     tame = (each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in shown)
     if sys.stderr is not None:  # else it would be printed among the results
-        print("".join(tame), file=sys.stderr)
+        with contextlib.suppress(OSError), dropping("stderr"):  # there is nobody else to tell
+            print("".join(tame), file=sys.stderr, flush=True)
+
+
+def said(sentence: str) -> int:
+    """Tells standard error; the exit code for what is wrong beforehand."""
+    tell(sentence)
     return _WRONG_BEFOREHAND
+
+
+@contextlib.contextmanager
+def dropping(output: Literal["stdout", "stderr"]) -> Iterator[None]:
+    """Lets go of *output* if the block cannot write to it: Python tries again at its end."""
+    try:
+        yield
+    except OSError:
+        setattr(sys, output, None)
+        raise

@@ -1,9 +1,11 @@
 """The command's arguments, exit codes and what it says when something is missing."""
 
-import errno
-import io
+import json
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -151,7 +153,10 @@ def test_the_command_line_is_light():
     assert done.stdout.endswith('qwen-rerank)"\n\n')
 
 
-@pytest.mark.parametrize(("columns", "most"), [("70", 68), ("300", 98), ("9", 50), ("wide", 78)])
+@pytest.mark.parametrize(
+    ("columns", "most"),
+    [("70", 68), (" 70 ", 68), ("300", 98), ("9", 50), ("wide", 78), ("9" * 5_000, 78)],
+)
 def test_help_fits_the_terminal(monkeypatch, capsys, columns, most):
     """Help is as wide as the terminal, but never so wide that it is hard to read."""
     monkeypatch.setenv("COLUMNS", columns)
@@ -210,28 +215,78 @@ def test_whoever_reads_may_leave():
         assert process.stderr.read() == b""
 
 
-class _Full(io.StringIO):
-    def write(self, _):
-        raise OSError(errno.ENOSPC, "No space left on device")
+FULL = Path("/dev/full")
 
 
-@pytest.mark.parametrize("command", ["--help", "serve --list-faults"])
-def test_an_output_that_takes_nothing(monkeypatch, capsys, command):
-    """A disk that is full ends a command in a sentence; to a closed output nothing is said."""
-    monkeypatch.setattr("sys.stdout", _Full())
-    assert main(command.split()) == 1
-    assert capsys.readouterr().err.endswith("No space left on device\n")
+def _ended(argv, **outputs):
+    """How a process of its own ends, which flushes its outputs last: exit code, and stderr."""
+    code = "import sys; from qwen_rerank.cli import main; sys.exit(main(sys.argv[1:]))"
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    outputs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **outputs}
+    command = [sys.executable, "-c", code, *argv]
+    done = subprocess.run(command, check=False, env=buffered, **outputs)  # noqa: S603  our own
+    return done.returncode, (done.stderr or b"").decode()
 
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no file that is always full")
+@pytest.mark.parametrize(
+    ("command", "code"), [("--help", 1), ("serve --list-faults", 1), ("rerank {} --output -", 2)]
+)
+def test_an_output_that_takes_nothing(emulator, monkeypatch, tmp_path, command, code):
+    """A disk that is full ends a command in one sentence."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
+    line = {"query": "tea", "documents": ["tea"]}
+    (lines := tmp_path / "in.jsonl").write_text(json.dumps(line))
+    argv = command.format(lines).split()
+    if argv[0] == "rerank":
+        argv += ["--base-url", emulator.base_url]
+
+    with FULL.open("w") as full:
+        ended, told = _ended(argv, stdout=full)
+
+    assert ended == code
+    assert re.fullmatch(r"qwen-rerank.*No space left on device.*\n", told)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no file that is always full")
+def test_a_full_standard_error(emulator, monkeypatch, tmp_path):
+    """Where nothing can be told, a job is done all the same."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
+    line = {"query": "tea", "documents": ["tea"]}
+    (lines := tmp_path / "in.jsonl").write_text(json.dumps(line))
+    argv = ["rerank", str(lines), "--base-url", emulator.base_url, "--output", str(tmp_path / "o")]
+
+    with FULL.open("w") as full:
+        assert _ended(argv, stderr=full) == (0, "")
+
+    assert json.loads((tmp_path / "o").read_text())["line"] == 1
+
+
+def test_a_closed_output(monkeypatch, capsys):
+    """To a closed output nothing is said."""
     monkeypatch.setattr("sys.stdout", None)
-    assert main(command.split()) == 0
+    assert main(["serve", "--list-faults"]) == 0
     assert capsys.readouterr().err == ""
 
 
-def test_without_standard_error(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("evaluate --qrels none --run none", 2),
+        ("doctor --model qwen3-rerank", 1),
+        ("serve --port {}", 1),
+    ],
+)
+def test_without_standard_error(emulator, monkeypatch, capsys, command, code):
     """What it would be told is not printed among the results instead."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-of-nobody")
     monkeypatch.setattr("sys.stderr", None)
-    assert main(["evaluate", "--qrels", "none", "--run", "none"]) == 2
-    assert capsys.readouterr().out == ""
+    port = emulator.base_url.split(":")[2].split("/")[0]
+    assert main(command.format(port).split()) == code
+    told = capsys.readouterr().out
+    assert "Nothing was sent" not in told
+    assert "cannot listen" not in told
+    assert "No such file" not in told
 
 
 def test_messages_cannot_draw(capsys):

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from qwen_rerank import Reranker, RerankError
 from qwen_rerank.cli._terminal import agreed, open_console, progress, waiting
+from qwen_rerank.cli._troubles import tell
 from qwen_rerank.cli._words import complaint
 from qwen_rerank.cli.demo import report
 from qwen_rerank.cli.demo.corpus import Passage, Question, load_passages, load_questions
@@ -67,13 +68,13 @@ def demo(*, live: bool, model: str, region: str | None, count: int | None, confi
         if live:
             _announce(console, frameworks, questions, candidates)
             if not confirmed and not agreed(console):
-                print("Nothing was sent.", file=sys.stderr)
+                tell("Nothing was sent.")
                 return 1
         try:
             results = _reranked(console, frameworks, questions, candidates)
         except RerankError as error:
-            said = "\n".join(filter(None, complaint(error, "demo")))
-            print(f"{type(error).__name__}: {said}", file=sys.stderr)
+            told = "\n".join(filter(None, complaint(error, "demo")))
+            tell(f"{type(error).__name__}: {told}")
             return 1
     for sample in report.samples(results):
         console.print(sample)

@@ -1,6 +1,5 @@
 """`qwen-rerank doctor`: the flow and the report. What is asked and how it looks lives elsewhere."""
 
-import sys
 import time
 from contextlib import closing
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from qwen_rerank import (
 )
 from qwen_rerank.cli._key import reranker_options
 from qwen_rerank.cli._terminal import agreed, open_console, waiting
+from qwen_rerank.cli._troubles import tell
 from qwen_rerank.cli._words import complaint, spelled
 from qwen_rerank.cli.doctor import chart
 from qwen_rerank.cli.doctor.exams import (
@@ -82,7 +82,7 @@ def doctor(*, report: str | None = None, confirmed: bool = False, **connection: 
             return visit.end()
         visit.announce(reranker, probe)
         if not confirmed and not agreed(visit.console):
-            print("Nothing was sent.", file=sys.stderr)
+            tell("Nothing was sent.")
             return 1
         try:
             visit.examine(reranker, probe)

@@ -134,13 +134,13 @@ class Probe:
         if reranker.max_model_len is None:  # nothing is asked of DashScope
             learn_length(self._line, reranker.model, deadline_in(reranker.timeout))
         limits = reranker._limits(reranker.model, self._line)
-        self.terms = Terms(
+        self.terms: Terms = Terms(
             limits,
             reranker._width(limits),
             _takes_instruct(reranker),
             _other(self.endpoint.url, reranker),
         )
-        self.usage = Usage()
+        self.usage: Usage = Usage()
         """What the requests that were answered with scores have cost."""
         self.models: set[str] = set()
         """Those that answers say they are of."""

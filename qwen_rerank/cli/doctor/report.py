@@ -27,7 +27,7 @@ class Report:
 
     def __init__(self, file: str | None, questions: Iterable[str]) -> None:
         self._file = None if file is None else Path(file)
-        self.is_new = True
+        self.is_new: bool = True
         """Whether the file held no earlier report."""
         self.fields: dict[str, Any] = {
             "version": _VERSION,

@@ -117,13 +117,17 @@ class Scores:
         _, self._first = np.unique(self._questions, return_index=True)
         _, places = np.unique(self._questions[self._relevant], return_index=True)
         self._first_relevant = np.flatnonzero(self._relevant)[places]
-        self.questions, self.missing = len(used), len(judged) - len(used)
-        self.documents, self.found = len(grades), int(relevant.sum())
-        self.unjudged, self.unscored = grades.count(None), len(found) - len(scored)
-        self.relevant = sum(
+        self.questions: int = len(used)
+        self.missing: int = len(judged) - len(used)
+        self.documents: int = len(grades)
+        self.found: int = relevant.sum().item()
+        self.unjudged: int = grades.count(None)
+        self.unscored: int = len(found) - len(scored)
+        self.relevant: int = sum(
             grade >= min_grade for each in used for grade in judged[each.query].values()
         )
-        self.low, self.high = float(scored.min()), float(scored.max())
+        self.low: float = scored.min().item()
+        self.high: float = scored.max().item()
         if not self.found:
             raise ValueError(
                 f"no document of the run has a grade of {min_grade} or more: nothing is relevant"

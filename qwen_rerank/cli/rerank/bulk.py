@@ -113,7 +113,7 @@ class Pump:
         max_tokens: int | None = None,
         patience: float = 600.0,
     ) -> None:
-        self.tally = Tally()
+        self.tally: Tally = Tally()
         self._reranker = reranker
         self._journal = journal
         self._notice = notice

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
 from qwen_rerank import Ranking
+from qwen_rerank.cli._troubles import dropping
 from qwen_rerank.cli.rerank.records import BadLine, Record, as_json, as_trec, bad_as_json
 
 __all__ = ["ChangedError", "Format", "Journal", "Settled"]
@@ -47,7 +48,7 @@ class Settled:
         self._prints = array("I")
         self._beyond: dict[int, int] = {}
         self._last = 0
-        self.count = 0
+        self.count: int = 0
 
     def add(self, line: int, fingerprint: int) -> None:
         """*line* is finished."""
@@ -117,8 +118,8 @@ class Journal:
     ) -> None:
         if output == "-" and sys.stdout is None:
             raise OSError("standard output is closed")
-        self.settled = Settled()
-        self.failed_before = Settled()
+        self.settled: Settled = Settled()
+        self.failed_before: Settled = Settled()
         self._format = fmt
         self._turn = asyncio.Lock()
         self._open = contextlib.ExitStack()
@@ -231,8 +232,9 @@ _MARK = _entry(0, 0, 0)
 
 
 def _print(content: bytes) -> None:
-    sys.stdout.buffer.write(content)
-    sys.stdout.buffer.flush()
+    with dropping("stdout"):
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
 
 
 class _File:

@@ -26,8 +26,8 @@ class Reading:
         self._failed_before = journal.failed_before
         self._queries: set[str] | None = set() if fmt == "trec" else None
         self._is_begun = False
-        self.skipped = 0
-        self.failed = 0
+        self.skipped: int = 0
+        self.failed: int = 0
         self.size: int | None = None
         with contextlib.suppress(OSError, AttributeError):
             status = os.fstat(file.fileno())

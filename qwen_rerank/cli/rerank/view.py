@@ -12,6 +12,7 @@ from rich.text import Text
 from typing_extensions import override
 
 from qwen_rerank.cli._terminal import told, visible
+from qwen_rerank.cli._troubles import dropping
 from qwen_rerank.cli._words import counted, spelled
 from qwen_rerank.cli.rerank.bulk import LINE, Pump, Stop
 from qwen_rerank.cli.rerank.journal import ChangedError
@@ -64,7 +65,8 @@ class View:
     def say(self, sentence: str) -> None:
         """Shows *sentence*, which may hold text of others."""
         said = Text(f"qwen-rerank rerank: {_short(sentence)}")
-        self._console.print(said, soft_wrap=True)
+        with contextlib.suppress(OSError), dropping("stderr"):  # the job goes on
+            self._console.print(said, soft_wrap=True)
 
     @contextlib.contextmanager
     def warning(self) -> Iterator[None]:

@@ -3,11 +3,11 @@
 import contextlib
 import shlex
 import signal
-import sys
 import threading
 from collections.abc import Sequence
 from typing import Literal
 
+from qwen_rerank.cli._troubles import tell
 from qwen_rerank.emulator import FAULTS, Emulator
 
 __all__ = ["list_faults", "serve"]
@@ -51,7 +51,7 @@ def serve(
         try:
             emulator.start()
         except OSError as error:  # the port is taken, or not ours to take
-            print(f"qwen-rerank serve cannot listen on {host}:{port}: {error}", file=sys.stderr)
+            tell(f"qwen-rerank serve cannot listen on {host}:{port}: {error}")
             return 1
         with contextlib.ExitStack() as stack:
             stack.callback(emulator.stop)

@@ -12,13 +12,13 @@ Each has a module, and `base` what they have in common.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from qwen_rerank.emulator._servers.base import MODEL, VL_MODEL, OwnServer, Slip
+from qwen_rerank.emulator._servers.base import MODEL, OwnServer, Slip
 from qwen_rerank.emulator._servers.cohere import Cohere
 from qwen_rerank.emulator._servers.infinity import Infinity
 from qwen_rerank.emulator._servers.litellm import LiteLLM
 from qwen_rerank.emulator._servers.sglang import SGLang
 from qwen_rerank.emulator._servers.tei import TEI
-from qwen_rerank.emulator._servers.vllm import VLLM
+from qwen_rerank.emulator._servers.vllm import VL_MODEL, VLLM
 from qwen_rerank.emulator._servers.xinference import Xinference
 
 __all__ = ["MODEL", "SERVERS", "VL_MODEL", "OwnServer", "Slip", "server_at"]

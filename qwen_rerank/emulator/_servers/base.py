@@ -10,9 +10,6 @@ from qwen_rerank.emulator._tokenizer import replace_surrogates
 MODEL = "Qwen/Qwen3-Reranker-0.6B"
 """The one model that all of them serve here."""
 
-VL_MODEL = "Qwen/Qwen3-VL-Reranker-2B"
-"""What vLLM serves besides, for images."""
-
 TEXT, TEXTS, WHOLE, FLAG = "a string", "a list of strings", "an integer", "a boolean"
 """What a field may hold."""
 

@@ -17,7 +17,7 @@ from qwen_rerank.emulator._servers.base import (
 from qwen_rerank.emulator._service import Answer, Question, RefusedError
 from qwen_rerank.emulator._wire import write_json
 
-_LITELLM_KINDS = {
+_KINDS = {
     400: "BadRequestError",
     401: "AuthenticationError",
     403: "PermissionDeniedError",
@@ -97,7 +97,7 @@ class LiteLLM(OwnServer):
         if isinstance(refused, _ProxyError):
             said, kind = text_of(refused), refused.code
         else:
-            kind = _LITELLM_KINDS.get(refused.status, "APIError")
+            kind = _KINDS.get(refused.status, "APIError")
             inner = {"code": refused.code, "message": text_of(refused), "request_id": request_id}
             quoted = write_json(inner).decode()
             said = (

@@ -11,7 +11,6 @@ from qwen_rerank.emulator._servers.base import (
     MODEL,
     TEXT,
     TEXTS,
-    VL_MODEL,
     WHOLE,
     OwnServer,
     Slip,
@@ -19,6 +18,9 @@ from qwen_rerank.emulator._servers.base import (
 )
 from qwen_rerank.emulator._service import Answer, Parts, Question, RefusedError
 from qwen_rerank.emulator._tokenizer import replace_surrogates
+
+VL_MODEL = "Qwen/Qwen3-VL-Reranker-2B"
+"""What it serves besides, for images."""
 
 
 def _place(slip: Slip) -> str:

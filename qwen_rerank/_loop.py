@@ -230,37 +230,52 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 class _Discreet(asyncio.SelectorEventLoop):
-    """Lets nobody see that a loop runs while it only waits.
+    """Lets nobody see that a loop runs while it waits, or starts a thread.
 
     Which one runs is noted for a thread of the system, and gevent's threads, ours among them, share
     one: Django would refuse its queries there, and asyncio any other loop.
     """
 
+    _elsewhere: asyncio.AbstractEventLoop | None = None
+
     def __init__(self) -> None:
-        self._elsewhere: asyncio.AbstractEventLoop | None = None
-        selector = selectors.DefaultSelector()
+        selector = selectors.DefaultSelector()  # gevent's, or it would hold up all the others
         self._wait = selector.select
         selector.select = self._select  # type: ignore[method-assign]
         super().__init__(selector)
 
     def run_forever(self) -> None:
-        self._turn()
+        self._elsewhere = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)
         try:
             super().run_forever()
         finally:
-            self._turn()
+            self._hide()
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Any, *args: Any
+    ) -> Any:
+        self._hide()
+        try:
+            return super().run_in_executor(executor, func, *args)
+        finally:
+            self._show()
 
     def _select(self, timeout: float | None = None) -> Any:
-        self._turn()
+        self._hide()
         try:
             return self._wait(timeout)
         finally:
-            self._turn()
+            self._show()
 
-    def _turn(self) -> None:
-        here = asyncio._get_running_loop()
-        asyncio._set_running_loop(self._elsewhere)
-        self._elsewhere = here
+    def _hide(self) -> None:
+        other = self._elsewhere
+        is_left = other is not None and other.is_running()
+        asyncio._set_running_loop(other if is_left else None)
+
+    def _show(self) -> None:
+        self._elsewhere = asyncio._get_running_loop()
+        asyncio._set_running_loop(self)
 
 
 def _afford(files: int) -> None:

@@ -36,16 +36,13 @@ class Budget(NamedTuple):
 
         They do if no item is too long and no more requests are needed.
         """
-        query, lengths = prepared.query.tokens, prepared.lengths
+        query, extent = prepared.query.tokens, prepared.extent
         if query > self.limits.planned_item_tokens:
             return False
         if not prepared.items:
             return True
         most = self.limits.planned_document_tokens(query + prepared.instruct.tokens)
-        if (
-            lengths.most_tokens > most
-            or lengths.most_characters > self.limits.item_characters.value
-        ):
+        if extent.most_tokens > most or extent.most_characters > self.limits.item_characters.value:
             return False
         if _as_one(prepared, self.limits, self.width) is not None:
             return True
@@ -121,14 +118,14 @@ def _request(job: Job, prepared: Prepared, items: tuple[Item, ...], tokens: int)
 
 def _as_one(prepared: Prepared, limits: ModelLimits, width: int) -> int | None:
     """The tokens of a request of texts that surely holds all of *prepared*, as most lists do."""
-    count, lengths = len(prepared.items), prepared.lengths
-    if not 0 < count <= width or not lengths.are_texts:
+    count, extent = len(prepared.items), prepared.extent
+    if not 0 < count <= width or not extent.are_texts:
         return None
-    total = lengths.tokens + count * _around(prepared, limits)
+    total = extent.tokens + count * _around(prepared, limits)
     query = prepared.query
     size = (query.size or _bound(query.text)) + _bound(prepared.instruct.text)
     # Of all lengths together, and 2 for the comma and the space between two texts.
-    size += _WIDEST * lengths.characters + 2 * count
+    size += _WIDEST * extent.characters + 2 * count
     fits = total <= limits.planned_request_tokens and size <= limits.planned_body_bytes
     return total if fits else None
 

@@ -138,7 +138,9 @@ def _is_quiet(connection: Connection) -> bool:
         return False
     if sys.platform == "win32":
         return not select.select([sock], [], [], 0)[0]
-    poll = select.poll()  # select takes no file above 1,024
+    # Select takes no file above 1,024, and gevent's poll gives way to who would see that we run.
+    gevent = sys.modules.get("gevent.monkey")
+    poll = (gevent.get_original("select", "poll") if gevent else select.poll)()
     poll.register(sock, select.POLLIN)
     return not poll.poll(0)
 

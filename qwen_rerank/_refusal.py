@@ -578,7 +578,7 @@ def _hint(known: _Known, refusal: Refusal, request: Request, asked: Asked) -> tu
 def meant(model: str, served: Iterable[str]) -> Advice:
     """What to write instead of *model*, if one that is *served* has a like name; else ""."""
     names = {name.lower(): name for name in served}
-    import difflib  # noqa: PLC0415  only mistakes need it
+    import difflib  # noqa: PLC0415  `_shared` has done so before the first call
 
     near = difflib.get_close_matches(model.lower(), names, n=1, cutoff=0.75)
     if not near or names[near[0]] == model:

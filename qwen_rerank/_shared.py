@@ -60,7 +60,10 @@ class Shared:
             return live
         with no_fork:
             if (live := self.live) is None:
-                import tenacity  # noqa: F401, PLC0415  now: a failure may leave no file to open
+                # Now, since a failure may leave no file to open, and a fork none that is whole.
+                import difflib  # noqa: F401, PLC0415
+
+                import tenacity  # noqa: F401, PLC0415
 
                 live = self.live = Live(Transport(), Gate(width), Lengths())
             return live

@@ -169,6 +169,7 @@ class Transport:
                 pieces, content = bytearray(), answer.content
                 # Without a connection, the body has come with the head.
                 with _WATCHES_NOTHING if answer.connection is None else _watched(answer):
+                    # A body that failed at its end is at it as well: reading is what says so.
                     while not content.at_eof() or content.exception() is not None:
                         pieces += await content.readany()
                         if len(pieces) > most:
@@ -272,7 +273,7 @@ def _watched(answer: aiohttp.ClientResponse) -> Iterator[None]:
 
     aiohttp (3.14) gives up a connection over a broken chunk without telling who reads from it.
     """
-    protocol = getattr(answer.connection, "protocol", None)
+    protocol = answer.connection and answer.connection.protocol
     closed: asyncio.Future[None] | None = getattr(protocol, "closed", None)
     if closed is None:
         yield

@@ -16,11 +16,11 @@ from qwen_rerank.media import Candidate, Image, Parts, is_data_uri
 __all__ = [
     "Answer",
     "Estimate",
+    "Extent",
     "Hit",
     "Item",
     "Job",
     "Kind",
-    "Lengths",
     "Loaded",
     "Outcome",
     "Place",
@@ -363,7 +363,7 @@ def positions(items: Iterable[Item]) -> tuple[int, ...]:
     return tuple(sorted({position for item in items for position, _ in item.places}))
 
 
-class Lengths(NamedTuple):
+class Extent(NamedTuple):
     """What several items have together, and the longest of them: at most, as far as is known."""
 
     tokens: int
@@ -392,19 +392,19 @@ class Prepared:
     truncated: tuple[int, ...] = ()
     query_truncated: bool = False
     unsendable: tuple[tuple[int, str], ...] = ()
-    _lengths: Lengths | None = field(default=None, init=False, repr=False, compare=False)
+    _extent: Extent | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
-    def lengths(self) -> Lengths:
+    def extent(self) -> Extent:
         """Of `items`, which are looked at once, however often it is asked."""
-        if self._lengths is None:
-            object.__setattr__(self, "_lengths", self._measured())
-        return cast("Lengths", self._lengths)
+        if self._extent is None:
+            object.__setattr__(self, "_extent", self._measured())
+        return cast("Extent", self._extent)
 
-    def _measured(self) -> Lengths:
+    def _measured(self) -> Extent:
         tokens = [item.tokens for item in self.items]
         characters = [len(item.text) for item in self.items]
-        return Lengths(
+        return Extent(
             sum(tokens),
             sum(characters),
             max(tokens, default=0),

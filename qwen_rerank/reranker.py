@@ -264,6 +264,8 @@ class BaseReranker(RerankSettings):
         job = await _loop.aside(self._job, *given) if is_long else self._job(*given)
         if not job.documents:
             return Ranking((), job.model)
+        if job.dicts and not is_long:
+            is_long = _are_many(job.documents)
         try:
             return await self._aranked(job, lenient, deadline, is_long=is_long)
         except (OSError, RuntimeError) as error:

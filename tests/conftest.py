@@ -79,7 +79,7 @@ def pytest_report_header() -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skips what nobody asked for. Of a mutant's tests the cheap ones come first: most will do."""
-    if config.getoption("--hypothesis-profile") == "mutants":
+    if config.getoption("--hypothesis-profile", None) == "mutants":
         items.sort(key=lambda item: getattr(item.obj, "is_hypothesis_test", False))
     for name, reason in _ASKED_FOR.items():
         if re.search(rf"\b{name}\b", config.option.markexpr):

@@ -59,6 +59,8 @@ def dropping(output: Literal["stdout", "stderr"]) -> Iterator[None]:
     """Lets go of *output* if the block cannot write to it: Python tries again at its end."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # click knows what to do where nobody reads any more
     except OSError:
         setattr(sys, output, None)
         raise

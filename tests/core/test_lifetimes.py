@@ -265,10 +265,19 @@ for _ in range(3):
     "gevent": """
 import gevent
 assert len(asyncio.run(reranker.arerank("red car", ["a", "b"]))) == 2
+seen = set()
+def look():  # as Django does before each query
+    while True:
+        seen.add(asyncio._get_running_loop())
+        gevent.sleep()
+other = gevent.spawn(look)
 jobs = [gevent.spawn(ranked, each) for each in range(5)]
 gevent.joinall(jobs)
 assert [job.value for job in jobs] == [1] * 5
-assert asyncio._get_running_loop() is None  # as Django asks before each query
+other_one = Reranker(base_url=sys.argv[1], api_key=sys.argv[2])
+assert len(other_one.rerank("red car", ["a red car"])) == 1
+other.kill()
+assert seen == {None}, seen
 assert len(asyncio.run(reranker.arerank("red car", ["a", "b"]))) == 2
 """,
 }

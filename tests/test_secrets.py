@@ -46,6 +46,7 @@ from llama_index_instrumentation import root_dispatcher
 from llama_index_instrumentation.event_handlers import BaseEventHandler
 from llama_index_instrumentation.span_handlers import SimpleSpanHandler
 from pydantic import (
+    BaseModel,
     Field,
     SecretStr,
     TypeAdapter,
@@ -162,7 +163,7 @@ def _chain(error: BaseException) -> list[BaseException]:
     return chain
 
 
-_HTTP = ("aiohttp", "httpcore", "httpx", "httpx_aiohttp", "multidict")
+_HTTP = ("aiohttp", "httpcore", "httpx", "multidict")
 _BELOW = (
     *("headers", "raw", "request", "_request", "request_info", "_request_info", "_response"),
     *("stream", "_stream", "_httpcore_stream"),
@@ -415,6 +416,9 @@ _LOOKS: dict[str, Callable[[Any], Any]] = {
     "pretty_repr": lambda made: pretty_repr([made, vars(made), made.__pydantic_private__]),
     "repr_args": lambda made: [*made.__repr_args__(), *made.__rich_repr__()],
     "vars": vars,
+    "attributes": lambda made: [  # as debuggers show them
+        getattr(made, name, None) for name in {*dir(type(made))} - {*dir(BaseModel)}
+    ],
     "dict": dict,
     "state": lambda made: [made.__getstate__(), made.__reduce_ex__(4)],
     "copies": lambda made: [vars(copy.copy(made)), vars(copy.deepcopy(made)), made.model_copy()],

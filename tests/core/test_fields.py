@@ -1,9 +1,11 @@
 """Dicts as documents: what of them is ranked, and what comes back."""
 
+import threading
 from types import MappingProxyType
 
 import pytest
 
+import qwen_rerank
 from qwen_rerank import RequestError
 from qwen_rerank.emulator import Emulator
 
@@ -112,3 +114,19 @@ def test_what_is_shown(reranker):
     assert "document={'text': 'a red car" in repr(ranking)
     assert len(repr(ranking)) < 300
     assert "a red car" in ranking._repr_html_()
+
+
+async def test_long_dicts_hold_up_no_loop(reranker, monkeypatch):
+    """What takes long with their texts is done in a thread, as it is with texts."""
+    prepare, threads = qwen_rerank.reranker.prepare, set()
+
+    def noted(*arguments):
+        threads.add(threading.current_thread())
+        return prepare(*arguments)
+
+    monkeypatch.setattr(qwen_rerank.reranker, "prepare", noted)
+    monkeypatch.setattr(qwen_rerank.reranker, "_MUCH", 10)
+
+    assert len(await reranker.arerank(_QUERY, [{"text": "a long text"}])) == 1
+    assert threads
+    assert threading.current_thread() not in threads

@@ -95,6 +95,7 @@ def test_over_a_client_of_the_sdk(emulator: Emulator):
         ({"\u212aey": "a"}, "a header's name must be"),
         ({"sk-0123456789abcdef0123": "x-api-key"}, "a header's name must be"),
         ({"Authorization": "Basic x"}, "'authorization' is what api_key= is for"),
+        ({"X-DashScope-WorkSpace": "ws"}, "'x-dashscope-workspace' is what workspace= is for"),
         ({"Host": "elsewhere"}, "'host' is set by every request itself"),
         ({"X-A": "1", "x-a": "2"}, "'x-a' is given twice"),
         ({"x-a": 7}, "headers: "),
@@ -241,6 +242,7 @@ def test_another_protocol_has_other_fields():
     [
         ({"a": float("nan")}, "extra_body: must be JSON"),
         ({"a": b"x"}, "extra_body: must be JSON"),
+        ({"a": "\ud800"}, "extra_body: must be JSON"),
         ("a", "extra_body: "),
         ({"a": {"api_key": "sk-0123456789abcdef0123"}}, "looks like an API key"),
     ],

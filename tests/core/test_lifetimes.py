@@ -218,18 +218,21 @@ asyncio.run(main())
     "a fork while a thread reads the cache": """
 warnings.simplefilter("ignore", DeprecationWarning)  # later Pythons warn of any such fork
 reading, go_on = threading.Event(), threading.Event()
+parent = os.getpid()
 class Cache(dict):
     def __getitem__(self, key):
-        reading.set()
-        go_on.wait(20)
+        if os.getpid() == parent:
+            reading.set()
+            go_on.wait(20)
         raise KeyError(key)
 reranker.cache = Cache()
 busy = threading.Thread(target=ranked, args=(0,))
 busy.start()
 reading.wait(20)
 child = os.fork()
-go_on.set()
-if not child:
+if child:
+    go_on.set()
+else:
     faulthandler.dump_traceback_later(10, exit=True)
     assert ranked(1) == 1
     sys.stderr.flush()
@@ -587,7 +590,7 @@ def test_threads_end_with_the_call(connection):
 @pytest.mark.parametrize("colour", ["sync", "async"])
 async def test_when_one_is_throttled_all_wait(reranker, emulator, colour):
     """While a service that throttled one call asks for a pause, no other of the object is sent."""
-    emulator.script(Reply.error(429, "Throttling.RateQuota", headers={"retry-after": "60"}))
+    emulator.script(Reply.error(429, "Throttling.RateQuota", headers={"retry-after": "300"}))
     reranker.timeout = 600.0
     first = asyncio.create_task(reranker.arerank("first", ["a"]))
     await _seen(emulator)
@@ -598,9 +601,11 @@ async def test_when_one_is_throttled_all_wait(reranker, emulator, colour):
     with pytest.raises(errors.RateLimitError, match="longer pause than this call has time for"):
         await other("second", ["b"])
 
+    first.cancel()
+    await asyncio.wait([first], timeout=30)  # its pause is 300
+
+    assert first.cancelled()
     assert len(emulator.log) == 1
-    first.cancel()  # which ends its wait at once
-    await asyncio.wait([first])
 
 
 def test_after_a_pause_all_go_on(reranker, emulator, rank):
@@ -770,7 +775,7 @@ def test_closed_and_used_again(reranker):
 
 _EXHAUSTED = """
 import asyncio, logging, os, resource, sys
-from qwen_rerank import Reranker, ServiceError
+from qwen_rerank import AuthenticationError, Reranker, ServiceError
 logging.disable()
 url, key, when, what, colour = sys.argv[1:]
 options = {"base_url": url, "api_key": key, "max_documents_per_request": 1}
@@ -802,6 +807,12 @@ lenient = reranker.with_options(on_error="passthrough", outage_pause=0)
 assert [hit.index for hit in rank(lenient)] == [0, 1, 2]
 if (when, what) == ("warm", "short"):  # the one connection that is open does for all of them
     assert len(rank(reranker.with_options(max_retries=9))) == 3
+    try:
+        lenient.with_options(api_key="sk-of-nobody").rerank("a query", ["a"])
+    except AuthenticationError as error:  # whose hint takes a module that is read by now
+        assert "api_key=" in error.hint
+    else:
+        raise AssertionError
 for file in kept:
     os.close(file)
 assert len(rank()) == 3

@@ -333,6 +333,7 @@ def test_texts_of_people(text, times):
         "\n".join(["deadbeef01234567" * 4] * 50),
         "ACGT" * 1_000,
         "MKVLAAGIVGLLLAQPSFA" * 100,
+        "01234567" * 500,
         "function(a,b){return a.X1[b]||c(Y2)};" * 100,
     ],
 )

@@ -118,7 +118,7 @@ def test_fps_and_instruct(rank, reranker, emulator):
         assert [entry.body["parameters"] for entry in emulator.log] == [options] * 2
 
 
-@pytest.mark.parametrize("fps", [1.1, math.nan])
+@pytest.mark.parametrize("fps", [-0.1, 1.1, math.nan])
 def test_fps_is_a_ratio(reranker, fps):
     """A number of frames a second is refused, whatever the name suggests."""
     with pytest.raises(ValueError, match="fps"):

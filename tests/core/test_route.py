@@ -98,6 +98,7 @@ def test_settings_of_the_system(monkeypatch, follow):
         (".aliyuncs.com", _URL),
         ("*.aliyuncs.com", _URL),
         (" other.example , aliyuncs.com", _URL),
+        ("other.example aliyuncs.com", _URL),
         ("aliyuncs.com:443", _URL),
         ("https://dashscope.aliyuncs.com/", _URL),
         ("10.1.2.3:8443", "https://10.1.2.3:8443"),

@@ -244,6 +244,14 @@ def test_a_model_that_is_not_served(emulator, server):
     assert caught.value.hint.startswith("other is not served by 127.0.0.1:")
 
 
+def test_a_vllm_that_generates():
+    """What serves no reranker may know the path for another method; the hint says what to do."""
+    error = _error("vllm", {"detail": "Method Not Allowed"}, status=405)
+
+    assert type(error) is errors.RequestError
+    assert "--runner pooling" in error.hint
+
+
 def test_a_model_that_is_not_served_by_who_has_no_list(emulator, serve):
     """Without a list the error says what it can, and a key in a list is not shown."""
     models = {"data": [{"id": "my sk-of-a-tenant"}, {"id": "b"}]}

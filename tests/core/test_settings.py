@@ -241,14 +241,14 @@ def test_a_refused_update():
 def test_pickles_drop_key_and_clients():
     """A pickle keeps the options alone, loads where there is no key, and is as strict as ever."""
     with httpx.Client() as client:
-        made = Reranker(api_key=_KEY, http_client=client, top_n=3, instruct="rules")
+        made = Reranker(api_key=_KEY, http_client=client, cache={}, top_n=3, instruct="rules")
 
         again = _pickled(copy.deepcopy(_pickled(made)))
 
     assert type(again) is Reranker
     assert again.model_dump() == made.model_dump()
     assert again.api_key is None
-    assert again.http_client is None
+    assert again.http_client is again.async_http_client is again.cache is None
     assert again.model_fields_set == {"top_n", "instruct"}
     with pytest.raises(ValueError, match=r"^top_n"):
         again.top_n = 0

@@ -490,3 +490,20 @@ def test_opentelemetry_captures_no_key(monkeypatch, fresh, emulator):
 
     assert emulator.api_key not in said
     assert emulator.log[0].headers["traceparent"]
+
+
+def test_an_address_where_nobody_listens(monkeypatch, emulator, make, rank):
+    """A host whose first address takes no connection is called at its next one."""
+    port = int(emulator.base_url.rpartition(":")[2].partition("/")[0])
+    look_up = socket.getaddrinfo
+
+    def several(host, *arguments, **options):
+        if host != "several.example":
+            return look_up(host, *arguments, **options)
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+        return [(*kind, (address, port)) for address in ("127.0.0.7", "127.0.0.1")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", several)
+    url = f"http://several.example:{port}"
+
+    assert len(rank(make(base_url=url, allow_http=True, max_retries=0), "q", ["a", "b"])) == 2

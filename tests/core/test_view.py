@@ -158,3 +158,11 @@ def test_dollar_signs_are_not_typeset():
     page = Ranking(_HITS, "m")._repr_html_()
 
     assert page.startswith('<div class="tex2jax_ignore mathjax_ignore"')
+
+
+def test_styles_suit_any_notebook():
+    """Nothing is loaded, and no text has a colour of its own but the arrows: pages may be dark."""
+    page = Ranking(_HITS, "m", degraded=ServiceError("down"))._repr_html_()
+
+    assert "url(" not in page
+    assert len(re.findall('[";]color:', page)) == 2

@@ -245,8 +245,9 @@ class _OnlyAsync(_TakesNone):
         RunnableLambda(str.strip),
         RunnableParallel(query=RunnablePassthrough()) | (lambda _: []),
         _Finds().with_fallbacks([_TakesNone()]),
+        RunnableBranch((lambda query: not query, _Finds()), _TakesNone()),
     ],
-    ids=["retriever", "async", "function", "builtin", "parallel", "fallbacks"],
+    ids=["retriever", "async", "function", "builtin", "parallel", "fallbacks", "branch"],
 )
 def test_a_name_that_nobody_knows(invoke, reranker, emulator: Emulator, base):
     """A name that would be dropped somewhere is refused, and nothing is looked for."""

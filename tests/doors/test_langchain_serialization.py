@@ -176,6 +176,15 @@ class Counter(BaseRateLimiter):
         return True
 
 
+def test_what_the_cache_knows_asks_nobody(compress):
+    """It takes no permission."""
+    limiter, cache = Counter(), {}
+    for _ in range(2):
+        compress(rate_limiter=limiter, cache=cache)
+
+    assert limiter.given == 1
+
+
 class Purse(Counter):
     """Fails when all is spent."""
 

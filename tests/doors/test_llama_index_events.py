@@ -353,3 +353,16 @@ def test_openinference(reranker, emulator, exported, canary, native):
     assert documents(span, "output") == [(each.node.text, each.score) for each in ranked]
     assert span.status.is_ok
     assert canary not in str(dict(span.attributes))
+
+
+@sees_attributes
+def test_openinference_of_a_list_that_was_passed_through(passing, emulator, exported):
+    """Its span ended well, shows the retrieval scores, and says why."""
+    emulator.script(DOWN)
+
+    run(passing, nodes_of(*TEXTS))
+
+    [span] = exported()
+    assert span.status.is_ok
+    assert "down" in span.attributes["qwen_rerank.degraded"]
+    assert documents(span, "output") == [(text, 0.5) for text in TEXTS[:2]]

@@ -19,6 +19,7 @@ from llama_index.core.schema import (
     QueryBundle,
     TextNode,
 )
+from llama_index.core.storage.docstore import SimpleDocumentStore
 from pictures import base64_in, drawn, logged
 
 from llama_index_qwen_rerank import QwenRerank
@@ -415,3 +416,15 @@ def test_trace_of_a_failure(options, emulator, trace, on_error):
     if on_error == "passthrough":
         assert [id(each.node) for each in ranked] == [id(TEA.node), *map(id, nodes[1:])]
     assert base64_in("".join(texts)) == []
+
+
+def test_an_image_document_out_of_a_store(options, caplog):
+    """A docstore gives an `ImageDocument` back without its image, which a warning says."""
+    store, document = SimpleDocumentStore(), ImageDocument(image=CAR_BASE64)
+    store.add_documents([document])
+
+    ranked = rank(QwenRerank(**options), [TEA, store.get_document(document.node_id)])
+
+    assert ids(ranked) == ["tea", document.node_id]
+    [warning] = warnings_in(caplog)
+    assert warning.startswith("Document 1 cannot be sent: its image is gone")

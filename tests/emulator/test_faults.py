@@ -20,7 +20,8 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from qwen_rerank.emulator import FAULTS, Emulator, LoggedRequest, Reply
+from qwen_rerank.emulator import FAULTS, Emulator, Reply
+from qwen_rerank.emulator._faults import BY_NAME
 from qwen_rerank.emulator._onwire import GIGABYTE_SENT, Whole
 from qwen_rerank.emulator._when import Faults, When
 
@@ -38,7 +39,6 @@ BODIES = {
 }
 PROTOCOLS = sorted(BODIES)
 ENDLESS = ["no-answer", "slow-headers", "trickle", "body-1gb-announced", "body-1gb-sent"]
-REQUEST = LoggedRequest("POST", "/", {}, None, 0, "id")
 
 both = pytest.mark.parametrize("protocol", PROTOCOLS)
 
@@ -164,10 +164,11 @@ def test_every_fault_is_described():
 @pytest.mark.parametrize("name", [name for name in FAULTS if name not in ("refused", "no-answer")])
 def test_every_fault_is_seen_and_logged(emulator, caplog, name):
     """Each fault changes what is answered; the log has the status that was sent."""
-    usual = seen(emulator)
+    most = 1 if name in ENDLESS else 2 * 10**6
+    usual = seen(emulator, most=most)
     emulator.clear()
     emulator.fault(name)
-    got = seen(emulator, most=1 if name in ENDLESS else 2 * 10**6)
+    got = seen(emulator, most=most)
     (logged,) = emulator.log
     emulator.clear()
 
@@ -442,35 +443,98 @@ def test_the_key_is_echoed_and_not_logged(emulator):
 # Results that are no ranking
 
 
-CHANGES = {  # of each way to change them one
-    "results-null": lambda _: None,
-    "result-missing": lambda results: results[1:],
-    "result-extra": lambda results: [*results, results[-1] | {"index": 3}],
-    "index-duplicate": lambda results: [
-        results[0],
-        results[1] | {"index": results[0]["index"]},
-        results[2],
-    ],
-    "index-true": lambda results: [results[0] | {"index": True}, *results[1:]],
-    "score-missing": lambda results: [{"index": results[0]["index"]}, *results[1:]],
-    "unsorted": lambda results: [*results[1:], results[0]],
+ONE, TWO = '{"index": 2, "relevance_score": 0.5}', '{"index": 0, "relevance_score": 0.25}'
+FIRST = {  # what becomes of the first of two results, about three documents
+    "result-null": "null",
+    "index-negative": ONE.replace("2", "-1"),
+    "index-n": ONE.replace("2", "3"),
+    "index-string": ONE.replace("2", '"0"'),
+    "index-float": ONE.replace("2", "1.0"),
+    "index-true": ONE.replace("2", "true"),
+    "index-null": ONE.replace("2", "null"),
+    "index-missing": '{"relevance_score": 0.5}',
+    "score-nan": ONE.replace("0.5", "NaN"),
+    "score-infinity": ONE.replace("0.5", "1e400"),
+    "score-minus-infinity": ONE.replace("0.5", "-1e400"),
+    "score-huge-integer": ONE.replace("0.5", "1" + "0" * 400),
+    "score-string": ONE.replace("0.5", '"0.9"'),
+    "score-true": ONE.replace("0.5", "true"),
+    "score-null": ONE.replace("0.5", "null"),
+    "score-missing": '{"index": 2}',
+}
+ALTERED = {name: f"[{first}, {TWO}]" for name, first in FIRST.items()} | {
+    "results-null": "null",
+    "results-empty": "[]",
+    "results-object": f'{{"0": {ONE}, "1": {TWO}}}',
+    "result-missing": f"[{TWO}]",
+    "result-extra": f"[{ONE}, {TWO}, {TWO.replace('0,', '3,')}]",
+    "index-duplicate": f"[{ONE}, {TWO.replace('0,', '2,')}]",
+    "unsorted": f"[{TWO}, {ONE}]",
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_one_thing_is_changed(emulator, name):
-    """The answer is honest but for one thing."""
-    for protocol in PROTOCOLS:
-        expected = honest(emulator, protocol)
-        holder = expected.get("output", expected)
-        holder["results"] = CHANGES[name](holder["results"])
-        emulator.fault(name)
-        answer, got = posted(emulator, protocol)
+@pytest.mark.parametrize("name", ALTERED)
+def test_what_is_altered(name):
+    """Each fault alters in the results what its name says, and nothing else."""
+    raw = f'{{"results": [{ONE}, {TWO}], "id": "r"}}'.encode()
 
-        assert answer.status == 200
-        # The text tells true from 1 and 1.0 from 1.
-        assert json.dumps(nameless(json.loads(got))) == json.dumps(expected)
-        assert emulator.log[-1].tokens > 0
+    assert BY_NAME[name].body(raw, 3).decode() == f'{{"results": {ALTERED[name]}, "id": "r"}}'
+
+
+def test_what_else_is_altered():
+    """The results are missing, cut in half with all the rest, or of more documents."""
+    raw = b'{"results": [], "usage": {}}'
+    others = json.loads(BY_NAME["others-results"].body(raw, 3))["results"]
+
+    assert BY_NAME["no-output"].body(raw, 3) == b'{"usage": {}}'
+    assert BY_NAME["truncated-json"].body(raw, 3) == raw[: len(raw) // 2]
+    assert [each["index"] for each in others] == [6, 5, 4, 3, 2, 1, 0]
+
+
+@both
+def test_the_rest_is_honest(emulator, protocol):
+    """What is beside altered results is the honest answer's, by either protocol, and is billed."""
+    expected = honest(emulator, protocol)
+    del results_in(expected)[0]
+    emulator.fault("result-missing")
+    answer, got = posted(emulator, protocol)
+
+    assert (answer.status, nameless(json.loads(got))) == (200, expected)
+    assert emulator.log[-1].tokens > 0
+
+
+def test_fixed_answers():
+    """Bodies that have nothing to do with what was asked, and how long a 429 asks to wait."""
+    bodies = {"empty-body": "", "json-null": "null", "json-list": "[]", "json-string": '"ok"'}
+    bodies["deep-json"] = "[" * 100_000 + "]" * 100_000
+    waits = {"429-after-seconds": "1", "429-after-10000": "10000", "429-after-garbage": "soon"}
+
+    assert {name: BY_NAME[name].body for name in bodies} == bodies
+    assert {name: BY_NAME[name].headers["retry-after"] for name in waits} == waits
+    assert BY_NAME["not-json"].headers["content-type"] == "text/plain"
+
+
+def test_what_is_written():
+    """Byte by byte for minutes, half a body and silence, no HTTP, a huge header, bad chunks."""
+    whole = Whole(200, ((b"content-length", b"14"),), b'{"results": 1}')
+    names = ("slow-headers", "trickle", "body-1gb-announced", "garbage", "header-huge")
+    slow, (head, *rest), announced, [garbage], [huge] = (
+        list(BY_NAME[name].pieces(whole)) for name in names
+    )
+    first, broken = BY_NAME["chunk-broken"].pieces(whole)
+
+    assert {len(piece) for piece in (*slow, *rest)} == {1}
+    assert BY_NAME["slow-headers"].pause == BY_NAME["trickle"].pause
+    assert min(len(slow), len(rest)) * BY_NAME["trickle"].pause >= 300
+    assert b"".join(slow).endswith(b"\r\n\r\n" + whole.body)
+    assert head == whole.head((b"content-length", b"%d" % len(rest)))
+    assert b"".join(rest).strip() == whole.body
+    assert announced == [whole.head((b"content-length", b"1000000000")) + whole.body[:7]]
+    assert BY_NAME["body-1gb-announced"].end == "silence"
+    assert not garbage.startswith(b"HTTP/")
+    assert b"x-padding: %b\r\n" % (b"x" * 2**20) in huge
+    assert first.endswith(b'\r\n\r\n7\r\n{"resul\r\n')
+    assert broken.startswith(b"none\r\n")
 
 
 def test_a_lone_result_can_be_a_duplicate(caller, emulator):
@@ -523,11 +587,11 @@ def test_a_refusal_can_be_written_badly(emulator):
 # Which requests
 
 
-def due(when, count, request=REQUEST):
+def due(when, count):
     """Return the numbers of the requests that meet the fault."""
     faults = Faults()
     faults.add("503", when)
-    return [number for number in range(1, count + 1) if faults.take(request) is not None]
+    return [number for number in range(1, count + 1) if faults.take(None) is not None]
 
 
 @pytest.mark.parametrize(
@@ -641,7 +705,8 @@ def test_stop_does_not_wait(calling, capfd, caplog):
             for protocol in PROTOCOLS:
                 connection = stack.enter_context(socket.create_connection(address(emulator)))
                 connection.sendall(written(protocol))
-            while len(emulator.log) < len(PROTOCOLS):
+            until = time.monotonic() + 30
+            while len(emulator.log) < len(PROTOCOLS) and time.monotonic() < until:
                 time.sleep(0.01)
             if name == "refused":
                 emulator.fault(name)

@@ -184,7 +184,8 @@ def test_stop_waits_for_nobody():
 
     waiting = threading.Thread(target=ask)
     waiting.start()
-    while not emulator.log:
+    until = time.monotonic() + 30
+    while not emulator.log and time.monotonic() < until:
         time.sleep(0.01)
     idle = httpx.Client(trust_env=False)
     idle.get(emulator.base_url)
@@ -205,7 +206,7 @@ def test_stop_waits_for_nobody():
 
     assert seconds < 20.0  # of sixty
     assert [str(leak.message) for leak in leaks] == []
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before  # another test's thread may have ended meanwhile
     assert failures
     assert issubclass(failures[0], httpx.TransportError)
 

@@ -1,5 +1,7 @@
 """The figures: by hand for small rankings, and what they must not depend on."""
 
+import math
+
 import pytest
 
 from qwen_rerank import Usage
@@ -39,6 +41,13 @@ def test_a_topic_counts_once():
     """A topic stands where its first passage does; its other passages take no place."""
     found = ranking("a", "a", "b", "a", "c", "b")
     assert [one.passage.id for one in by_topic(found)] == ["a-0", "b-2", "c-4"]
+
+
+def test_ndcg_counts_grades():
+    """A higher grade is worth more, and what was not found belongs to the best order too."""
+    gained, best = 1 + 3 / math.log2(3), 3 + 1 / math.log2(3)
+    assert quality(ranking("low", "high"), high=3, low=1).ndcg == pytest.approx(gained / best)
+    assert quality(ranking("a"), a=3, b=3).ndcg < 1
 
 
 def test_ndcg_looks_at_ten_topics():

@@ -75,8 +75,9 @@ def test_wrong_arguments(capsys, argv, said):
 )
 def test_a_missing_package_is_one_sentence(monkeypatch, capsys, command, package, extra, ours):
     """Without a package of the extras there is one sentence that says what to install."""
-    if command == "demo":
-        pytest.importorskip("llama_index")
+    for framework in {"langchain_core", "llama_index"} - {package}:
+        if command == "demo":
+            pytest.importorskip(framework)
     for name in list(sys.modules):
         if name == package or name.startswith(f"{package}."):
             monkeypatch.setitem(sys.modules, name, None)

@@ -33,7 +33,7 @@ def _through(serializer, value):
 
 
 def test_as_itself(caplog):
-    """A serializer that is told of rankings gives the same one back, and has nothing to say.
+    """A serializer that is told of rankings gives the same one back, and warns of nothing.
 
     The error of a passed-through list is an error again, not its name.
     """
@@ -41,7 +41,7 @@ def test_as_itself(caplog):
 
     degraded = replace(_RANKING, degraded=DeadlineError("late", hint="Wait.", documents=(1,)))
 
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.WARNING):
         again, late = (_through(serializer, each) for each in (_RANKING, degraded))
 
     assert (type(again), again) == (Ranking, _RANKING)

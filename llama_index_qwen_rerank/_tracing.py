@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+from inspect import iscoroutinefunction
+from typing import Any, TypeVar, cast
 
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.instrumentation.events.exception import ExceptionEvent
@@ -15,16 +16,14 @@ from llama_index_instrumentation.dispatcher import Dispatcher
 from llama_index_instrumentation.event_handlers import NullEventHandler
 from llama_index_instrumentation.span_handlers import NullSpanHandler
 
-from llama_index_qwen_rerank._thin import all_thin
+from llama_index_qwen_rerank._thin import all_thin, full, thin_query
 from llama_index_qwen_rerank.events import QwenRerankEndEvent
 from qwen_rerank import Image, Ranking, RerankError
 from qwen_rerank.traces import tell_spans
 
 __all__ = ["Outcome", "is_heard", "reported", "spanned"]
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-_Self = TypeVar("_Self")
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 class Outcome:
@@ -51,32 +50,42 @@ def is_heard(dispatcher: Dispatcher) -> bool:
     return False
 
 
-_Method: TypeAlias = Callable[Concatenate[_Self, _P], _T]
-
-
 def spanned(
     dispatcher: Dispatcher, is_heard: Callable[[Any], bool]
-) -> Callable[[_Method[_Self, _P, _T]], _Method[_Self, _P, _T]]:
+) -> Callable[[_Method], _Method]:
     """``dispatcher.span`` for those calls of a method alone that somebody hears.
 
-    A span looks at the method's signature and copies the context, whoever hears of it.
+    A span looks at the method's signature and copies the context, whoever hears of it. It is told
+    of thin nodes, here and no further out: whoever overrides the method gets whole ones.
 
     Args:
         dispatcher: Of LlamaIndex's instrumentation.
         is_heard: Whether anybody listens to the object that is called.
     """
 
-    def decorated(method: _Method[_Self, _P, _T]) -> _Method[_Self, _P, _T]:
-        told: Any = dispatcher.span(method)
+    def decorated(method: _Method) -> _Method:
+        told: Any = dispatcher.span(method)  # bound below: a span tells of whom
 
-        @wraps(method)  # with LlamaIndex's mark, so that it makes no span of its own
-        def either(self: _Self, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-            if is_heard(self):
-                ended: _T = told.__get__(self)(*args, **kwargs)  # bound: a span tells of whom
-                return ended
-            return method(self, *args, **kwargs)
+        # With LlamaIndex's mark, so that it makes no span of its own.
+        if iscoroutinefunction(method):
 
-        return either
+            @wraps(method)
+            async def awaited(self: Any, nodes: Any, query_bundle: Any = None) -> Any:
+                if not is_heard(self):
+                    return await method(self, nodes, query_bundle)
+                shown, asked = all_thin(nodes), thin_query(query_bundle)
+                return full(await told.__get__(self)(shown, asked))
+
+            return cast("_Method", awaited)
+
+        @wraps(method)
+        def called(self: Any, nodes: Any, query_bundle: Any = None) -> Any:
+            if not is_heard(self):
+                return method(self, nodes, query_bundle)
+            shown, asked = all_thin(nodes), thin_query(query_bundle)
+            return full(told.__get__(self)(shown, asked))
+
+        return cast("_Method", called)
 
     return decorated
 

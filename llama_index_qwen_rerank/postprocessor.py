@@ -18,16 +18,7 @@ from typing_extensions import override
 
 from llama_index_qwen_rerank._candidates import candidate, query, with_retrieval_score
 from llama_index_qwen_rerank._pace import Pace
-from llama_index_qwen_rerank._thin import (
-    ThinNode,
-    all_thin,
-    full,
-    full_query,
-    is_list,
-    thin_as,
-    thin_query,
-    whole,
-)
+from llama_index_qwen_rerank._thin import ThinNode, full, full_query, is_list, thin_as, whole
 from llama_index_qwen_rerank._tracing import Outcome, is_heard, reported, spanned
 from qwen_rerank import Candidate, Estimate, Image, Ranking, RequestError
 from qwen_rerank.framework import FrameworkReranker
@@ -313,10 +304,7 @@ class QwenRerank(FrameworkReranker, BaseNodePostprocessor):
             RerankError: There is no ranking; see `qwen_rerank.errors`.
             ValueError: Both queries are given.
         """
-        if not self._is_heard():
-            return super().postprocess_nodes(nodes, query_bundle, query_str)
-        shown, asked = all_thin(nodes), thin_query(query_bundle)
-        return full(super().postprocess_nodes(shown, asked, query_str))
+        return super().postprocess_nodes(nodes, query_bundle, query_str)
 
     @override
     async def apostprocess_nodes(
@@ -326,16 +314,14 @@ class QwenRerank(FrameworkReranker, BaseNodePostprocessor):
         query_str: str | None = None,
     ) -> list[NodeWithScore]:
         """`postprocess_nodes` for a running event loop, without a thread."""
-        if not self._is_heard():
-            return await super().apostprocess_nodes(nodes, query_bundle, query_str)
-        shown, asked = all_thin(nodes), thin_query(query_bundle)
-        return full(await super().apostprocess_nodes(shown, asked, query_str))
+        return await super().apostprocess_nodes(nodes, query_bundle, query_str)
 
     @override
     @_span
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
+        nodes = _listed(nodes)
         asked, found = self._query(query_bundle), _found(nodes)
         with self._reported(nodes, asked) as outcome:
             outcome.ranking = self._rank_found(asked, found)
@@ -365,7 +351,7 @@ class QwenRerank(FrameworkReranker, BaseNodePostprocessor):
             if query_bundle is not None:
                 raise RequestError("give query_bundle or query_str, not both")
             query_bundle = QueryBundle(query_str)
-        candidates = self._candidates(_found(nodes))
+        candidates = self._candidates(_found(_listed(nodes)))
         return self._estimate(
             self._query(query_bundle),
             candidates,
@@ -381,6 +367,7 @@ class QwenRerank(FrameworkReranker, BaseNodePostprocessor):
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
+        nodes = _listed(nodes)
         asked, found = self._query(query_bundle), await self._apart(nodes, _found, nodes)
         with self._reported(nodes, asked) as outcome:
             outcome.ranking = ranking = await self._arank_found(asked, found)
@@ -428,14 +415,7 @@ class QwenRerank(FrameworkReranker, BaseNodePostprocessor):
 
     def _is_heard(self) -> bool:
         """Whether a tracer sees what LlamaIndex says of this object's calls."""
-        if self.callback_manager.handlers:
-            return True
-        for kind in type(self).__mro__:  # a subclass has spans of its own module's dispatcher
-            if is_heard(get_dispatcher(kind.__module__)):
-                return True
-            if kind is QwenRerank:
-                break
-        return False
+        return bool(self.callback_manager.handlers) or is_heard(dispatcher)
 
     def _reported(
         self, nodes: list[NodeWithScore], asked: str | Image
@@ -452,6 +432,11 @@ class QwenRerank(FrameworkReranker, BaseNodePostprocessor):
             model=self.model,
             top_n=self.top_n,
         )
+
+
+def _listed(nodes: Any) -> Any:
+    """*nodes* as a list, since they are walked more than once; a mistake as it is."""
+    return list(nodes) if is_list(nodes) and not isinstance(nodes, list) else nodes
 
 
 def _found(nodes: Sequence[NodeWithScore]) -> list[BaseNode]:

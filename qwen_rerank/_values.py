@@ -237,6 +237,13 @@ class Estimate:
     cost: float | None = None
     list_price: Price | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.truncated, list):  # likewise of a plain form
+            _plain.read_again(self)
+
+    def _asdict(self) -> dict[str, Any]:
+        return _plain.written(self)
+
 
 class Job(NamedTuple):
     """One validated call: what is asked, of which model, and how much of the answer is wanted.

@@ -168,7 +168,7 @@ class BaseReranker(RerankSettings):
             ValueError: An option is unknown or wrong.
         """
         made = copy.copy(self)
-        made._held, made._is_borrowed, made._resolved = self._shared, True, self._resolved
+        made._held, made._is_borrowed = self._shared, True
         made._assign(options)
         return made
 

@@ -445,7 +445,9 @@ class RerankSettings(Sealed):
     @override
     def __copy__(self) -> Self:
         kind: Any = type(self)  # mypy loses Self in model_construct
-        return cast("Self", kind.model_construct(set(self.model_fields_set), **self.__dict__))
+        made = cast("Self", kind.model_construct(set(self.model_fields_set), **self.__dict__))
+        made._resolved = self._resolved  # host and key stay those that were found
+        return made
 
     @override
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:

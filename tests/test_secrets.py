@@ -1515,8 +1515,6 @@ def _call_resolving(face: Face, how: str) -> Callable[[], Any]:
     """A call of an object that looks for its endpoint only now."""
     if how == "unpickled":
         reranker = pickle.loads(pickle.dumps(face.kind(api_key=_OTHER)))  # noqa: S301  our own
-    elif how == "copied":
-        reranker = copy.copy(face.kind(api_key=_OTHER))
     else:  # a client was injected, but for the other colour
         sdk = types.SimpleNamespace(transport=types.SimpleNamespace())
         client = httpx.Client if face.native else httpx.AsyncClient
@@ -1540,7 +1538,6 @@ def test_broken_places_at_construction(monkeypatch, home, kind, place):
     [
         *(("unpickled", place) for place in _PLACES),
         ("other colour", "accent in the environment"),
-        ("copied", "unknown region beside it"),  # a copy has its own key
     ],
 )
 def test_broken_places_at_a_call(monkeypatch, home, face, how, place):

@@ -157,6 +157,18 @@ def test_copies_keep_the_key(door, connection):
         assert len(door(twin(door.kind(**connection)), QUERY, TEXTS)) == 3
 
 
+def test_copies_keep_what_was_found(door, emulator: Emulator, monkeypatch):
+    """Host and key that the environment named when it was made, whatever that names by now."""
+    monkeypatch.setenv("DASHSCOPE_BASE_URL", emulator.base_url)
+    monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
+    made = door.kind()
+    monkeypatch.setenv("DASHSCOPE_BASE_URL", "http://127.0.0.1:9/api/v1")
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-of-another")
+
+    for twin in (copy.copy, copy.deepcopy, door.kind.model_copy):
+        assert len(door(twin(made), QUERY, TEXTS)) == 3
+
+
 def test_unpickled_finds_its_key_again(door, emulator: Emulator, monkeypatch):
     """A pickle holds no key; the object finds one at its first call."""
     stored = pickle.dumps(door.kind(base_url=emulator.base_url, api_key=emulator.api_key))

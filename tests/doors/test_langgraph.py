@@ -12,7 +12,7 @@ import pytest
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import TypeAdapter
 
-from qwen_rerank import DeadlineError, Hit, Image, Ranking, Usage, Video
+from qwen_rerank import DeadlineError, Estimate, Hit, Image, Price, Ranking, Usage, Video
 
 pytestmark = pytest.mark.skipif(
     "allowed_msgpack_modules" not in inspect.signature(JsonPlusSerializer).parameters,
@@ -48,6 +48,15 @@ def test_as_itself(caplog):
     assert type(late.degraded) is DeadlineError
     assert vars(late.degraded) == vars(degraded.degraded)
     assert not caplog.records
+
+
+def test_an_estimate():
+    """So does an estimate come back as it was."""
+    serializer = JsonPlusSerializer(allowed_msgpack_modules=[Estimate])
+    price = Price(0.5, "CNY", "a page", "2026")
+    estimate = Estimate(1, 8, truncated=(3,), cost=4e-06, list_price=price)
+
+    assert _through(serializer, estimate) == estimate
 
 
 def test_unnamed(caplog):

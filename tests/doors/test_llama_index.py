@@ -96,6 +96,16 @@ def test_same_nodes_in_new_wrappers(reranker, native):
     assert [each.score for each in nodes] == [0.5, 0.5]
 
 
+@both_ways
+@pytest.mark.parametrize("kind", [iter, tuple, lambda nodes: dict(enumerate(nodes)).values()])
+def test_nodes_that_are_no_list(reranker, kind, native):
+    """Whatever gives nodes one by one is as good as a list, as for LangChain and the core."""
+    ranked = run(reranker, kind(nodes_of("green tea", "a red sports car")), native=native)
+
+    assert [each.node.text for each in ranked] == ["a red sports car", "green tea"]
+    assert reranker.estimate(kind(nodes_of("a")), query_str="q").requests == 1
+
+
 @pytest.mark.parametrize("nodes", [[], nodes_of("text")])
 def test_missing_query(reranker, nodes):
     """No query at all is a ValueError."""

@@ -368,6 +368,24 @@ def _trace(told, caplog):
     return trace
 
 
+class Rewrapping(QwenRerank):
+    """One's own, which hands on the nodes in wrappers of its own."""
+
+    def _postprocess_nodes(self, nodes, query_bundle=None):
+        wrapped = [NodeWithScore(node=each.node) for each in nodes]
+        return super()._postprocess_nodes(wrapped, query_bundle)
+
+
+def test_a_subclass_gets_whole_nodes(options, told):
+    """That somebody traces changes nothing for who overrides a method."""
+    node = ImageNode(image=CAR_BASE64, text="told")
+
+    ranked = Rewrapping(**options).postprocess_nodes([NodeWithScore(node=node)], query_str=QUERY)
+
+    assert told.seen
+    assert ranked[0].node is node
+
+
 WORDS = MediaResource(text="told")
 TRACED = {
     "ImageNode": lambda: ImageNode(image=CAR_BASE64, text="told", metadata={"page": "seventeen"}),

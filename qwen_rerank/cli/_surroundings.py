@@ -23,10 +23,15 @@ def certificates_for(endpoint: Endpoint) -> tuple[str | None, str]:
     return ", ".join(named.values()), f"the environment variable {' and '.join(named)}"
 
 
-def check_surroundings(reranker: Reranker) -> None:
+def check_surroundings(reranker: Reranker) -> Endpoint:
     """Finds out before a long run whether every call would fail for the environment's sake.
+
+    Returns:
+        Where it will ask.
 
     Raises:
         RequestError: It would.
     """
-    certificates_for(reranker._line().endpoint)
+    endpoint = reranker._line().endpoint
+    certificates_for(endpoint)
+    return endpoint

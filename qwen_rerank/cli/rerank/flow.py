@@ -82,8 +82,9 @@ def rerank(
         raise ValueError("--output and --errors must be two files")
     reranker = Reranker(**reranker_options(**options))
     options.clear()
-    check_surroundings(reranker)
+    endpoint = check_surroundings(reranker)
     settings = [
+        endpoint.url,  # the same model scores otherwise in another region
         *(reranker.model, reranker.instruct, reranker.long_query, reranker.top_n),
         *(reranker.protocol, reranker.server),
         *([] if reranker.max_model_len is None else [reranker.max_model_len]),

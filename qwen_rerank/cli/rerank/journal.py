@@ -78,8 +78,9 @@ class Settled:
         if was != fingerprint:
             raise ChangedError(
                 f"line {line} of the input has changed since the output was begun, or an option "
-                "that results depend on has (--model, --instruct, --top-n, --protocol, --server, "
-                "--max-model-len)"
+                "that results depend on has (--model, --instruct, --long-query, --top-n, "
+                "--protocol, --server, --max-model-len, or --region and --base-url, which may also "
+                "come from the environment)"
             )
         return True
 

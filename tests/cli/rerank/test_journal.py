@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_rerank.cli.rerank.journal import ChangedError, Settled
+from qwen_rerank.emulator import Emulator
 
 
 def test_an_output_is_never_overwritten(tmp_path, capfd):
@@ -93,6 +94,22 @@ def test_another_input_is_refused(tmp_path, capfd, emulator, lines, arguments, s
     assert said in capfd.readouterr().err
     assert out.read_bytes() == before
     assert not emulator.log
+
+
+def test_another_host_is_another_job(tmp_path, monkeypatch, capfd, emulator):
+    """No host's scores are mixed with another's; what one refused, another is asked."""
+    source, out, errors = write(tmp_path / "in", RED, RED), tmp_path / "out", tmp_path / "errors"
+    with Emulator(faults=["404-model-not-exist"]) as wrong:
+        arguments = ["--errors", str(errors), "--resume"]
+        assert rank(source, out, "--base-url", wrong.base_url, *arguments) == 4
+
+        assert rank(source, out, *arguments) == 0
+
+        assert len(emulator.log) == 2
+        monkeypatch.setenv("DASHSCOPE_BASE_URL", wrong.base_url)
+        assert rank(source, out, *arguments) == 2
+        assert len(wrong.log) == 2
+    assert "--region and --base-url, which may also come from" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("fmt", ["jsonl", "trec"])

@@ -11,7 +11,7 @@ from itertools import compress
 from operator import itemgetter
 from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 
-from qwen_rerank._advice import advise
+from qwen_rerank._advice import Advice, Option, advise
 from qwen_rerank._bound import far, near
 from qwen_rerank._models import ModelLimits
 from qwen_rerank._plain import without_surrogates
@@ -239,12 +239,12 @@ def _cut(query: str, ruler: _Ruler, end: LongQuery) -> str:
     kept = ruler.head(query) if end == "head" else ruler.tail(query)
     _log.warning(
         "The query is too long, and asked by its %s alone: %s of its %s characters. It may have "
-        "%s. Ask a shorter one, or set long_query=%r to keep its other end.",
+        "%s. Ask a shorter one, or set %s to keep its other end.",
         end,
         f"{len(kept):,}",
         f"{len(query):,}",
         ruler.limit,
-        "tail" if end == "head" else "head",
+        Advice(Option("long_query", repr("tail" if end == "head" else "head"))),
     )
     return kept
 

@@ -83,6 +83,7 @@ def rerank(
     reranker = Reranker(**reranker_options(**options))
     options.clear()
     endpoint = check_surroundings(reranker)
+    reranker.estimate("a", ["a"])  # refused if an option lets no line be sent, however short
     settings = [
         endpoint.url,  # the same model scores otherwise in another region
         *(reranker.model, reranker.instruct, reranker.long_query, reranker.top_n),

@@ -120,6 +120,17 @@ def test_a_server_of_ones_own(tmp_path, emulator, monkeypatch):
     assert [hit["index"] for hit in read(out)[1]["results"]] == [1, 0]
 
 
+def test_an_option_that_no_line_can_be_sent_with(tmp_path, capfd, emulator):
+    """It is complained of once and before anything is written, not at every line."""
+    source, out = many(tmp_path / "in", 9), tmp_path / "out"
+    server = ["--server", "tei", "--base-url", emulator.server_url("tei")]
+
+    assert rank(source, out, *server, "--instruct", "Find cars.") == 2
+
+    assert "Leave --instruct out" in capfd.readouterr().err
+    assert not out.exists()
+
+
 def test_secrets_by_the_names_of_their_variables(tmp_path, monkeypatch, emulator):
     """--api-key-env names the one with the key, --header-env that of a header for every request."""
     monkeypatch.setenv("OTHER_KEY", emulator.api_key)

@@ -38,7 +38,7 @@ def test_what_was_cut_is_said(tmp_path):
 
 
 def test_warnings_are_told_with_their_line(tmp_path, capfd):
-    """The first five are shown with the line they are about, and then only counted."""
+    """The first five are shown with their line and the command's options, then only counted."""
     out = tmp_path / "out"
     long = {"query": "red " * 9_000, "documents": ["red"]}
 
@@ -48,6 +48,7 @@ def test_warnings_are_told_with_their_line(tmp_path, capfd):
     told = [line for line in said if "The query is too long" in line]
     assert len({line.partition(": ")[2].partition(": ")[0] for line in told}) == len(told) == 5
     assert all(re.match(r"qwen-rerank rerank: line [2-8]: The query is too long", x) for x in told)
+    assert all("or set --long-query tail to keep its other end" in line for line in told)
     assert "9 lines ranked, 2 more warnings, " in said[-1]
 
 

@@ -54,11 +54,12 @@ class Stop:
     Attributes:
         why: ``tokens``: as many were spent as may be; ``uncounted``: the server does not say how
             many were; ``asked``: by the user; ``refused``: key, permission or balance;
-            ``hopeless``: line after line failed; ``silent``: nothing got through for too long.
+            ``missing``: a package; ``hopeless``: line after line failed; ``silent``: nothing got
+            through for too long.
         said: The kind and the words of the failure behind it, if there is one.
     """
 
-    why: Literal["tokens", "uncounted", "asked", "refused", "hopeless", "silent"]
+    why: Literal["tokens", "uncounted", "asked", "refused", "missing", "hopeless", "silent"]
     said: str = ""
 
 
@@ -253,6 +254,9 @@ class Pump:
                 ranking = await self._reranker.arerank(record.query, record.documents)
             except (AuthenticationError, QuotaError) as error:
                 self.stop(Stop("refused", _said(error)))
+                break
+            except ImportError as error:  # what an image needs is no fault of its line
+                self.stop(Stop("missing", str(error)))
                 break
             except RerankError as error:
                 trouble.note(self._last_success)

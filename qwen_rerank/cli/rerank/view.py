@@ -157,6 +157,7 @@ class View:
             f"the tokens{self._goes_on and '; without it, --resume goes on'}",
             "asked": f"stopped{self._goes_on}",
             "refused": f"stopped, because every line would fail so: {stop.said}",
+            "missing": f"stopped: {stop.said}{self._goes_on}",
             "hopeless": f"stopped, because line after line failed{over}, the last so: {stop.said}",
             "silent": f"stopped, because no line got through any more: {stop.said}",
         }[stop.why]

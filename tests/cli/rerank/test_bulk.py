@@ -2,14 +2,18 @@
 
 import itertools
 import json
+import re
 import subprocess
 import sys
 import threading
 import time
+from base64 import b64encode
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from bulk_files import RED, many, rank, read, write
+from PIL import Image as Pillow
 
 from qwen_rerank import Reranker
 from qwen_rerank.cli.rerank import journal
@@ -190,6 +194,29 @@ def test_a_wrong_request_is_not_made_of_every_line(tmp_path, capfd, emulator):
     assert "with --errors FILE, --resume passes over such lines" in said
     assert ", the last so: RequestError: " in said
     assert len(emulator.log) < 40
+
+
+def test_an_image_without_pillow(tmp_path, capfd, monkeypatch):
+    """What is in flight is finished, and the image's line is tried again once Pillow is there."""
+    Pillow.new("RGB", (64, 64)).save(picture := BytesIO(), "png")
+    image = {"image": f"data:image/png;base64,{b64encode(picture.getvalue()).decode()}"}
+    source = write(tmp_path / "in", RED, RED | {"documents": [image]}, *[RED] * 9)
+    out, errors = tmp_path / "out", tmp_path / "errors"
+    arguments = ["--model", "qwen3-vl-rerank", "--concurrency", "2", "--errors", str(errors)]
+
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "PIL", None)
+        assert rank(source, out, *arguments) == 1
+
+    assert 1 in read(out)
+    assert errors.read_bytes() == b""
+    said = capfd.readouterr().err
+    assert (
+        'stopped: images as bytes or files need Pillow: pip install "qwen-rerank[images]"' in said
+    )
+    assert re.search(rf"{len(read(out))} lines? ranked, .* tokens", said)
+    assert rank(source, out, *arguments, "--resume") == 0
+    assert set(read(out)) == set(range(1, 12))
 
 
 def test_a_file_of_something_else(tmp_path, capfd, emulator):

@@ -140,6 +140,11 @@ class Pump:
         """Tokens billed in this run, those of failed lines included; None if that is unknown."""
         return self._reranker.usage.tokens
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything was paid for or finished: a line counts only when it is written."""
+        return bool(self._reranker.usage.requests or self.tally.ranked or self.tally.failed)
+
     def stop(self, stop: Stop) -> None:
         """Starts no more lines; those in flight, which are paid for, are finished."""
         if self._stop is None:

@@ -105,7 +105,7 @@ def rerank(
                 records = reading.run(source.path, collection, begun)
             else:
                 records = reading.lists(source.path, begun)
-            view = View(reading, resumable=output != "-")
+            view = View(reading, resumable=journal.is_resumable)
             pump = Pump(reranker, journal, view.say, max_tokens=max_tokens, patience=patience)
             try:
                 stop, number = asyncio.run(_pumped(pump, records, view, reranker))

@@ -152,6 +152,11 @@ class Journal:
         self._open.close()
 
     @property
+    def is_resumable(self) -> bool:
+        """Whether the output can be gone on with, unlike a pipe or a device."""
+        return self._output is not None and self._output.is_kept
+
+    @property
     def keeps_errors(self) -> bool:
         """Whether there is a file of errors."""
         return self._errors is not None

@@ -141,12 +141,12 @@ class View:
         Returns:
             The exit code.
         """
-        is_begun = pump.tally.ranked or pump.tally.failed
-        goes_on = is_begun and not isinstance(error, ChangedError)
+        goes_on = pump.is_begun and not isinstance(error, ChangedError)
         self.say(told(error) + (self._goes_on if goes_on else ""))
-        if is_begun:
-            self._sum_up(pump)
-        return _STOPPED if is_begun else _WRONG
+        if not pump.is_begun:
+            return _WRONG
+        self._sum_up(pump)
+        return _STOPPED
 
     def _reason(self, stop: Stop, *, passes_over: bool) -> str:
         # Before what was said last, which may be long and is cut.

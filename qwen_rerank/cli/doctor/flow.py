@@ -154,8 +154,7 @@ class _Visit:
             ),
             "",
         )
-        if self.report.is_new:  # an earlier report stays until something was asked
-            self.report.write()
+        self.report.write()
 
     def examine(self, reranker: Reranker, probe: Probe) -> None:
         """Goes from the network to the finer questions, as far as it gets."""
@@ -219,6 +218,7 @@ class _Visit:
 
     def _call(self, reranker: Reranker) -> bool:
         self.console.print(chart.heading("One call"))
+        self.report.is_asked = True
         try:
             with waiting(self.console, "Calling"):
                 started = time.perf_counter()

@@ -27,8 +27,9 @@ class Report:
 
     def __init__(self, file: str | None, questions: Iterable[str]) -> None:
         self._file = None if file is None else Path(file)
-        self.is_new: bool = True
-        """Whether the file held no earlier report."""
+        self.is_asked: bool = False
+        """Whether a call was made; until then an earlier report stays in the file."""
+        self._is_new = True
         self.fields: dict[str, Any] = {
             "version": _VERSION,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -49,17 +50,17 @@ class Report:
             raise ValueError("--json takes a file, because standard output shows the visit")
         try:
             with self._file.open("a") as opened:
-                self.is_new = opened.tell() == 0
+                self._is_new = opened.tell() == 0
         except OSError as error:
             raise ValueError(f"{file} cannot be written: {error.strerror}") from None
 
     def write(self) -> None:
-        """Writes it as far as it goes.
+        """Writes it as far as it goes, unless that would cost an earlier one for nothing.
 
         Raises:
             ValueError: It cannot be written.
         """
-        if self._file is None:
+        if self._file is None or not (self._is_new or self.is_asked):
             return
         try:
             self._file.write_text(json.dumps(self.fields, indent=2) + "\n", "utf-8")

@@ -31,6 +31,31 @@ def test_an_earlier_report_is_kept_until_something_is_asked(monkeypatch, tmp_pat
     assert "--json takes a file" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("live")
+@pytest.mark.parametrize(
+    ("variables", "during"),
+    [
+        (
+            {"DASHSCOPE_BASE_URL": "https://dashscope.aliyuncs.com", "DASHSCOPE_API_KEY": ""},
+            "set-up",
+        ),
+        ({"DASHSCOPE_BASE_URL": "https://h.example", "HTTPS_PROXY": "ftp://proxy"}, "set-up"),
+        ({"DASHSCOPE_BASE_URL": "http://127.0.0.1:9"}, "reachability"),
+    ],
+)
+def test_an_earlier_report_outlives_a_wrong_setup(monkeypatch, tmp_path, variables, during):
+    """A visit that asks nothing costs no report; if it is the first, it says what is wrong."""
+    earlier, new = tmp_path / "earlier.json", tmp_path / "new.json"
+    assert main(["doctor", "--yes", "--json", str(earlier)]) == 0
+    found = earlier.read_text()
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    for file in (earlier, new):
+        assert main(["doctor", "--yes", "--json", str(file)]) == 1
+    assert earlier.read_text() == found
+    assert json.loads(new.read_text())["problems"][0]["during"] == during
+
+
 def test_ctrl_c_keeps_what_was_found(live, monkeypatch, tmp_path, capsys):
     """What was paid for is in the report, with its sum, when a visit is broken off."""
 

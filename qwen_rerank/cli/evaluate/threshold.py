@@ -218,13 +218,13 @@ def written(threshold: float | None) -> str:
 
 
 def _are_ranks(lists: Sequence[Ranked]) -> bool:
-    """Whether the scores of every list fall by exactly 1."""
+    """Whether the scores of every list fall by exactly 1, or all lists are of one with 1."""
     steps = {
         None if first is None or second is None else first - second
         for ranked in lists
         for first, second in zip(ranked.scores, ranked.scores[1:], strict=False)
     }
-    return steps == {1.0}
+    return steps == {1.0} or {each.scores for each in lists if each.scores} == {(1.0,)}
 
 
 def _needed(recall: float, count: Any) -> Any:

@@ -470,6 +470,7 @@ def test_documents_without_a_score(tmp_path, qrels, capfd):
     [
         ("q1\ta\tb\n", [], "the run has no scores"),
         ("q1 Q0 a 1 2 x\nq1 Q0 z 2 1 x\n", [], "the scores of the run are ranks"),
+        ("q1 Q0 a 1 1 x\nq2 Q0 c 1 1 x\n", [], "the scores of the run are ranks"),  # --top-n 1
         ("q1 Q0 a 1 inf x\nq1 Q0 z 2 1 x\n", [], "infinite score"),
         ("q1 Q0 z 1 0.5 x\n", [], "no document of the run has a grade of 1 or more"),
         ('{"line": 1, "results": [{"id": "a", "score": "high"}]}\n', [], "'high' is no score"),

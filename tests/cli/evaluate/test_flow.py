@@ -477,6 +477,7 @@ def test_documents_without_a_score(tmp_path, qrels, capfd):
         ("q1 Q0 a 1 0.5 x\n", ["--run", "other"], "give --run once"),
         ("q1 Q0 a 1 0.5 x\n", ["--changed", "3"], "--changed is not for --threshold"),
         ("q1 Q0 a 1 0.5 x\n", ["--recall", "0"], "--recall"),
+        ("q1 Q0 a 1 0.5 x\n", ["--recall", "nan"], "'--recall': nan is no share"),
         ("q1 Q0 a 1 0.5 x\n", ["--picture", "a.gif"], "must end in .png or .svg"),
         ("q1 Q0 a 1 0.5 x\n", ["--picture", "missing/a.png"], "no folder missing"),
     ],

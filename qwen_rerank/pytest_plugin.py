@@ -6,6 +6,7 @@ else may be imported before a test asks for the fixture.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -33,10 +34,18 @@ def qwen_rerank_emulator(
 
     One runs for the whole session, in each worker of pytest-xdist; each test finds its log empty
     and nothing scripted or faulty. ``DASHSCOPE_BASE_URL`` and ``DASHSCOPE_API_KEY`` name it while
-    the test runs. It takes the extra ``emulator``.
+    the test runs, and so does the module ``dashscope`` if it was imported before: what a program
+    has set there does not count. A reranker that is given a ``region`` or ``base_url`` asks that.
+    It takes the extra ``emulator``.
     """
-    monkeypatch.setenv("DASHSCOPE_BASE_URL", _qwen_rerank_emulator.base_url)
-    monkeypatch.setenv("DASHSCOPE_API_KEY", _qwen_rerank_emulator.api_key)
+    url, key = _qwen_rerank_emulator.base_url, _qwen_rerank_emulator.api_key
+    monkeypatch.setenv("DASHSCOPE_BASE_URL", url)
+    monkeypatch.setenv("DASHSCOPE_API_KEY", key)
+    if (sdk := sys.modules.get("dashscope")) is not None:  # its settings win over the environment
+        monkeypatch.setattr(sdk, "base_http_api_url", url, raising=False)
+        monkeypatch.setattr(sdk, "api_key", key, raising=False)
+        if hasattr(sdk, "settings"):  # since 2.0; a new one, in which nothing is set
+            monkeypatch.setattr(sdk, "settings", type(sdk.settings)())
     _qwen_rerank_emulator.clear()
     yield _qwen_rerank_emulator
     _qwen_rerank_emulator.clear()

@@ -25,12 +25,32 @@ def test_third(monkeypatch):
     monkeypatch.delenv("DASHSCOPE_API_KEY", raising=False)
     with pytest.raises(ValueError, match="no API key"):
         Reranker().rerank("a car", ["a fast car"])
+
+@pytest.fixture
+def their_settings():
+    import dashscope
+    dashscope.api_key = dashscope.settings.api_key = "sk-of-the-program"
+    dashscope.base_http_api_url = "http://127.0.0.1:9/api/v1"
+    dashscope.settings.base_url = dashscope.base_http_api_url
+    return dashscope
+
+def test_fourth(their_settings, qwen_rerank_emulator):
+    Reranker().rerank("a car", ["a fast car"])
+    assert len(qwen_rerank_emulator.log) == 1
+
+def test_fifth():
+    import dashscope
+    assert dashscope.api_key == dashscope.settings.api_key == "sk-of-the-program"
+    assert dashscope.base_http_api_url == dashscope.settings.base_url == "http://127.0.0.1:9/api/v1"
 """
 
 
 @pytest.mark.slow
 def test_their_tests(tmp_path):
-    """A test asks for the emulator by its name; the next finds it clean, and others nothing."""
+    """A test asks for the emulator by its name; the next finds it clean, and others nothing.
+
+    It is asked even where a program has set another host in ``dashscope``, which has it back then.
+    """
     (tmp_path / "test_theirs.py").write_text(THEIRS)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
@@ -40,7 +60,7 @@ def test_their_tests(tmp_path):
         check=False,
     )
 
-    assert "3 passed" in done.stdout, done.stdout
+    assert "5 passed" in done.stdout, done.stdout
 
 
 def test_costs_nothing_unused():

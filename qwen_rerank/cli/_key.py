@@ -21,7 +21,7 @@ def reranker_options(
         given: Options by their names; None for one that was not given.
 
     Raises:
-        ValueError: A variable that is named holds nothing.
+        ValueError: A variable that is named holds nothing, or a header is named twice.
     """
     options = {name: value for name, value in given.items() if value is not None}
     if key_variable is not None:
@@ -45,7 +45,7 @@ def _headers_in(pairs: Sequence[str]) -> dict[str, SecretStr]:
     """The request headers of *pairs*, each a name, ``=`` and the environment variable to look in.
 
     Raises:
-        ValueError: One is no such pair, or its variable holds nothing.
+        ValueError: One is no such pair, its variable holds nothing, or its name was there before.
     """
     headers: dict[str, SecretStr] = {}
     for pair in pairs:
@@ -54,5 +54,7 @@ def _headers_in(pairs: Sequence[str]) -> dict[str, SecretStr]:
             raise ValueError(  # likewise
                 "--header-env takes NAME=VARIABLE, an environment variable that holds the value"
             )
+        if name in headers:
+            raise ValueError("--header-env: a header is given twice")
         headers[name] = SecretStr(value)
     return headers

@@ -161,7 +161,8 @@ async def _handle(desk: Desk, request: Request, wire: Format | None) -> Response
             refused = RefusedError(reply.status, said.code, said.message, inner=said.inner)
             response = call.failed(refused, said.envelope)
         else:
-            content = write_json(reply.body) if isinstance(reply.body, dict) else reply.body
+            is_json = isinstance(reply.body, dict | list)
+            content = write_json(reply.body) if is_json else reply.body
             response = Response(content, reply.status, media_type="application/json")
     except RefusedError as refused:
         response = call.failed(refused)

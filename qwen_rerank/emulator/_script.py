@@ -31,8 +31,8 @@ class Reply:
 
     Args:
         status: HTTP status, 200 to 599.
-        body: A dict is sent as JSON, a str as UTF-8, bytes as they are. None serves the request
-            normally, which is how to delay or drop an honest answer.
+        body: A dict or list is sent as JSON, a str as UTF-8, bytes as they are. None serves the
+            request normally, which is how to delay or drop an honest answer.
         headers: Sent on top of the usual ones; they win.
         delay: Seconds to wait before the answer's head.
         drop: Close the connection "before" the head, or in the "mid"dle of the body, after a
@@ -44,7 +44,7 @@ class Reply:
     """
 
     status: int = 200
-    body: dict[str, Any] | str | bytes | ErrorBody | None = None
+    body: dict[str, Any] | list[Any] | str | bytes | ErrorBody | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     delay: float = 0.0
     drop: Literal["before", "mid"] | None = None

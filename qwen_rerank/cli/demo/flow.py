@@ -47,9 +47,11 @@ def demo(*, live: bool, model: str, region: str | None, count: int | None, confi
         ValueError: There is no key, or a setting is wrong.
     """
     options: dict[str, Any] = {"model": model}
+    host = None
     if live:
         options["region"] = region
-        Reranker(**options)  # without a key, say so before anything is loaded
+        # Without a key, say so before anything is loaded.
+        host = Reranker(**options)._line().endpoint.host
     console = open_console()
     passages = load_passages()
     questions = _spread(load_questions(), count or (_LIVE_QUESTIONS if live else None))
@@ -60,13 +62,13 @@ def demo(*, live: bool, model: str, region: str | None, count: int | None, confi
                 passages=len(passages),
                 questions=len(questions),
                 retrieved=_RETRIEVED,
-                live=live,
+                host=host,
                 model=model,
             )
         )
         candidates = _retrieved(console, frameworks, questions)
-        if live:
-            _announce(console, frameworks, questions, candidates)
+        if host is not None:
+            _announce(console, frameworks, questions, candidates, host)
             if not confirmed and not agreed(console):
                 tell("Nothing was sent.")
                 return 1
@@ -78,9 +80,8 @@ def demo(*, live: bool, model: str, region: str | None, count: int | None, confi
             return 1
     for sample in report.samples(results):
         console.print(sample)
-    scorer = (
-        f"{model} on DashScope" if live else "the lexical stand-in: no measure of the Qwen models"
-    )
+    stand_in = "the lexical stand-in: no measure of the Qwen models"
+    scorer = stand_in if host is None else f"{model} at {host}"
     console.print(report.summary(results, scorer))
     command = Path(sys.executable).with_name("qwen-rerank")  # for shells that do not find it
     called = command.name if shutil.which(command.name) else os.path.relpath(command)
@@ -135,8 +136,9 @@ def _announce(
     frameworks: Sequence["Framework[Any]"],
     questions: Sequence[Question],
     candidates: Sequence[Sequence[Any]],
+    host: str,
 ) -> None:
-    """Says what will be sent, roughly: a model with small limits takes more requests."""
+    """Says what will be sent where, roughly: a model with small limits takes more requests."""
     characters = sum(
         len(question.text) + len(found.passage.text)  # the query is billed with every document
         for framework, lists in zip(frameworks, candidates, strict=True)
@@ -149,6 +151,7 @@ def _announce(
             retrieved=_RETRIEVED,
             tokens=characters // _CHARACTERS_PER_TOKEN,
             model=frameworks[0].model,
+            host=host,
         )
     )
 

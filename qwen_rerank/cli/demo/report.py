@@ -36,8 +36,10 @@ _NOTES = (
 )
 
 
-def explanation(*, passages: int, questions: int, retrieved: int, live: bool, model: str) -> Panel:
-    """What is about to happen, and what the figures do not say."""
+def explanation(
+    *, passages: int, questions: int, retrieved: int, host: str | None, model: str
+) -> Panel:
+    """What is about to happen, and what the figures do not say; without *host* nothing is live."""
     text = Text(
         f"{passages} passages of the Python language reference, as it ships with this Python, and "
         f"{questions} questions with topics graded by hand. For each question LangChain's "
@@ -49,9 +51,9 @@ def explanation(*, passages: int, questions: int, retrieved: int, live: bool, mo
         ": it hashes words and knows nothing of meaning. Then langchain_qwen_rerank and "
         "llama_index_qwen_rerank rerank what was found, "
     )
-    if live:
+    if host is not None:
         text.append(
-            f"asking {visible(model)} on DashScope. It is a look at one small collection "
+            f"asking {visible(model)} at {visible(host)}. It is a look at one small collection "
             "with one reader's grades, not a benchmark."
         )
     else:
@@ -63,11 +65,11 @@ def explanation(*, passages: int, questions: int, retrieved: int, live: bool, mo
     return Panel(text, title=Text("qwen-rerank demo", "bold"), border_style="cyan", padding=(0, 1))
 
 
-def intention(*, requests: int, retrieved: int, tokens: int, model: str) -> Text:
+def intention(*, requests: int, retrieved: int, tokens: int, model: str, host: str) -> Text:
     """What is about to be sent."""
     return Text(
-        f"This sends {requests} requests of {retrieved} passages each to {visible(model)} on "
-        f"DashScope, about {tokens:,} tokens in all, billed to your key."
+        f"This sends {requests} requests of {retrieved} passages each to {visible(model)} at "
+        f"{visible(host)}, about {tokens:,} tokens in all. What that host bills goes to your key."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import click
@@ -92,6 +93,8 @@ def command(
         if is_given and threshold is not needed:
             option = next(each.opts[0] for each in context.command.params if each.name == name)
             raise click.UsageError(f"{option} is {'only' if needed else 'not'} for --threshold")
+    if math.isnan(recall):  # which the range lets pass
+        raise click.BadParameter("nan is no share.", param_hint="'--recall'")
     from pathlib import Path  # noqa: PLC0415  which the help does without
 
     from qwen_rerank.cli.evaluate import flow  # noqa: PLC0415  rich, ir_measures and scipy

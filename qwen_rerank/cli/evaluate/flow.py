@@ -32,7 +32,7 @@ from qwen_rerank.cli.evaluate.compare import (
     measures_of,
 )
 from qwen_rerank.cli.evaluate.resample import Interval
-from qwen_rerank.cli.evaluate.threshold import Proposal, Scores
+from qwen_rerank.cli.evaluate.threshold import Proposal, Scores, written
 
 __all__ = ["evaluate", "evaluate_threshold"]
 
@@ -283,13 +283,14 @@ def _thresholds(scores: Scores, proposal: Proposal | None) -> Table:
         *("threshold", "precision", "recall", "documents\nkept", "relevant\nlost"),
         *("questions\nwith none", "with none\nrelevant"),
     )
+    table.columns[0].no_wrap = True  # a number to copy
     proposed = None if proposal is None else proposal.kept.threshold
     steps = {*scores.steps(_ROWS), *([] if proposed is None else [proposed])}
     for threshold in (None, *sorted(steps)):
         kept = scores.at(threshold)
         is_proposed = threshold is not None and threshold == proposed
         table.add_row(
-            "none" if threshold is None else f"{'▸ ' if is_proposed else ''}{threshold:g}",
+            f"{'▸ ' if is_proposed else ''}{written(threshold)}",
             "" if kept.precision is None else f"{kept.precision:.3f}",
             f"{kept.recall:.3f}",
             f"{kept.documents:,}",
@@ -309,7 +310,7 @@ def _proposed(scores: Scores, recall: float, proposal: Proposal | None) -> Panel
         text.append("have no score.")
     else:
         kept = proposal.kept
-        text.append(f"score_threshold={kept.threshold:g}", "bold")
+        text.append(f"score_threshold={written(kept.threshold)}", "bold")
         text.append(
             f"{_between(proposal.interval, '.4g')} keeps {kept.relevant:,} of {scores.found:,} "
         )

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from qwen_rerank.cli._terminal import visible
 from qwen_rerank.cli.evaluate.compare import Comparison, Measured
-from qwen_rerank.cli.evaluate.threshold import Proposal, Scores
+from qwen_rerank.cli.evaluate.threshold import Proposal, Scores, written
 
 __all__ = ["draw_changes", "draw_thresholds"]
 
@@ -88,8 +88,9 @@ def draw_thresholds(
     with rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 6))
         above, below = figure.subplots(2, 1, sharex=True)
-        found = "no threshold has" if proposal is None else "score_threshold={:g} has"
-        told = found.format(proposal and proposal.kept.threshold)
+        told = "no threshold has"
+        if proposal is not None:
+            told = f"score_threshold={written(proposal.kept.threshold)} has"
         figure.suptitle(f"{visible(name)}: {told} a recall of {recall:g}", ha="left", x=0.01)
         precision = [each.precision for each in kept]
         _draw_curve(above, thresholds, [each.recall for each in kept], "recall")

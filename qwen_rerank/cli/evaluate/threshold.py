@@ -17,7 +17,7 @@ import numpy.typing as npt
 from qwen_rerank.cli._runs import Ranked
 from qwen_rerank.cli.evaluate.resample import Interval, interval
 
-__all__ = ["Kept", "Proposal", "Scores"]
+__all__ = ["Kept", "Proposal", "Scores", "written"]
 
 _UNITS = (1.0, 2.0, 5.0, 10.0)  # that round steps are made of
 _DIGITS = 4  # that a proposal has, of the span of the scores
@@ -193,8 +193,8 @@ class Scores:
         if self.low == self.high:
             return threshold
         digits = max(0, _DIGITS - 1 - math.floor(math.log10(self.high - self.low)))
-        scale = 10.0**digits
-        return math.floor(threshold * scale) / scale
+        rounded = round(threshold, digits)
+        return rounded if rounded <= threshold else round(rounded - 10.0**-digits, digits)
 
     def _interval(self, recall: float, relevant: _Floats) -> Interval | None:
         names, questions = np.unique(self._questions[self._relevant], return_inverse=True)
@@ -212,14 +212,19 @@ class Scores:
         return interval(thresholds, np.arange(count), size=len(relevant))
 
 
+def written(threshold: float | None) -> str:
+    """*threshold* with every digit it has: rounded up, it would keep less."""
+    return "none" if threshold is None else repr(threshold).removesuffix(".0")
+
+
 def _are_ranks(lists: Sequence[Ranked]) -> bool:
-    """Whether the scores of every list fall by exactly 1."""
+    """Whether the scores of every list fall by exactly 1, or all lists are of one with 1."""
     steps = {
         None if first is None or second is None else first - second
         for ranked in lists
         for first, second in zip(ranked.scores, ranked.scores[1:], strict=False)
     }
-    return steps == {1.0}
+    return steps == {1.0} or {each.scores for each in lists if each.scores} == {(1.0,)}
 
 
 def _needed(recall: float, count: Any) -> Any:

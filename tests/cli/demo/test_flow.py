@@ -7,6 +7,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import langchain_core  # noqa: F401  the demo takes both frameworks
 import llama_index.core  # noqa: F401
@@ -116,7 +117,7 @@ def test_all_questions_are_the_most(count):
 
 
 def test_live_sends_a_dozen_questions(live, capsys):
-    """With --yes, twelve questions go to the service once per framework, not without a word."""
+    """With --yes, twelve questions go to the host, which is named, once per framework."""
     assert main(["demo", "--live", "--yes"]) == 0
     out, err = capsys.readouterr()
     asked = queries(live)
@@ -124,19 +125,24 @@ def test_live_sends_a_dozen_questions(live, capsys):
     assert asked[:12] == asked[12:] == [question.text for question in _spread(load_questions(), 12)]
     assert {request.documents for request in live.log} == {100}
     assert len(figures(out)) == 4
-    assert "qwen3-rerank on DashScope" in out
+    shown = " ".join(re.sub("[│\n]", " ", out).split())
+    assert shown.count(f"qwen3-rerank at {urlsplit(live.base_url).netloc}") == 3
+    assert "on DashScope" not in shown
     assert "This sends 24 requests" in out
     assert "stand-in" not in out
     assert live.api_key not in out + err
 
 
 def test_live_asks_first(live, capsys, monkeypatch):
-    """What is to be sent, to which model, is told near to what is billed, and a yes sends it."""
+    """What is sent, to which model and host, is told near to what is billed; a yes sends it."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     model = "qwen3.7-text-rerank"
     assert main(["demo", "--live", "--questions", "2", "--model", model]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert f"sends 4 requests of 100 passages each to {model} on DashScope" in out
+    assert (
+        f"sends 4 requests of 100 passages each to {model} at {urlsplit(live.base_url).netloc},"
+        in out
+    )
     assert {request.body["model"] for request in live.log} == {model}
     estimate = int(re.search(r"about ([\d,]+) tokens", out)[1].replace(",", ""))
     billed = sum(request.tokens for request in live.log)

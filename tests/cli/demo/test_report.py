@@ -73,7 +73,7 @@ def test_hostile_text_is_shown_as_it_is(width):
     text = shown(
         *report.samples(results),
         report.summary(results, HOSTILE),
-        report.explanation(passages=1, questions=1, retrieved=1, live=True, model=HOSTILE),
+        report.explanation(passages=1, questions=1, retrieved=1, host=HOSTILE, model=HOSTILE),
         width=width,
     )
     text.encode()
@@ -188,15 +188,15 @@ def test_tokens_that_were_not_reported():
 def test_the_explanation_says_what_the_scores_are():
     """Against the emulator the reader is told that nothing here measures the Qwen models."""
     about = {"passages": 384, "questions": 99, "retrieved": 100, "model": "qwen3-rerank"}
-    text = " ".join(re.sub("[│\n]", " ", shown(report.explanation(live=False, **about))).split())
+    text = " ".join(re.sub("[│\n]", " ", shown(report.explanation(host=None, **about))).split())
     assert "384 passages" in text
     assert "99 questions" in text
     assert "weak on purpose" in text
     assert "lexical stand-in" in text
     assert "no measure of the Qwen models" in text
-    live = shown(report.explanation(live=True, **about))
+    live = " ".join(shown(report.explanation(host="an.example", **about)).split())
     assert "stand-in" not in live
-    assert "qwen3-rerank" in live
+    assert "qwen3-rerank at an.example" in live
 
 
 def test_progress_leaves_no_trace():
@@ -240,9 +240,16 @@ def test_who_cannot_be_asked_wants_nothing(monkeypatch, stream):
 
 
 def test_the_intention_says_how_much():
-    """The user is told the requests, the model and roughly the tokens; the model is no markup."""
-    about = {"requests": 24, "retrieved": 100, "tokens": 612_345, "model": HOSTILE}
+    """The user is told the requests, the model, the host and roughly the tokens, as plain text."""
+    about = {
+        "requests": 24,
+        "retrieved": 100,
+        "tokens": 612_345,
+        "model": HOSTILE,
+        "host": "an.example",
+    }
     said = " ".join(shown(report.intention(**about), width=200).split())
     assert "24 requests of 100 passages" in said
     assert "about 612,345 tokens" in said
     assert "to [/oops] [bold]x[/bold]" in said
+    assert "at an.example, about" in said

@@ -346,6 +346,32 @@ def test_the_proposed_threshold(tmp_path, capfd):
     assert (odd["threshold"], odd["recall"]) == (0.35, 0.7)  # d19, d17, ... d7
 
 
+@pytest.mark.parametrize(
+    ("scores", "proposed"),
+    [
+        ([0.9998678, 0.9991234], "0.9998678"),  # six digits would say 0.999868
+        ([1000.1267, 999.9], "1000.1267"),
+        ([0.57, 0.0], "0.57"),  # 57 hundredths in floats are a little less than 57
+        ([0.30005, 0.0], "0.3"),  # down, to four digits of the span
+        ([0.30009, 0.0], "0.3"),
+        ([0.12345678901234566] * 2, "0.12345678901234566"),  # without a span
+        ([2.0, -2.0], "2"),
+    ],
+)
+def test_the_proposed_threshold_is_what_was_measured(tmp_path, qrels, capfd, scores, proposed):
+    """The number to copy, from the table, the sentence or the picture, is the one that is kept."""
+    path = run(tmp_path, "run", lists(dict(zip("az", scores, strict=True))))
+    drawn = tmp_path / "drawn.svg"
+    command = ["evaluate", "--qrels", qrels, "--run", path, "--threshold", "--recall", "1"]
+
+    assert main([*command, "--picture", str(drawn)]) == 0
+
+    out = " ".join(capfd.readouterr().out.replace("│", " ").split())
+    assert f"▸ {proposed} " in out
+    assert f"score_threshold={proposed} keeps 1 of 1" in out
+    assert f"run: score_threshold={proposed} has a recall of 1" in texts(drawn)
+
+
 @given(
     st.lists(
         st.lists(st.tuples(st.floats(-9, 9), st.booleans()), min_size=1, max_size=6),
@@ -444,12 +470,14 @@ def test_documents_without_a_score(tmp_path, qrels, capfd):
     [
         ("q1\ta\tb\n", [], "the run has no scores"),
         ("q1 Q0 a 1 2 x\nq1 Q0 z 2 1 x\n", [], "the scores of the run are ranks"),
+        ("q1 Q0 a 1 1 x\nq2 Q0 c 1 1 x\n", [], "the scores of the run are ranks"),  # --top-n 1
         ("q1 Q0 a 1 inf x\nq1 Q0 z 2 1 x\n", [], "infinite score"),
         ("q1 Q0 z 1 0.5 x\n", [], "no document of the run has a grade of 1 or more"),
         ('{"line": 1, "results": [{"id": "a", "score": "high"}]}\n', [], "'high' is no score"),
         ("q1 Q0 a 1 0.5 x\n", ["--run", "other"], "give --run once"),
         ("q1 Q0 a 1 0.5 x\n", ["--changed", "3"], "--changed is not for --threshold"),
         ("q1 Q0 a 1 0.5 x\n", ["--recall", "0"], "--recall"),
+        ("q1 Q0 a 1 0.5 x\n", ["--recall", "nan"], "'--recall': nan is no share"),
         ("q1 Q0 a 1 0.5 x\n", ["--picture", "a.gif"], "must end in .png or .svg"),
         ("q1 Q0 a 1 0.5 x\n", ["--picture", "missing/a.png"], "no folder missing"),
     ],

@@ -92,6 +92,10 @@ def test_wrong_arguments(capsys, arguments, said):
             "--header-env takes NAME=VARIABLE",
         ),
         (["in", "--output", "o", "--header-env", "Host=HOME"], "--header-env: 'host' is set by"),
+        (
+            ["in", "--output", "o", "--header-env", "X-A=HOME", "--header-env", "X-A=PATH"],
+            "--header-env: a header is given twice",
+        ),
         (["in", "--output", "o", "--server", "vlm"], "server: "),
     ],
 )

@@ -182,6 +182,8 @@ class _Sending:
         self._deadline = deadline
         self._meter = meter
         self._caller = caller
+        self._route = line.endpoint, requests[0].model if requests else None
+        """What the service's limits are for."""
         self._queues = caller.awaits or not line.gate.is_held_by(caller.loop)
         self.needed = caller.loop if caller.awaits and (line.pace or line.client) else None
         """The caller's loop, if no request ends unless that runs on."""
@@ -246,10 +248,18 @@ class _Sending:
                 raise
 
         try:
-            return await _policy(self._line, self._deadline).retrying(asyncio.sleep)(attempt)
+            return await self._policy().retrying(asyncio.sleep)(attempt)
         except RerankError:
             failure = cause
         raise failure
+
+    def _policy(self) -> Policy:
+        def told(error: RerankError, seconds: float) -> None:
+            if isinstance(error, RateLimitError):
+                self._line.gate.hush(seconds, self._route)
+            _log.info("Trying again in %.2f s: %r", seconds, error)
+
+        return Policy(self._line.max_retries, self._deadline, time.monotonic, random.random, told)
 
     async def _send(self, request: Request) -> Reply:
         """Sends *request* once, when it is its turn."""
@@ -257,8 +267,8 @@ class _Sending:
         await gate.enter(queue=self._queues)
         try:
             self.begun = True
-            if self._line.pace is not None or gate.quiet():
-                await self._paced(request)
+            if (quiet := gate.quiet(self._route)) or self._line.pace is not None:
+                await self._paced(request, quiet)
             return await self._answer(request)
         except BaseException as error:
             if isinstance(error, RerankError) and not error.documents:
@@ -271,10 +281,10 @@ class _Sending:
         finally:
             gate.leave()
 
-    async def _paced(self, request: Request) -> None:
+    async def _paced(self, request: Request, quiet: float) -> None:
         """Waits because another request was throttled, and for the caller's rate limiter."""
-        if quiet := _quiet(self._line, self._deadline):
-            await asyncio.sleep(quiet)
+        if quiet:
+            await asyncio.sleep(_apart(quiet, left(self._deadline)))
         if (pace := self._line.pace) is None:
             return
         if self._caller.awaits:  # it is asked where the caller is
@@ -331,23 +341,13 @@ class _Sending:
         return answer
 
 
-def _policy(line: Line, deadline: float) -> Policy:
-    def told(error: RerankError, seconds: float) -> None:
-        if isinstance(error, RateLimitError):
-            line.gate.hush(seconds)
-        _log.info("Trying again in %.2f s: %r", seconds, error)
-
-    return Policy(line.max_retries, deadline, time.monotonic, random.random, told)
-
-
-def _quiet(line: Line, deadline: float) -> float:
+def _apart(quiet: float, remaining: float) -> float:
     """Seconds to wait because another request was throttled; a little apart, so as not to storm."""
-    quiet = line.gate.quiet()
-    if quiet and quiet >= left(deadline):
+    if quiet >= remaining:
         raise RateLimitError(
             "The service asked for a longer pause than this call has time for.", retry_after=quiet
         )
-    return min(quiet * (1 + random.random() / 2), left(deadline))  # noqa: S311  no secret
+    return min(quiet * (1 + random.random() / 2), remaining)  # noqa: S311  no secret
 
 
 def _read(answer: Answer, request: Request, line: Line) -> Reply:

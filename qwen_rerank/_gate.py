@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
+from collections.abc import Hashable
 
 __all__ = ["Gate"]
 
@@ -16,15 +17,15 @@ class Gate:
 
     The width alone may be set from any thread. Whoever is in when it shrinks stays in.
 
-    It also remembers until when the service asked to be left alone, so that requests that were not
-    throttled themselves slow down too.
+    It also remembers on which routes the service asked to be left alone, and until when, so that
+    requests that were not throttled themselves slow down too.
     """
 
     def __init__(self, width: int) -> None:
         self.width = width
         self._taken = 0
         self._queue: deque[asyncio.Future[None]] = deque()
-        self._quiet_until = 0.0
+        self._quiet_until: dict[Hashable, float] = {}
         self._needed: Counter[object] = Counter()
 
     async def enter(self, *, queue: bool = True) -> None:
@@ -59,13 +60,16 @@ class Gate:
                 self._taken += 1
                 turn.set_result(None)
 
-    def hush(self, seconds: float) -> None:
-        """Nobody should send for *seconds* from now."""
-        self._quiet_until = max(self._quiet_until, time.monotonic() + seconds)
+    def hush(self, seconds: float, route: Hashable) -> None:
+        """Nobody should send on *route* for *seconds* from now."""
+        now = time.monotonic()
+        until = max(now + seconds, self._quiet_until.get(route, now))
+        lasting = {each: end for each, end in self._quiet_until.items() if end > now}
+        self._quiet_until = {**lasting, route: until}
 
-    def quiet(self) -> float:
-        """Seconds for which nobody should send."""
-        return max(0.0, self._quiet_until - time.monotonic())
+    def quiet(self, route: Hashable) -> float:
+        """Seconds for which nobody should send on *route*."""
+        return max(0.0, self._quiet_until.get(route, 0.0) - time.monotonic())
 
     def hold(self, loop: object) -> None:
         """Remembers that turns do not end unless a caller's *loop* runs on; None for no loop."""

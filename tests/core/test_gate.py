@@ -109,3 +109,14 @@ def test_loops_that_are_needed():
     assert not gate.is_held_by(None)
     gate.let_go(loop)
     assert not gate.is_held_by(loop)
+
+
+def test_pauses():
+    """A pause is for its route alone, no shorter one ends it, and what is over is dropped."""
+    gate = Gate(1)
+    for seconds, route in ((0.0, "over"), (600.0, "here"), (1.0, "here")):
+        gate.hush(seconds, route)
+
+    assert gate.quiet("here") > 500.0
+    assert not gate.quiet("there")
+    assert list(gate._quiet_until) == ["here"]

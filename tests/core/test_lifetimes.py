@@ -587,25 +587,48 @@ def test_threads_end_with_the_call(connection):
 # Throttling
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
-async def test_when_one_is_throttled_all_wait(reranker, emulator, colour):
-    """While a service that throttled one call asks for a pause, no other of the object is sent."""
+@pytest.fixture(name="throttled")
+async def _throttled(reranker, emulator):
+    """A reranker of which one call waits because the service asked for a long pause."""
     emulator.script(Reply.error(429, "Throttling.RateQuota", headers={"retry-after": "300"}))
     reranker.timeout = 600.0
     first = asyncio.create_task(reranker.arerank("first", ["a"]))
     await _seen(emulator)
-    await asyncio.to_thread(_until, reranker._shared.live.gate.quiet)
-    hasty = reranker.with_options(timeout=5.0)
+    await asyncio.to_thread(_until, lambda: reranker._shared.live.gate._quiet_until)
+
+    yield reranker
+
+    first.cancel()
+    await asyncio.wait([first], timeout=30)  # its pause is 300
+    assert first.cancelled()
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+async def test_when_one_is_throttled_all_wait(throttled, emulator, colour):
+    """While a service that throttled one call asks for a pause, no other of the object is sent."""
+    hasty = throttled.with_options(timeout=5.0)
     other = hasty.arerank if colour == "async" else partial(asyncio.to_thread, hasty.rerank)
 
     with pytest.raises(errors.RateLimitError, match="longer pause than this call has time for"):
         await other("second", ["b"])
 
-    first.cancel()
-    await asyncio.wait([first], timeout=30)  # its pause is 300
-
-    assert first.cancelled()
     assert len(emulator.log) == 1
+
+
+@pytest.mark.parametrize("other", ["host", "key", "model"])
+async def test_elsewhere_nobody_waits(throttled, emulator, other):
+    """A limit is for one account and model: another host, key or model is asked meanwhile."""
+    options = {
+        "host": {"base_url": emulator.base_url.replace("127.0.0.1", "localhost")},
+        "key": {"api_key": "sk-another-key-of-ours"},
+        "model": {"model": "gte-rerank-v2"},
+    }
+
+    elsewhere = throttled.with_options(timeout=5.0, **options[other])
+    with contextlib.suppress(errors.AuthenticationError):  # that key is none of the emulator's
+        await elsewhere.arerank("second", ["b"])
+
+    assert len(emulator.log) == 2
 
 
 def test_after_a_pause_all_go_on(reranker, emulator, rank):

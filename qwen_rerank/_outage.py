@@ -39,7 +39,8 @@ class Outages:
         self._clock = clock
         self._lock = threading.Lock()
         self._found: dict[Hashable, _Outage] = {}
-        self._answers = 0
+        self._unanswered: dict[Hashable, object] = {}
+        """What stands for the time since the last answer on a route; none before a call begins."""
 
     def watch(
         self,
@@ -60,9 +61,9 @@ class Outages:
             lease: Seconds after which another may try if this call does and is never heard of.
         """
         if not requests or not pause:
-            return Watch(self, route, 0.0, 0)
+            return Watch(self, route, 0.0, None)
         with self._lock:
-            watch = Watch(self, route, pause, self._answers)
+            watch = Watch(self, route, pause, self._unanswered.setdefault(route, object()))
             outage = self._found.get(route)
             if outage is None:
                 return watch
@@ -89,10 +90,10 @@ class Outages:
         with self._lock:
             if not _is_dead(outcome):
                 if outcome.sent:
-                    self._answers += 1
+                    self._unanswered.pop(watch.route, None)
                     self._found.pop(watch.route, None)
-            # One slow call says nothing while others are answered.
-            elif watch.answers == self._answers:
+            # One slow call says nothing while others are answered there.
+            elif watch.since is self._unanswered.get(watch.route):
                 why = str(outcome.failure).partition("\n")[0]
                 self._found[watch.route] = _Outage(why, self._clock() + watch.pause)
 
@@ -107,7 +108,7 @@ class Watch(NamedTuple):
     outages: Outages
     route: Hashable
     pause: float
-    answers: int
+    since: object
     spared: Outcome | None = None
 
     def ended(self, outcome: Outcome) -> None:

@@ -279,8 +279,8 @@ _GONE = Outcome((None,), ServiceError("gone"))
 _FINE = Outcome((None,), errors.RateLimitError("slow down"))
 
 
-def _watch(outages: Outages, *, lease: float = 5.0):
-    return outages.watch(_REQUESTS, route="here", host="h", pause=10.0, lease=lease)
+def _watch(outages: Outages, *, route: str = "here", lease: float = 5.0):
+    return outages.watch(_REQUESTS, route=route, host="h", pause=10.0, lease=lease)
 
 
 def test_a_slow_call_among_others_is_no_outage(clock):
@@ -291,6 +291,17 @@ def test_a_slow_call_among_others_is_no_outage(clock):
     slow.ended(_GONE)
 
     assert _watch(outages).spared is None
+
+
+def test_answers_elsewhere_do_not_hide_an_outage(clock):
+    """Another host, key or model that answers in the meantime says nothing of a silent one."""
+    outages = Outages(clock)
+    silent = _watch(outages)
+    _watch(outages, route="there").ended(_FINE)
+    silent.ended(_GONE)
+
+    assert _watch(outages).spared is not None
+    assert _watch(outages, route="there").spared is None
 
 
 def test_a_try_that_is_never_heard_of(clock):

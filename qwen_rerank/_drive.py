@@ -342,12 +342,15 @@ class _Sending:
 
 
 def _apart(quiet: float, remaining: float) -> float:
-    """Seconds to wait because another request was throttled; a little apart, so as not to storm."""
+    """Seconds to wait because another request was throttled; a little apart, so as not to storm.
+
+    At least half of what *remaining* leaves after it is kept for the answer.
+    """
     if quiet >= remaining:
         raise RateLimitError(
             "The service asked for a longer pause than this call has time for.", retry_after=quiet
         )
-    return min(quiet * (1 + random.random() / 2), remaining)  # noqa: S311  no secret
+    return quiet + random.random() / 2 * min(quiet, remaining - quiet)  # noqa: S311  no secret
 
 
 def _read(answer: Answer, request: Request, line: Line) -> Reply:

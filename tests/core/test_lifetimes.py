@@ -13,11 +13,12 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
-from qwen_rerank import Reranker, _loop, errors
+from qwen_rerank import Reranker, _drive, _loop, errors
 from qwen_rerank.emulator import Reply
 
 _QUERY = "a fast red sports car"
@@ -629,6 +630,17 @@ async def test_elsewhere_nobody_waits(throttled, emulator, other):
         await elsewhere.arerank("second", ["b"])
 
     assert len(emulator.log) == 2
+
+
+@pytest.mark.parametrize(("quiet", "latest"), [(4.0, 4.6), (1.0, 1.5)])
+def test_after_a_pause_there_is_time_to_send(monkeypatch, quiet, latest):
+    """Waits for another call's pause are spread, but no wider than half of the time after it."""
+    chances = iter([0.0, 1.0])
+    monkeypatch.setattr(_drive, "random", SimpleNamespace(random=lambda: next(chances)))
+
+    waits = [_drive._apart(quiet, 5.2) for _ in range(2)]
+
+    assert waits == pytest.approx([quiet, latest])
 
 
 def test_after_a_pause_all_go_on(reranker, emulator, rank):

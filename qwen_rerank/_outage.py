@@ -57,7 +57,8 @@ class Outages:
             requests: What it would send. Without any, nothing is learnt and nothing refused.
             route: Where to, through what, and to which model.
             host: The host, for messages.
-            pause: Seconds for which a route that was found dead is left alone; 0 for never.
+            pause: Seconds for which a route that was found dead is left alone; 0 for a call that
+                always asks, of which no more than an answer is learnt.
             lease: Seconds after which another may try if this call does and is never heard of.
         """
         if not requests or not pause:
@@ -93,7 +94,7 @@ class Outages:
                     self._unanswered.pop(watch.route, None)
                     self._found.pop(watch.route, None)
             # One slow call says nothing while others are answered there.
-            elif watch.since is self._unanswered.get(watch.route):
+            elif watch.pause and watch.since is self._unanswered.get(watch.route):
                 why = str(outcome.failure).partition("\n")[0]
                 self._found[watch.route] = _Outage(why, self._clock() + watch.pause)
 
@@ -113,7 +114,7 @@ class Watch(NamedTuple):
 
     def ended(self, outcome: Outcome) -> None:
         """Keeps what *outcome* says of the service."""
-        if self.pause and self.spared is None:
+        if self.spared is None:
             self.outages._learn(self, outcome)
 
 

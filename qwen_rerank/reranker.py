@@ -695,12 +695,11 @@ class BaseReranker(RerankSettings):
     ) -> _Answered:
         """What came of the requests of *asked*; each reply is told when it comes."""
         watch = self._watch(job, asked, line, deadline)
-        outcome = watch.spared if watch else None
+        outcome = watch.spared
         if outcome is None:
             meter = partial(self._metered, (job, asked, line), tell)
             outcome = await _drive.drive(asked.requests, line, deadline, meter, caller)
-        if watch:
-            watch.ended(outcome)
+        watch.ended(outcome)
         return _Answered(((asked.requests, outcome),), failure=outcome.failure)
 
     def _metered(
@@ -779,15 +778,14 @@ class BaseReranker(RerankSettings):
             return self._without_scores(job, answered.failure, usage, ids, unsendable)
         return merge(job, asked.prepared, chain(free, answered.new), usage, ids)
 
-    def _watch(self, job: Job, asked: _Asked, line: _drive.Line, deadline: float) -> Watch | None:
-        """Whether an outage is known, which matters to those alone who can do without a ranking."""
-        if self.on_error != "passthrough":
-            return None
+    def _watch(self, job: Job, asked: _Asked, line: _drive.Line, deadline: float) -> Watch:
+        """Whether an outage is known, which spares those alone who can do without a ranking."""
+        pause = min(self.outage_pause, _PAUSED_TIMEOUTS * self.timeout)
         return self._shared.outages.watch(
             asked.requests,
             route=self._route(job, line),
             host=line.endpoint.host,
-            pause=min(self.outage_pause, _PAUSED_TIMEOUTS * self.timeout),
+            pause=pause if self.on_error == "passthrough" else 0.0,
             lease=_drive.left(deadline),
         )
 

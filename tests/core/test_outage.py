@@ -172,6 +172,18 @@ def test_every_call_asks(reranker, rank, emulator: Emulator, options):
     assert len(emulator.log) == 3
 
 
+@pytest.mark.parametrize(
+    "options", [{"on_error": "raise"}, {"outage_pause": 0}], ids=["raise", "off"]
+)
+def test_whoever_is_answered_ends_an_outage(reranker, rank, emulator: Emulator, options):
+    """The answer to a call that asks whatever is known is one for all that pass through."""
+    emulator.script(Reply.error(503, "ModelUnavailable"))
+    rank(reranker, _QUERY, _TEXTS)
+
+    assert rank(reranker.with_options(**options), _QUERY, _TEXTS).degraded is None
+    assert rank(reranker, "another question", _TEXTS).degraded is None
+
+
 def test_the_pause(reranker, rank, emulator: Emulator):
     """It is outage_pause, and no more than ten timeouts: who waits little misses little."""
     emulator.script(_DOWN["down"])
@@ -279,8 +291,8 @@ _GONE = Outcome((None,), ServiceError("gone"))
 _FINE = Outcome((None,), errors.RateLimitError("slow down"))
 
 
-def _watch(outages: Outages, *, route: str = "here", lease: float = 5.0):
-    return outages.watch(_REQUESTS, route=route, host="h", pause=10.0, lease=lease)
+def _watch(outages: Outages, *, route="here", pause=10.0, lease=5.0):
+    return outages.watch(_REQUESTS, route=route, host="h", pause=pause, lease=lease)
 
 
 def test_a_slow_call_among_others_is_no_outage(clock):
@@ -291,6 +303,14 @@ def test_a_slow_call_among_others_is_no_outage(clock):
     slow.ended(_GONE)
 
     assert _watch(outages).spared is None
+
+
+def test_who_always_asks_finds_no_outage(clock):
+    """A call that raises, or has no pause, spares the others nothing when it fails."""
+    outages = Outages(clock)
+    _watch(outages, pause=0.0).ended(_GONE)
+
+    assert [_watch(outages).spared for _ in range(2)] == [None, None]
 
 
 def test_answers_elsewhere_do_not_hide_an_outage(clock):

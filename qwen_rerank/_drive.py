@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 from qwen_rerank import _loop, _refusal, _servers, _told, _wire
 from qwen_rerank._advice import Advice, Option, advise
 from qwen_rerank._gate import Gate
+from qwen_rerank._outage import is_of_outage
 from qwen_rerank._retry import Policy, retry_after, transient
 from qwen_rerank._values import Answer, Outcome, Reply, Request
 from qwen_rerank.errors import DeadlineError, RateLimitError, RerankError
@@ -166,6 +167,8 @@ class _Sending:
     """Whether one was sent."""
     heard = False
     """Whether anything was answered, a refusal too."""
+    answered = False
+    """Whether anything but a failure of the service was, before a request was sent again."""
     over = False
 
     def __init__(
@@ -210,7 +213,7 @@ class _Sending:
             raise asyncio.CancelledError  # of one request, though nobody cancelled the call
         if self.failure is not None and not isinstance(self.failure, RerankError):
             raise self.failure
-        return Outcome(tuple(self._replies), self.failure, self.sent)
+        return Outcome(tuple(self._replies), self.failure, self.sent, self.answered)
 
     async def one(self, place: int) -> None:
         """Sends the request at *place* until it is answered or that is no use."""
@@ -255,6 +258,8 @@ class _Sending:
 
     def _policy(self) -> Policy:
         def told(error: RerankError, seconds: float) -> None:
+            if not (is_of_outage(error) or _refusal.cools_down(error)):
+                self.answered = True
             if isinstance(error, RateLimitError):
                 self._line.gate.hush(seconds, self._route)
             _log.info("Trying again in %.2f s: %r", seconds, error)

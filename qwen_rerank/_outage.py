@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from qwen_rerank._advice import advise
 from qwen_rerank._values import Outcome, Request
-from qwen_rerank.errors import ServiceError
+from qwen_rerank.errors import RerankError, ServiceError
 
-__all__ = ["Outages", "Watch"]
+__all__ = ["Outages", "Watch", "is_of_outage"]
 
 
 class _Outage(NamedTuple):
@@ -118,9 +118,14 @@ class Watch(NamedTuple):
             self.outages._learn(self, outcome)
 
 
-def _is_dead(outcome: Outcome) -> bool:
-    """Whether *outcome* is that of a service that is gone, broken or silent."""
-    failure = outcome.failure
-    if not isinstance(failure, ServiceError) or not outcome.sent or any(outcome.replies):
+def is_of_outage(failure: RerankError | None) -> bool:
+    """Whether *failure* is that of a service that is gone, broken or silent."""
+    if not isinstance(failure, ServiceError):
         return False
     return failure.status is None or failure.status >= 500
+
+
+def _is_dead(outcome: Outcome) -> bool:
+    """Whether *outcome* is that of a service of which nothing else was heard."""
+    was_there = outcome.answered or any(outcome.replies)
+    return outcome.sent and not was_there and is_of_outage(outcome.failure)

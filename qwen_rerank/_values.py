@@ -477,8 +477,10 @@ class Outcome(NamedTuple):
         replies: One for each request, in their order; None for one that has no answer.
         failure: The first failure, after which nothing more was sent, or None.
         sent: Whether any request was sent; a call's time may run out before.
+        answered: Whether the service was there, though it threw a request out: it throttled, say.
     """
 
     replies: tuple[Reply | None, ...]
     failure: RerankError | None = None
     sent: bool = True
+    answered: bool = False

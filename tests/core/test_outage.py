@@ -5,10 +5,11 @@ import copy
 import os
 import pickle
 import threading
+from types import SimpleNamespace
 
 import pytest
 
-from qwen_rerank import Reranker, ServiceError, errors
+from qwen_rerank import Reranker, ServiceError, _drive, errors
 from qwen_rerank._outage import Outages
 from qwen_rerank._values import Item, Outcome, Place, Request
 from qwen_rerank.emulator import Emulator, Reply
@@ -131,14 +132,15 @@ def test_a_mistake_ends_an_outage(reranker, rank, emulator: Emulator, clock):
     assert rank(reranker, _QUERY, _TEXTS).degraded is None
 
 
-def test_what_was_never_sent_is_no_outage(connection, rank):
-    """A rate limiter that gives no permission in time says nothing of the service."""
+def _paced(*permissions):
+    """A reranker's class whose rate limiter gives these permissions, and then none in time."""
+    left = [*permissions]
 
-    class Refusing:
+    class Pace:
         counts_tokens = False
 
         def take(self, _tokens, _deadline, _doze):
-            return False
+            return bool(left) and left.pop(0)
 
         async def atake(self, _tokens):
             await asyncio.sleep(60)
@@ -146,12 +148,37 @@ def test_what_was_never_sent_is_no_outage(connection, rank):
     class Paced(Reranker):
         @property
         def _pace(self):
-            return Refusing()
+            return Pace()
 
-    reranker = Paced(on_error="passthrough", timeout=0.1, **connection)
+    return Paced
+
+
+def test_what_was_never_sent_is_no_outage(connection, rank):
+    """A rate limiter that gives no permission in time says nothing of the service."""
+    reranker = _paced()(on_error="passthrough", timeout=0.1, **connection)
 
     for _ in range(2):
         assert type(rank(reranker, _QUERY, _TEXTS).degraded) is errors.DeadlineError
+
+
+@pytest.mark.parametrize(
+    ("replies", "is_outage"),
+    [
+        ([Reply.error(429, "Throttling.RateQuota")], False),
+        ([Reply.error(503, "ModelUnavailable"), Reply.error(429, "Throttling.RateQuota")], False),
+        ([Reply.error(503, "ModelUnavailable")], True),
+    ],
+    ids=["throttled", "throttled later", "down"],
+)
+def test_out_of_time_after_an_answer(monkeypatch, connection, emulator, replies, is_outage):
+    """A service that throttled a call is there, though the call had no time to ask again."""
+    monkeypatch.setattr(_drive, "random", SimpleNamespace(random=lambda: 0.0))  # waits for nothing
+    emulator.script(*replies)
+    kind = _paced(*[True] * len(replies), False, True)
+    reranker = kind(on_error="passthrough", **connection)
+
+    assert type(reranker.rerank(_QUERY, _TEXTS).degraded) is errors.DeadlineError
+    assert (reranker.rerank(_QUERY, _TEXTS).degraded is not None) is is_outage
 
 
 @pytest.mark.parametrize(

@@ -314,6 +314,15 @@ def test_a_gateway_that_cools_down_does_not_hide_the_cause(emulator):
     assert len(emulator.log) == 3
 
 
+def test_a_gateway_that_cools_down_hides_no_outage(emulator):
+    """That it asks nobody for a while is no sign that what is behind it is there."""
+    emulator.script(Reply.error(503, "ModelUnavailable"), *[_cooling(0)] * 2)
+    reranker = _at(emulator, "litellm", max_retries=2, on_error="passthrough")
+
+    assert reranker.rerank("car", TEXTS).degraded.status == 503
+    assert "was not asked" in reranker.rerank("car", TEXTS).degraded.message
+
+
 def test_a_gateway_that_cools_down(emulator):
     """Without a cause of this call's it is a rate limit, with the wait that the gateway names."""
     emulator.script(_cooling(5))

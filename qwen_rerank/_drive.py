@@ -250,21 +250,20 @@ class _Sending:
                 cause = cause if _refusal.cools_down(error) else error
                 raise
 
+        retries, clock, chance = self._line.max_retries, time.monotonic, random.random
+        policy = Policy(retries, self._deadline, clock, chance, self._told)
         try:
-            return await self._policy().retrying(asyncio.sleep)(attempt)
+            return await policy.retrying(asyncio.sleep)(attempt)
         except RerankError:
             failure = cause
         raise failure
 
-    def _policy(self) -> Policy:
-        def told(error: RerankError, seconds: float) -> None:
-            if not (is_of_outage(error) or _refusal.cools_down(error)):
-                self.answered = True
-            if isinstance(error, RateLimitError):
-                self._line.gate.hush(seconds, self._route)
-            _log.info("Trying again in %.2f s: %r", seconds, error)
-
-        return Policy(self._line.max_retries, self._deadline, time.monotonic, random.random, told)
+    def _told(self, error: RerankError, seconds: float) -> None:
+        if not (is_of_outage(error) or _refusal.cools_down(error)):
+            self.answered = True
+        if isinstance(error, RateLimitError):
+            self._line.gate.hush(seconds, self._route)
+        _log.info("Trying again in %.2f s: %r", seconds, error)
 
     async def _send(self, request: Request) -> Reply:
         """Sends *request* once, when it is its turn."""
@@ -347,14 +346,12 @@ class _Sending:
 
 
 def _apart(quiet: float, remaining: float) -> float:
-    """Seconds to wait because another request was throttled; a little apart, so as not to storm.
-
-    At least half of what *remaining* leaves after it is kept for the answer.
-    """
+    """Seconds to wait because another request was throttled; a little apart, so as not to storm."""
     if quiet >= remaining:
         raise RateLimitError(
             "The service asked for a longer pause than this call has time for.", retry_after=quiet
         )
+    # At least half of what then remains is for the answer.
     return quiet + random.random() / 2 * min(quiet, remaining - quiet)  # noqa: S311  no secret
 
 

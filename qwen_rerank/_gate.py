@@ -69,6 +69,8 @@ class Gate:
 
     def quiet(self, route: Hashable) -> float:
         """Seconds for which nobody should send on *route*."""
+        if not self._quiet_until:  # a route is dear to look up
+            return 0.0
         return max(0.0, self._quiet_until.get(route, 0.0) - time.monotonic())
 
     def hold(self, loop: object) -> None:

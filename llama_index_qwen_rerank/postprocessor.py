@@ -86,8 +86,9 @@ class QwenRerank(FrameworkReranker, BaseNodePostprocessor):
             (web search retrieval). The gte models ignore it.
         score_threshold: Keep only documents with at least this score; None keeps all. Scores differ
             by model, region and *instruct*.
-        timeout: Seconds for the whole call, 30 by default, from its start to its ranking: queueing,
-            all attempts, the waits between them and the reading of answers included.
+        timeout: Seconds for the whole call, 30 by default and a million at most, from its start to
+            its ranking: queueing, all attempts, the waits between them and the reading of answers
+            included.
         max_retries: How often a request is sent again after a failure that may pass; 2 by default.
         max_concurrency: Requests in flight at once, 8 by default, over all calls, threads and event
             loops that use this object.

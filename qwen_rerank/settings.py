@@ -151,9 +151,10 @@ class RerankSettings(Sealed):
     """Keep only documents with at least this score; None keeps all. Scores differ by model, region
     and *instruct*.
     """
-    timeout: Annotated[float, _FINITE, Field(gt=0)] = 30.0
-    """Seconds for the whole call, 30 by default, from its start to its ranking: queueing, all
-    attempts, the waits between them and the reading of answers included.
+    # On Windows locks and sockets take no more than some weeks, and nowhere any number.
+    timeout: Annotated[float, _FINITE, Field(gt=0, le=1_000_000)] = 30.0
+    """Seconds for the whole call, 30 by default and a million at most, from its start to its
+    ranking: queueing, all attempts, the waits between them and the reading of answers included.
     """
     max_retries: Annotated[int, Strict(), Field(ge=0)] = 2
     """How often a request is sent again after a failure that may pass; 2 by default."""

@@ -97,8 +97,8 @@ class QwenRerank(FrameworkReranker, BaseNodePostprocessor):
             For a *server* of your own it may be larger too, as one may be started with another
             limit; None is the server's default limit, or 100 where it has none.
         max_model_len: For a *server* of your own: tokens that query, instruct, document and
-            template may have together, at least 16. None asks a server that tells, once; else it
-            goes by the model's name, or 512.
+            template may have together, at least 16. None asks a server that tells, until it did;
+            else it goes by the model's name, or 512.
         max_tokens_per_doc: For a *server* of your own: tokens that a document may have, by our
             count. None is what the query leaves.
         long_documents: What happens to a document over the model's token limit: ``"truncate"``, the

@@ -235,7 +235,7 @@ class BaseReranker(RerankSettings):
     def _ranked(self, job: Job, lenient: Container[int], deadline: float) -> Ranking:
         line = self._line()
         prepared = prepare(job, self._loaded(job, lenient))
-        if self._is_to_be_asked(job, prepared, line):
+        if self._is_to_be_asked(job, prepared, line, deadline):
             _told.learn_length(line, job.model, deadline)
         try:
             asked = self._begun(job, lenient, line, deadline, prepared=prepared)
@@ -284,7 +284,7 @@ class BaseReranker(RerankSettings):
             try:
                 async with asyncio.timeout(_drive.left(deadline)):
                     line = line or await self._aline()
-                    if self._is_to_be_asked(job, prepared, line):
+                    if self._is_to_be_asked(job, prepared, line, deadline):
                         await _told.alearn_length(line, job.model, deadline)
                     begin = partial(self._begun, job, lenient, line, deadline, prepared=prepared)
                     asked = await _loop.aside(begin)
@@ -303,7 +303,7 @@ class BaseReranker(RerankSettings):
         self, job: Job, prepared: Prepared, line: _drive.Line, deadline: float
     ) -> _Asked | None:
         """What `_begun` returns, if nothing of that would hold up an event loop."""
-        if self._is_cache_slow(job) or self._is_to_be_asked(job, prepared, line):
+        if self._is_cache_slow(job) or self._is_to_be_asked(job, prepared, line, deadline):
             return None
         if (budget := self._budget(job, line)) is None or not budget.holds(prepared):
             return None
@@ -330,8 +330,9 @@ class BaseReranker(RerankSettings):
         job = self._job(query, documents, options, rank_fields)
         line = self._line()
         prepared = prepare(job, self._loaded(job, lenient))
-        if self._is_to_be_asked(job, prepared, line):
-            _told.learn_length(line, job.model, _drive.deadline_in(self.timeout))
+        deadline = _drive.deadline_in(self.timeout)
+        if self._is_to_be_asked(job, prepared, line, deadline):
+            _told.learn_length(line, job.model, deadline)
         prepared = self._measured(job, prepared, line, deadline=math.inf, budget=None)
         asked = self._asked(job, prepared, line, _drive.deadline_in(self.timeout))
         tokens = sum(request.tokens for request in asked.requests)
@@ -528,13 +529,17 @@ class BaseReranker(RerankSettings):
             max_tokens_per_doc=self.max_tokens_per_doc,
         )
 
-    def _is_to_be_asked(self, job: Job, prepared: Prepared | None, line: _drive.Line) -> bool:
+    def _is_to_be_asked(
+        self, job: Job, prepared: Prepared | None, line: _drive.Line, deadline: float
+    ) -> bool:
         """Whether its server has to be asked how long a text may be: not for short ones."""
         if self.max_model_len is not None or self.max_tokens_per_doc is not None:
             return False
         if spoken(self.protocol, self.server).length is None or job.model in LIMITS:
             return False
-        if (line.endpoint.url, job.model) in line.lengths.told or self._is_out(job, line):
+        if self._is_out(job, line):
+            return False
+        if not line.lengths.is_to_be_asked(line.endpoint.url, job.model, deadline):
             return False
         least = limits_for(job.model, self.server, max_model_len=UNTOLD.value)
         return prepared is None or not Budget(least, self._width(least)).holds(prepared)

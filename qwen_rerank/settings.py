@@ -170,8 +170,8 @@ class RerankSettings(Sealed):
     """
     max_model_len: Annotated[int, Strict(), Field(ge=16)] | None = None
     """For a *server* of your own: tokens that query, instruct, document and template may have
-    together, at least 16. None asks a server that tells, once; else it goes by the model's name, or
-    512.
+    together, at least 16. None asks a server that tells, until it did; else it goes by the model's
+    name, or 512.
     """
     max_tokens_per_doc: Annotated[int, Strict(), Field(ge=1)] | None = None
     """For a *server* of your own: tokens that a document may have, by our count. None is what the

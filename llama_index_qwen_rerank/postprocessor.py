@@ -86,8 +86,9 @@ class QwenRerank(FrameworkReranker, BaseNodePostprocessor):
             (web search retrieval). The gte models ignore it.
         score_threshold: Keep only documents with at least this score; None keeps all. Scores differ
             by model, region and *instruct*.
-        timeout: Seconds for the whole call, 30 by default, from its start to its ranking: queueing,
-            all attempts, the waits between them and the reading of answers included.
+        timeout: Seconds for the whole call, 30 by default and a million at most, from its start to
+            its ranking: queueing, all attempts, the waits between them and the reading of answers
+            included.
         max_retries: How often a request is sent again after a failure that may pass; 2 by default.
         max_concurrency: Requests in flight at once, 8 by default, over all calls, threads and event
             loops that use this object.
@@ -96,8 +97,8 @@ class QwenRerank(FrameworkReranker, BaseNodePostprocessor):
             For a *server* of your own it may be larger too, as one may be started with another
             limit; None is the server's default limit, or 100 where it has none.
         max_model_len: For a *server* of your own: tokens that query, instruct, document and
-            template may have together, at least 16. None asks a server that tells, once; else it
-            goes by the model's name, or 512.
+            template may have together, at least 16. None asks a server that tells, until it did;
+            else it goes by the model's name, or 512.
         max_tokens_per_doc: For a *server* of your own: tokens that a document may have, by our
             count. None is what the query leaves.
         long_documents: What happens to a document over the model's token limit: ``"truncate"``, the

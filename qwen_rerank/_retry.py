@@ -70,7 +70,8 @@ def backoff(attempt: int, asked: float | None, chance: float) -> float:
         asked: What `retry_after` read, or None.
         chance: A random number from 0 to 1.
     """
-    longest: float = min(_LONGEST, _FIRST * 2.0 ** (attempt - 1))
+    # Bounded before the power, which has no float for the thousandth attempt and later ones.
+    longest: float = min(_LONGEST, _FIRST * 2.0 ** min(attempt - 1, 10))
     return (asked or 0.0) + chance * longest
 
 

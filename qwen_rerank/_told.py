@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import re
 import time
 from dataclasses import replace
@@ -33,11 +34,19 @@ class Lengths:
     def __init__(self) -> None:
         self.told: dict[tuple[str, str], int | None] = {}
         """By URL and model; None where a server did not tell, which is not asked again."""
+        self.waited: dict[tuple[str, str], float] = {}
+        """Seconds that one was waited for in vain; who has twice as many asks it again."""
         self.turn = asyncio.Lock()
+
+    def is_to_be_asked(self, url: str, model: str, deadline: float) -> bool:
+        """Whether who has time until *deadline* is to ask."""
+        if (url, model) in self.told:
+            return False
+        return 2 * self.waited.get((url, model), 0.0) <= _patience(deadline)
 
 
 def learn_length(line: Line, model: str, deadline: float) -> None:
-    """Asks a server of one's own how long a pair may be, once; what does not answer says it later.
+    """Asks a server of one's own how long a pair may be, if `Lengths.is_to_be_asked`.
 
     No document is sent, and it is in nobody's way for longer than a few seconds.
     """
@@ -54,10 +63,14 @@ async def _learn_length(line: Line, model: str, deadline: float, caller: Caller)
     if dialect.length is None:
         return
     path, name = dialect.length
+    began = math.inf
     try:
         async with asyncio.timeout(_patience(deadline)), line.lengths.turn:
-            if key in line.lengths.told:
+            if not line.lengths.is_to_be_asked(*key, deadline):
                 return
+            # Neither the wait for the turn nor that for imports is the server's doing.
+            if line.client is not None or line.transport.is_open:
+                began = time.monotonic()
             if dialect.registered is not None and dialect.models is not None:
                 listed = await _told(line, dialect.models, deadline, caller)
                 registered = _wire.name_in(listed, dialect.registered, model)
@@ -65,7 +78,8 @@ async def _learn_length(line: Line, model: str, deadline: float, caller: Caller)
             answer = await _told(line, path, deadline, caller)
             line.lengths.told[key] = _wire.length_in(answer, name, model)
     except TimeoutError:  # whoever swallows that question would do so in each call
-        line.lengths.told.setdefault(key, None)
+        waited = max(0.0, time.monotonic() - began)
+        line.lengths.waited[key] = max(waited, line.lengths.waited.get(key, 0.0))
     except RerankError:
         return  # the call itself will say so
 

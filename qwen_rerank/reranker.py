@@ -9,6 +9,7 @@ What is built on it: `standalone` for users of no framework, `framework` for the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import logging
 import math
@@ -235,7 +236,7 @@ class BaseReranker(RerankSettings):
     def _ranked(self, job: Job, lenient: Container[int], deadline: float) -> Ranking:
         line = self._line()
         prepared = prepare(job, self._loaded(job, lenient))
-        if self._is_to_be_asked(job, prepared, line):
+        if self._is_to_be_asked(job, prepared, line, deadline):
             _told.learn_length(line, job.model, deadline)
         try:
             asked = self._begun(job, lenient, line, deadline, prepared=prepared)
@@ -284,7 +285,7 @@ class BaseReranker(RerankSettings):
             try:
                 async with asyncio.timeout(_drive.left(deadline)):
                     line = line or await self._aline()
-                    if self._is_to_be_asked(job, prepared, line):
+                    if self._is_to_be_asked(job, prepared, line, deadline):
                         await _told.alearn_length(line, job.model, deadline)
                     begin = partial(self._begun, job, lenient, line, deadline, prepared=prepared)
                     asked = await _loop.aside(begin)
@@ -303,7 +304,7 @@ class BaseReranker(RerankSettings):
         self, job: Job, prepared: Prepared, line: _drive.Line, deadline: float
     ) -> _Asked | None:
         """What `_begun` returns, if nothing of that would hold up an event loop."""
-        if self._is_cache_slow(job) or self._is_to_be_asked(job, prepared, line):
+        if self._is_cache_slow(job) or self._is_to_be_asked(job, prepared, line, deadline):
             return None
         if (budget := self._budget(job, line)) is None or not budget.holds(prepared):
             return None
@@ -330,8 +331,9 @@ class BaseReranker(RerankSettings):
         job = self._job(query, documents, options, rank_fields)
         line = self._line()
         prepared = prepare(job, self._loaded(job, lenient))
-        if self._is_to_be_asked(job, prepared, line):
-            _told.learn_length(line, job.model, _drive.deadline_in(self.timeout))
+        deadline = _drive.deadline_in(self.timeout)
+        if self._is_to_be_asked(job, prepared, line, deadline):
+            _told.learn_length(line, job.model, deadline)
         prepared = self._measured(job, prepared, line, deadline=math.inf, budget=None)
         asked = self._asked(job, prepared, line, _drive.deadline_in(self.timeout))
         tokens = sum(request.tokens for request in asked.requests)
@@ -528,13 +530,17 @@ class BaseReranker(RerankSettings):
             max_tokens_per_doc=self.max_tokens_per_doc,
         )
 
-    def _is_to_be_asked(self, job: Job, prepared: Prepared | None, line: _drive.Line) -> bool:
+    def _is_to_be_asked(
+        self, job: Job, prepared: Prepared | None, line: _drive.Line, deadline: float
+    ) -> bool:
         """Whether its server has to be asked how long a text may be: not for short ones."""
         if self.max_model_len is not None or self.max_tokens_per_doc is not None:
             return False
         if spoken(self.protocol, self.server).length is None or job.model in LIMITS:
             return False
-        if (line.endpoint.url, job.model) in line.lengths.told or self._is_out(job, line):
+        if self._is_out(job, line):
+            return False
+        if not line.lengths.is_to_be_asked(line.endpoint.url, job.model, deadline):
             return False
         least = limits_for(job.model, self.server, max_model_len=UNTOLD.value)
         return prepared is None or not Budget(least, self._width(least)).holds(prepared)
@@ -641,6 +647,8 @@ class BaseReranker(RerankSettings):
         """Likewise with a cache: what others ask for already is not asked for but waited for."""
         names, in_flight = [*asked.names.values()], _loop.engine().in_flight
         done = _Answered()
+        came: list[Scored] = []  # and is not kept yet
+        remember = partial(self._remember, job, asked, came, line, deadline)
 
         async def ask(mine: list[Hashable], tell: Tell) -> bool:
             nonlocal done
@@ -658,24 +666,29 @@ class BaseReranker(RerankSettings):
                 except TimeoutError:
                     return False
                 tell({asked.names[item]: score for item, score in ahead.known})
-            one = await self._sent(job, ahead, line, deadline, caller, tell=tell)
+
+            def hear(scored: Sequence[Scored]) -> None:
+                came.extend(scored)
+                tell({asked.names[item]: score for item, score in scored})
+
+            one = await self._sent(job, ahead, line, deadline, caller, hear=hear)
             known = (*done.known, *ahead.known) if ahead is not asked else done.known
             done = _Answered((*done.sent, *one.sent), known, failure=one.failure)
             return one.failure is None
 
-        async def keep() -> None:
-            if done.replies:
-                remember = partial(self._remember, job, asked, done, line, deadline)
-                await self._kept(job, remember, deadline, caller)
-
-        found = await in_flight.once(
-            names,
-            ask,
-            keep,
-            # Who holds up a loop must wait for nothing that may need that loop to go on.
-            share=caller.awaits or caller.loop is None,
-            left=partial(_drive.left, deadline),
-        )
+        try:
+            found = await in_flight.once(
+                names,
+                ask,
+                lambda: self._kept(job, remember, deadline, caller, came),
+                # Who holds up a loop must wait for nothing that may need that loop to go on.
+                share=caller.awaits or caller.loop is None,
+                left=partial(_drive.left, deadline),
+            )
+        except BaseException:  # a cancellation too: what came is paid for
+            if came:
+                self._kept_aside(job, remember)
+            raise
         done = done._replace(found=found)
         got = len(done.known) + len(found) + sum(len(reply.scores) for reply in done.replies)
         if done.failure is None and got < len(names):
@@ -691,35 +704,40 @@ class BaseReranker(RerankSettings):
         deadline: float,
         caller: _loop.Caller,
         *,
-        tell: Tell | None = None,
+        hear: Callable[[Sequence[Scored]], None] | None = None,
     ) -> _Answered:
-        """What came of the requests of *asked*; each reply is told when it comes."""
+        """What came of the requests of *asked*; each reply is heard when it comes."""
         watch = self._watch(job, asked, line, deadline)
         outcome = watch.spared
         if outcome is None:
-            meter = partial(self._metered, (job, asked, line), tell)
+            meter = partial(self._metered, (job, line), hear)
             outcome = await _drive.drive(asked.requests, line, deadline, meter, caller)
         watch.ended(outcome)
         return _Answered(((asked.requests, outcome),), failure=outcome.failure)
 
     def _metered(
         self,
-        of: tuple[Job, _Asked, _drive.Line],
-        tell: Tell | None,
+        of: tuple[Job, _drive.Line],
+        hear: Callable[[Sequence[Scored]], None] | None,
         request: Request,
         reply: Reply,
     ) -> None:
         """Counts what *reply* cost as it comes: it is billed whatever becomes of its call."""
-        job, asked, line = of
-        self._shared.count(_paid(job, line, reply))
-        if tell is not None:
-            pairs = zip(request.items, reply.scores, strict=True)
-            tell({asked.names[item]: score for item, score in pairs})
+        self._shared.count(_paid(*of, reply))
+        if hear is not None:
+            hear([*zip(request.items, reply.scores, strict=True)])
 
     async def _kept(
-        self, job: Job, remember: Callable[[], None], deadline: float, caller: _loop.Caller
+        self,
+        job: Job,
+        remember: Callable[[], None],
+        deadline: float,
+        caller: _loop.Caller,
+        came: Sequence[Scored],
     ) -> None:
         """Calls *remember* where the cache is used; an awaited call waits until its deadline."""
+        if not came:
+            return
         if not caller.awaits:
             await _loop.beside(caller, remember)
         elif not self._is_cache_slow(job):
@@ -734,19 +752,31 @@ class BaseReranker(RerankSettings):
             elif left:
                 _log.warning("The cache was too slow to write before the deadline.")
 
+    def _kept_aside(self, job: Job, remember: Callable[[], None]) -> None:
+        """Calls *remember* for a call that is given up, and that so waits for nothing slow."""
+        if self._is_cache_slow(job):
+            with contextlib.suppress(RuntimeError):  # the process is ending, and waits for the loop
+                _loop.aside(remember)
+                return
+        remember()
+
     def _is_cache_slow(self, job: Job) -> bool:
         """Whether what is done with the cache would hold up a loop; digests of images do too."""
         return self.cache is not None and not (isinstance(self.cache, dict) and job.is_text)
 
     def _remember(
-        self, job: Job, asked: _Asked, answered: _Answered, line: _drive.Line, deadline: float
+        self, job: Job, asked: _Asked, came: list[Scored], line: _drive.Line, deadline: float
     ) -> None:
-        """Keeps what was paid for, whether the call succeeded or not."""
+        """Keeps what *came*, which was paid for, whether the call succeeded or not; empties it.
+
+        A call that is given up before that has begun does it once more.
+        """
         if self.cache is not None:
             with turn_at(self.cache, _drive.left(deadline)) as is_mine:
                 if is_mine:
+                    scored, came[:] = tuple(came), ()
                     scores = limits_for(job.model, self.server).scores
-                    remember(job, asked.prepared, answered.new, line.place, self.cache, scores)
+                    remember(job, asked.prepared, scored, line.place, self.cache, scores)
                 else:
                     _log.warning("The cache was in use too long, so these scores are not kept.")
 

@@ -151,9 +151,10 @@ class RerankSettings(Sealed):
     """Keep only documents with at least this score; None keeps all. Scores differ by model, region
     and *instruct*.
     """
-    timeout: Annotated[float, _FINITE, Field(gt=0)] = 30.0
-    """Seconds for the whole call, 30 by default, from its start to its ranking: queueing, all
-    attempts, the waits between them and the reading of answers included.
+    # On Windows locks and sockets take no more than some weeks, and nowhere any number.
+    timeout: Annotated[float, _FINITE, Field(gt=0, le=1_000_000)] = 30.0
+    """Seconds for the whole call, 30 by default and a million at most, from its start to its
+    ranking: queueing, all attempts, the waits between them and the reading of answers included.
     """
     max_retries: Annotated[int, Strict(), Field(ge=0)] = 2
     """How often a request is sent again after a failure that may pass; 2 by default."""
@@ -169,8 +170,8 @@ class RerankSettings(Sealed):
     """
     max_model_len: Annotated[int, Strict(), Field(ge=16)] | None = None
     """For a *server* of your own: tokens that query, instruct, document and template may have
-    together, at least 16. None asks a server that tells, once; else it goes by the model's name, or
-    512.
+    together, at least 16. None asks a server that tells, until it did; else it goes by the model's
+    name, or 512.
     """
     max_tokens_per_doc: Annotated[int, Strict(), Field(ge=1)] | None = None
     """For a *server* of your own: tokens that a document may have, by our count. None is what the

@@ -4,12 +4,13 @@ import asyncio
 import gc
 import threading
 import time
+from types import SimpleNamespace
 
 import diskcache
 import pytest
 from cachetools import TTLCache
 
-from qwen_rerank import DeadlineError
+from qwen_rerank import DeadlineError, Reranker, _loop
 from qwen_rerank._endpoint import REGIONS
 from qwen_rerank.emulator import Emulator
 
@@ -302,12 +303,80 @@ async def test_scores_are_kept_after_the_deadline(make, emulator, caplog):
 
     with pytest.raises(DeadlineError):
         await reranker.arerank(_QUERY, ["a red car", "green tea"])
-    async with asyncio.timeout(20):
-        while len(reranker.cache.scores) < 2:  # noqa: ASYNC110  it has no event for that
-            await asyncio.sleep(0.001)
+    assert await _holds(reranker.cache, 2)
 
     assert reranker.usage.requests == 2
     assert caplog.messages == []
+
+
+class Struck(Reranker):
+    """One whose caller presses Ctrl-C before the second request."""
+
+    @property
+    def _pace(self):
+        def take(*_):
+            if self.usage.requests:
+                raise KeyboardInterrupt
+            return True
+
+        async def atake(_):
+            return take()
+
+        return SimpleNamespace(counts_tokens=False, take=take, atake=atake)
+
+
+@pytest.mark.parametrize("cache", [dict, Minimal])
+def test_scores_are_kept_after_an_interrupt(rank, connection, cache):
+    """Scores that came before Ctrl-C are kept."""
+    options = {"max_documents_per_request": 1, "max_concurrency": 1}
+    reranker = Struck(**connection, **options, cache=cache())
+
+    with pytest.raises(KeyboardInterrupt):
+        rank(reranker, _QUERY, ["a red car", "green tea"])
+
+    assert asyncio.run(_holds(reranker.cache, 1))
+
+
+def test_scores_are_kept_at_the_end_of_the_process(connection, monkeypatch):
+    """So they are when that was the last of the process, which lets no thread begin any more."""
+
+    def submit(*_):
+        raise RuntimeError("cannot schedule new futures after shutdown")
+
+    options = {"max_documents_per_request": 1, "max_concurrency": 1}
+    reranker = Struck(**connection, **options, cache=Minimal())
+    monkeypatch.setattr(_loop.engine().aside, "submit", submit)
+
+    with pytest.raises(KeyboardInterrupt):
+        reranker.rerank(_QUERY, ["a red car", "green tea"])
+
+    assert asyncio.run(_holds(reranker.cache, 1))
+
+
+@pytest.mark.parametrize("cache", [dict, Minimal])
+async def test_scores_are_kept_after_a_cancellation(make, emulator, cache):
+    """Scores that came before a call was cancelled are kept, in a dict when that is raised."""
+    reranker = make(cache=cache(), max_documents_per_request=1)
+    emulator.fault("no-answer", holding="tea")
+
+    call = asyncio.create_task(reranker.arerank(_QUERY, ["a red car", "green tea"]))
+    async with asyncio.timeout(20):
+        while not reranker.usage.requests:  # noqa: ASYNC110  it has no event for that
+            await asyncio.sleep(0.001)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+    assert len(reranker.cache) == 1 if cache is dict else await _holds(reranker.cache, 1)
+
+
+async def _holds(cache, scores):
+    """Whether *cache* holds as many *scores*, at last."""
+    for _ in range(5_000):
+        if len(getattr(cache, "scores", cache)) == scores:
+            return True
+        await asyncio.sleep(0.001)
+    return False
 
 
 async def test_a_cache_that_is_too_slow_to_write(make, caplog):

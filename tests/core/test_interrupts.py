@@ -98,7 +98,9 @@ def _is_whole(reranker):
         asked = _loop.engine().in_flight._by_key
         return not _running() and not asked and reranker._shared.live.gate.free == 2
 
-    return _is_free(reranker.cache) and _loop.run(idle)
+    # Scores that came before are kept in a thread of ours, which may be at it.
+    is_free = any(_is_free(reranker.cache) for _ in range(1_000))
+    return is_free and _loop.run(idle)
 
 
 def _is_free(cache):

@@ -2,11 +2,12 @@
 
 import json
 import pickle
+import threading
 from typing import get_args
 
 import pytest
 
-from qwen_rerank import Reranker, RerankSettings, _endpoint, _servers, _wire, errors
+from qwen_rerank import Reranker, RerankSettings, _endpoint, _loop, _servers, _wire, errors
 from qwen_rerank._endpoint import Endpoint
 from qwen_rerank._values import Answer, Item, Place, Request
 from qwen_rerank.emulator import Emulator, Reply
@@ -585,23 +586,62 @@ def test_a_server_that_does_not_tell(serve, models, status):
 
 
 def test_a_server_that_swallows_the_question(serve):
-    """One that never answers it is asked no more, and half of the time is left for the call."""
+    """One that does not answer it leaves half of the time for the call, which has a text cut.
+
+    It is asked again by a call that would wait twice as long, and by no other.
+    """
 
     def behave(server, connection):
         while (request := server.read(connection)).strip():
-            if request.startswith(b"GET"):
+            if request.startswith(b"GET") and not tells.is_set():
                 server.over.wait()
                 return
-            raw = json.dumps(_one_score(request)[1]).encode()
+            said = told if request.startswith(b"GET") else _one_score(request)[1]
+            raw = json.dumps(said).encode()
             connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(raw) + raw)
 
-    server = serve(behave)
-    reranker = Reranker(server="vllm", base_url=f"http://{server.address}", model="m", timeout=4)
+    def asked():
+        return sum(request.startswith(b"GET") for request in server.requests)
+
+    server, tells = serve(behave), threading.Event()
+    told = {"data": [{"id": "m", "max_model_len": 4_096}]}
+    reranker = Reranker(server="vllm", base_url=f"http://{server.address}", model="m", timeout=3)
+    reranker.rerank("car", ["short"])
 
     for _ in range(2):
         assert reranker.rerank("car", ["red car " * 1_000]).truncated == (0,)
+    assert asked() == 1
 
-    assert sum(request.startswith(b"GET") for request in server.requests) == 1
+    tells.set()
+    patient = reranker.with_options(timeout=30)
+    for same in (patient, reranker):
+        assert same.rerank("car", ["red car " * 1_000]).truncated == ()
+    assert asked() == 2
+
+
+@pytest.mark.parametrize("behind", ["another question", "imports"])
+def test_a_server_that_is_not_waited_for(serve, behind):
+    """What a call waited for before it could ask says nothing of the server: the next one asks."""
+    server = serve(_answering(_one_score, {"data": [{"id": "m", "max_model_len": 4_096}]}))
+    reranker = Reranker(server="vllm", base_url=f"http://{server.address}", model="m")
+    line = reranker._line()
+    lock = line.transport._opening if behind == "imports" else line.lengths.turn
+    if behind != "imports":
+        reranker.rerank("car", ["short"])
+
+    async def hold_up(_):
+        await lock.acquire()
+
+    async def go_on(_):
+        lock.release()
+
+    _loop.run(hold_up)
+    hasty = reranker.with_options(timeout=1.0, on_error="passthrough", outage_pause=0)
+    hasty.rerank("car", ["red car " * 1_000])
+    _loop.run(go_on)
+
+    # Not twice the time, so that it would not ask again.
+    assert reranker.with_options(timeout=1.8).rerank("car", ["red car " * 1_000]).truncated == ()
 
 
 _TOO_LONG = (

@@ -36,6 +36,7 @@ def _pickled(value):
         ("score_threshold", 0, 0.0),
         ("score_threshold", -1, -1.0),
         ("timeout", 0.001, 0.001),
+        ("timeout", 10**6, 1e6),
         ("allow_http", True, True),
     ],
 )
@@ -76,6 +77,7 @@ _BAD = {
     "threshold text": ({"score_threshold": "high"}, "^score_threshold: .*valid number"),
     "timeout 0": ({"timeout": 0}, "^timeout: input should be greater than 0"),
     "timeout NaN": ({"timeout": float("nan")}, "^timeout: .*finite"),
+    "timeout endless": ({"timeout": 1e10}, "^timeout: .*less than or equal to 1000000$"),
     "timeout None": ({"timeout": None}, "^timeout: .*number"),
     "protocol": ({"protocol": "openai"}, "^protocol: input should be 'dashscope' or 'compat"),
     "region": ({"region": "eu-west-1"}, "^region must be one of cn-beijing"),

@@ -144,7 +144,8 @@ def test_ctrl_c_leaves_no_traceback(monkeypatch, capsys):
 def test_the_command_line_is_light():
     """Until a command runs, help too, nothing is imported but what reads and explains arguments."""
     code = (
-        "import sys, click._textwrap, importlib, locale, math, typing; before = {*sys.modules}; "
+        "import sys, click._termui_impl, click._textwrap, importlib, locale, math, typing; "
+        "before = {*sys.modules}; "
         "from qwen_rerank.cli import main; main(['--help']); "
         "print(*(name for name in {*sys.modules} - before if not name.startswith('qwen_rerank')))"
     )

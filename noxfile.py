@@ -36,7 +36,7 @@ OLDER = (
 # What the tests take beside them: newer ones do not know older frameworks, or make them warn.
 OF_THEN = (
     "langgraph-checkpoint<4.1",
-    "langgraph-prebuilt<1.0.9",
+    "langgraph-prebuilt<1.0.3",
     "langsmith<0.5",
     "openinference-instrumentation-llama-index<4.4",
     "pydantic<2.12",

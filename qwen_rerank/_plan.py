@@ -124,8 +124,8 @@ def _as_one(prepared: Prepared, limits: ModelLimits, width: int) -> int | None:
     total = extent.tokens + count * _around(prepared, limits)
     query = prepared.query
     size = (query.size or _bound(query.text)) + _bound(prepared.instruct.text)
-    # Of all lengths together, and 2 for the comma and the space between two texts.
-    size += _WIDEST * extent.characters + 2 * count
+    # Of all lengths together, and 4 for the quotes of a text, and the comma and the space after it.
+    size += _WIDEST * extent.characters + 4 * count
     fits = total <= limits.planned_request_tokens and size <= limits.planned_body_bytes
     return total if fits else None
 
@@ -196,7 +196,7 @@ def _mingled(items: tuple[Item, ...]) -> tuple[Item, ...]:
 
 
 def _bound(text: str) -> int:
-    return _WIDEST * len(text)
+    return _WIDEST * len(text) + 2  # its quotes
 
 
 def _size(text: str) -> int:

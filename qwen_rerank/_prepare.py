@@ -352,4 +352,4 @@ def _distinct(parts: Iterable[tuple[_Part, Place]]) -> Iterator[tuple[_Part, tup
         else:
             found.append(place)
     for part, where in places.items():
-        yield part, tuple(sorted(where, key=itemgetter(0)) if len(where) > 1 else where)
+        yield part, tuple(sorted(where, key=itemgetter(0)))

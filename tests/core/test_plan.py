@@ -96,7 +96,8 @@ def test_no_request_is_too_large(lengths, query, instruct, limits):
 
     for request in _requests(prepared, limits):
         assert len(request.items) <= limits.documents.value
-        assert _cost(request, prepared) <= limits.planned_request_tokens or len(request.items) == 1
+        assert _cost(request, prepared) == request.tokens
+        assert request.tokens <= limits.planned_request_tokens or len(request.items) == 1
 
 
 @given(**_CASE)
@@ -213,12 +214,13 @@ def test_an_item_that_is_too_large_alone_gets_a_request():
 
 
 def test_requests_carry_the_call():
-    """A request has the job's model, and the query and instruction as prepared."""
-    job = Job("m", "the query as given", (), instruct="the rules as given")
+    """A request has the job's model and options, and the query and instruction as prepared."""
+    job = Job("m", "the query as given", (), instruct="the rules as given", fps=0.5, extra={"a": 1})
+    prepared = replace(_prepared([1]), query=Item("q", 2, kind="image"))
 
-    (request,) = _requests(_prepared([1]), _limits(), job)
-
-    assert (request.model, request.query, request.instruct) == ("m", "q", "i")
+    assert _requests(prepared, _limits(), job) == (
+        Request("m", "q", "i", prepared.items, "image", 0.5, tokens=3, extra={"a": 1}),
+    )
 
 
 @given(st.lists(st.integers(0, 200).map(lambda size: "\x00" * (size // 9) + "a" * size)))
@@ -234,6 +236,29 @@ def test_bytes_are_a_limit_too(texts):
     for request in requests:
         assert len(encode(request, "dashscope")) < 1_600 or len(request.items) == 1
     assert len(requests) <= len(encode(_all(items), "dashscope")) / 300 + 1
+
+
+_LONG = "\x00" * 100  # 600 bytes
+
+
+@pytest.mark.parametrize(
+    ("query", "instruct", "texts", "most", "count"),
+    [
+        (_LONG, "", ["\x00" * 4] * 2, 650, 2),
+        ("", _LONG, ["\x00" * 4] * 2, 650, 2),
+        ("", "", ["\x00"] * 100, 1_003, 2),
+        ("", "", ["\x00"] * 100, 1_004, 1),
+        ("", "", ["a"] * 100, 504, 1),
+        ("", "", ["a"] * 100, 503, 2),
+    ],
+)
+def test_bytes_of_what_is_around(query, instruct, texts, most, count):
+    """The query, the instruction, and what is around each text take bytes too."""
+    limits = _ROW._replace(body_bytes=Limit(most / 0.95 + 0.01, "", ""))
+    assert limits.planned_body_bytes == most
+    prepared = Prepared(Item(query, 1), Item(instruct, 1), tuple(Item(text, 1) for text in texts))
+
+    assert len(plan(_JOB, prepared, limits, 500)) == count
 
 
 def _all(items):
@@ -296,6 +321,24 @@ def test_kinds_are_mingled():
     ]
 
 
+@pytest.mark.parametrize(
+    ("texts", "images", "videos", "count"), [(7, 5, 3, 3), (0, 5, 3, 3), (0, 4, 0, 2), (0, 0, 5, 5)]
+)
+def test_images_and_videos_are_few(texts, images, videos, count):
+    """No request has more of them than it may, and no more requests are made than that takes."""
+    kinds = ["text"] * texts + ["video"] * videos + ["image"] * images
+    items = tuple(Item(str(at), 1, kind=kind) for at, kind in enumerate(kinds))
+    limits = _ROW._replace(images=Limit(2, "", ""), videos=Limit(1, "", ""))
+
+    requests = plan(_JOB, replace(_prepared([]), items=items), limits, 500)
+
+    assert len(requests) == count
+    for request in requests:
+        held = [item.kind for item in request.items]
+        assert held.count("image") <= 2
+        assert held.count("video") <= 1
+
+
 def test_surplus():
     """What is over the fewest requests' tokens, query and template with each item counted."""
     limits = _limits(request=100)._replace(template_tokens=7)
@@ -331,3 +374,13 @@ def test_a_full_request_is_tried_too():
 def test_sizes_that_take_a_search(lengths, sizes):
     """Where the nearest sizes do not work out, others are tried, down to one of a single item."""
     assert sizes == _sizes(_requests(_prepared(lengths), _limits(request=100)))
+
+
+def test_sizes_of_many_requests():
+    """However many they are, each is tried: the last two, full and alike, are told apart here."""
+    full = [10**6 // size for size in range(1, 145) for _ in range(size)]
+    limits = _limits(documents=155, request=10**6)
+
+    sizes = _sizes(_requests(_prepared(full + [10**6 // 151] * 151 + [1_000] * 151), limits))
+
+    assert sizes == [*range(1, 145), 150, 152]

@@ -240,6 +240,17 @@ def test_split():
     assert measured.truncated == ()
 
 
+def test_equal_parts_of_several_documents_are_one_item():
+    """Its places are in their order, wherever they come from: windows, documents, parts."""
+    head, long = "a" * 10, "a" * 20
+    prepared = prepare(_job(long, (head, long), long), Loaded(parts={1: (head, long)}))
+
+    [item] = measure(prepared, _limits(), OneTokenPerCharacter(), "split").items
+
+    assert _positions(item) == [0, 0, 1, 1, 1, 2, 2]
+    assert {window for _, window in item.places} == {None, (0, 10), (10, 20)}
+
+
 def test_split_drops_blank_windows():
     """A window of nothing but blanks would fail the whole request."""
     measured = _measured("a" * 10 + " " * 10 + "b", long_documents="split")
@@ -326,7 +337,7 @@ def test_base64_in_a_text_is_said(caplog):
 
 def test_bounds_come_closer():
     """Texts get the closer of two bounds; what is an image keeps its tokens."""
-    image = Item("https://h/a.png", 5, kind="image")
+    image = Item("https://h/a.png", 500, kind="image")
     text, closer = Item("the quick brown fox", 19), near("the quick brown fox")
     assert closer < 19
 
@@ -334,7 +345,7 @@ def test_bounds_come_closer():
     images = bounded(Prepared(image, text, ()))
 
     assert (texts.query.tokens, texts.instruct.tokens) == (closer, closer)
-    assert [item.tokens for item in texts.items] == [1, closer, 5]
+    assert [item.tokens for item in texts.items] == [1, closer, 500]
     assert images.query == image
 
 
@@ -399,6 +410,16 @@ def test_counted_until_it_is_enough(surplus, holds, tokens, seen):
     assert budget.seen == seen
 
 
+def test_what_was_not_cut_keeps_its_bound():
+    """Beside a text that was cut, where nothing more is counted."""
+    measured = measure(
+        prepare(_job("abc", "b" * 11)), _limits(), OneTokenPerCharacter(), "truncate",
+        budget=_Enough(0, True),
+    )  # fmt: skip
+
+    assert [(item.text, item.tokens) for item in measured.items] == [("abc", 3), ("b" * 10, 10)]
+
+
 def test_what_is_too_long_is_said():
     """The message and its hint, whole."""
     with pytest.raises(RequestError) as caught:
@@ -461,6 +482,21 @@ def test_what_fits_by_its_count_is_not_cut():
 
     assert [item.text for item in measured.items] == ["\u00e9" * 10]
     assert measured.truncated == (1,)
+
+
+def test_documents_have_what_query_and_instruct_leave():
+    """On servers that have one limit for all of them; each message says the limit that counts."""
+    limits = limits_for("any", "vllm", max_model_len=512)  # 384 to plan with, and 4 around them
+
+    def measured(*documents, query="q" * 10, long_documents="truncate"):
+        prepared = prepare(_job(*documents, query=query, instruct="i" * 20))
+        return measure(prepared, limits, OneTokenPerCharacter(), long_documents)
+
+    assert [len(item.text) for item in measured("a" * 400).items] == [350]
+    with pytest.raises(RequestError, match="document 0; it may have 350 tokens"):
+        measured("a" * 351, long_documents="error")
+    with pytest.raises(RequestError, match="the query; it may have 190 tokens"):
+        measured("a", query="q" * 191, long_documents="error")
 
 
 @pytest.mark.parametrize("end", ["head", "tail"])

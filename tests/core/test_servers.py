@@ -350,7 +350,8 @@ def test_retries_are_not_multiplied(emulator):
 def test_the_id_of_a_gateway():
     """What LiteLLM calls a call's id is the request's, and not what is in its answer."""
     headers = {"x-litellm-call-id": "call-1", "x-request-id": "other"}
-    body = {"id": "of-upstream", "results": _RESULTS, "meta": None}
+    ids = {"request_id": "of-upstream", "id": "likewise"}
+    body = {**ids, "results": _RESULTS, "meta": None}
 
     assert _decode("litellm", body, headers=headers).request_id == "call-1"
     refused = _error("litellm", {"error": {"message": "m"}}, status=400, headers=headers)

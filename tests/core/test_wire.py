@@ -1,6 +1,7 @@
 import gzip
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -38,11 +39,14 @@ def _body(results, protocol=_NATIVE, **more):
     }  # fmt: skip
 
 
-def _decode(body, expected=2, *, status=200, headers=None, protocol=_NATIVE, model="qwen3-rerank"):
+def _decode(
+    body, expected=2, *, status=200, headers=None, protocol=_NATIVE, model="qwen3-rerank",
+    asked=_ASKED,
+):  # fmt: skip
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     answer = Answer(status, headers or {}, raw)
     request = _request(*["text"] * expected, model=model)
-    return _wire.decode(answer, request, protocol=protocol, asked=_ASKED)
+    return _wire.decode(answer, request, protocol=protocol, asked=asked)
 
 
 def _error(*arguments, **options):
@@ -91,13 +95,15 @@ def test_paths():
 
 @pytest.mark.parametrize("protocol", _wire.PATHS)
 def test_a_good_answer(protocol):
-    """Scores, usage and id are read from the place where each protocol puts them."""
+    """Scores, usage, id and model are read from the place where each protocol puts them."""
     name = "request_id" if protocol == _NATIVE else "id"
-    body = _body(_results(0.25, 0.5), protocol, usage={"total_tokens": 79}, **{name: "r-1"})
+    more = {"usage": {"total_tokens": 79}, "model": "m-1", name: "r-1"}
+    body = _body(_results(0.25, 0.5), protocol, **more)
 
     reply = _decode(body, protocol=protocol)
 
-    assert (reply.scores, reply.tokens, reply.request_id) == ((0.25, 0.5), 79, "r-1")
+    assert (reply.scores, reply.tokens) == ((0.25, 0.5), 79)
+    assert (reply.request_id, reply.model) == ("r-1", "m-1")
 
 
 _SCORES = (0, 1, -3, 1e-300, sys.float_info.max, -sys.float_info.max)
@@ -227,10 +233,11 @@ def test_what_is_wrong_with_an_answer(protocol, results, said):
     assert f"is no ranking: {said}." in str(_error(_body(results, protocol), protocol=protocol))
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, bytes])
 @pytest.mark.parametrize("encoding", ["gzip", "x-unknown"])
-def test_packed_answers_are_not_unpacked(encoding):
-    """A packed body, which nobody asked for, is an error and not a way to fill the memory."""
-    body = gzip.compress(json.dumps(_body(_results(0.1, 0.2))).encode())
+def test_packed_answers_are_not_unpacked(encoding, pack):
+    """A body that is packed, or says so, is an error and not a way to fill the memory."""
+    body = pack(json.dumps(_body(_results(0.1, 0.2))).encode())
 
     error = _error(body, headers={"content-encoding": encoding})
 
@@ -280,6 +287,12 @@ def test_odd_error_envelopes(error):
     assert _error({"error": error}, status=500).message == "just text"
 
 
+@pytest.mark.parametrize("name", ["code", "type"])
+def test_odd_codes(name):
+    """A code that is no text is shown all the same."""
+    assert _error({"error": {"message": "m", name: 7}}, status=400).code == "7"
+
+
 def test_type_stands_in_for_code():
     """An envelope without a code is classed by its type."""
     body = {"error": {"message": "m", "type": "invalid_api_key", "code": None}}
@@ -298,7 +311,7 @@ def test_keys_are_masked(key, field):
     error = _error(body, status=401)
 
     shown = f"{error} {error!r}"
-    assert "sk-***" in shown
+    assert "Invalid key: sk-***, see the console" in shown
     assert not any(part in shown for part in (key, key[-8:]))
 
 
@@ -315,6 +328,7 @@ def test_messages_are_short_and_printable():
 
     assert len(error.message) <= 2_000
     assert error.message.isprintable()
+    assert _error({"code": "X", "message": "a" * 9_999}, status=400).message == "a" * 2_000
 
 
 @given(
@@ -479,6 +493,20 @@ def test_a_redirection_is_shown():
 def test_what_an_answer_lacks(body, expected, said):
     """The error says it in words."""
     assert f"is no ranking: {said}." in str(_error(body, expected))
+
+
+def test_who_else_may_have_answered():
+    """Of a page, and of what is no ranking, the hint says what to check."""
+    asked = replace(_ASKED, found_in={**_ASKED.found_in, "host": "a file"})
+    page = (
+        "That was a web page, so something in between answered: a proxy, a firewall or a login "
+        "page. Check a file and the proxy settings."
+    )
+
+    assert _error(b"<html>", asked=asked).hint == page
+    assert _error(b"<html>", asked=asked, status=413).hint.endswith(f"=. {page}")
+    assert _error({}).hint is None
+    assert _error({}, protocol=_FLAT).hint == "If it is a server of your own, say which: server=."
 
 
 def _refused(body, content_type=None, server="vllm"):

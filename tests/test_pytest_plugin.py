@@ -29,10 +29,9 @@ def test_third(monkeypatch):
 @pytest.fixture
 def their_settings():
     import dashscope
-    dashscope.api_key = dashscope.settings.api_key = "sk-of-the-program"
-    dashscope.base_http_api_url = "http://127.0.0.1:9/api/v1"
-    dashscope.settings.base_url = dashscope.base_http_api_url
-    return dashscope
+    settings = getattr(dashscope, "settings", dashscope)  # since 2.0
+    dashscope.api_key = settings.api_key = "sk-of-the-program"
+    dashscope.base_http_api_url = settings.base_url = "http://127.0.0.1:9/api/v1"
 
 def test_fourth(their_settings, qwen_rerank_emulator):
     Reranker().rerank("a car", ["a fast car"])
@@ -40,8 +39,9 @@ def test_fourth(their_settings, qwen_rerank_emulator):
 
 def test_fifth():
     import dashscope
-    assert dashscope.api_key == dashscope.settings.api_key == "sk-of-the-program"
-    assert dashscope.base_http_api_url == dashscope.settings.base_url == "http://127.0.0.1:9/api/v1"
+    settings = getattr(dashscope, "settings", dashscope)
+    assert dashscope.api_key == settings.api_key == "sk-of-the-program"
+    assert dashscope.base_http_api_url == settings.base_url == "http://127.0.0.1:9/api/v1"
 """
 
 

@@ -83,7 +83,7 @@ def rerank(
     reranker = Reranker(**reranker_options(**options))
     options.clear()
     endpoint = check_surroundings(reranker)
-    reranker.estimate("a", ["a"])  # refused if an option lets no line be sent, however short
+    reranker._wanted({})  # refuses an option with which no line can be sent
     settings = [
         endpoint.url,  # the same model scores otherwise in another region
         *(reranker.model, reranker.instruct, reranker.long_query, reranker.top_n),

@@ -241,7 +241,7 @@ class _Discreet(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         selector = selectors.DefaultSelector()  # gevent's, or it would hold up all the others
         self._wait = selector.select
-        selector.select = self._select  # type: ignore[method-assign]
+        selector.select = self._select  # type: ignore[method-assign]  # of this one
         super().__init__(selector)
 
     def run_forever(self) -> None:
@@ -252,7 +252,7 @@ class _Discreet(asyncio.SelectorEventLoop):
         finally:
             self._hide()
 
-    def run_in_executor(  # type: ignore[override]
+    def run_in_executor(  # type: ignore[override]  # only passed on
         self, executor: Any, func: Any, *args: Any
     ) -> Any:
         self._hide()

@@ -159,7 +159,7 @@ class Sealed(BaseModel):
         super().__pydantic_init_subclass__(**options)
         if (made := cls.__dict__.get("__signature__")) is not None:  # else it is to be rebuilt
             # An assignment would tell checkers another type of it than pydantic's.
-            setattr(cls, "__signature__", _Signature(made))  # noqa: B010
+            setattr(cls, "__signature__", _Signature(made))  # noqa: B010  see above
 
     # Everybody's validation of this class passes here, and validators of subclasses lie within.
     @override

@@ -61,9 +61,9 @@ class Shared:
         with no_fork:
             if (live := self.live) is None:
                 # Now, since a failure may leave no file to open, and a fork none that is whole.
-                import difflib  # noqa: F401, PLC0415
+                import difflib  # noqa: F401, PLC0415  for hints
 
-                import tenacity  # noqa: F401, PLC0415
+                import tenacity  # noqa: F401, PLC0415  for retries
 
                 live = self.live = Live(Transport(), Gate(width), Lengths())
             return live

@@ -285,7 +285,7 @@ class Place(NamedTuple):
 
 
 def _places(*positions: int) -> Iterator[tuple[Place, ...]]:
-    return zip(zip(range(*positions), repeat(None)))  # type: ignore[return-value]
+    return zip(zip(range(*positions), repeat(None)))  # type: ignore[return-value]  # plain tuples, for the collector
 
 
 _KEPT = 10_000  # places; some 170 bytes each

@@ -32,12 +32,14 @@ def qwen_rerank_emulator(
 ) -> Iterator[Emulator]:
     """The emulator, which every reranker made in this test asks unless it is told otherwise.
 
-    One runs for the whole session, in each worker of pytest-xdist; each test finds its log empty
-    and nothing scripted or faulty. ``DASHSCOPE_BASE_URL`` and ``DASHSCOPE_API_KEY`` name it while
-    the test runs, and so does the module ``dashscope`` if it was imported before: what a program
-    has set there does not count. A reranker that is given a ``region`` or ``base_url`` asks that.
-    It takes the extra ``emulator``.
+    One runs for the whole session, in each worker of pytest-xdist; each test finds it running,
+    even if one before stopped it, its log empty and nothing scripted or faulty.
+    ``DASHSCOPE_BASE_URL`` and ``DASHSCOPE_API_KEY`` name it while the test runs, and so does the
+    module ``dashscope`` if it was imported before: what a program has set there does not count. A
+    reranker that is given a ``region`` or ``base_url`` asks that. It takes the extra ``emulator``.
     """
+    if _qwen_rerank_emulator._running is None:  # a test stopped it
+        _qwen_rerank_emulator.start()
     url, key = _qwen_rerank_emulator.base_url, _qwen_rerank_emulator.api_key
     monkeypatch.setenv("DASHSCOPE_BASE_URL", url)
     monkeypatch.setenv("DASHSCOPE_API_KEY", key)

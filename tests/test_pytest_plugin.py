@@ -21,6 +21,12 @@ def test_second(qwen_rerank_emulator):
     assert [hit.index for hit in Reranker().rerank("a car", ["tea", "a fast car"])] == [1, 0]
     assert len(qwen_rerank_emulator.log) == 1
 
+    qwen_rerank_emulator.stop()
+
+def test_after_it_was_stopped(qwen_rerank_emulator):
+    assert len(qwen_rerank_emulator.log) == 0
+    assert Reranker().rerank("a car", ["a fast car"])
+
 def test_third(monkeypatch):
     monkeypatch.delenv("DASHSCOPE_API_KEY", raising=False)
     with pytest.raises(ValueError, match="no API key"):
@@ -47,7 +53,7 @@ def test_fifth():
 
 @pytest.mark.slow
 def test_their_tests(tmp_path):
-    """A test asks for the emulator by its name; the next finds it clean, and others nothing.
+    """A test asks for the emulator by its name; the next finds it clean, others nothing.
 
     It is asked even where a program has set another host in ``dashscope``, which has it back then.
     """
@@ -60,7 +66,7 @@ def test_their_tests(tmp_path):
         check=False,
     )
 
-    assert "5 passed" in done.stdout, done.stdout
+    assert "6 passed" in done.stdout, done.stdout
 
 
 def test_costs_nothing_unused():

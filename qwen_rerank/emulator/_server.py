@@ -206,7 +206,7 @@ class Emulator:
 
     @property
     def log(self) -> tuple[LoggedRequest, ...]:
-        """The requests seen since the start or the last `clear`, in order of arrival.
+        """The requests seen since the last `clear`, in order of arrival.
 
         A request is there as soon as its body has been read, and gets its status and tokens
         just before the answer is sent. ``GET /``, which only says what this is, is not logged.
@@ -215,7 +215,7 @@ class Emulator:
 
     @property
     def requests_seen(self) -> int:
-        """How many requests came since the start or the last `clear`, kept in `log` or not."""
+        """How many requests came since the last `clear`, kept in `log` or not."""
         return self._log.seen
 
     def script(self, *replies: Scripted) -> None:

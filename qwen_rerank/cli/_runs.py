@@ -10,10 +10,10 @@ import contextlib
 import gzip
 import itertools
 import math
+import os
 import re
 import sqlite3
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from operator import itemgetter
@@ -55,13 +55,25 @@ def opened(path: str) -> Iterator[BinaryIO]:
         if sys.stdin is None:
             raise OSError("standard input is closed")
         # Not sys.stdin: a thread that waits in that when the process ends would abort it.
-        yield open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115  a number
+        yield _unclosed(sys.stdin.fileno())
+    elif Path(path).is_fifo() or Path(path).is_char_device():
+        number = os.open(path, os.O_RDONLY)
+        if path.endswith(".gz"):  # unbuffered, or no line would come before many have
+            pipe = _unclosed(number, buffering=0)
+            yield cast("BinaryIO", gzip.GzipFile(path, "rb", fileobj=pipe))
+        else:
+            yield _unclosed(number)
     elif path.endswith(".gz"):
         with gzip.open(path) as file:
             yield cast("BinaryIO", file)
     else:
         with Path(path).open("rb") as file:
             yield file
+
+
+def _unclosed(number: int, buffering: int = -1) -> BinaryIO:
+    """A pipe or a device: to close it would wait for a thread that waits for its next line."""
+    return open(number, "rb", buffering, closefd=False)
 
 
 def ranked_lists(file: BinaryIO, place: str) -> Iterator[Ranked]:
@@ -132,9 +144,9 @@ class Collection:
     """The texts of a corpus and its queries, by id, in a temporary file and not in memory."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="qwen-rerank-")
-        # Read in another thread than it is filled in, one after the other.
-        self._base = sqlite3.connect(Path(self._folder.name, "texts"), check_same_thread=False)
+        # SQLite's own temporary file has no name, so that no end of the process leaves it behind.
+        # It is read in another thread than it is filled in, one after the other.
+        self._base = sqlite3.connect("", check_same_thread=False)
         self._base.execute("PRAGMA journal_mode = OFF")
         self._base.execute("PRAGMA synchronous = OFF")
         for table in ("corpus", "queries"):
@@ -145,7 +157,6 @@ class Collection:
 
     def __exit__(self, *_: object) -> None:
         self._base.close()
-        self._folder.cleanup()
 
     def add_corpus(self, path: str) -> None:
         """Takes in the lines ``{"_id" or "id", "title"?, "text"}`` of *path*.

@@ -1,5 +1,7 @@
 """`qwen-rerank rerank`: its arguments and settings, pipes and signals, over real HTTP."""
 
+import contextlib
+import gzip
 import json
 import os
 import signal
@@ -205,19 +207,29 @@ def test_whoever_reads_the_output_may_leave(tmp_path):
         assert process.stderr.read() == ""
 
 
-def test_a_slow_pipe_gets_each_line_at_once():
+@pytest.mark.parametrize("name", ["-", "pipe", "pipe.gz"])
+def test_a_slow_pipe_gets_each_line_at_once(tmp_path, name):
     """A line from a pipe is ranked when it comes, and Ctrl-C does not wait for the next."""
+    pipe = tmp_path / name
+    os.mkfifo(pipe)
     with subprocess.Popen(  # noqa: S603  our own interpreter, our own code
-        [*COMMAND, "-", "--output", "-"],
+        [*COMMAND, "-" if name == "-" else pipe, "--output", "-"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     ) as process:
-        for number in (1, 2):
-            process.stdin.write(json.dumps(RED) + "\n")
-            process.stdin.flush()
-            assert json.loads(process.stdout.readline())["line"] == number
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
-        assert "Fatal" not in process.stderr.read()
+        there = process.stdin if name == "-" else pipe.open("r+b", buffering=0)
+        lines = gzip.GzipFile(fileobj=there, mode="wb") if name.endswith(".gz") else there
+        try:
+            for number in (1, 2):
+                lines.write(json.dumps(RED).encode() + b"\n")
+                lines.flush()
+                assert json.loads(process.stdout.readline())["line"] == number
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+            assert b"Fatal" not in process.stderr.read()
+        finally:
+            process.kill()
+            for each in (lines, there):
+                with contextlib.suppress(BrokenPipeError):  # nobody reads any more
+                    each.close()

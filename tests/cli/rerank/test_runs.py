@@ -138,6 +138,21 @@ def test_no_room_for_the_texts(tmp_path, monkeypatch, capfd):
     assert "the temporary file of texts: database or disk is full" in capfd.readouterr().err
 
 
+def test_the_texts_leave_no_file(tmp_path, monkeypatch):
+    """While they are read there is nothing in the temporary folder that a kill could leave."""
+    for name in ("TMPDIR", "SQLITE_TMPDIR"):
+        monkeypatch.setenv(name, str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    corpus = write(tmp_path / "corpus", *({"id": n, "text": "tea " * 5_000} for n in range(300)))
+
+    with Collection() as texts:
+        texts.add_corpus(corpus)
+
+        assert texts.document("299") == "tea " * 5_000
+        assert not list((tmp_path / "tmp").iterdir())
+
+
 @pytest.mark.parametrize(("stream", "name"), [("stdin", "input"), ("stdout", "output")])
 def test_closed_streams(monkeypatch, tmp_path, capfd, emulator, stream, name):
     """Without a standard input or output, - is refused before anything is sent."""

@@ -123,7 +123,11 @@ def _id(fields: Mapping[str, Any], what: str) -> Id | None:
 def _query(query: Any) -> str | Image:
     if isinstance(query, str):
         return query
-    if isinstance(query, dict) and isinstance(query.get("image"), str):
+    if (
+        isinstance(query, dict)
+        and isinstance(query.get("image"), str)
+        and query.get("text") is query.get("video") is None  # which would not be asked for
+    ):
         return cast("Image", _media(Image, query["image"], "the query"))
     raise InvalidError('"query" must be a text or {"image": URL}')
 

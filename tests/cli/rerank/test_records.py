@@ -80,6 +80,8 @@ def test_images_and_videos(tmp_path, emulator):
         ({"query": "q", "documents": "text"}, "must be a list"),
         ({"query": 3, "documents": []}, '"query" must be a text'),
         ({"query": {"image": "/etc/passwd"}, "documents": []}, "the query: url must begin"),
+        ({"query": {"image": "https://h/a.png", "text": "q"}, "documents": []}, '"query" must be'),
+        ({"query": {"image": "https://h/a.png", "video": "v"}, "documents": []}, '"query" must be'),
         ({"query": "q", "documents": [1]}, "document 0 must be a text or an object"),
         ({"query": "q", "documents": ["a", {"txt": "b"}]}, 'document 1 needs "text"'),
         ({"query": "q", "documents": [{"text": 1}]}, '"text" of document 0 must be'),

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
 from qwen_rerank import Ranking
+from qwen_rerank.cli._runs import is_trec
 from qwen_rerank.cli._troubles import dropping
 from qwen_rerank.cli.rerank.records import BadLine, Record, as_json, as_trec, bad_as_json
 
@@ -223,10 +224,13 @@ def _recover(file: _File, settled: Settled, most: int | None = None) -> int:
 
 
 def _begin(journal: _File, output: _File) -> None:
-    """Marks *journal* as one, or an output of something else would be cut down to nothing."""
+    """Marks *journal* as one, or an output of something else would be cut down to nothing.
+
+    A journal may outlive its output, so it alone does not say what the output is.
+    """
+    if output.size and not (journal.size and output.may_be_trec()):
+        raise ValueError(f"{output.path} was not written with --format trec")
     if not journal.size:
-        if output.size:
-            raise ValueError(f"{output.path} was not written with --format trec")
         journal.write(_MARK)
 
 
@@ -298,6 +302,12 @@ class _File:
             return False
         with Path(self.path).open("rb") as file:
             return file.read() == content
+
+    def may_be_trec(self) -> bool:
+        """Whether its first line is one of a TREC run, or torn."""
+        with Path(self.path).open("rb") as file:
+            head = file.readline(_READ)
+        return is_trec(head) or not (head.endswith(b"\n") or head.startswith(_BEGINNING))
 
     def whole_lines(self) -> Iterator[tuple[bytes, int]]:
         """The beginning and the length of each of its lines, without a torn one at the end.

@@ -129,6 +129,27 @@ def test_a_run_that_reached_nobody_can_be_repeated(tmp_path, monkeypatch, emulat
     assert len(emulator.log) == 1
 
 
+def test_a_journal_may_outlive_its_output(tmp_path, monkeypatch, capfd):
+    """What is at the output's name by then is not taken for the run that it was the journal of."""
+    source, out = many(tmp_path / "in", 6), tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setenv("DASHSCOPE_API_KEY", "sk-wrong")
+        assert rank(source, out, "--format", "trec") == 1
+    assert rank(source, out) == 0
+    before = out.read_bytes()
+
+    assert rank(source, out, "--format", "trec", "--resume") == 2
+
+    assert "was not written with --format trec" in capfd.readouterr().err
+    assert out.read_bytes() == before
+    out.unlink()
+    assert rank(source, out, "--format", "trec", "--resume") == 0
+    out.rename(tmp_path / "kept")
+    out.write_bytes(before)
+    assert rank(source, out, "--format", "trec", "--resume") == 2
+    assert out.read_bytes() == before
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device")  # noqa: PTH110  as above
 @pytest.mark.parametrize(
     ("fmt", "more"), [("jsonl", ["--resume"]), ("trec", []), ("trec", ["--resume"])], ids=str

@@ -74,12 +74,7 @@ def rerank(
     Raises:
         ValueError: A setting or a file is not what it has to be.
     """
-    if output == "-" and resume:
-        raise ValueError("standard output cannot be resumed: give --output a file")
-    if errors == "-":
-        raise ValueError("--errors takes a file; without it, standard error is told")
-    if errors == output:
-        raise ValueError("--output and --errors must be two files")
+    _check_paths(output, errors, resume=resume)
     reranker = Reranker(**reranker_options(**options))
     options.clear()
     endpoint = check_surroundings(reranker)
@@ -118,6 +113,20 @@ def rerank(
         raise
     except OSError as error:
         raise ValueError(told(error)) from None
+
+
+def _check_paths(output: str, errors: str | None, *, resume: bool) -> None:
+    if output == "-" and resume:
+        raise ValueError("standard output cannot be resumed: give --output a file")
+    if errors == "-":
+        raise ValueError("--errors takes a file; without it, standard error is told")
+    if errors == output:
+        raise ValueError("--output and --errors must be two files")
+    for path in (output, errors or ""):
+        if path.endswith(".gz"):  # which our own commands would take at its word
+            raise ValueError(
+                f"{path} would not be zipped, so that it can be resumed: gzip it afterwards"
+            )
 
 
 async def _pumped(

@@ -87,6 +87,8 @@ def test_wrong_arguments(capsys, arguments, said):
         (["in", "--output", "-", "--resume"], "cannot be resumed"),
         (["in", "--output", "o", "--errors", "o"], "must be two files"),
         (["in", "--output", "o", "--errors", "-"], "--errors takes a file"),
+        (["in", "--output", "o.gz"], "o.gz would not be zipped"),
+        (["in", "--output", "o", "--errors", "e.gz"], "e.gz would not be zipped"),
         (["in", "--output", "pipe"], "pipe is no file but a pipe; - is standard output"),
         (["in", "--output", "o", "--api-key-env", "NOWHERE"], "variable that holds a key"),
         (

@@ -15,7 +15,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from qwen_rerank import (
@@ -39,7 +39,7 @@ LINE: contextvars.ContextVar[int | None] = contextvars.ContextVar("line", defaul
 _TRIES = 4  # of a line, with others getting through before each
 _TOLD_AT, _TELL_EVERY = 2, 60.0  # tries of a line; seconds
 _LONGEST_PAUSE = 60.0
-_HOPELESS = 20  # failures before anything was ranked, or twice as many lines as are in flight
+_HOPELESS = 20  # failures before any answer, or twice as many lines as are in flight
 _AT_FIRST = 30.0  # seconds of patience before anything has ever succeeded
 _SYNC_EVERY = 2.0
 _THREAD_ENDS = 1.0
@@ -239,10 +239,12 @@ class Pump:
             # What was never asked, or is about this text or picture, says nothing of other lines.
             if not (error.status is None or error.retryable or isinstance(error, ContentError)):
                 self._refused += 1
-                if not self.tally.ranked:
+                if not self._last_success:
                     self._despair(self._refused, _said(error))
             return
         if ranking is not None:
+            if not ranking.usage.requests:
+                item = replace(item, fingerprint=item.unasked)
             await self._journal.ranked(item, ranking)
             self.tally.ranked += 1
             self._ranked_tokens += ranking.usage.tokens or 0
@@ -275,7 +277,8 @@ class Pump:
                     self._quiet_until = max(self._quiet_until, time.monotonic() + seconds)
                 self._tell_of_waiting(record, error, trouble)
             else:
-                self._last_success = time.monotonic()
+                if ranking.usage.requests:
+                    self._last_success = time.monotonic()
                 return ranking
             await self._pause(seconds)
         return None

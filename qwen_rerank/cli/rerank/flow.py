@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from qwen_rerank.cli._surroundings import check_surroundings
 from qwen_rerank.cli._terminal import told
 from qwen_rerank.cli.rerank.bulk import Pump, Stop
 from qwen_rerank.cli.rerank.journal import Format, Journal
-from qwen_rerank.cli.rerank.reading import Reading
+from qwen_rerank.cli.rerank.reading import Begun, Reading
 from qwen_rerank.cli.rerank.records import BadLine, Record, crc
 from qwen_rerank.cli.rerank.view import SHOWN_EVERY, View
 
@@ -85,7 +85,7 @@ def rerank(
         *(reranker.protocol, reranker.server),
         *([] if reranker.max_model_len is None else [reranker.max_model_len]),
     ]
-    begun = crc(str(setting).encode("utf-8", "replace") for setting in settings)
+    begun = Begun(_checksum(settings), _checksum([reranker.top_n]))
     try:
         with (
             opened(source.path) as file,
@@ -127,6 +127,10 @@ def _check_paths(output: str, errors: str | None, *, resume: bool) -> None:
             raise ValueError(
                 f"{path} would not be zipped, so that it can be resumed: gzip it afterwards"
             )
+
+
+def _checksum(settings: Iterable[object]) -> int:
+    return crc(str(setting).encode("utf-8", "replace") for setting in settings)
 
 
 async def _pumped(

@@ -68,15 +68,15 @@ class Settled:
         found = self._prints[line - 1] if line <= len(self._prints) else 0
         return found or self._beyond.get(line, 0)
 
-    def holds(self, line: int, fingerprint: int) -> bool:
-        """Whether *line* is finished.
+    def holds(self, line: int, *fingerprints: int) -> bool:
+        """Whether *line* is finished, as that with one of *fingerprints*.
 
         Raises:
             ChangedError: It is, but was another.
         """
         if not (was := self.was(line)):
             return False
-        if was != fingerprint:
+        if was not in fingerprints:
             raise ChangedError(
                 f"line {line} of the input has changed since the output was begun, or an option "
                 "that results depend on has (--model, --instruct, --long-query, --top-n, "

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO, NamedTuple
 
 from qwen_rerank import Candidate
 from qwen_rerank.cli._lines import lines
@@ -14,7 +14,23 @@ from qwen_rerank.cli._runs import Collection, Ranked, is_trec, ranked_lists
 from qwen_rerank.cli.rerank.journal import Format, Journal
 from qwen_rerank.cli.rerank.records import BadLine, Record, crc, fit_for_trec, parse
 
-__all__ = ["Reading"]
+__all__ = ["Begun", "Reading"]
+
+
+class Begun(NamedTuple):
+    """Checksums of the options that results depend on.
+
+    Attributes:
+        asked: Of all of them.
+        unasked: Of those that a list depends on of which nothing is sent.
+    """
+
+    asked: int
+    unasked: int
+
+    def of(self, parts: Iterable[bytes]) -> tuple[int, int]:
+        """The same with *parts* of the input."""
+        return crc(parts, self.asked), crc(parts, self.unasked)
 
 
 class Reading:
@@ -38,7 +54,7 @@ class Reading:
         """Bytes read of `size`; of a gzipped file, of what is on the disk."""
         return os.lseek(self._file.fileno(), 0, os.SEEK_CUR) if self.size else 0
 
-    def lists(self, path: str, begun: int) -> Iterator[Record | BadLine]:
+    def lists(self, path: str, begun: Begun) -> Iterator[Record | BadLine]:
         """Every line that is not settled."""
         number = 0
         for number, line, whole in lines(self._file):
@@ -48,24 +64,24 @@ class Reading:
                     "--queries"
                 )
             self._is_begun = True
-            fingerprint = crc([line], begun)
-            is_new = self._is_new(number, fingerprint)
+            prints = begun.of([line])
+            is_new = self._is_new(number, *prints)
             if is_new or self._queries is not None:  # whose ids of settled lines are taken
-                record = self._fit(parse(number, line, fingerprint, whole=whole))
+                record = self._fit(parse(number, line, *prints, whole=whole))
                 if is_new:
                     yield record
         self._settled.check_end(number)
 
-    def run(self, path: str, texts: Collection, begun: int) -> Iterator[Record | BadLine]:
+    def run(self, path: str, texts: Collection, begun: Begun) -> Iterator[Record | BadLine]:
         """Every query of a run that is not settled, with its documents in the run's order."""
         number = 0
         for number, ranked in enumerate(ranked_lists(self._file, path), 1):
             query = texts.query(ranked.query)
             documents = [texts.document(name) for name in ranked.documents]
             parts = (ranked.query, query, *ranked.documents, *documents)
-            fingerprint = crc((str(part).encode("utf-8", "replace") for part in parts), begun)
-            if self._is_new(number, fingerprint):
-                yield self._fit(_record(number, fingerprint, ranked, query, documents))
+            prints = begun.of([str(part).encode("utf-8", "replace") for part in parts])
+            if self._is_new(number, *prints):
+                yield self._fit(_record(number, prints, ranked, query, documents))
         self._settled.check_end(number)
 
     def _fit(self, record: Record | BadLine) -> Record | BadLine:
@@ -73,8 +89,8 @@ class Reading:
             return record
         return fit_for_trec(record, self._queries)
 
-    def _is_new(self, number: int, fingerprint: int) -> bool:
-        if self._settled.holds(number, fingerprint):
+    def _is_new(self, number: int, fingerprint: int, unasked: int) -> bool:
+        if self._settled.holds(number, fingerprint, unasked):
             self.skipped += 1
             return False
         if self._failed_before.was(number) == fingerprint:
@@ -84,7 +100,7 @@ class Reading:
 
 
 def _record(
-    number: int, fingerprint: int, ranked: Ranked, query: str | None, found: list[str | None]
+    number: int, prints: tuple[int, int], ranked: Ranked, query: str | None, found: list[str | None]
 ) -> Record | BadLine:
     reason = f"query {ranked.query!r} is not in --queries" if query is None else ""
     documents: list[Candidate] = []
@@ -94,7 +110,5 @@ def _record(
         else:
             documents.append(text)
     if query is None or reason:
-        return BadLine(number, fingerprint, reason, id=ranked.query)
-    return Record(
-        number, fingerprint, ranked.query, query, tuple(documents), tuple(ranked.documents)
-    )
+        return BadLine(number, prints[0], reason, id=ranked.query)
+    return Record(number, *prints, ranked.query, query, tuple(documents), tuple(ranked.documents))

@@ -38,6 +38,7 @@ class Record:
     Attributes:
         line: Its line in the input, from 1; of a TREC run, the number of its query.
         fingerprint: Of what it was read from and of the options that results depend on.
+        unasked: The same if nothing of it is sent: then they depend on fewer.
         id: Its id, or None.
         query: What to look for.
         documents: The candidates.
@@ -46,6 +47,7 @@ class Record:
 
     line: int
     fingerprint: int
+    unasked: int
     id: Id | None
     query: str | Image
     documents: tuple[Candidate, ...]
@@ -87,7 +89,9 @@ def crc(parts: Iterable[bytes], start: int = 0) -> int:
     return start or 1
 
 
-def parse(number: int, line: bytes, fingerprint: int, *, whole: bool = True) -> Record | BadLine:
+def parse(
+    number: int, line: bytes, fingerprint: int, unasked: int, *, whole: bool = True
+) -> Record | BadLine:
     """The record in *line*."""
     name: Id | None = None
     try:
@@ -104,6 +108,7 @@ def parse(number: int, line: bytes, fingerprint: int, *, whole: bool = True) -> 
         return Record(
             number,
             fingerprint,
+            unasked,
             name,
             _query(fields["query"]),
             tuple(document for _, document in read),

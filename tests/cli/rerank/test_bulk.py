@@ -57,7 +57,9 @@ async def test_a_line_that_is_being_written_is_counted_once(monkeypatch, connect
 
     monkeypatch.setattr(journal, "_print", once_both_are_billed)
 
-    stop = await pump.run(Record(n, 0, None, query, documents, (None, None)) for n in range(1, 9))
+    stop = await pump.run(
+        Record(n, 0, 0, None, query, documents, (None, None)) for n in range(1, 9)
+    )
 
     assert stop == Stop("tokens")
     assert len(capfd.readouterr().out.splitlines()) == 3

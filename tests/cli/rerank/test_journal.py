@@ -150,6 +150,24 @@ def test_a_journal_may_outlive_its_output(tmp_path, monkeypatch, capfd):
     assert out.read_bytes() == before
 
 
+@pytest.mark.parametrize("fmt", ["jsonl", "trec"])
+def test_what_asks_nothing_binds_nothing(tmp_path, capfd, emulator, fmt):
+    """A list of which nothing is sent holds up neither the end of a wrong run nor its mending."""
+    nothing = [{"query": "a car", "documents": documents} for documents in ([], [" "], [" ", ""])]
+    source, out = write(tmp_path / "in", *nothing, *[RED] * 60), tmp_path / "out"
+    arguments = [source, out, "--format", fmt, "--resume"]
+    assert rank(*arguments, "--model", "qwen9") == 1
+    assert "line after line failed" in capfd.readouterr().err
+    assert len(emulator.log) < 40
+
+    assert rank(*arguments, "--top-n", "1") == 2  # it does depend on that
+    assert rank(*arguments) == 0
+
+    assert "60 lines ranked, 3 done before" in capfd.readouterr().err
+    assert rank(*arguments, "--model", "qwen3.7-text-rerank") == 2
+    assert rank(*arguments) == 0
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device")  # noqa: PTH110  as above
 @pytest.mark.parametrize(
     ("fmt", "more"), [("jsonl", ["--resume"]), ("trec", []), ("trec", ["--resume"])], ids=str

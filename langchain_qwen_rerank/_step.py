@@ -94,12 +94,14 @@ class Step(RunnableLambda[Asked, list[Document]]):
     ) -> AsyncIterator[list[Document]]:
         return super().atransform(input, checked(config), **kwargs)
 
-    def _rerank(self, asked: Asked, config: RunnableConfig) -> list[Document]:
+    def _rerank(self, asked: Asked, config: RunnableConfig, **more: Any) -> list[Document]:
+        _refuse(more)
         documents, query = _asked(asked)
         callbacks, options = config.get("callbacks"), self._options(config)
         return self._reranker._compress(documents, query, callbacks, options)
 
-    async def _arerank(self, asked: Asked, config: RunnableConfig) -> list[Document]:
+    async def _arerank(self, asked: Asked, config: RunnableConfig, **more: Any) -> list[Document]:
+        _refuse(more)
         documents, query = _asked(asked)
         callbacks, options = config.get("callbacks"), self._options(config)
         return await self._reranker._acompress(documents, query, callbacks, options)
@@ -131,6 +133,16 @@ def checked(config: RunnableConfig | None) -> RunnableConfig:
                 f"{name} of the config must be a {kind.__name__}, not {type(value).__name__}"
             )
     return ensure_config(config)
+
+
+def _refuse(more: dict[str, Any]) -> None:
+    """A step takes options of one call by its config alone."""
+    if names := list(more):
+        more.clear()  # it may be the key, which no frame shows
+        raise TypeError(
+            f"unexpected argument {names[0]!r}: options of one call are given by its config, such "
+            'as config={"configurable": {"top_n": 1}}'
+        )
 
 
 def _asked(asked: Asked) -> tuple[Sequence[Document], str]:

@@ -20,7 +20,7 @@ from langchain_qwen_rerank._base import afind, find, unknown
 from langchain_qwen_rerank._candidates import listed
 from langchain_qwen_rerank._step import checked
 from langchain_qwen_rerank.compressor import QwenRerank
-from qwen_rerank import CallOptions, RequestError
+from qwen_rerank import CallOptions, Image, RequestError
 from qwen_rerank.framework import Sealed
 
 __all__ = ["QwenRerankRetriever"]
@@ -161,6 +161,11 @@ class QwenRerankRetriever(Sealed, BaseRetriever):
         self, query: str, options: dict[str, Any], config: RunnableConfig, *, native: bool
     ) -> tuple[CallOptions, dict[str, Any]]:
         """Our *options* of one call and the base's, refused if the call is wrong."""
+        if not isinstance(query, str | Image):
+            raise RequestError(
+                f"query must be a str, not {type(query).__name__}",
+                hint='In a chain, take the text out before: itemgetter("question") | retriever.',
+            )
         own = ("k", *CallOptions.__annotations__)
         ours, theirs = {name: options.pop(name) for name in own if name in options}, options
         k = ours.pop("k", None)

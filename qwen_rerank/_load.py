@@ -64,6 +64,13 @@ _WARNINGS = 5  # of one call; then only how many more there are
 _log = logging.getLogger("qwen_rerank")
 
 
+# What ranks the objects of a framework, by the name of its package.
+_CLASSES = {
+    "langchain_core": "langchain_qwen_rerank.QwenRerank",
+    "llama_index": "llama_index_qwen_rerank.QwenRerank",
+}
+
+
 def check(document: object, position: int) -> None:
     """Refuses what is no candidate.
 
@@ -75,9 +82,12 @@ def check(document: object, position: int) -> None:
         raise RequestError(f"document {position} is an empty tuple", documents=(position,))
     for part in parts:
         if not isinstance(part, str | Image | Video | Unsendable):
+            packages = [kind.__module__.partition(".")[0] for kind in type(part).__mro__]
+            ours = next((_CLASSES[name] for name in packages if name in _CLASSES), None)
             raise RequestError(
                 f"document {position} must be a str, an Image, a Video, a tuple of these or a "
                 f"dict, not {type(part).__name__}",
+                hint=ours and f"{ours} is for these.",
                 documents=(position,),
             )
 

@@ -13,6 +13,7 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema
 
 from qwen_rerank import _plain
+from qwen_rerank._advice import advise
 
 __all__ = [
     "Candidate",
@@ -72,7 +73,12 @@ class Image:
             isinstance(self.url, str)
             and (re.fullmatch(_URL, self.url) or re.match(_DATA_URI, self.url))
         ):
-            raise ValueError("url must begin with https://, http:// or data:image/...;base64,")
+            raise ValueError(
+                advise(
+                    "url must begin with https://, http:// or data:image/...;base64, and a file "
+                    "is given as {path=}"
+                )
+            )
         if self.data is not None and not isinstance(self.data, bytes | str):
             raise ValueError(f"data must be bytes or base64 text, not {type(self.data).__name__}")
         for name in ("path", "within"):

@@ -874,24 +874,9 @@ class BaseReranker(RerankSettings):
 
     def _open(self, sdk_client: Any, http_client: Any) -> _drive.Line:
         live = self._shared.open(self.max_concurrency)
+        endpoint = self._endpoint_of(sdk_client)
         if sdk_client is not None:
             http_client = sdk_client.transport.http_client
-            endpoint = _endpoint.borrowed(
-                str(http_client.base_url),
-                api_key=self._key,
-                workspace=self.workspace,
-                protocol=self.protocol,
-                server=self.server,
-                headers=self._more_headers,
-                given=self._given(),
-            )
-        elif self.client is not None or self.async_client is not None:
-            # A client was injected for the other kind of call, with a key that is not ours.
-            endpoint = self._resolve(key_required=True)
-        elif (resolved := self._known_endpoint) is not None:
-            endpoint = resolved
-        else:
-            endpoint = self._resolved = self._resolve()
         client = None
         if http_client is not None:
             from qwen_rerank._clients import Client  # noqa: PLC0415  imports httpx
@@ -908,6 +893,44 @@ class BaseReranker(RerankSettings):
             self._pace,
             self.server,
         )
+
+    def _endpoint_of(self, sdk_client: Any) -> _endpoint.Endpoint:
+        """Where a call goes: through *sdk_client*, or else by itself.
+
+        Raises:
+            RequestError: There is nowhere to go, or no key to go with.
+        """
+        has_other = sdk_client is None and any(
+            client is not None for client in (self.client, self.async_client)
+        )
+        try:
+            if sdk_client is not None:
+                return _endpoint.borrowed(
+                    str(sdk_client.transport.http_client.base_url),
+                    api_key=self._key,
+                    workspace=self.workspace,
+                    protocol=self.protocol,
+                    server=self.server,
+                    headers=self._more_headers,
+                    given=self._given(),
+                )
+            if has_other:
+                # A client was injected for the other kind of call, with a key that is not ours.
+                return self._resolve(key_required=True)
+            if (resolved := self._known_endpoint) is None:
+                resolved = self._resolved = self._resolve()
+        except ValueError as error:
+            problem = said(error)
+        else:
+            return resolved
+        hint = advise(
+            (
+                "{client=:now} is for sync calls alone: give {async_client=} too.",
+                "{async_client=:now} is for awaited calls alone: give {client=} too.",
+            ),
+            given=self._given() if has_other else {},
+        )
+        raise RequestError(problem, hint=hint or None)  # outside the handler, as in `_resolve`
 
 
 def _late_at_once() -> DeadlineError:

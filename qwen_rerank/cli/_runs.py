@@ -263,7 +263,9 @@ def _from_json(line: bytes, place: str) -> Ranked:
     try:
         fields = parsed_json(line)
         query = fields["id"] if "id" in fields else fields["line"]
-        documents = tuple(str(result["id"]) for result in fields["results"])
+        documents = tuple(
+            str(result["id"] if "id" in result else result["index"]) for result in fields["results"]
+        )
         scores = tuple(_number(result.get("score")) for result in fields["results"])
     except KeyError as error:
         if "documents" in fields:

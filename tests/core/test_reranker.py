@@ -1,6 +1,8 @@
 import json
 import math
 import os
+import pickle
+import re
 from importlib import metadata
 
 import httpx
@@ -292,6 +294,31 @@ def test_sdk_client_of_the_other_colour(connection, emulator):
 
         assert len(reranker.rerank(_QUERY, ["a"])) == 1
     assert "x-mine" not in emulator.log[1].headers
+
+
+@pytest.mark.parametrize(
+    ("given", "other", "hint"),
+    [
+        ("client", "async", r"client= is for sync calls alone: give async_client= too\."),
+        ("async_client", "sync", r"async_client= is for awaited .* give client= too\."),
+        (None, "sync", None),
+        (None, "async", None),
+    ],
+)
+async def test_no_key_when_a_call_is_made(emulator, given, other, hint):
+    """A call that finds no key is refused as a wrong one, also where another kind had a client."""
+    if given is None:
+        made = pickle.loads(pickle.dumps(Reranker(api_key="sk-of-another-process")))  # noqa: S301
+    else:
+        kind = httpx.Client if given == "client" else httpx.AsyncClient
+        made = Reranker(**{given: _sdk_client(kind, emulator)})
+
+    with pytest.raises(errors.RequestError, match="no API key: .*DASHSCOPE_API_KEY") as caught:
+        made.rerank(_QUERY, ["a"]) if other == "sync" else await made.arerank(_QUERY, ["a"])
+
+    assert caught.value.__context__ is None  # which might hold what was found
+    assert caught.value.hint is None if hint is None else re.search(hint, caught.value.hint)
+    assert emulator.log == ()
 
 
 _THROUGH_SDK = """

@@ -307,6 +307,17 @@ def test_item_may_read_any_file(door, seeing, tmp_path):
     assert score > 0.5
 
 
+def test_given_to_the_core(door, connection, emulator: Emulator):
+    """Who gives the framework's objects to the class without a framework is told of the other."""
+    package = door.kind.__module__.partition(".")[0]
+
+    with pytest.raises(RequestError, match="document 0 must be a str") as caught:
+        Reranker(**connection).rerank(QUERY, door.made("a red car"))
+
+    assert caught.value.hint == f"{package}.QwenRerank is for these."
+    assert emulator.log == ()
+
+
 def test_item_of_a_wrong_type(door, connection, emulator: Emulator):
     """That is the caller's mistake, named by its position whatever on_error says."""
     items = iter(["a text", None])

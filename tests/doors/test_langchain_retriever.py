@@ -194,14 +194,22 @@ def test_no_config(invoke, retriever, emulator: Emulator):
     assert emulator.log == ()
 
 
-@pytest.mark.parametrize("query", [" ", None])
-def test_no_question(invoke, reranker, query):
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        (" ", "query is blank"),
+        (None, "query must be a str, not NoneType"),
+        ({"question": QUERY}, r'not dict\n.*itemgetter\("question"\) \| retriever'),
+    ],
+    ids=str,
+)
+def test_no_question(invoke, reranker, query, said):
     """A question that cannot be ranked is an error before anything is looked for."""
     seen = []
     base = RunnableLambda(seen.append)
     retriever = QwenRerankRetriever(base_retriever=base, reranker=reranker)
 
-    with pytest.raises(RequestError, match="query"):
+    with pytest.raises(RequestError, match=said):
         invoke(retriever, query)
 
     assert seen == []

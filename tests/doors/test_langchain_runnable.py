@@ -185,6 +185,15 @@ def test_wrong_input(invoke, step, emulator: Emulator, asked, said):
     assert emulator.log == ()
 
 
+def test_options_as_arguments(invoke, step, emulator: Emulator):
+    """An option given beside the config is refused with the words that give it; nothing is sent."""
+    said = r"'top_n': .* config=\{\"configurable\": \{\"top_n\": 1\}\}"
+    with pytest.raises(TypeError, match=said):
+        invoke(step, ASKED, top_n=1)
+
+    assert emulator.log == ()
+
+
 _NO_CONFIG = r"config must be a (dict|list), not (str|int)"
 
 

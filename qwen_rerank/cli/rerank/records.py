@@ -159,7 +159,7 @@ def _media(kind: Any, url: str, what: str) -> Any:
     try:
         return kind(url=url)
     except ValueError as error:
-        raise InvalidError(f"{what}: {error}") from None
+        raise InvalidError(f"{what}: {complaint(error, 'rerank')[0]}") from None
 
 
 def fit_for_trec(record: Record, queries: set[str]) -> Record | BadLine:

@@ -109,6 +109,19 @@ def test_every_form_of_a_run_is_the_same(tmp_path, qrels, capfd):
     assert all(each["difference"] == 0 and each["p"] == 1 for each in found["comparisons"])
 
 
+def test_lists_without_ids(tmp_path, capfd):
+    """What was ranked without ids is judged by its line and places, as in a TREC run of it."""
+    qrels = run(tmp_path, "qrels", "1 0 1 1\n")
+    trec = run(tmp_path, "trec", "1 Q0 1 1 2 x\n1 Q0 0 2 1 x\n")
+    results = [{"index": 1, "score": 0.9}, {"index": 0, "score": 0.1}]
+    lines = run(tmp_path, "lines", json.dumps({"line": 1, "results": results}))
+
+    first, second = as_json(capfd, qrels, trec, lines, arguments=["--measure", "RR"])["runs"]
+
+    assert first["means"] == second["means"]
+    assert first["means"]["RR"] == 1
+
+
 def test_judgements_of_beir(tmp_path, capfd):
     """Three columns with a head are read like four without."""
     qrels = run(tmp_path, "qrels.tsv", "query-id\tcorpus-id\tscore\nq1\ta\t1\n")
@@ -155,7 +168,7 @@ def test_text_of_others_is_only_shown(tmp_path, capfd):
         ("q1 Q0 a 1 2 x\nq1 a\n", "line 2 is no line of a run"),
         ("one two\n", "line 1 is no line of a run"),
         ('{"line": 1}\n', "has no 'results'"),
-        ('{"line": 1, "results": [{"index": 0}]}\n', "has no 'id'"),
+        ('{"line": 1, "results": [{"score": 0.5}]}\n', "has no 'index'"),
         ('{"line": 1, "results": 3}\n', "line 1: "),
         ("{\n", "line 1: the line is not JSON"),
     ],

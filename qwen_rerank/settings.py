@@ -130,7 +130,9 @@ class RerankSettings(Sealed):
     *workspace* also ``eu-central-1`` (Frankfurt) and ``ap-northeast-1`` (Tokyo).
     """
     workspace: Annotated[str, _NAME] | None = None
-    """Model Studio workspace id; calls then go to the workspace's own host."""
+    """Model Studio workspace id. Calls go to its own host; where a base URL is given or found they
+    go there, and a header names the workspace.
+    """
     protocol: Literal["dashscope", "compatible"] = "dashscope"
     """``"dashscope"``, the default, for the native protocol, which serves every model, or
     ``"compatible"`` for the flat one at ``/compatible-api/v1/reranks``, which *server* implies.
@@ -218,12 +220,11 @@ class RerankSettings(Sealed):
     """
     client: Any = Field(default=None, exclude=True, repr=False)
     """A ``dashscope.Client`` (dashscope 2.x) whose connections, key and host are used for sync
-    calls.
+    calls, whatever *base_url* and *region* say. Awaited calls go out without it, so give
+    *async_client* too.
     """
     async_client: Any = Field(default=None, exclude=True, repr=False)
-    """A ``dashscope.AsyncClient`` (dashscope 2.x) whose connections, key and host are used for
-    async calls.
-    """
+    """A ``dashscope.AsyncClient`` (dashscope 2.x), likewise for awaited calls."""
     headers: Annotated[Mapping[str, SecretStr | str], _HEADERS] | None = Field(
         default=None, exclude=True, repr=False
     )

@@ -38,7 +38,8 @@ class Reranker(BaseReranker):
             ``cn-hongkong`` (Hong Kong), ``us-east-1`` (Virginia; whether rerank is served there is
             not known), and with *workspace* also ``eu-central-1`` (Frankfurt) and
             ``ap-northeast-1`` (Tokyo).
-        workspace: Model Studio workspace id; calls then go to the workspace's own host.
+        workspace: Model Studio workspace id. Calls go to its own host; where a base URL is given or
+            found they go there, and a header names the workspace.
         protocol: ``"dashscope"``, the default, for the native protocol, which serves every model,
             or ``"compatible"`` for the flat one at ``/compatible-api/v1/reranks``, which *server*
             implies.
@@ -93,9 +94,9 @@ class Reranker(BaseReranker):
             score does not depend on its neighbours, which others measured for qwen3-rerank and the
             vendor does not promise. Keys hold the URL: no region is given another's score.
         client: A ``dashscope.Client`` (dashscope 2.x) whose connections, key and host are used for
-            sync calls.
-        async_client: A ``dashscope.AsyncClient`` (dashscope 2.x) whose connections, key and host
-            are used for async calls.
+            sync calls, whatever *base_url* and *region* say. Awaited calls go out without it, so
+            give *async_client* too.
+        async_client: A ``dashscope.AsyncClient`` (dashscope 2.x), likewise for awaited calls.
         headers: More headers for every request, such as a gateway asks for. Like the key, their
             values are in no repr, dump, pickle, log or error. They win over those of *http_client*;
             the key's and the request's own cannot be given.

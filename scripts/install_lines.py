@@ -9,14 +9,20 @@ import tomllib
 from pathlib import Path
 
 NAME = "qwen-rerank"
-# What stands before the line, and what the line installs.
-CLONE = ("From a clone of the project:", ".")
-INDEX = ("From the package index:", NAME)
+# What is said of a clone, and of the package index.
+_SAID = (
+    ("From a clone of the project:", "From the package index:"),
+    (
+        "It is not on the package index yet, so pages install it from a clone;",
+        "Pages install it from the package index;",
+    ),
+)
+_CLONE = " @ file:///path/of/a/clone"  # behind its name in a requirements.txt
 
-_SAID = re.compile("|".join(re.escape(said) for said, _ in (CLONE, INDEX)))
 _LINE = re.compile(
     rf'(?<=pip install )(?:"(?:\.|{NAME})(\[[\w,-]+\])"|(?:\.|{NAME})(?=[\s`]|$))', re.MULTILINE
 )
+_REQUIREMENT = re.compile(rf"(?<=\bas\s`)({NAME}\[[\w,-]+\])(?:{_CLONE})?(?=`)")
 _SWITCH = re.compile(r"^published = (?:true|false)$", re.MULTILINE)
 
 
@@ -35,12 +41,14 @@ def files(root: Path) -> list[Path]:
 
 def written(text: str, *, index: bool) -> str:
     """*text* with each install line as it is from the package *index*, or else from a clone."""
-    said, name = INDEX if index else CLONE
+    name, place = (NAME, "") if index else (".", _CLONE)
 
     def line(found: re.Match[str]) -> str:
         return f'"{name}{found[1]}"' if found[1] else name
 
-    return _LINE.sub(line, _SAID.sub(said, text))
+    for of_clone, of_index in _SAID:
+        text = text.replace(*((of_clone, of_index) if index else (of_index, of_clone)))
+    return _REQUIREMENT.sub(rf"\1{place}", _LINE.sub(line, text))
 
 
 def turn(root: Path, *, index: bool) -> None:

@@ -96,8 +96,14 @@ def test_not_ready(script, repository, git, change, said):
 def test_the_pages_are_turned(script, repository, git, monkeypatch):
     """With --publish every install line names the release, and nothing else changes."""
     (repository / "pyproject.toml").write_text(PROJECT.replace("true", "false"))
-    page = 'From a clone of the project:\n\npip install ".[emulator]" numpy\n`pip install .` {}\n'
-    (repository / "README.md").write_text(page.format("pip install ./other .[dot]"))
+    (repository / "README.md").write_text(
+        "It is not on the package index yet, so pages install it from a clone;\n"
+        "name it as `qwen-rerank[cli] @ file:///path/of/a/clone`. Pages have `qwen-rerank[cli]`.\n"
+        "From a clone of the project:\n\n"
+        'pip install ".[emulator]" numpy\n'
+        "`pip install .` pip install ./other .[dot]\n"
+    )
+    before = (repository / "README.md").read_text()
     git("add", "--all")
     git("commit", "--message=from a clone")
     monkeypatch.setattr(script, "ROOT", repository)
@@ -105,11 +111,15 @@ def test_the_pages_are_turned(script, repository, git, monkeypatch):
     assert script.main("--publish") == 0
     assert (repository / "pyproject.toml").read_text() == PROJECT
     assert (repository / "README.md").read_text() == (
+        "Pages install it from the package index;\n"
+        "name it as `qwen-rerank[cli]`. Pages have `qwen-rerank[cli]`.\n"
         "From the package index:\n\n"
         'pip install "qwen-rerank[emulator]" numpy\n'
         "`pip install qwen-rerank` pip install ./other .[dot]\n"
     )
     assert [each.split(":")[0] for each in script.problems(repository)] == ["the tree is not clean"]
+    script.install_lines.turn(repository, index=False)
+    assert (repository / "README.md").read_text() == before
 
 
 def test_it_stops_before_anything_is_run(script, repository, git, monkeypatch, capsys):

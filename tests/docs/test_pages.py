@@ -1,5 +1,6 @@
 """What the README and the pages show is what happens, and what they link to is there."""
 
+import inspect
 import json
 import posixpath
 import re
@@ -92,7 +93,8 @@ def test_examples(page, emulator, monkeypatch):
         emulator.clear()
         monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)  # as its fixture does
         monkeypatch.setenv("DASHSCOPE_BASE_URL", emulator.base_url)
-        namespace[name](emulator)
+        fixtures = {"qwen_rerank_emulator": emulator, "monkeypatch": monkeypatch}
+        namespace[name](*map(fixtures.get, inspect.signature(namespace[name]).parameters))
 
 
 @pytest.mark.parametrize("page", MARKDOWN, ids=str)

@@ -63,7 +63,7 @@ def test_urls_of_images(url):
 @pytest.mark.parametrize("url", _NO_URLS)
 def test_what_is_no_url_of_an_image(url):
     """Anything else is refused at once, with what a file is given as, and not shown in full."""
-    with pytest.raises(ValueError, match="https://, http:// or data:image/.* file is .* path="):
+    with pytest.raises(ValueError, match=r"https://, http:// or data:image/.* file is .* path="):
         Image(url=url)
 
 

@@ -313,7 +313,7 @@ async def test_no_key_when_a_call_is_made(emulator, given, other, hint):
         kind = httpx.Client if given == "client" else httpx.AsyncClient
         made = Reranker(**{given: _sdk_client(kind, emulator)})
 
-    with pytest.raises(errors.RequestError, match="no API key: .*DASHSCOPE_API_KEY") as caught:
+    with pytest.raises(errors.RequestError, match=r"no API key: .*DASHSCOPE_API_KEY") as caught:
         made.rerank(_QUERY, ["a"]) if other == "sync" else await made.arerank(_QUERY, ["a"])
 
     assert caught.value.__context__ is None  # which might hold what was found

@@ -74,34 +74,32 @@ class Step(RunnableLambda[Asked, list[Document]]):
     def invoke(
         self, input: Asked, config: RunnableConfig | None = None, **kwargs: Any
     ) -> list[Document]:
-        return super().invoke(input, checked(config), **kwargs)
+        return super().invoke(input, _alone(config, kwargs))
 
     @override
     async def ainvoke(
         self, input: Asked, config: RunnableConfig | None = None, **kwargs: Any
     ) -> list[Document]:
-        return await super().ainvoke(input, checked(config), **kwargs)
+        return await super().ainvoke(input, _alone(config, kwargs))
 
     @override
     def transform(
         self, input: Iterator[Asked], config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[list[Document]]:
-        return super().transform(input, checked(config), **kwargs)
+        return super().transform(input, _alone(config, kwargs))
 
     @override
     def atransform(
         self, input: AsyncIterator[Asked], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[list[Document]]:
-        return super().atransform(input, checked(config), **kwargs)
+        return super().atransform(input, _alone(config, kwargs))
 
-    def _rerank(self, asked: Asked, config: RunnableConfig, **more: Any) -> list[Document]:
-        _refuse(more)
+    def _rerank(self, asked: Asked, config: RunnableConfig) -> list[Document]:
         documents, query = _asked(asked)
         callbacks, options = config.get("callbacks"), self._options(config)
         return self._reranker._compress(documents, query, callbacks, options)
 
-    async def _arerank(self, asked: Asked, config: RunnableConfig, **more: Any) -> list[Document]:
-        _refuse(more)
+    async def _arerank(self, asked: Asked, config: RunnableConfig) -> list[Document]:
         documents, query = _asked(asked)
         callbacks, options = config.get("callbacks"), self._options(config)
         return await self._reranker._acompress(documents, query, callbacks, options)
@@ -135,14 +133,15 @@ def checked(config: RunnableConfig | None) -> RunnableConfig:
     return ensure_config(config)
 
 
-def _refuse(more: dict[str, Any]) -> None:
-    """A step takes options of one call by its config alone."""
+def _alone(config: RunnableConfig | None, more: dict[str, Any]) -> RunnableConfig:
+    """*config*, checked, which alone brings options of one call."""
     if names := list(more):
         more.clear()  # it may be the key, which no frame shows
         raise TypeError(
             f"unexpected argument {names[0]!r}: options of one call are given by its config, such "
             'as config={"configurable": {"top_n": 1}}'
         )
+    return checked(config)
 
 
 def _asked(asked: Asked) -> tuple[Sequence[Document], str]:

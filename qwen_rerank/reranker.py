@@ -900,8 +900,8 @@ class BaseReranker(RerankSettings):
         Raises:
             RequestError: There is nowhere to go, or no key to go with.
         """
-        has_other = sdk_client is None and any(
-            client is not None for client in (self.client, self.async_client)
+        has_other = sdk_client is None and (
+            self.client is not None or self.async_client is not None
         )
         try:
             if sdk_client is not None:

@@ -185,11 +185,17 @@ def test_wrong_input(invoke, step, emulator: Emulator, asked, said):
     assert emulator.log == ()
 
 
-def test_options_as_arguments(invoke, step, emulator: Emulator):
+async def test_options_as_arguments(step, emulator: Emulator):
     """An option given beside the config is refused with the words that give it; nothing is sent."""
     said = r"'top_n': .* config=\{\"configurable\": \{\"top_n\": 1\}\}"
     with pytest.raises(TypeError, match=said):
-        invoke(step, ASKED, top_n=1)
+        step.invoke(ASKED, top_n=1)
+    with pytest.raises(TypeError, match=said):
+        await step.ainvoke(ASKED, top_n=1)
+    with pytest.raises(TypeError, match=said):
+        next(step.stream(ASKED, top_n=1))
+    with pytest.raises(TypeError, match=said):
+        await anext(step.astream(ASKED, top_n=1))
 
     assert emulator.log == ()
 

@@ -161,13 +161,13 @@ class QwenRerankRetriever(Sealed, BaseRetriever):
         self, query: str, options: dict[str, Any], config: RunnableConfig, *, native: bool
     ) -> tuple[CallOptions, dict[str, Any]]:
         """Our *options* of one call and the base's, refused if the call is wrong."""
+        own = ("k", *CallOptions.__annotations__)
+        ours, theirs = {name: options.pop(name) for name in own if name in options}, options
         if not isinstance(query, str | Image):
             raise RequestError(
                 f"query must be a str, not {type(query).__name__}",
                 hint='In a chain, take the text out before: itemgetter("question") | retriever.',
             )
-        own = ("k", *CallOptions.__annotations__)
-        ours, theirs = {name: options.pop(name) for name in own if name in options}, options
         k = ours.pop("k", None)
         if k is not None and "top_n" in ours:
             raise RequestError("give k or top_n, not both: they are the same")

@@ -32,6 +32,8 @@ def qwen_rerank_emulator(
 ) -> Iterator[Emulator]:
     """The emulator, which every reranker made in this test asks unless it is told otherwise.
 
+    A reranker made before, such as when a module was imported, asks what it found then.
+
     One runs for the whole session, in each worker of pytest-xdist; each test finds it running,
     even if one before stopped it, its log empty and nothing scripted or faulty.
     ``DASHSCOPE_BASE_URL`` and ``DASHSCOPE_API_KEY`` name it while the test runs, and so does the

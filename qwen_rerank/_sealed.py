@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import traceback
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from inspect import Signature
 from types import UnionType
 from typing import (
@@ -34,7 +34,7 @@ from typing_extensions import override
 from qwen_rerank._advice import Advice, Option, said
 from qwen_rerank.errors import RerankError
 
-__all__ = ["KEY_NAMES", "Sealed", "without_frames"]
+__all__ = ["KEY_NAMES", "Sealed", "linked", "without_frames"]
 
 KEY_NAMES = ("api_key", "dashscope_api_key")
 _HIDDEN = "**********"
@@ -284,6 +284,19 @@ def _explained(error: ValueError, owner: type[Sealed]) -> str:
     return Advice(*problems)
 
 
+def linked(
+    error: BaseException, links: Callable[[BaseException], Iterable[BaseException | None]]
+) -> Iterator[BaseException]:
+    """*error* and what hangs on it by *links*, each once: an error may be its own cause."""
+    pending: list[BaseException | None] = [error]
+    seen = set()
+    while pending:
+        if (one := pending.pop()) is not None and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            pending += links(one)
+
+
 def without_frames(error: BaseException) -> BaseException:
     """*error*, with its places noted once instead of its frames if it is none of ours."""
     noted = any(note.startswith(_NOT_KEPT) for note in getattr(error, "__notes__", ()))
@@ -293,11 +306,10 @@ def without_frames(error: BaseException) -> BaseException:
             for frame, line in traceback.walk_tb(error.__traceback__)
         )
         error.add_note(f"{_NOT_KEPT}\n{places}")
-    chain: list[BaseException | None] = [error]
-    seen = set()
-    while chain:
-        if (one := chain.pop()) is not None and id(one) not in seen:
-            seen.add(id(one))
-            one.__traceback__ = None
-            chain += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
+    for one in linked(error, _all_links):
+        one.__traceback__ = None
     return error
+
+
+def _all_links(error: BaseException) -> list[BaseException | None]:
+    return [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]

@@ -26,7 +26,7 @@ from qwen_rerank._advice import advise
 from qwen_rerank._fork import no_fork
 from qwen_rerank._refusal import exhausted
 from qwen_rerank._route import Proxy, certificates, distrust, proxy_for
-from qwen_rerank._sealed import without_frames
+from qwen_rerank._sealed import linked, without_frames
 from qwen_rerank._values import Answer
 from qwen_rerank.errors import ReplyError, RequestError, RerankError, ServiceError
 
@@ -315,9 +315,7 @@ def _failure(
     error: BaseException, endpoint: Endpoint, proxy: Proxy | None, client: Client | None
 ) -> BaseException:
     """What to raise for *error*; no frame, cause or request that holds the key hangs on it."""
-    cause = error
-    while (inner := cause.__cause__ or cause.__context__) is not None:
-        cause = inner
+    *_, cause = linked(error, lambda one: [one.__cause__ or one.__context__])
     if (limit := exhausted(cause)) is not None:
         return limit
     if proxy is not None:
@@ -341,11 +339,12 @@ def _failure(
     return _unanswered(cause, endpoint, proxy, client)
 
 
-def _about_a_file(error: BaseException | None) -> OSError | None:
+def _about_a_file(error: BaseException) -> OSError | None:
     """What *error* or one of its causes says of a file; what it was raised amid may be got over."""
-    while error is not None and not (isinstance(error, OSError) and error.filename is not None):
-        error = error.__cause__
-    return error
+    for one in linked(error, lambda one: [one.__cause__]):
+        if isinstance(one, OSError) and one.filename is not None:
+            return one
+    return None
 
 
 def _unanswered(

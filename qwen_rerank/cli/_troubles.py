@@ -23,9 +23,10 @@ def missing(command: str | None, error: ImportError) -> str:
         command: Such as ``"demo"``; None if none can be read.
         error: Why it could not be imported: the first cause knows, the last one only reports it.
     """
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
+    causes: list[BaseException] = [error]
+    while (inner := causes[-1].__cause__) is not None and inner not in causes:
+        causes.append(inner)
+    cause = causes[-1]
     typed = " ".join(filter(None, ("qwen-rerank", command)))
     if not isinstance(cause, ModuleNotFoundError):  # it is there, and another release than wanted
         return f"{typed} cannot be run with what is installed: {cause}"

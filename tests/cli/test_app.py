@@ -97,10 +97,15 @@ def test_a_missing_package_is_one_sentence(monkeypatch, capsys, command, package
     )
 
 
+_OWN_CAUSE = ImportError("nobody knows why")
+_OWN_CAUSE.__cause__ = _OWN_CAUSE
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
         (ModuleNotFoundError("somewhere"), "needs a package, which is not installed"),
+        (_OWN_CAUSE, "cannot be run with what is installed: nobody knows why"),
         (ImportError("cannot import name 'x' from 'rich'"), "cannot be run with what is installed"),
     ],
 )

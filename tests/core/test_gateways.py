@@ -288,3 +288,36 @@ def test_what_a_client_sends(serve, rank, clients):
     assert b"\r\ncookie: s=s-1\r\n" in request.lower()
     assert b"\r\nauthorization: basic " in request.lower()
     assert hooked == ["POST"]
+
+
+_ITS_OWN_CAUSE = """
+import asyncio
+import httpx
+from qwen_rerank import Reranker
+
+def fail(_):
+    try:
+        raise kind("mine")
+    except kind as error:
+        if kind is OSError:
+            raise error from error
+        other = LookupError("other")
+        other.__context__ = error
+        raise error from other
+
+through = httpx.MockTransport(fail)
+clients = {"http_client": httpx.Client(transport=through)}
+clients["async_http_client"] = httpx.AsyncClient(transport=through)
+reranker = Reranker(api_key="none", base_url="http://127.0.0.1:9", max_retries=0, **clients)
+for kind in (OSError, ValueError):
+    for rank in (reranker.rerank, lambda *given: asyncio.run(reranker.arerank(*given))):
+        try:
+            rank("a query", ["a text"])
+        except Exception as error:
+            print(type(error).__name__)
+"""
+
+
+def test_an_error_that_is_its_own_cause(fresh):
+    """It ends the call like any other, where following its causes would never end."""
+    assert fresh(_ITS_OWN_CAUSE).split() == ["ServiceError"] * 2 + ["ValueError"] * 2

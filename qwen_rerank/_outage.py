@@ -88,6 +88,8 @@ class Outages:
         return outage is not None and outage.until > self._clock()
 
     def _learn(self, watch: Watch, outcome: Outcome) -> None:
+        if outcome.failure is not None and outcome.failure._unsent:
+            return
         with self._lock:
             if not _is_dead(outcome):
                 if outcome.sent:

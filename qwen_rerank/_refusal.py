@@ -52,10 +52,12 @@ def exhausted(error: BaseException) -> ServiceError | None:
         what, limit = "start no more threads", "ulimit -u, or a container's limit of processes"
     else:
         return None
-    return ServiceError(
+    failure = ServiceError(
         f"Nothing could be sent, because this process may {what}: {error}.",
         hint=f"Find out what holds so many, or raise the limit ({limit}).",
     )
+    failure._unsent = True
+    return failure
 
 
 class Refusal(NamedTuple):

@@ -330,12 +330,14 @@ def _failure(
     ):
         return without_frames(error)
     if (of_file := _about_a_file(error)) is not None:
-        return RequestError(
+        failure = RequestError(
             f"The call could not be made, because {of_file.filename} cannot be used: "
             f"{of_file.strerror}.",
             hint="That is a file on this machine, such as one of certificates, and not the "
             "network: look for where it is named.",
         )
+        failure._unsent = True
+        return failure
     return _unanswered(cause, endpoint, proxy, client)
 
 

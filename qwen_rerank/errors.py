@@ -61,6 +61,8 @@ class RerankError(Exception):
 
     retryable: bool = False
     passes_through: bool = True
+    # Whether this machine kept it from being sent, so that it says nothing of the service.
+    _unsent: bool = False
 
     def __init__(
         self,

@@ -128,11 +128,12 @@ def _clients() -> Iterator[Callable[..., dict[str, Any]]]:
     """Both kinds of a caller's client; the async one keeps nothing open that had to be closed."""
     with contextlib.ExitStack() as stack:
 
-        def make(**own: Any) -> dict[str, Any]:
-            closing = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
+        def make(library: Any = httpx, **own: Any) -> dict[str, Any]:
+            limits = library.Limits(max_keepalive_connections=0)
+            own_async = {"transport": library.AsyncHTTPTransport(limits=limits), **own}
             return {
-                "http_client": stack.enter_context(httpx.Client(**own)),
-                "async_http_client": httpx.AsyncClient(transport=closing, **own),
+                "http_client": stack.enter_context(library.Client(**own)),
+                "async_http_client": library.AsyncClient(**own_async),
             }
 
         yield make

@@ -1,12 +1,15 @@
 """An outage costs one call its timeout: who is let through, who asks again, what counts as one."""
 
 import asyncio
+import contextlib
 import copy
+import errno
 import os
 import pickle
 import threading
 from types import SimpleNamespace
 
+import httpx
 import pytest
 
 from qwen_rerank import Reranker, ServiceError, _drive, errors
@@ -271,6 +274,35 @@ def test_a_callers_client(reranker, rank, clients, emulator: Emulator):
 
     reranker.http_client = reranker.async_http_client = None
     assert rank(reranker, _QUERY, _TEXTS).degraded.status == 503
+
+
+_OF_THIS_MACHINE = {
+    "files": OSError(errno.EMFILE, "Too many open files"),
+    "threads": RuntimeError("can't start new thread"),
+    "a missing file": FileNotFoundError(errno.ENOENT, "No such file", "/none/client.pem"),
+}
+
+
+@pytest.mark.parametrize("error", _OF_THIS_MACHINE.values(), ids=_OF_THIS_MACHINE)
+@pytest.mark.parametrize("is_out", [False, True], ids=["before", "in an outage"])
+def test_what_this_machine_lacks(reranker, rank, clients, clock, error, is_out):
+    """What keeps a call from being sent says nothing of the service: no outage begins or ends."""
+    raised = [httpx.ConnectError("gone")] * is_out + [error] * 2
+    asked = []
+
+    def fail(_):
+        asked.append(raised.pop(0))
+        raise asked[-1]
+
+    for name, client in clients(transport=httpx.MockTransport(fail)).items():
+        setattr(reranker, name, client)
+    for _ in range(3 if is_out else 2):
+        with contextlib.suppress(errors.RequestError):  # the file's
+            rank(reranker, _QUERY, _TEXTS)
+        if is_out and len(asked) == 1:
+            clock.now += 5.0
+
+    assert len(asked) == 2
 
 
 def test_another_connection(reranker, rank, emulator: Emulator):

@@ -139,10 +139,10 @@ class QwenRerank(FrameworkReranker, BaseDocumentCompressor, Serializable):
         extra_body: More fields for every request's body, for gateways and for what this version
             does not know. They are merged at its top level, and into the objects that stand there,
             such as ``parameters``; a field that the request has itself is refused.
-        http_client: An ``httpx.Client`` to send sync calls through: proxies, certificates. It is
-            used in threads of ours that see the caller's context variables.
-        async_http_client: An ``httpx.AsyncClient`` to send async calls through, in the caller's
-            loop.
+        http_client: An ``httpx.Client``, or one of httpx2, to send sync calls through: proxies,
+            certificates. It is used in threads of ours that see the caller's context variables.
+        async_http_client: An ``httpx.AsyncClient``, or one of httpx2, to send async calls through,
+            in the caller's loop.
         allow_http: Whether the key and the documents may leave this machine over plain http; not by
             default.
         local_files: The folder below which paths of images are read; None reads none.

@@ -1,20 +1,22 @@
-"""A client of the caller's, and how a request goes through it: all that is known of httpx."""
+"""A client of the caller's, and how a request goes through it: all that is known of httpx.
+
+It makes its own requests, so that httpx is imported nowhere here; httpx2 has the same interface.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import httpx
-
 from qwen_rerank._loop import Caller
 from qwen_rerank._sealed import without_frames
 
-__all__ = ["Client", "Sent"]
+__all__ = ["Client", "Sent", "elsewhere", "kinds"]
 
 _LATER = 0.5  # seconds
 
@@ -25,7 +27,7 @@ Sent = tuple[int, Iterable[tuple[bytes, bytes]], bytes]
 class Client:
     """An ``httpx.Client``, used in threads, or an ``httpx.AsyncClient``, used in its own loop.
 
-    Its settings and headers are the caller's, and it is left open.
+    Or one of httpx2. Its settings and headers are the caller's, and it is left open.
     """
 
     def __init__(self, http: Any) -> None:
@@ -60,7 +62,12 @@ class Client:
     def _blocking(self, over: threading.Event, deadline: float, most: int, *what: Any) -> Sent:
         # Each wait of it ends after the call has, which then says why.
         request = self._request(max(0.0, deadline - time.monotonic()) + _LATER, *what)
-        response = self._http.send(request, stream=True, follow_redirects=False)
+        try:
+            response = self._http.send(request, stream=True, follow_redirects=False)
+        except Exception as error:
+            if (refused := _refused(error, request)) is None:
+                raise
+            return refused
         try:
             if response.is_stream_consumed:  # a caller's transport may answer from memory
                 return response.status_code, response.headers.raw, response.content
@@ -84,7 +91,12 @@ class Client:
 
     async def _answered(self, most: int, *what: Any) -> Sent:
         request = self._request(None, *what)
-        response = await self._http.send(request, stream=True, follow_redirects=False)
+        try:
+            response = await self._http.send(request, stream=True, follow_redirects=False)
+        except Exception as error:
+            if (refused := _refused(error, request)) is None:
+                raise
+            return refused
         try:
             if response.is_stream_consumed:
                 return response.status_code, response.headers.raw, response.content
@@ -104,27 +116,49 @@ class Client:
         url: str,
         headers: Callable[[], dict[str, str]],
         body: bytes,
-    ) -> httpx.Request:
-        request = httpx.Request(
-            method,
-            url,
-            content=body,
-            headers=headers(),
-            extensions={
-                "timeout": dict.fromkeys(("connect", "read", "write", "pool"), timeout),
-            },
+    ) -> Any:
+        # By the client, which has headers, a query and cookies of its own, and takes no other
+        # library's requests.
+        request = self._http.build_request(
+            method, url, content=body, headers=headers(), timeout=timeout
         )
-        return self._dressed(request)
-
-    def _dressed(self, request: httpx.Request) -> httpx.Request:
-        """*request* with the client's own headers, such as its key, its query and its cookies."""
-        headers = httpx.Headers(self._http.headers)
-        headers.update(request.headers)
-        request.headers = headers
-        if request.method == "HEAD":  # a connection is opened without a key
-            headers.pop("authorization", None)
-            return request
-        if self._http.params:
-            request.url = request.url.copy_merge_params(self._http.params)
-        self._http.cookies.set_cookie_header(request)
+        if method == "HEAD":  # a connection is opened without a key, wherever the client keeps it
+            request.url = request.url.copy_with(query=None)
+            for name in ("authorization", "cookie"):
+                request.headers.pop(name, None)
         return request
+
+
+def kinds(error: BaseException) -> set[str]:
+    """What *error* is: its classes, such as ``httpx.RequestError``, and their packages."""
+    found = set()
+    for kind in type(error).__mro__:
+        package = kind.__module__.partition(".")[0]
+        found |= {package, f"{package}.{kind.__name__}"}
+    return found
+
+
+def elsewhere(error: Any, url: str) -> str | None:
+    """The host that a client asked when it raised *error*, if that is another than *url*'s."""
+    try:
+        asked = error.request.url
+        is_there = asked.netloc == type(asked)(url).netloc
+    except (AttributeError, RuntimeError):  # it says of no request
+        return None
+    return None if is_there else asked.netloc.decode("ascii")
+
+
+def _refused(error: Exception, request: Any) -> Sent | None:
+    """The answer to *request* that a hook of the client's made *error* of; None if none did.
+
+    Its body is gone if the hook did not read it: the client has closed the connection.
+    """
+    if kinds(error).isdisjoint(("httpx.HTTPStatusError", "httpx2.HTTPStatusError")):
+        return None
+    refused: Any = error
+    if refused.request.url != request.url:  # another's: what gives tokens, say
+        return None
+    response, body = refused.response, b""
+    with contextlib.suppress(RuntimeError):  # it was not read
+        body = response.content
+    return response.status_code, response.headers.raw, body

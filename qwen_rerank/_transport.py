@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwen_rerank import _loop
 from qwen_rerank._advice import advise
+from qwen_rerank._clients import Client, elsewhere, kinds
 from qwen_rerank._fork import no_fork
 from qwen_rerank._refusal import exhausted
 from qwen_rerank._route import Proxy, certificates, distrust, proxy_for
@@ -33,7 +34,6 @@ from qwen_rerank.errors import ReplyError, RequestError, RerankError, ServiceErr
 if TYPE_CHECKING:
     import aiohttp
 
-    from qwen_rerank._clients import Client
     from qwen_rerank._endpoint import Endpoint
 
 __all__ = ["Transport"]
@@ -45,7 +45,11 @@ _MAX_BODY = 8 * 2**20
 _ECHO = 3
 _PIECE = 2**18
 # What libraries raise for the network's sake; UnicodeError: a host name that no look-up can carry.
-_OF_LIBRARIES = ("aiohttp", "aiohttp_socks", "python_socks", "httpx", "httpcore")
+# Of httpx it is one branch: what is wrong with a caller's hook is raised as it is.
+_OF_LIBRARIES = (
+    *("aiohttp", "aiohttp_socks", "python_socks", "httpcore", "httpcore2"),
+    *("httpx.RequestError", "httpx2.RequestError"),
+)
 _NETWORK = (OSError, UnicodeError)
 _WATCHES_NOTHING = contextlib.nullcontext()
 
@@ -323,10 +327,9 @@ def _failure(
 
         if (of_proxy := failure_of(proxy, error, cause)) is not None:
             return of_proxy
-    of = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     # A DeadlineError is an OSError too.
     if isinstance(error, RerankError) or not (
-        isinstance(error, _NETWORK) or not of.isdisjoint(_OF_LIBRARIES)
+        isinstance(error, _NETWORK) or not kinds(error).isdisjoint(_OF_LIBRARIES)
     ):
         return without_frames(error)
     if (of_file := _about_a_file(error)) is not None:
@@ -338,7 +341,7 @@ def _failure(
         )
         failure._unsent = True
         return failure
-    return _unanswered(cause, endpoint, proxy, client)
+    return _unanswered(error, cause, endpoint, proxy, client)
 
 
 def _about_a_file(error: BaseException) -> OSError | None:
@@ -350,16 +353,24 @@ def _about_a_file(error: BaseException) -> OSError | None:
 
 
 def _unanswered(
-    cause: BaseException, endpoint: Endpoint, proxy: Proxy | None, client: Client | None
+    error: BaseException,
+    cause: BaseException,
+    endpoint: Endpoint,
+    proxy: Proxy | None,
+    client: Client | None,
 ) -> RerankError:
     """What kept *endpoint* from answering."""
+    hint: str
     retryable = True
-    if isinstance(cause, socket.gaierror):
+    other = None if client is None else elsewhere(error, endpoint.url)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        hint, retryable = distrust(cause, by_client=client is not None), False
+    elif other is not None:
+        hint = f"Your HTTP client asked there, for a token say, and not {endpoint.host}."
+    elif isinstance(cause, socket.gaierror):
         hint = endpoint.unknown
         if client:  # which name it was, that does not say
             hint += " Or it is that of your HTTP client's proxy."
-    elif isinstance(cause, ssl.SSLCertVerificationError):
-        hint, retryable = distrust(cause, by_client=client is not None), False
     else:
         settings = "the proxy settings" if proxy is None else proxy.named_by
         hint = advise(
@@ -370,7 +381,7 @@ def _unanswered(
             settings=settings,
             places=endpoint.places,
         )
-    failure = ServiceError(f"No answer from {endpoint.host}: {_said(cause)}.", hint=hint)
+    failure = ServiceError(f"No answer from {other or endpoint.host}: {_said(cause)}.", hint=hint)
     failure.retryable = retryable
     return failure
 

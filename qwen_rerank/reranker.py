@@ -36,6 +36,7 @@ from typing_extensions import override
 
 from qwen_rerank import _drive, _endpoint, _fields, _loop, _tokens, _told
 from qwen_rerank._advice import advise, said
+from qwen_rerank._clients import Client
 from qwen_rerank._in_flight import Tell
 from qwen_rerank._load import check, load, texts_only
 from qwen_rerank._merge import merge, passed_through
@@ -877,16 +878,11 @@ class BaseReranker(RerankSettings):
         endpoint = self._endpoint_of(sdk_client)
         if sdk_client is not None:
             http_client = sdk_client.transport.http_client
-        client = None
-        if http_client is not None:
-            from qwen_rerank._clients import Client  # noqa: PLC0415  imports httpx
-
-            client = Client(http_client)
         return _drive.Line(
             endpoint,
             self.protocol,
             live.transport,
-            client,
+            None if http_client is None else Client(http_client),
             live.gate,
             self.max_retries,
             live.lengths,

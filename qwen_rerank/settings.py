@@ -238,11 +238,13 @@ class RerankSettings(Sealed):
     a field that the request has itself is refused.
     """
     http_client: Any = Field(default=None, exclude=True, repr=False)
-    """An ``httpx.Client`` to send sync calls through: proxies, certificates. It is used in threads
-    of ours that see the caller's context variables.
+    """An ``httpx.Client``, or one of httpx2, to send sync calls through: proxies, certificates. It
+    is used in threads of ours that see the caller's context variables.
     """
     async_http_client: Any = Field(default=None, exclude=True, repr=False)
-    """An ``httpx.AsyncClient`` to send async calls through, in the caller's loop."""
+    """An ``httpx.AsyncClient``, or one of httpx2, to send async calls through, in the caller's
+    loop.
+    """
     allow_http: bool = False
     """Whether the key and the documents may leave this machine over plain http; not by default."""
 
@@ -300,8 +302,8 @@ class RerankSettings(Sealed):
     @field_validator("http_client", "async_http_client")
     @classmethod
     def _can_stream(cls, client: Any) -> Any:
-        if client is not None and not hasattr(client, "stream"):
-            raise ValueError("must be an httpx client")
+        if client is not None and not hasattr(client, "build_request"):
+            raise ValueError("must be an httpx or httpx2 client")
         return client
 
     @field_validator("http_client", "client")

@@ -6,19 +6,27 @@ import pickle
 from types import SimpleNamespace
 
 import httpx
+import httpx2
 import pytest
 from langchain_core.load import dumps
 from pydantic import SecretStr, field_validator
 
 import langchain_qwen_rerank
 import llama_index_qwen_rerank
-from qwen_rerank import AuthenticationError, Reranker, RerankSettings, ServiceError
+from qwen_rerank import (
+    AuthenticationError,
+    RateLimitError,
+    Reranker,
+    RerankSettings,
+    ServiceError,
+)
 from qwen_rerank.emulator import Emulator, Reply
 
 _SECRET = "tok/en+of=a&gateway-51c0"
 _QUERY = "a fast red sports car"
 _TEXTS = ["green tea", "a red sports car"]
 _NOWHERE = {"base_url": "https://gateway.example/v1", "api_key": "the-key-of-ours"}
+_LIBRARIES = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
 _KINDS = [Reranker, langchain_qwen_rerank.QwenRerank, llama_index_qwen_rerank.QwenRerank]
 
 
@@ -64,11 +72,12 @@ def test_a_gateways_own_key(serve, rank):
     assert b"\r\nauthorization:" not in request.lower()
 
 
-def test_over_a_callers_client(connection, rank, clients, emulator: Emulator):
+@_LIBRARIES
+def test_over_a_callers_client(connection, rank, clients, library, emulator: Emulator):
     """headers= wins over the client's own, and the key over both."""
     own = {"x-tenant": "three", "x-team": "search", "authorization": "Bearer none"}
     options = {"headers": {"X-Tenant": "seven"}, **connection}
-    rank(Reranker(**clients(headers=own), **options), _QUERY, _TEXTS)
+    rank(Reranker(**clients(library, headers=own), **options), _QUERY, _TEXTS)
 
     [seen] = emulator.log
     assert (seen.headers["x-tenant"], seen.headers["x-team"]) == ("seven", "search")
@@ -268,18 +277,33 @@ def test_scores_belong_to_the_fields(connection, rank, emulator: Emulator):
 # A client of the caller's
 
 
-def test_what_a_client_sends(serve, rank, clients):
-    """Query, cookies, headers, hooks and login of a client are its own business."""
+def _hook(clients, hook, *, on="response", reads=False):
+    """Has both clients call *hook*, once they have read the answer if it *reads*."""
+
+    def blocking(seen):
+        if reads:
+            seen.read()
+        hook(seen)
+
+    async def awaited(seen):
+        if reads:
+            await seen.aread()
+        hook(seen)
+
+    clients["http_client"].event_hooks = {on: [blocking]}
+    clients["async_http_client"].event_hooks = {on: [awaited]}
+    return clients
+
+
+@_LIBRARIES
+def test_what_a_client_sends(serve, rank, clients, library):
+    """Query, cookies, headers, hooks and login of a client are its own business; no base URL is."""
     server = serve(_flat)
     own = {"params": {"api-version": "7"}, "cookies": {"s": "s-1"}, "auth": ("user", "word")}
-    both = clients(**own)
+    both = clients(library, base_url="http://elsewhere.example/v2", **own)
     hooked = []
 
-    async def ahook(request):
-        hooked.append(request.method)
-
-    both["http_client"].event_hooks = {"request": [lambda each: hooked.append(each.method)]}
-    both["async_http_client"].event_hooks = {"request": [ahook]}
+    _hook(both, lambda request: hooked.append(request.method), on="request")
     url = f"http://{server.address}/v1"
     rank(Reranker(base_url=url, api_key="k" * 9, protocol="compatible", **both), _QUERY, ["a text"])
 
@@ -288,6 +312,46 @@ def test_what_a_client_sends(serve, rank, clients):
     assert b"\r\ncookie: s=s-1\r\n" in request.lower()
     assert b"\r\nauthorization: basic " in request.lower()
     assert hooked == ["POST"]
+
+
+def _refuse(answer):
+    answer.raise_for_status()
+
+
+@_LIBRARIES
+@pytest.mark.parametrize("reads", [False, True], ids=["unread", "read"])
+def test_a_hook_that_raises_refusals(connection, rank, clients, library, reads, emulator: Emulator):
+    """A refusal is what it is without the hook; the service's words are lost to one that read none.
+
+    So a wrong key is asked for once and raised, and a pause that the service asks for is known.
+    """
+    given = {**_hook(clients(library), _refuse, reads=reads), "base_url": emulator.base_url}
+    lost = "answered without saying why"
+    emulator.script(
+        Reply.error(429, "Throttling.RateQuota", "Slow down.", headers={"retry-after": "7"})
+    )
+
+    with pytest.raises(RateLimitError, match="Slow down" if reads else lost) as limit:
+        rank(Reranker(**given, api_key=connection["api_key"], max_retries=0), _QUERY, _TEXTS)
+    wrong = Reranker(**given, api_key="sk-of-nobody-at-all", on_error="passthrough")
+    with pytest.raises(AuthenticationError, match="Invalid API-key" if reads else lost) as refusal:
+        rank(wrong, _QUERY, _TEXTS)
+
+    assert limit.value.retry_after == 7
+    assert refusal.value.status == 401
+    assert [seen.status for seen in emulator.log] == [429, 401]
+
+
+@_LIBRARIES
+def test_a_hook_that_is_wrong(connection, rank, clients, library, emulator: Emulator):
+    """A hook's own mistake is raised as it is, and costs no second request."""
+    given = _hook(clients(library), lambda answer: answer.json())
+    reranker = Reranker(on_error="passthrough", **given, **connection)
+
+    with pytest.raises(library.ResponseNotRead):
+        rank(reranker, _QUERY, _TEXTS)
+
+    assert len(emulator.log) == 1
 
 
 _ITS_OWN_CAUSE = """
@@ -321,3 +385,44 @@ for kind in (OSError, ValueError):
 def test_an_error_that_is_its_own_cause(fresh):
     """It ends the call like any other, where following its causes would never end."""
     assert fresh(_ITS_OWN_CAUSE).split() == ["ServiceError"] * 2 + ["ValueError"] * 2
+
+
+class _Login(httpx.Auth):
+    """Fetches a token from *url* before each request."""
+
+    def __init__(self, url):
+        self._url = url
+
+    def auth_flow(self, request):
+        token = yield httpx.Request("POST", self._url)
+        token.raise_for_status()
+        yield request
+
+
+def test_a_login_that_is_refused(connection, rank, clients, emulator: Emulator):
+    """That is not taken for an answer of the service: the login's own error names who refused."""
+    login = _Login(f"{emulator.base_url}/token")
+
+    with pytest.raises(httpx.HTTPStatusError, match=r"404 Not Found.*/token"):
+        rank(Reranker(**clients(auth=login), **connection), _QUERY, _TEXTS)
+
+
+def test_a_login_that_cannot_be_reached(connection, rank, clients):
+    """The error names the host that was asked, not the service."""
+    reranker = Reranker(**clients(auth=_Login("http://127.0.0.1:9")), max_retries=0, **connection)
+
+    with pytest.raises(ServiceError, match=r"No answer from 127\.0\.0\.1:9: ") as caught:
+        rank(reranker, _QUERY, _TEXTS)
+
+    assert "Your HTTP client asked there" in caught.value.hint
+
+
+@_LIBRARIES
+def test_nobody_answers_a_client(rank, clients, library):
+    """A host that a client cannot reach is a failure of the service, as without it."""
+    nowhere = {"base_url": "http://127.0.0.1:9/api/v1", "api_key": "k" * 9, "max_retries": 0}
+
+    with pytest.raises(ServiceError, match=r"No answer from 127\.0\.0\.1:9: ") as caught:
+        rank(Reranker(**clients(library), **nowhere), _QUERY, _TEXTS)
+
+    assert "base_url=" in caught.value.hint

@@ -284,7 +284,10 @@ def test_a_warm_up_shows_no_key(monkeypatch, serve, warm_up, clients, key):
         options["api_key"] = _KEY
     if key.startswith("in "):
         options |= clients(
-            base_url=options["base_url"], headers={"authorization": f"Bearer {_KEY}"}
+            base_url=options["base_url"],
+            headers={"authorization": f"Bearer {_KEY}"},
+            params={"key": _KEY},
+            cookies={"key": _KEY},
         )
     if key == "in an SDK client":
         options = {

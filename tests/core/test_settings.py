@@ -4,6 +4,7 @@ import pickle
 
 import httpx
 import pytest
+import requests
 from pydantic import BaseModel, PydanticDeprecatedSince20, SecretStr
 
 from qwen_rerank import Reranker, RerankSettings, errors
@@ -85,7 +86,8 @@ _BAD = {
     "http": ({"base_url": "http://gateway.example"}, "^base_url is plain http.*allow_http"),
     "client": ({"client": object()}, "^client: must be a client of dashscope 2"),
     "async_client": ({"async_client": httpx.Client}, "^async_client: must be a client of dash"),
-    "http_client": ({"http_client": object()}, "^http_client: must be an httpx client"),
+    "http_client": ({"http_client": object()}, "^http_client: must be an httpx or httpx2 client$"),
+    "a session": ({"http_client": requests.Session()}, "^http_client: must be an httpx or httpx2"),
     "async_http_client": ({"async_http_client": "x"}, "^async_http_client: must be an httpx"),
     "cache True": ({"cache": True}, r"^cache: must be a cache with \[\]"),
     "cache class": ({"cache": dict}, "^cache: must be a cache .* or a store with mget and mset"),

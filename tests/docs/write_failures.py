@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 from pydantic import SecretStr
 
 from qwen_rerank import Reranker, RerankError, _refusal
@@ -20,7 +21,7 @@ from qwen_rerank._refusal import Refusal, explain
 from qwen_rerank._route import Proxy
 from qwen_rerank._servers import Server
 from qwen_rerank._told import Lengths
-from qwen_rerank._transport import Transport, _failure, _unanswered
+from qwen_rerank._transport import Transport, _failure
 from qwen_rerank._values import Item, Place, Request
 
 __all__ = ["PAGE", "SETTINGS", "Row", "page", "refused", "rows", "settings"]
@@ -142,14 +143,18 @@ def _reach() -> Iterator[tuple[str, RerankError]]:
     no_file = FileNotFoundError(errno.ENOENT, "No such file or directory", "/etc/ca.pem")
     refuses = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
 
+    token = httpx.Request("POST", "https://login.example/token")
+    no_token = httpx.ConnectError("Connection refused", request=token)
+
     def fails(cause: BaseException, endpoint: Endpoint = _DASHSCOPE, by: Any = None) -> RerankError:
-        return _unanswered(cause, endpoint, None, by)
+        return _failure(cause, endpoint, None, by)
 
     yield "the name is unknown", fails(unknown)
     yield "likewise, of `base_url=`", fails(unknown, named)
     yield "likewise, made of `workspace=` and `region=`", fails(unknown, of_workspace)
     yield "no connection", fails(refuses)
     yield "likewise, of `base_url=`", fails(refuses, named)
+    yield "likewise, of the login of a client of yours", fails(no_token, by=object())
     yield "a certificate that is not trusted", fails(_distrusted(20))
     yield "likewise, by a client of yours", fails(_distrusted(20), by=object())
     yield "a certificate that has run out", fails(_distrusted(10))

@@ -28,6 +28,7 @@ __all__ = ["QwenRerank", "Score"]
 
 _SCORE = "relevance_score"
 _PLAIN = {str, int, float, bool, type(None)}
+_SYNC, _AWAITED = frozenset({"compress_documents"}), frozenset({"acompress_documents"})
 
 
 class Score(TypedDict):
@@ -222,7 +223,12 @@ class QwenRerank(FrameworkReranker, BaseDocumentCompressor, Serializable):
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """`compress_documents` for a running event loop, without a thread."""
+        """`compress_documents` for a running event loop, without a thread.
+
+        A subclass that overrides `compress_documents` alone is called in one.
+        """
+        if self._overrides_sync_alone(_SYNC, _AWAITED):
+            return await self._by_thread(self.compress_documents, documents, query, callbacks)
         return await self._acompress(documents, query, callbacks, {})
 
     def rerank(

@@ -26,6 +26,8 @@ from qwen_rerank.framework import FrameworkReranker
 __all__ = ["QwenRerank"]
 
 dispatcher: Dispatcher = get_dispatcher(__name__)
+_SYNC = frozenset({"postprocess_nodes", "_postprocess_nodes"})
+_AWAITED = frozenset({"apostprocess_nodes", "_apostprocess_nodes"})
 _span = spanned(dispatcher, lambda reranker: reranker._is_heard())
 
 
@@ -315,7 +317,13 @@ class QwenRerank(FrameworkReranker, BaseNodePostprocessor):
         query_bundle: QueryBundle | None = None,
         query_str: str | None = None,
     ) -> list[NodeWithScore]:
-        """`postprocess_nodes` for a running event loop, without a thread."""
+        """`postprocess_nodes` for a running event loop, without a thread.
+
+        A subclass that overrides `postprocess_nodes` or `_postprocess_nodes` alone is called in
+        one.
+        """
+        if self._overrides_sync_alone(_SYNC, _AWAITED):
+            return await self._by_thread(self.postprocess_nodes, nodes, query_bundle, query_str)
         return await super().apostprocess_nodes(nodes, query_bundle, query_str)
 
     @override

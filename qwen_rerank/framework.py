@@ -6,9 +6,11 @@ framework's manner; whatever lies between is done here and below.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, ClassVar
+from contextvars import ContextVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import Field, Strict, WithJsonSchema
 
@@ -21,6 +23,11 @@ from qwen_rerank.settings import PATH
 
 __all__ = ["FrameworkReranker", "Pace", "Sealed"]
 
+_Result = TypeVar("_Result")
+
+# Whose sync method runs in a thread; it may await the async one, which is then the reranker's own.
+_in_thread: ContextVar[object] = ContextVar("_in_thread", default=None)
+
 
 class FrameworkReranker(BaseReranker):
     """The options and calls that the classes of all frameworks share.
@@ -29,7 +36,7 @@ class FrameworkReranker(BaseReranker):
     `_rank_found` and `_arank_found` with the objects that it was given, even if there are none, and
     `_estimate` with their `_candidates`. If its framework has rate limiters, it overrides `_pace`.
     If it has an ``__init__``, that hands its options to `_sealed` first, so that no frame shows the
-    key.
+    key. Its framework's async method goes by `_by_thread` where `_overrides_sync_alone` says so.
     """
 
     # No dump can hold it, and without it another text would be ranked, without a word.
@@ -73,3 +80,28 @@ class FrameworkReranker(BaseReranker):
         """`_rank_found` for a running event loop."""
         candidates = await self._apart(found, self._candidates, found)
         return await self._arank(query, candidates, options or {}, lenient=range(len(candidates)))
+
+    def _overrides_sync_alone(self, sync: frozenset[str], awaited: frozenset[str]) -> bool:
+        """Whether an awaited call has to take the sync way, or it would leave an override out.
+
+        Args:
+            sync: The framework's methods that people override.
+            awaited: Their async twins.
+        """
+        if _in_thread.get() is self:
+            return False
+        for kind in type(self).__mro__:
+            own = vars(kind).keys()
+            if not awaited.isdisjoint(own):
+                return False
+            if not sync.isdisjoint(own):
+                return True
+        return False
+
+    async def _by_thread(self, method: Callable[..., _Result], *arguments: Any) -> _Result:
+        """What a sync *method* returns; as in the frameworks' own bases, in a thread."""
+        before = _in_thread.set(self)
+        try:
+            return await asyncio.to_thread(method, *arguments)
+        finally:
+            _in_thread.reset(before)

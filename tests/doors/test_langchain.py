@@ -81,6 +81,49 @@ def test_estimate_takes_what_rerank_takes(reranker, emulator: Emulator):
     assert told.tokens > plain.tokens
 
 
+def _compressed(reranker, documents, *, native):
+    if native:
+        return asyncio.run(reranker.acompress_documents(documents, QUERY))
+    return reranker.compress_documents(documents, QUERY)
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("awaited", [False, True], ids=["sync-alone", "both"])
+def test_what_a_subclass_overrides(connection, native, awaited):
+    """It holds for awaited calls too: what is overridden by the sync way alone runs in a thread."""
+
+    class Ours(QwenRerank):
+        def compress_documents(self, documents, query, callbacks=None):
+            ours = [each for each in documents if each.metadata["tenant"] == "ours"]
+            return super().compress_documents(ours, query, callbacks)
+
+    class Both(Ours):
+        async def acompress_documents(self, documents, query, callbacks=None):
+            return await super().acompress_documents(documents[:1], query, callbacks)
+
+    tenants = {"a red sports car": "theirs", "green tea": "ours"}
+    documents = [Document(text, metadata={"tenant": its}) for text, its in tenants.items()]
+
+    ranked = _compressed((Both if awaited else Ours)(**connection), documents, native=native)
+
+    kept = documents[:1] if native and awaited else documents[1:]
+    assert [each.page_content for each in ranked] == [each.page_content for each in kept]
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+def test_a_sync_way_that_awaits(connection, native):
+    """A sync way that is overridden by the async one comes to an end."""
+    calls = []
+
+    class Awaiting(QwenRerank):
+        def compress_documents(self, documents, query, callbacks=None):
+            calls.append(query)
+            assert len(calls) < 3  # or it would go on for ever
+            return asyncio.run(self.acompress_documents(documents, query, callbacks))
+
+    assert _compressed(Awaiting(**connection), [Document("a red car")], native=native)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -179,6 +179,71 @@ def test_a_model_by_position(connection):
     assert "qwen3" not in str(caught.value)
 
 
+# Subclasses
+
+
+def _ours(nodes):
+    return [each for each in nodes if each.metadata.get("tenant") == "ours"]
+
+
+class OursInside(QwenRerank):
+    """Overrides what LlamaIndex's base class asks for, and no more."""
+
+    def _postprocess_nodes(self, nodes, query_bundle=None):
+        return super()._postprocess_nodes(_ours(nodes), query_bundle)
+
+
+class OursOutside(QwenRerank):
+    """Overrides what callers call."""
+
+    def postprocess_nodes(self, nodes, query_bundle=None, query_str=None):
+        """Ours alone."""
+        return super().postprocess_nodes(_ours(nodes), query_bundle, query_str)
+
+
+class OursTwice(OursInside):
+    """Overrides both ways."""
+
+    async def _apostprocess_nodes(self, nodes, query_bundle=None):
+        assert threading.current_thread() is threading.main_thread()
+        return await super()._apostprocess_nodes(_ours(nodes), query_bundle)
+
+
+class OursLater(OursTwice):
+    """Overrides the sync way once more."""
+
+    def _postprocess_nodes(self, nodes, query_bundle=None):
+        return super()._postprocess_nodes(nodes, query_bundle)[:1]
+
+
+@both_ways
+@pytest.mark.parametrize("kind", [OursInside, OursOutside, OursTwice, OursLater])
+def test_what_a_subclass_overrides(connection, kind, native):
+    """It holds for awaited calls too: what is overridden by the sync way alone runs in a thread."""
+    nodes = nodes_of("a red sports car", "green tea", "a fast horse")
+    for each in nodes[1:]:
+        each.node.metadata["tenant"] = "ours"
+
+    ranked = run(kind(metadata_mode=MetadataMode.NONE, **connection), nodes, native=native)
+
+    kept = ["a fast horse"] if kind is OursLater else ["a fast horse", "green tea"]
+    assert [each.node.text for each in ranked] == kept
+
+
+@both_ways
+def test_a_sync_way_that_awaits(connection, native):
+    """A sync way that is overridden by the async one comes to an end."""
+    calls = []
+
+    class Awaiting(QwenRerank):
+        def postprocess_nodes(self, nodes, query_bundle=None, query_str=None):
+            calls.append(query_str)
+            assert len(calls) < 3  # or it would go on for ever
+            return asyncio.run(self.apostprocess_nodes(nodes, query_bundle, query_str))
+
+    assert run(Awaiting(**connection), nodes_of("a red car"), native=native)
+
+
 # keep_retrieval_score
 
 

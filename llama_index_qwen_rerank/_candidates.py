@@ -53,12 +53,15 @@ def candidate(
 
 def query(bundle: QueryBundle | None, mixed: str, *, takes_media: bool) -> str | Image:
     """The text of *bundle*, or its image if it has no text or *mixed* prefers media."""
-    if bundle is None:
-        raise RequestError("a query is needed: pass query_bundle or query_str")
-    if not isinstance(bundle, QueryBundle):
+    if not isinstance(bundle, QueryBundle | None):
         kind = type(bundle).__name__
         raise RequestError(f"query_bundle must be a QueryBundle, not {kind}; pass query_str=")
-    text = bundle.query_str.strip()  # tools put line ends around it
+    if bundle is None or (bundle.query_str is None and not bundle.image_path):
+        raise RequestError("a query is needed: pass query_bundle or query_str")
+    text = bundle.query_str or ""
+    if not isinstance(text, str):
+        raise RequestError(f"query_str must be a str, not {type(text).__name__}")
+    text = text.strip()  # tools put line ends around it
     if not bundle.image_path or (text and not (takes_media and mixed == "media")):
         return text
     path = os.fspath(bundle.image_path)

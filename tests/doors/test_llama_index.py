@@ -179,6 +179,16 @@ def test_a_model_by_position(connection):
     assert "qwen3" not in str(caught.value)
 
 
+@pytest.mark.parametrize("given", [None, 5])
+def test_a_query_without_words(reranker, emulator: Emulator, given):
+    """A bundle whose query is no text is a ValueError that says so."""
+    said = "a query is needed" if given is None else "query_str must be a str, not int"
+    with pytest.raises(RequestError, match=said):
+        reranker.postprocess_nodes(nodes_of("a"), QueryBundle(given))
+
+    assert emulator.log == ()
+
+
 # Subclasses
 
 

@@ -19,6 +19,7 @@ class Pace:
     """Permission by a `BaseRateLimiter`, which counts requests and knows nothing of tokens."""
 
     counts_tokens: ClassVar[bool] = False
+    on_any_loop: ClassVar[bool] = False
 
     def __init__(self, limiter: BaseRateLimiter) -> None:
         self.limiter = limiter

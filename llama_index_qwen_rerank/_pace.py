@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Pace"]
 
 _NAME = "qwen-rerank-pace"
+_THEIRS = "llama_index.core.rate_limiter"
 _PAUSE = 0.05  # seconds between two looks at whether the call goes on
 
 
@@ -25,6 +26,9 @@ class Pace:
 
     def __init__(self, limiter: BaseRateLimiter) -> None:
         self.limiter = limiter
+        # LlamaIndex's own, which hold a lock for a moment at most. To block they can only be asked
+        # for ever, as for a request of more tokens than their limit.
+        self.on_any_loop = type(limiter).__module__ == _THEIRS
 
     def take(self, tokens: int, deadline: float, doze: Callable[[float], None]) -> bool:
         # It can only be asked to block, for longer perhaps than the call may take; what it then

@@ -46,9 +46,14 @@ class Pace(Protocol):
 
     Attributes:
         counts_tokens: Whether it is told the number of tokens; else only the most there may be.
+        on_any_loop: Whether `atake` may be awaited on the engine's loop, also for a sync call. Else
+            it is asked where the caller is.
     """
 
     counts_tokens: ClassVar[bool]
+
+    @property
+    def on_any_loop(self) -> bool: ...
 
     def take(self, tokens: int, deadline: float, doze: Callable[[float], None]) -> bool:
         """Waits for permission to send *tokens*, dozing in between; False if none came in time.
@@ -291,7 +296,9 @@ class _Sending:
             await asyncio.sleep(_apart(quiet, left(self._deadline)))
         if (pace := self._line.pace) is None:
             return
-        if self._caller.awaits:  # it is asked where the caller is
+        if pace.on_any_loop:
+            await pace.atake(request.tokens)
+        elif self._caller.awaits:  # it is asked where the caller is
             await self._caller.do(lambda: pace.atake(request.tokens))
         elif not await self._caller.do(
             lambda: pace.take(request.tokens, self._deadline, self._doze)

@@ -72,7 +72,7 @@ class _Cache:
 
 
 class _Pace:
-    counts_tokens = False
+    counts_tokens = on_any_loop = False
 
     def take(self, _tokens, _deadline, doze):
         doze(0)

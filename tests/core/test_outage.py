@@ -140,7 +140,7 @@ def _paced(*permissions):
     left = [*permissions]
 
     class Pace:
-        counts_tokens = False
+        counts_tokens = on_any_loop = False
 
         def take(self, _tokens, _deadline, _doze):
             return bool(left) and left.pop(0)

@@ -13,7 +13,7 @@ import pytest
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
 
 from llama_index_qwen_rerank import QwenRerank
-from qwen_rerank import DeadlineError, RequestError
+from qwen_rerank import AuthenticationError, DeadlineError, RequestError
 from qwen_rerank.emulator import Emulator, Reply
 
 try:
@@ -408,6 +408,19 @@ def test_llama_indexs_own(reranker, native):
     reranker.rate_limiter = TokenBucketRateLimiter(requests_per_minute=9, tokens_per_minute=9_999)
 
     assert len(run(reranker, nodes_of(*TEXTS), native=native)) == 2
+
+
+@has_limiters
+def test_no_permission_is_taken_later(reranker, emulator):
+    """When a call has failed, nothing of it waits for LlamaIndex's limiters any more."""
+    reranker.rate_limiter = TokenBucketRateLimiter(tokens_per_minute=1_000)
+    reranker.max_documents_per_request, before = 1, set(threading.enumerate())
+    emulator.script(Reply.error(401, "InvalidApiKey", "no"))
+
+    with pytest.raises(AuthenticationError):
+        run(reranker, nodes_of("a red car", "a red sports car " * 500))
+
+    assert "qwen-rerank-pace" not in {each.name for each in set(threading.enumerate()) - before}
 
 
 @both_ways

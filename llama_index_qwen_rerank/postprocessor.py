@@ -199,6 +199,8 @@ class QwenRerank(FrameworkReranker, BaseNodePostprocessor):
                     UserWarning,
                     stacklevel=2,
                 )
+            if given.get("class_name") == self.class_name():  # its own dump has it
+                del given["class_name"]
             if given.get("callback_manager", ...) is None:
                 del given["callback_manager"]
             try:

@@ -487,15 +487,20 @@ def _full(connection, tmp_path):
 
 
 def stored_and_found(reranker, how):
-    """*reranker* after a round trip through a dict, a JSON text or a pickle."""
+    """*reranker* after a round trip through a dict, a JSON text or a pickle.
+
+    By LlamaIndex's methods, or by pydantic's, which models that hold it use.
+    """
     return {
         "dict": lambda: QwenRerank.from_dict(reranker.to_dict()),
         "json": lambda: QwenRerank.from_json(reranker.to_json()),
+        "model": lambda: QwenRerank.model_validate(reranker.model_dump()),
+        "model-json": lambda: QwenRerank.model_validate_json(reranker.model_dump_json()),
         "cloudpickle": lambda: pickle.loads(cloudpickle.dumps(reranker)),  # noqa: S301  our own
     }[how]()
 
 
-@pytest.mark.parametrize("how", ["dict", "json", "cloudpickle"])
+@pytest.mark.parametrize("how", ["dict", "json", "model", "model-json", "cloudpickle"])
 def test_round_trip(full, emulator, monkeypatch, how):
     """Every option comes back as it was but the key, which is found anew, and what is alive."""
     monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
@@ -514,6 +519,12 @@ def test_round_trip(full, emulator, monkeypatch, how):
     assert again.item == (words_of if "pickle" in how else None)
     assert again.api_key is None
     assert run(again, nodes_of(*TEXTS))[0].node.text == TEXTS[1]
+
+
+def test_from_dict_of_another_class(connection):
+    """What a dump of something else calls itself is refused as any unknown option is."""
+    with pytest.raises(ValueError, match="class_name"):
+        QwenRerank(class_name="DashScopeRerank", **connection)
 
 
 def test_from_dict_with_more(reranker, emulator):

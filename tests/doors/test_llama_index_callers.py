@@ -1,6 +1,7 @@
 """What in LlamaIndex calls a node postprocessor, over HTTP against the emulator."""
 
 import asyncio
+import json
 from inspect import signature
 
 import pytest
@@ -17,9 +18,11 @@ from llama_index.core.query_engine import (
     RetrieverQueryEngine,
 )
 from llama_index.core.retrievers import QueryFusionRetriever
-from llama_index.core.schema import TextNode
+from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index.core.tools import RetrieverTool
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
+from llama_index.core.workflow import Context, StartEvent, StopEvent, Workflow, step
+from pydantic import BaseModel
 
 from llama_index_qwen_rerank import QwenRerank
 from qwen_rerank.emulator import Emulator
@@ -249,3 +252,40 @@ def test_evaluator(retriever, reranker, emulator):
     assert result.retrieved_texts == RANKED
     assert result.metric_vals_dict == {"mrr": 1.0, "hit_rate": 1.0}
     assert sent(emulator) == [QUESTION]
+
+
+class State(BaseModel):
+    """What a workflow keeps from step to step."""
+
+    reranker: QwenRerank | None = None
+
+
+class Reranking(Workflow):
+    """Ranks with what its state holds, which is what it was given, if anything."""
+
+    def __init__(self, given=None):
+        super().__init__()
+        self.given = given
+
+    @step
+    async def rerank(self, context: Context[State], _event: StartEvent) -> StopEvent:
+        """Rank the facts."""
+        if self.given is not None:
+            await context.store.set_state(State(reranker=self.given))
+        state = await context.store.get_state()
+        nodes = [NodeWithScore(node=TextNode(text=fact)) for fact in FACTS]
+        return StopEvent(await state.reranker.apostprocess_nodes(nodes, query_str=QUESTION))
+
+
+async def test_state_of_a_workflow(reranker, emulator, monkeypatch):
+    """A reranker in a workflow's typed state comes back out of a stored context, without a key."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
+    first, second = Reranking(reranker), Reranking()
+    context = Context(first)
+    await first.run(ctx=context)
+
+    stored = json.loads(json.dumps(context.to_dict()))
+    ranked = await second.run(ctx=Context.from_dict(second, stored))
+
+    assert emulator.api_key not in str(stored)
+    assert texts(ranked) == RANKED

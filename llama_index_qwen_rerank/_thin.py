@@ -5,18 +5,21 @@ LlamaIndex hands the arguments and the result of a postprocessor to every tracer
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from llama_index.core.schema import (
     BaseNode,
     ImageNode,
+    IndexNode,
     Node,
     NodeWithScore,
     QueryBundle,
     TextNode,
 )
 from pydantic import BaseModel, PrivateAttr
+from typing_extensions import override
 
 from qwen_rerank.media import without_content
 
@@ -33,7 +36,7 @@ __all__ = [
 
 
 class ThinNode(NodeWithScore):
-    """A node without its content, beside the one that has it."""
+    """A node without its content, beside the one that has it; of this a pickle knows nothing."""
 
     _full: NodeWithScore = PrivateAttr()
 
@@ -43,6 +46,10 @@ class ThinNode(NodeWithScore):
         made._full = full
         return made
 
+    @override
+    def __reduce__(self) -> tuple[Callable[[], NodeWithScore], tuple[()]]:
+        return partial(NodeWithScore, node=self.node, score=self.score), ()
+
 
 class _AllThin(list[NodeWithScore]):
     """Nodes that need no second look."""
@@ -50,6 +57,10 @@ class _AllThin(list[NodeWithScore]):
 
 class _ThinQuery(QueryBundle):
     full: QueryBundle
+
+    @override
+    def __reduce__(self) -> tuple[type[QueryBundle], tuple[str, str | None]]:
+        return QueryBundle, (self.query_str, self.image_path)
 
 
 def _thin(node: NodeWithScore) -> NodeWithScore:
@@ -107,14 +118,34 @@ def _slim(node: BaseNode) -> BaseNode:
     changed: dict[str, Any] = {}
     if node.metadata and (shown := without_content(node.metadata)) is not node.metadata:
         changed["metadata"] = shown
+    related = {kind: _related(found) for kind, found in node.relationships.items()}
+    if any(related[kind] is not found for kind, found in node.relationships.items()):
+        changed["relationships"] = related
     if isinstance(node, TextNode):
         if (text := without_content(node.text)) is not node.text:
             changed["text"] = text
         if isinstance(node, ImageNode):
             changed |= _places(node)
+        elif isinstance(node, IndexNode) and (shown := _anything(node.obj)) is not node.obj:
+            changed["obj"] = shown
     elif isinstance(node, Node):
         changed |= _resources(node)
     return node.model_copy(update=changed) if changed else node
+
+
+def _related(found: Any) -> Any:
+    """A `RelatedNodeInfo` or several, which parsers give a copy of their document's metadata."""
+    if isinstance(found, list):
+        shown = [_related(each) for each in found]
+        return shown if any(a is not b for a, b in zip(shown, found, strict=True)) else found
+    if (metadata := without_content(found.metadata)) is found.metadata:
+        return found
+    return found.model_copy(update={"metadata": metadata})
+
+
+def _anything(referred: Any) -> Any:
+    """What an `IndexNode` stands for."""
+    return _slim(referred) if isinstance(referred, BaseNode) else without_content(referred)
 
 
 def _places(node: ImageNode) -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import pickle
 from importlib.metadata import version
 
 import pytest
@@ -9,7 +10,7 @@ from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayloa
 from llama_index.core.instrumentation.events.exception import ExceptionEvent
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.instrumentation.events.span import SpanDropEvent
-from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
+from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle, TextNode
 from llama_index_instrumentation import get_dispatcher, root_dispatcher
 from llama_index_instrumentation.span import active_span_id
 from llama_index_instrumentation.span_handlers import SimpleSpanHandler
@@ -44,9 +45,10 @@ def nodes_of(*texts, score=0.5):
 
 def run(reranker, nodes, query=QUERY, *, native=False):
     """One rerank by the sync or the async way."""
+    bundle = QueryBundle(query) if isinstance(query, str) else query
     if native:
-        return asyncio.run(reranker.apostprocess_nodes(nodes, query_str=query))
-    return reranker.postprocess_nodes(nodes, query_str=query)
+        return asyncio.run(reranker.apostprocess_nodes(nodes, bundle))
+    return reranker.postprocess_nodes(nodes, bundle)
 
 
 @pytest.fixture(name="spans")
@@ -247,18 +249,19 @@ def test_a_span_where_one_listens(connection, older, kind, native):
 
 
 class _Reprs(SimpleSpanHandler):
-    """Keeps what spans begin and end with, as text."""
+    """Keeps what spans begin and end with, as text and as a pickle's."""
 
     seen: list = []  # noqa: RUF012  a pydantic field
 
     def new_span(self, id_, bound_args, **more):
         """Keep the arguments."""
-        self.seen.append(str(bound_args.arguments["nodes"]))
+        given = dict(bound_args.arguments)
+        self.seen.append(f"{given}{pickle.dumps(given)}")
         return super().new_span(id_, bound_args, **more)
 
     def prepare_to_exit_span(self, id_, bound_args, result=None, **more):
         """Keep the result."""
-        self.seen.append(str(result))
+        self.seen.append(f"{result}{pickle.dumps(result)}")
         return super().prepare_to_exit_span(id_, bound_args, result=result, **more)
 
 
@@ -267,10 +270,11 @@ class _Reprs(SimpleSpanHandler):
 def test_whoever_listens_sees_no_content(connection, place, native):
     """A handler of spans sees no image, whichever dispatcher it was added to."""
     nodes = [NodeWithScore(node=ImageNode(text="a red car", image=PIXELS)), *nodes_of("tea")]
+    bundle = QueryBundle(QUERY, image_path=f"data:image/png;base64,{PIXELS}")
     handler, place = _Reprs(), get_dispatcher(place)
     place.add_span_handler(handler)
     try:
-        ranked = run(QwenRerank(2, **connection), nodes, native=native)
+        ranked = run(QwenRerank(2, **connection), nodes, bundle, native=native)
     finally:
         place.span_handlers.remove(handler)
 

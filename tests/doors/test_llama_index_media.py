@@ -2,6 +2,7 @@
 
 import base64
 import logging
+import pickle
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from llama_index.core.schema import (
     MediaResource,
     MetadataMode,
     Node,
+    NodeRelationship,
     NodeWithScore,
     QueryBundle,
+    RelatedNodeInfo,
     TextNode,
 )
 from llama_index.core.storage.docstore import SimpleDocumentStore
@@ -361,7 +364,7 @@ def _trace(told, caplog):
         [(start, end)] = debug.get_event_pairs(CBEventType.RERANKING)
         shown = [each for one in (start, end) for each in one.payload.get("nodes", [])]
         lines = [f"{each.getMessage()}{each.args}" for each in caplog.records]
-        events = [f"{each!r}{each.model_dump()}" for each in told.seen]
+        events = [f"{each!r}{each.model_dump()}{pickle.dumps(each)}" for each in told.seen]
         callbacks = [f"{start}{end}", *(each.model_dump_json() for each in shown)]
         return ranked, ["".join(events), "".join(callbacks), f"{lines}{error!r}"]
 
@@ -387,6 +390,7 @@ def test_a_subclass_gets_whole_nodes(options, told):
 
 
 WORDS = MediaResource(text="told")
+SOURCE = RelatedNodeInfo(node_id="whole", metadata={"thumbnail": CAR_BASE64})
 TRACED = {
     "ImageNode": lambda: ImageNode(image=CAR_BASE64, text="told", metadata={"page": "seventeen"}),
     "ImageNode-url": lambda: ImageNode(image_url=CAR_URI, text="told"),
@@ -395,6 +399,14 @@ TRACED = {
     "Node-url": lambda: Node(image_resource=MediaResource(url=CAR_URI), text_resource=WORDS),
     "video": lambda: Node(video_resource=MediaResource(data=CAR), text_resource=WORDS),
     "sound": lambda: Node(audio_resource=MediaResource(data=CAR), text_resource=WORDS),
+    "relationships": lambda: TextNode(
+        text="told",
+        relationships={NodeRelationship.SOURCE: SOURCE, NodeRelationship.CHILD: [SOURCE]},
+    ),
+    "IndexNode-of-a-node": lambda: IndexNode(
+        text="told", index_id="x", obj=ImageNode(image=CAR_BASE64)
+    ),
+    "IndexNode-of-a-text": lambda: IndexNode(text="told", index_id="x", obj=CAR_BASE64),
     "small": lambda: ImageNode(image=base64.b64encode(drawn(size=(10, 10))).decode(), text="told"),
 }
 

@@ -186,6 +186,9 @@ def measure(
         if item.kind != "text":
             media.append(_capped(whole := _beside(item, ruler), ruler.tokens))
             cut += [item] if whole.beside != item.beside else []
+    if cut:  # what is left of them may be equal
+        bare = ((item._replace(places=()), place) for item in media for place in item.places)
+        media = [item._replace(places=places) for item, places in _distinct(bare)]
     over_long = positions([*cut, *(item for item in items if item.text in long)])
     if long_documents == "error" and (query_is_long or over_long):
         raise _too_long(over_long, ruler if over_long else of_query, query=query_is_long)
@@ -257,7 +260,8 @@ def _beside(item: Item, ruler: _Ruler) -> Item:
     ruler = ruler.of_tokens(max(1, ruler.tokens - image))
     text = item.beside
     beside = ruler.counted(text if ruler.fits(_text(text)) else ruler.head(text))
-    return item._replace(tokens=image + beside.tokens, beside=beside.text)
+    size = item.size - len(text.encode()) + len(beside.text.encode())
+    return item._replace(tokens=image + beside.tokens, size=size, beside=beside.text)
 
 
 def _capped(item: Item, most: int) -> Item:

@@ -413,6 +413,10 @@ def test_a_long_text_beside_an_image(rank, emulator):
         ranking = rank(_QUERY, ["a car", document], using=reranker)
 
         assert ranking.truncated == (1,)
+        twice = [(f"{document[0]}{end}", document[1]) for end in ("one", "three")]
+        assert scores(rank(_QUERY, twice, using=reranker)) == dict.fromkeys(
+            (0, 1), scores(ranking)[1]
+        )
         with pytest.raises(errors.RequestError, match="document 1") as caught:
             rank(_QUERY, ["a car", document], using=reranker.with_options(long_documents="error"))
         assert caught.value.documents == (1,)

@@ -353,7 +353,7 @@ def test_bounds_come_closer():
 def test_images_beside_texts(long_documents):
     """A text beside an image is cut to what the image leaves; an image is scaled down."""
     images = (
-        Item("https://h/a.png", tokens + far(text), (Place(at),), kind="image", beside=text)
+        Item(f"https://h/{at}.png", tokens + far(text), (Place(at),), kind="image", beside=text)
         for at, (tokens, text) in enumerate(
             [(11, ""), (10, ""), (10, "abc"), (4, "abcdefgh"), (4, "  \u00e9d")]
         )
@@ -369,6 +369,25 @@ def test_images_beside_texts(long_documents):
     with pytest.raises(RequestError) as caught:
         measure(prepared, _limits(), OneTokenPerCharacter(), "error")
     assert caught.value.documents == (2, 3)
+
+
+def test_an_image_beside_texts_that_are_cut_alike():
+    """Texts that are equal up to the cut, beside one image, are one item, whatever their length."""
+    job = _job(*(("", "") for _ in range(4)), query="q")
+    image = Item("https://h/a.png", 4, kind="image")
+    items = [
+        image._replace(tokens=4 + far(text), size=100 + len(text), beside=text)
+        for text in ("abcdefgh", "abcdefghijk", "abc", "abcdef")
+    ]
+    prepared = prepare(job, Loaded(parts={at: (item,) for at, item in enumerate(items)}))
+
+    measured = measure(prepared, _limits(), OneTokenPerCharacter(), "truncate")
+
+    assert [(item.beside, item.size, _positions(item)) for item in measured.items] == [
+        ("abcdef", 106, [0, 1, 3]),
+        ("abc", 103, [2]),
+    ]
+    assert measured.truncated == (0, 1)
 
 
 class _Enough:

@@ -6,6 +6,7 @@ import copy
 import inspect
 import json
 import warnings
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -289,6 +290,12 @@ class RerankSettings(Sealed):
             raise ValueError(
                 "must be a cache with [], such as a dict or cachetools.TTLCache, or a store with "
                 "mget and mset, such as LangChain's"
+            )
+        makes_scores_up = isinstance(cache, Counter | defaultdict)
+        if makes_scores_up:
+            raise ValueError(
+                f"must raise KeyError for what it does not hold: what a {type(cache).__name__} "
+                "makes up there would be taken for a score"
             )
         return cache
 

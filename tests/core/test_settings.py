@@ -1,6 +1,7 @@
 import copy
 import inspect
 import pickle
+from collections import Counter, defaultdict
 
 import httpx
 import pytest
@@ -91,6 +92,8 @@ _BAD = {
     "async_http_client": ({"async_http_client": "x"}, "^async_http_client: must be an httpx"),
     "cache True": ({"cache": True}, r"^cache: must be a cache with \[\]"),
     "cache class": ({"cache": dict}, "^cache: must be a cache .* or a store with mget and mset"),
+    "cache defaultdict": ({"cache": defaultdict(float)}, "^cache: must raise KeyError"),
+    "cache Counter": ({"cache": Counter()}, "^cache: must raise KeyError .* a Counter makes up"),
     "many": ({"top_n": 0, "timeout": 0}, "^top_n: .*; timeout: "),
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ import operator
 import os
 import re
 import stat
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -125,6 +125,7 @@ def load(
     hint: str | None = None,
     *,
     videos: bool = True,
+    check: Callable[[], None] = lambda: None,
 ) -> Loaded:
     """The parts of *job* that are to be scored, images and videos as they will be sent.
 
@@ -135,6 +136,7 @@ def load(
             scored by its other parts, or not at all.
         hint: What `texts_only` says; unless it is None, nothing but texts is looked at.
         videos: Whether videos can be sent where images can.
+        check: Called before each image or video; what it raises ends the reading.
 
     Raises:
         RequestError: The query cannot be sent, or a document elsewhere.
@@ -160,7 +162,8 @@ def load(
                 ignored.append(position)
             else:
                 remedy = hint
-        items, reasons = _items(() if texts and mixed == "text" else media, most, videos=videos)
+        wanted = () if texts and mixed == "text" else media
+        items, reasons = _items(wanted, most, videos=videos, check=check)
         if remedy is not None:
             reasons = [f"it has no text, and {_takes_texts(job)}"]
         if reasons:
@@ -195,12 +198,17 @@ def _beside(item: Item, text: str) -> Item:
 
 
 def _items(
-    media: Iterable[Image | Video | Unsendable], most: int, *, videos: bool
+    media: Iterable[Image | Video | Unsendable],
+    most: int,
+    *,
+    videos: bool,
+    check: Callable[[], None],
 ) -> tuple[list[Item], list[str]]:
     """Those of *media* that can be sent, and why the others cannot."""
     items: list[Item] = []
     reasons: list[str] = []
     for part in media:
+        check()
         try:
             items.append(_item(part, most, videos=videos))
         except _UnsendableError as error:

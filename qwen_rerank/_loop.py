@@ -28,7 +28,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from qwen_rerank._fork import no_fork
 from qwen_rerank._in_flight import InFlight
 
-__all__ = ["Caller", "Engine", "aside", "beside", "engine", "run", "wait"]
+__all__ = ["Caller", "Engine", "aside", "beside", "engine", "run", "soon", "wait"]
 
 T = TypeVar("T")
 
@@ -85,27 +85,68 @@ async def wait(serve: Callable[[Caller], Coroutine[Any, Any, T]]) -> T:
     except BaseException as error:
         call.cancel()
         if isinstance(error, asyncio.CancelledError):
-            await call.end()
+            await _outlast(call.end)
         raise
     finally:
-        if call.errands:
-            await asyncio.wait(call.errands)
+        await _outlast(call.end_errands)
     return call.result()
 
 
-def aside(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
-    """What *function* will return in a thread of ours, in the caller's context.
+async def _outlast(end: Callable[[], Awaitable[None]]) -> None:
+    """Waits for *end* however often that is cancelled, and raises the cancellation then.
 
-    Not in one of the running loop's own, which the caller may have filled for a long time.
+    anyio cancels again in each turn of the loop. As in a ``TaskGroup``, what never ends is waited
+    for; but only code of the caller's can do that, such as a client that swallows cancellations.
+    """
+    cancelled = None
+    while True:
+        try:
+            await end()
+            break
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        try:
+            raise cancelled
+        finally:
+            del cancelled  # or it would hold this frame, which holds it
+
+
+def aside(
+    function: Callable[..., T], *arguments: Any, threads: ThreadPoolExecutor | None = None
+) -> asyncio.Future[T]:
+    """What *function* will return in one of *threads*, in the caller's context.
+
+    By default in one of ours, which are for what ends by itself; never in one of the running loop's
+    own, which the caller may have filled for a long time.
     """
     job = partial(contextvars.copy_context().run, function, *arguments)
-    return asyncio.get_running_loop().run_in_executor(engine().aside, job)
+    return asyncio.get_running_loop().run_in_executor(threads or engine().aside, job)
 
 
-async def beside(caller: Caller, function: Callable[..., T], *arguments: Any) -> T:
-    """What *function* returns in the caller's thread if that waits, else in one of ours."""
+async def soon(seconds: float, function: Callable[..., T], *arguments: Any) -> T:
+    """What *function* returns in a thread of ours, or here if none is free for *seconds*.
+
+    For what takes a moment, and so is rather done here than not at all.
+    """
+    job = engine().aside.submit(contextvars.copy_context().run, function, *arguments)
+    done = asyncio.wrap_future(job)
+    try:
+        await asyncio.wait({done}, timeout=seconds)
+        return function(*arguments) if job.cancel() else await done
+    finally:
+        done.cancel()
+
+
+async def beside(
+    caller: Caller,
+    function: Callable[..., T],
+    *arguments: Any,
+    threads: ThreadPoolExecutor | None = None,
+) -> T:
+    """What *function* returns in the caller's thread if that waits, else as from `aside`."""
     if caller.awaits:
-        return await aside(function, *arguments)
+        return await aside(function, *arguments, threads=threads)
     return await caller.do(partial(function, *arguments))  # type: ignore[no-any-return]
 
 
@@ -428,6 +469,10 @@ class _FromLoop(_Call[T]):
         if self._task is None or not self._task.done():  # else it was told of in vain
             self.ended = self._here.create_future()
             await self.ended
+
+    async def end_errands(self) -> None:
+        if self.errands:
+            await asyncio.wait(self.errands)
 
     def tell(self) -> None:
         self._engine.tell(self._here, self._settle)

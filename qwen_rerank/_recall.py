@@ -12,7 +12,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from numbers import Number
 from typing import Any, Protocol
@@ -51,7 +51,13 @@ class Store(Protocol):
 
 
 def recall(
-    job: Job, prepared: Prepared, place: str, cache: Cache | Store, scores: Range = ANY
+    job: Job,
+    prepared: Prepared,
+    place: str,
+    cache: Cache | Store,
+    scores: Range = ANY,
+    *,
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[tuple[Scored, ...], Prepared]:
     """What *cache* knows of *prepared*, and what is left to ask.
 
@@ -62,12 +68,13 @@ def recall(
         place: Where they would be sent: URL and protocol.
         cache: The caller's. One that fails to answer knows nothing, and the call goes on.
         scores: What the model gives; anything else was not put there by us, and is asked anew.
+        check: Called before each key; what it raises ends the reading.
     """
     known: list[Scored] = []
     unknown: list[Item] = []
     odd = ""
     looked_for = keys(job, prepared, prepared.items, place)
-    for item, kept in zip(prepared.items, _read(cache, looked_for), strict=True):
+    for item, kept in zip(prepared.items, _read(cache, looked_for, check), strict=True):
         if kept is _ABSENT:
             unknown.append(item)
         elif (score := _score(kept, scores)) is None:
@@ -106,12 +113,13 @@ def remember(  # noqa: PLR0917  the same as above
         _log.warning("The cache failed to write, so these scores are not kept: %r", error)
 
 
-def _read(cache: Cache | Store, keys: list[str]) -> list[Any]:
+def _read(cache: Cache | Store, keys: list[str], check: Callable[[], None]) -> list[Any]:
     """What *cache* holds under each of *keys*, `_ABSENT` where it holds nothing."""
     found: list[Any] = []
     try:
         if _has_brackets(cache):
             for key in keys:
+                check()
                 try:
                     found.append(cache[key])
                 except KeyError:
@@ -120,6 +128,7 @@ def _read(cache: Cache | Store, keys: list[str]) -> list[Any]:
             pairs = zip(keys, cache.mget(keys), strict=True)  # fewer would be those of others
             found = [_ABSENT if value is None else value for _, value in pairs]
     except Exception as error:  # noqa: BLE001  a broken cache costs money, not the answer
+        check()  # whose own error is none of the cache's
         _log.warning("The cache failed to read, so this call asks for all scores: %r", error)
     return found + [_ABSENT] * (len(keys) - len(found))
 

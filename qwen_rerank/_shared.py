@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from qwen_rerank._fork import no_fork
@@ -20,11 +21,20 @@ __all__ = ["Live", "Shared"]
 
 
 class Live(NamedTuple):
-    """What a reranker keeps open, and what it has heard over it."""
+    """What a reranker keeps open, and what it has heard over it.
+
+    Attributes:
+        transport: Its connections.
+        gate: Its limit of requests.
+        lengths: What servers told.
+        aside: Threads for what a cache or a file may hold up for ever, which no other reranker is
+            to feel. The end of the process waits for them: scores to be kept are paid for.
+    """
 
     transport: Transport
     gate: Gate
     lengths: Lengths
+    aside: ThreadPoolExecutor
 
 
 class Shared:
@@ -65,7 +75,8 @@ class Shared:
 
                 import tenacity  # noqa: F401, PLC0415  for retries
 
-                live = self.live = Live(Transport(), Gate(width), Lengths())
+                aside = ThreadPoolExecutor(thread_name_prefix="qwen-rerank-aside")
+                live = self.live = Live(Transport(), Gate(width), Lengths(), aside)
             return live
 
     def transport(self) -> Transport | None:

@@ -24,6 +24,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial, reduce
 from itertools import chain
@@ -174,6 +175,13 @@ class BaseReranker(RerankSettings):
         made._assign(options)
         return made
 
+    def _as_it_is(self) -> Self:
+        """This object for one call, which does not see what is assigned meanwhile."""
+        made = object.__new__(type(self))
+        made._become(self)
+        object.__setattr__(made, "__dict__", dict(self.__dict__))
+        return made
+
     @property
     def _shared(self) -> Shared:
         shared: Shared = self._private("_held")
@@ -223,23 +231,24 @@ class BaseReranker(RerankSettings):
                 left unscored with a warning, where it would else be an error.
             rank_fields: As for `Reranker.rerank`.
         """
-        deadline = _drive.deadline_in(self.timeout)
-        job = self._job(query, documents, options, rank_fields)
+        now = self._as_it_is()
+        deadline = _drive.deadline_in(now.timeout)
+        job = now._job(query, documents, options, rank_fields)
         if not job.documents:
             return Ranking((), job.model)
         try:
-            return self._ranked(job, lenient, deadline)
+            return now._ranked(job, lenient, deadline)
         except (OSError, RuntimeError) as error:
             if (failure := exhausted(error)) is None:
                 raise
-        return self._without_scores(job, failure, Usage(), ())
+        return now._without_scores(job, failure, Usage(), ())
 
     def _ranked(self, job: Job, lenient: Container[int], deadline: float) -> Ranking:
         line = self._line()
-        prepared = prepare(job, self._loaded(job, lenient))
-        if self._is_to_be_asked(job, prepared, line, deadline):
-            _told.learn_length(line, job.model, deadline)
         try:
+            prepared = prepare(job, self._loaded(job, lenient, deadline))
+            if self._is_to_be_asked(job, prepared, line, deadline):
+                _told.learn_length(line, job.model, deadline)
             asked = self._begun(job, lenient, line, deadline, prepared=prepared)
         except TimeoutError:
             return self._without_scores(job, _late_at_once(), Usage(), ())
@@ -258,47 +267,52 @@ class BaseReranker(RerankSettings):
         rank_fields: Sequence[str] | None = None,
     ) -> Ranking:
         """`_rank` for a running event loop; what would block it is done in a thread."""
-        deadline = _drive.deadline_in(self.timeout)
+        now = self._as_it_is()
+        deadline = _drive.deadline_in(now.timeout)
         if isinstance(documents, Iterable) and not isinstance(documents, _ONE):
             documents = tuple(documents)  # in this thread, whatever it is
         given = query, documents, options, rank_fields
         is_long = _are_many(documents)
-        job = await _loop.aside(self._job, *given) if is_long else self._job(*given)
+        if is_long:
+            job = await _loop.soon(_drive.left(deadline), now._job, *given)
+        else:
+            job = now._job(*given)
         if not job.documents:
             return Ranking((), job.model)
         if job.dicts and not is_long:
             is_long = _are_many(job.documents)
         try:
-            return await self._aranked(job, lenient, deadline, is_long=is_long)
+            return await now._aranked(job, lenient, deadline, is_long=is_long)
         except (OSError, RuntimeError) as error:
             if (failure := exhausted(error)) is None:
                 raise
-        return self._without_scores(job, failure, Usage(), ())
+        return now._without_scores(job, failure, Usage(), ())
 
     async def _aranked(
         self, job: Job, lenient: Container[int], deadline: float, *, is_long: bool
     ) -> Ranking:
         prepared = prepare(job) if job.is_text and not is_long else None
         line, asked = self._open_line(), None
-        if line is not None and prepared is not None:
-            asked = self._at_once(job, prepared, line, deadline)
-        if line is None or asked is None:
-            try:
+        try:
+            if line is not None and prepared is not None:
+                asked = self._at_once(job, prepared, line, deadline)
+            if line is None or asked is None:
                 async with asyncio.timeout(_drive.left(deadline)):
                     line = line or await self._aline()
                     if self._is_to_be_asked(job, prepared, line, deadline):
                         await _told.alearn_length(line, job.model, deadline)
                     begin = partial(self._begun, job, lenient, line, deadline, prepared=prepared)
-                    asked = await _loop.aside(begin)
-            except TimeoutError:
-                return self._without_scores(job, _late_at_once(), Usage(), ())
+                    asked = await _loop.aside(begin, threads=self._threads(job))
+        except TimeoutError:
+            return self._without_scores(job, _late_at_once(), Usage(), ())
         answered = (
             await _loop.wait(partial(self._answered, job, asked, line, deadline))
             if asked.requests
             else _Answered()
         )
         if is_long:
-            return await _loop.aside(self._concluded, job, asked, answered, line)
+            conclude = partial(self._concluded, job, asked, answered, line)
+            return await _loop.soon(_drive.left(deadline), conclude)
         return self._concluded(job, asked, answered, line)
 
     def _at_once(
@@ -311,11 +325,12 @@ class BaseReranker(RerankSettings):
             return None
         return self._asked(job, prepared, line, deadline)
 
-    @staticmethod
-    async def _apart(objects: Iterable[object], function: Callable[..., _T], *arguments: Any) -> _T:
+    async def _apart(
+        self, objects: Iterable[object], function: Callable[..., _T], *arguments: Any
+    ) -> _T:
         """What *function* returns; if there are many *objects*, from a thread, with the context."""
         if _are_many(objects):
-            return await _loop.aside(function, *arguments)
+            return await _loop.soon(self.timeout, function, *arguments)
         return function(*arguments)
 
     def _estimate(
@@ -331,12 +346,12 @@ class BaseReranker(RerankSettings):
         """What `_rank` would take for the same arguments. See `Reranker.estimate`."""
         job = self._job(query, documents, options, rank_fields)
         line = self._line()
-        prepared = prepare(job, self._loaded(job, lenient))
+        prepared = prepare(job, self._loaded(job, lenient, deadline=math.inf))
         deadline = _drive.deadline_in(self.timeout)
         if self._is_to_be_asked(job, prepared, line, deadline):
             _told.learn_length(line, job.model, deadline)
         prepared = self._measured(job, prepared, line, deadline=math.inf, budget=None)
-        asked = self._asked(job, prepared, line, _drive.deadline_in(self.timeout))
+        asked = self._asked(job, prepared, line, deadline=math.inf)
         tokens = sum(request.tokens for request in asked.requests)
         listed = _price(job, line)
         price = listed.per_million if listed and price_per_million is None else price_per_million
@@ -488,12 +503,17 @@ class BaseReranker(RerankSettings):
             )
         return wanted
 
-    def _loaded(self, job: Job, lenient: Container[int] = ()) -> Loaded:
-        """The images and videos of *job*, read; takes time, so not on an event loop."""
+    def _loaded(self, job: Job, lenient: Container[int], deadline: float) -> Loaded:
+        """The images and videos of *job*, read; takes time, so not on an event loop.
+
+        Raises:
+            TimeoutError: The deadline passed meanwhile.
+        """
         if job.is_text:
             return Loaded()
         hint = texts_only(job.model, self.protocol, self.server)
-        loaded = load(job, self.mixed, lenient, hint, videos=self.server is None)
+        check = partial(_check, deadline)
+        loaded = load(job, self.mixed, lenient, hint, videos=self.server is None, check=check)
         if loaded.ignored and self.mixed != "text":
             self._warn_once(
                 job.model,
@@ -574,15 +594,10 @@ class BaseReranker(RerankSettings):
         prepared = bounded(prepared)
         if budget is not None and budget.holds(prepared):
             return prepared
-
-        def check() -> None:
-            if not _drive.left(deadline):
-                raise TimeoutError
-
         return measure(
             prepared,
             self._limits(job.model, line),
-            _tokens.tokenizer().watched(check),
+            _tokens.tokenizer().watched(partial(_check, deadline)),
             self.long_documents,
             long_query=self.long_query,
             budget=budget,
@@ -597,9 +612,13 @@ class BaseReranker(RerankSettings):
         *,
         prepared: Prepared | None = None,
     ) -> _Asked:
-        """*job* up to the point where it is sent; reads images and the cache, counts lengths."""
+        """*job* up to the point where it is sent; reads images and the cache, counts lengths.
+
+        Raises:
+            TimeoutError: The deadline passed meanwhile.
+        """
         if prepared is None:
-            prepared = prepare(job, self._loaded(job, lenient))
+            prepared = prepare(job, self._loaded(job, lenient, deadline))
         measured = self._measured(job, prepared, line, deadline, self._budget(job, line))
         return self._asked(job, measured, line, deadline)
 
@@ -610,7 +629,12 @@ class BaseReranker(RerankSettings):
         line: _drive.Line,
         deadline: float,
     ) -> _Asked:
-        """*job*, whose lengths are known, up to the point where it is sent; reads the cache."""
+        """*job*, whose lengths are known, up to the point where it is sent; reads the cache.
+
+        Raises:
+            TimeoutError: The deadline passed meanwhile, and something is to be sent.
+        """
+        check = partial(_check, deadline)
         limits = self._limits(job.model, line)
         if prepared.truncated and limits.pair_tokens is UNTOLD:
             self._warn_once(
@@ -626,12 +650,16 @@ class BaseReranker(RerankSettings):
         unknown, names, settled = prepared, {}, 0
         if (cache := self.cache) is not None:
             settled = _loop.engine().in_flight.settled  # before the cache is read
-            with turn_at(cache, _drive.left(deadline)) as is_mine:
+            with turn_at(cache, min(self.timeout, _drive.left(deadline))) as is_mine:
                 if is_mine:
-                    known, unknown = recall(job, prepared, line.place, cache, limits.scores)
+                    known, unknown = recall(
+                        job, prepared, line.place, cache, limits.scores, check=check
+                    )
             under = keys(job, unknown, unknown.items, line.place)
             names = dict(zip(unknown.items, ((id(cache), key) for key in under), strict=True))
         requests = plan(job, unknown, limits, self._width(limits))
+        if requests:
+            check()
         return _Asked(prepared, known, requests, names, settled)
 
     def _answered(
@@ -663,7 +691,7 @@ class BaseReranker(RerankSettings):
 
                 try:
                     async with asyncio.timeout(_drive.left(deadline)):
-                        ahead = await _loop.beside(caller, again)
+                        ahead = await _loop.beside(caller, again, threads=self._threads(job))
                 except TimeoutError:
                     return False
                 tell({asked.names[item]: score for item, score in ahead.known})
@@ -746,7 +774,7 @@ class BaseReranker(RerankSettings):
         else:
             # Not cancelled when its time is over, nor if none is left: the scores are paid for.
             left = _drive.left(deadline)
-            kept = _loop.aside(remember)
+            kept = _loop.aside(remember, threads=self._threads(job))
             await asyncio.wait({kept}, timeout=left)
             if kept.done():
                 kept.result()
@@ -757,13 +785,19 @@ class BaseReranker(RerankSettings):
         """Calls *remember* for a call that is given up, and that so waits for nothing slow."""
         if self._is_cache_slow(job):
             with contextlib.suppress(RuntimeError):  # the process is ending, and waits for the loop
-                _loop.aside(remember)
+                _loop.aside(remember, threads=self._threads(job))
                 return
         remember()
 
     def _is_cache_slow(self, job: Job) -> bool:
         """Whether what is done with the cache would hold up a loop; digests of images do too."""
         return self.cache is not None and not (isinstance(self.cache, dict) and job.is_text)
+
+    def _threads(self, job: Job) -> ThreadPoolExecutor | None:
+        """Where a cache or files of the caller's may be waited for, if *job* has any."""
+        if self.cache is None and job.is_text:
+            return None
+        return self._shared.open(self.max_concurrency).aside
 
     def _remember(
         self, job: Job, asked: _Asked, came: list[Scored], line: _drive.Line, deadline: float
@@ -927,6 +961,12 @@ class BaseReranker(RerankSettings):
             given=self._given() if has_other else {},
         )
         raise RequestError(problem, hint=hint or None)  # outside the handler, as in `_resolve`
+
+
+def _check(deadline: float) -> None:
+    """Raises TimeoutError once *deadline* has passed."""
+    if not _drive.left(deadline):
+        raise TimeoutError
 
 
 def _late_at_once() -> DeadlineError:

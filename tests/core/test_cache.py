@@ -10,7 +10,7 @@ import diskcache
 import pytest
 from cachetools import TTLCache
 
-from qwen_rerank import DeadlineError, Reranker, _loop
+from qwen_rerank import DeadlineError, Reranker
 from qwen_rerank._endpoint import REGIONS
 from qwen_rerank.emulator import Emulator
 
@@ -345,12 +345,41 @@ def test_scores_are_kept_at_the_end_of_the_process(connection, monkeypatch):
 
     options = {"max_documents_per_request": 1, "max_concurrency": 1}
     reranker = Struck(**connection, **options, cache=Minimal())
-    monkeypatch.setattr(_loop.engine().aside, "submit", submit)
+    monkeypatch.setattr(reranker._shared.open(1).aside, "submit", submit)
 
     with pytest.raises(KeyboardInterrupt):
         reranker.rerank(_QUERY, ["a red car", "green tea"])
 
     assert asyncio.run(_holds(reranker.cache, 1))
+
+
+_LAST = """
+import asyncio, sys, time
+from qwen_rerank import Reranker
+
+class Slow:
+    def __getitem__(self, key):
+        raise KeyError(key)
+
+    def __setitem__(self, key, score):
+        time.sleep(0.3)
+        print("kept", flush=True)
+
+reranker = Reranker(base_url=sys.argv[1], api_key=sys.argv[2], cache=Slow())
+async def main():
+    call = asyncio.create_task(reranker.arerank("query", ["a", "b"]))
+    while not reranker.usage.requests:
+        await asyncio.sleep(0.001)
+    call.cancel()
+asyncio.run(main())
+del reranker
+"""
+
+
+@pytest.mark.slow
+def test_the_end_of_the_process_waits_for_a_slow_cache(fresh, emulator):
+    """What a slow cache is still to be told when the process ends is told."""
+    assert fresh(_LAST, emulator.base_url, emulator.api_key) == "kept\n" * 2
 
 
 @pytest.mark.parametrize("cache", [dict, Minimal])

@@ -10,12 +10,14 @@ from functools import partial
 
 import httpx
 import pytest
+from cachetools import TTLCache
 
-from qwen_rerank import Reranker, _drive, _loop, _tokens, _transport, errors
+from qwen_rerank import Image, Reranker, _drive, _load, _loop, _tokens, _transport, errors
 from qwen_rerank._prepare import prepare
 from qwen_rerank.emulator import Reply
 
 _QUERY, _TEXTS = "a fast red car", ["green tea", "the red car"]
+_LONG = [f"tea {number}" for number in range(501)]  # threads prepare and conclude it
 _LATE = 10.0  # seconds after the deadline that a busy machine may take; what hangs, hangs for 20
 
 
@@ -101,6 +103,65 @@ def test_a_cache_that_is_in_use(connection, is_late, over):
     assert is_late(reranker)
 
 
+class _Slow:
+    """A cache that takes long for each key, and knows none."""
+
+    def __init__(self):
+        self.read = 0
+
+    def __getitem__(self, key):
+        self.read += 1
+        time.sleep(0.05)
+        raise KeyError(key)
+
+    def __setitem__(self, key, value):
+        pass
+
+
+class _SlowStore:
+    """Likewise one that is asked for all keys at once."""
+
+    read = 1
+
+    def mget(self, keys):
+        time.sleep(0.6)
+        return [None for _ in keys]
+
+    def mset(self, pairs):
+        pass
+
+
+@pytest.mark.parametrize("kind", [_Slow, _SlowStore])
+def test_a_slow_cache(connection, emulator, is_late, kind):
+    """A cache that is slow to read: no further key is, once the time is over."""
+    cache = kind()
+
+    assert is_late(Reranker(**connection, cache=cache, timeout=0.3), _LONG[:99])
+    read = cache.read
+    time.sleep(0.2)
+    assert cache.read <= read + 1 < 99
+    assert emulator.log == ()
+
+
+def test_large_images(connection, emulator, monkeypatch, is_late):
+    """Images that take long to read: no further one is, once the time is over."""
+    read = []
+
+    def slowly(data):
+        read.append(data)
+        time.sleep(0.05)
+        return "png", 16, 16
+
+    monkeypatch.setattr(_load, "_recognised", slowly)
+    images = [Image(data=text.encode()) for text in _LONG[:99]]
+
+    assert is_late(Reranker(**connection, model="qwen3-vl-rerank", timeout=0.3), images)
+    before = len(read)
+    time.sleep(0.2)
+    assert len(read) <= before + 1 < 99
+    assert emulator.log == ()
+
+
 def test_a_queue(connection, rank, emulator, over):
     """A turn that does not come; the error says so, and whose documents waited."""
     sent = threading.Event()
@@ -142,35 +203,73 @@ async def test_a_busy_executor(connection):
         for options, texts in (
             ({}, _TEXTS),
             ({"cache": _Slow()}, _TEXTS),
+            ({}, _LONG),
             ({}, ["tea " * 10_000] * 3),
         )
     ]
     over.set()
     await asyncio.gather(*busy)
 
-    assert rankings == [2, 2, 3]
+    assert rankings == [2, 2, 501, 3]
 
 
-async def test_threads_of_ours_that_are_busy(connection, over):
-    """Where our own threads are all taken, by caches that hang say, a first call ends in time."""
+@pytest.mark.parametrize("texts", [_TEXTS, _LONG], ids=["few", "many"])
+async def test_threads_of_ours_that_are_busy(connection, over, texts):
+    """Where our own threads are all taken a first call ends in time."""
     busy = [_loop.aside(over.wait, 20) for _ in range(100)]
 
     with pytest.raises(errors.DeadlineError, match="before anything could be sent"):
         await asyncio.wait_for(
-            Reranker(**connection, timeout=0.3).arerank(_QUERY, _TEXTS), 0.3 + _LATE
+            Reranker(**connection, timeout=0.3).arerank(_QUERY, texts), 0.3 + _LATE
         )
     over.set()
     await asyncio.gather(*busy)
 
 
-class _Slow:
-    """A cache that is no dict, and so is asked in a thread."""
+async def test_threads_of_ours_that_get_busy(connection, emulator, monkeypatch, over):
+    """A ranking that was paid for is not lost because they are all taken by then."""
 
-    def __getitem__(self, key):
-        raise KeyError(key)
+    def fill(_):
+        for _ in range(100):
+            _loop.engine().aside.submit(over.wait, 20)
+        monkeypatch.setattr(_drive, "left", lambda _: 0.1)
+        return Reply()
 
-    def __setitem__(self, key, value):
-        pass
+    emulator.script(fill)
+
+    reranker = Reranker(**connection, timeout=60)
+    ranking = await asyncio.wait_for(reranker.arerank(_QUERY, ["tea"] * 501), _LATE)
+    assert None not in {hit.score for hit in ranking}
+
+
+@pytest.mark.parametrize("what", ["caches", "files"])
+async def test_what_hangs_for_ever(connection, monkeypatch, over, what):
+    """Caches and files that hang, however many, take the time of no other reranker's calls."""
+
+    class Hanging(_Slow):
+        def __getitem__(self, key):
+            over.wait(20)
+            raise KeyError(key)
+
+    monkeypatch.setattr(_load, "_read", lambda *_: over.wait(20))
+    options, documents = {
+        "caches": (lambda: {"cache": Hanging()}, ["tea"]),
+        "files": (lambda: {"model": "qwen3-vl-rerank"}, [Image(path="tea.png")]),
+    }[what]
+    hung = [
+        Reranker(**connection, timeout=0.3, **options()).arerank(_QUERY, documents)
+        for _ in range(_loop.engine().aside._max_workers)
+    ]
+
+    ends = await asyncio.gather(*hung, return_exceptions=True)
+    others = [
+        await Reranker(**connection, timeout=_LATE, **options).arerank(_QUERY, texts)
+        for options in ({}, {"cache": TTLCache(1_000, 600)})
+        for texts in (_TEXTS, _LONG)
+    ]
+
+    assert {type(end) for end in ends} == {errors.DeadlineError}
+    assert [len(ranking) for ranking in others] == [2, 501, 2, 501]
 
 
 @pytest.mark.parametrize("head", [True, False], ids=["head", "body"])

@@ -1,9 +1,11 @@
 """The thread that serves all calls, by itself; `test_lifetimes.py` has it under rerankers."""
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 
+import anyio
 import pytest
 
 from qwen_rerank import _loop
@@ -126,6 +128,84 @@ async def test_errands_end_with_the_call():
         await call
 
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("where", ["on the engine", "in the caller's loop"])
+async def test_cancelled_again_and_again(where):
+    """Anyio cancels in each turn of the loop: a call has ended all the same when that is raised."""
+    ended = []
+
+    async def slowly_ended(_=None):
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.05)
+            ended.append(True)
+
+    def serve(caller):
+        return slowly_ended() if where == "on the engine" else caller.do(slowly_ended)
+
+    with anyio.move_on_after(0.1) as scope:
+        await _loop.wait(serve)
+
+    assert ended == [True]
+    assert scope.cancelled_caught
+    assert asyncio.current_task().cancelling() == 0
+
+
+async def test_cancelled_as_it_ends():
+    """A call that has ended already, and is cancelled while its last errand ends, is cancelled."""
+    begun, free = asyncio.Event(), asyncio.Event()
+
+    async def errand():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            begun.set()
+            await free.wait()
+
+    async def serve(caller):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await caller.do(errand)
+
+    call = asyncio.create_task(_loop.wait(serve))
+    await begun.wait()
+    await asyncio.sleep(0.05)
+    call.cancel()
+    await asyncio.sleep(0.01)
+    assert not call.done()
+    free.set()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+
+def _fill(over):
+    """Takes all threads of ours."""
+    return [_loop.aside(over.wait, 30) for _ in range(_loop.engine().aside._max_workers)]
+
+
+async def test_soon():
+    """What takes a moment is done once: in a thread, or here if none gets free in time."""
+    over, threads = threading.Event(), []
+
+    def note():
+        threads.append(threading.current_thread())
+        return "done"
+
+    assert await _loop.soon(30, note) == "done"
+    busy = _fill(over)
+    assert await _loop.soon(0.01, note) == "done"
+    waiting = asyncio.create_task(_loop.soon(30, note))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    over.set()
+    await asyncio.gather(*busy)
+    assert await _loop.soon(0, note) == "done"  # begun or not
+
+    assert [thread is threading.current_thread() for thread in threads[:2]] == [False, True]
+    assert len(threads) == 3
 
 
 def test_no_sync_call_in_the_thread_itself():

@@ -9,6 +9,8 @@ import httpx
 import pytest
 
 from qwen_rerank import Image, Reranker, Usage, Video, errors
+from qwen_rerank.emulator import Reply
+from qwen_rerank.errors import ServiceError
 
 _SDK = metadata.version("dashscope")
 # A folder with dashscope 1.22.2: pip install --no-deps --target FOLDER dashscope==1.22.2
@@ -213,6 +215,29 @@ def test_assigned_options(rank, reranker, emulator):
     assert (one["model"], one["parameters"]) == ("qwen3-rerank", {})
     assert (two["model"], two["parameters"]) == ("gte-rerank-v2", {"instruct": "Find cars."})
     assert three == {"model": "qwen3-rerank", "query": _QUERY, "documents": ["a"]}
+
+
+def test_assigned_during_a_call(rank, reranker, emulator):
+    """Not on the call that is under way, whose failure is told and whose scores are kept as before.
+
+    What it finds out is the object's all the same.
+    """
+
+    def assign(_):
+        reranker.on_error, reranker.cache = "raise", None
+        return Reply.error(500, "InternalError")
+
+    reranker.on_error, reranker.outage_pause = "passthrough", 0
+    reranker.cache = cache = {}
+    reranker.max_retries, reranker.max_documents_per_request = 0, 1
+    reranker.max_concurrency = 1
+    emulator.script(Reply(), assign, Reply.error(500, "InternalError"))
+
+    assert isinstance(rank(_QUERY, ["a", "b"]).degraded, ServiceError)
+    assert len(cache) == 1
+    with pytest.raises(ServiceError):
+        rank(_QUERY, ["a", "b"])
+    assert len(cache) == reranker.usage.requests == 1
 
 
 # Long lists

@@ -413,10 +413,9 @@ def test_a_long_text_beside_an_image(rank, emulator):
         ranking = rank(_QUERY, ["a car", document], using=reranker)
 
         assert ranking.truncated == (1,)
-        twice = [(f"{document[0]}{end}", document[1]) for end in ("one", "three")]
-        assert scores(rank(_QUERY, twice, using=reranker)) == dict.fromkeys(
-            (0, 1), scores(ranking)[1]
-        )
+        alike = [(f"{document[0]}{end}", document[1]) for end in ("one", "three")]
+        assert set(scores(rank(_QUERY, alike, using=reranker)).values()) == {scores(ranking)[1]}
+        assert short.log[-1].documents == 1
         with pytest.raises(errors.RequestError, match="document 1") as caught:
             rank(_QUERY, ["a car", document], using=reranker.with_options(long_documents="error"))
         assert caught.value.documents == (1,)

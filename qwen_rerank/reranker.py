@@ -791,7 +791,7 @@ class BaseReranker(RerankSettings):
 
     def _is_cache_slow(self, job: Job) -> bool:
         """Whether what is done with the cache would hold up a loop; digests of images do too."""
-        return self.cache is not None and not (isinstance(self.cache, dict) and job.is_text)
+        return self.cache is not None and not (type(self.cache) is dict and job.is_text)
 
     def _threads(self, job: Job) -> ThreadPoolExecutor | None:
         """Where a cache or files of the caller's may be waited for, if *job* has any."""

@@ -73,6 +73,10 @@ class Held(Minimal):
         super().__setitem__(key, score)
 
 
+class HeldDict(Held, dict):
+    """Likewise one that is a dict, of the user's own kind."""
+
+
 class Store:
     """All that a store has to be which is asked for many keys at once, and takes only bytes."""
 
@@ -181,9 +185,12 @@ async def test_a_cache_is_used_by_one_thread_at_a_time(make):
     assert len(cache.scores) == 6 * _DISTINCT
 
 
-async def test_caches_do_not_wait_for_one_another(make):
-    """A slow cache of one object does not hold up another object with a cache of its own."""
-    slow, quick = make(cache=Held()), make(cache=Minimal())
+@pytest.mark.parametrize("kind", [Held, HeldDict])
+async def test_caches_do_not_wait_for_one_another(make, kind):
+    """A slow cache of one object holds up neither the loop nor another object with its own."""
+    slow, quick = make(), make(cache=Minimal())
+    await slow.awarm_up()
+    slow.cache = kind()
     first = asyncio.create_task(slow.arerank(_QUERY, _DOCUMENTS))
     assert await asyncio.to_thread(slow.cache.entered.wait, 10)
 

@@ -30,7 +30,7 @@ from functools import partial, reduce
 from itertools import chain
 from operator import add
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypedDict, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, Self, TypedDict, TypeVar, cast
 
 from pydantic import PrivateAttr
 from typing_extensions import override
@@ -155,6 +155,8 @@ class BaseReranker(RerankSettings):
 
     _held: Shared = PrivateAttr(default_factory=Shared)
     _is_borrowed: bool = PrivateAttr(default=False)
+
+    _anew: ClassVar[tuple[str, ...]] = (*RerankSettings._anew, "_held", "_is_borrowed")
 
     def with_options(self, **options: Any) -> Self:
         """One like this with other *options*, sharing its connections, its limits and its usage.

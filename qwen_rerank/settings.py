@@ -260,6 +260,9 @@ class RerankSettings(Sealed):
 
     _implied: ClassVar[tuple[str, ...]] = ("protocol",)
 
+    # Private state of ours, which begins anew in a copy and in a pickle; a subclass's is kept.
+    _anew: ClassVar[tuple[str, ...]] = ("_resolved",)
+
     # What no dump shows, and a pickle keeps all the same.
     _pickled: ClassVar[tuple[str, ...]] = ()
 
@@ -421,13 +424,14 @@ class RerankSettings(Sealed):
         kept = {
             name: value
             for name, value in self.__dict__.items()
-            if name in self._pickled or not fields[name].exclude
+            if name in self._pickled or (name in fields and not fields[name].exclude)
         }
-        return {"options": kept, "set": set(self.model_fields_set) & kept.keys()}
+        set_ = set(self.model_fields_set) & kept.keys()
+        return {"options": kept, "set": set_, "private": self._kept_private()}
 
     @override
     def __setstate__(self, state: dict[Any, Any]) -> None:
-        self._become(type(self).model_construct(state["set"], **state["options"]))
+        self._become(self._remade(state["set"], state["options"], state["private"]))
 
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -455,14 +459,23 @@ class RerankSettings(Sealed):
 
     @override
     def __copy__(self) -> Self:
-        kind: Any = type(self)  # mypy loses Self in model_construct
-        made = cast("Self", kind.model_construct(set(self.model_fields_set), **self.__dict__))
+        made = self._remade(set(self.model_fields_set), self.__dict__, self._kept_private())
         made._resolved = self._resolved  # host and key stay those that were found
         return made
 
     @override
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         return copy.copy(self)
+
+    def _kept_private(self) -> dict[str, Any]:
+        private = self.__pydantic_private__ or {}
+        return {name: value for name, value in private.items() if name not in self._anew}
+
+    @classmethod
+    def _remade(cls, given: set[str], options: dict[str, Any], private: dict[str, Any]) -> Self:
+        made: Any = cls.model_construct(given, **options)
+        made.__pydantic_private__.update(private)
+        return cast("Self", made)
 
     def _become(self, other: Self) -> None:
         for name in (

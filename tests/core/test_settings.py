@@ -1,12 +1,14 @@
 import copy
+import functools
 import inspect
 import pickle
 from collections import Counter, defaultdict
+from uuid import uuid4
 
 import httpx
 import pytest
 import requests
-from pydantic import BaseModel, PydanticDeprecatedSince20, SecretStr
+from pydantic import BaseModel, PrivateAttr, PydanticDeprecatedSince20, SecretStr
 
 from qwen_rerank import Reranker, RerankSettings, errors
 
@@ -263,15 +265,44 @@ def test_pickles_drop_key_and_clients():
 
 
 def test_subclasses_may_keep_more():
-    """A subclass's own options and private state do not stand in the way of a copy or pickle."""
-    again = _pickled(_Mine(api_key=_KEY, extra="kept"))
+    """A subclass's own options and private state go along into copies and pickles.
 
-    assert again.extra == "kept"
-    assert copy.deepcopy(again).extra == "kept"
+    What it has worked out of its options is worked out anew.
+    """
+    made = _Mine("acme", api_key=_KEY, extra="kept")
+    assert made.shouted == "KEPT"
+
+    for again in (
+        _pickled(made),
+        copy.deepcopy(_pickled(made)),
+        made.model_copy(),
+        made.with_options(top_n=1),
+    ):
+        assert (again.extra, again._tenant) == ("kept", "acme")
+        assert again._since == made._since
+        again.extra = "other"
+        assert again.shouted == "OTHER"
+    assert made.shouted == "KEPT"
 
 
 class _Mine(Reranker):
     extra: str = "default"
+    _tenant: str = PrivateAttr(default="nobody")
+    _since: object = PrivateAttr(default_factory=uuid4)
+
+    def __init__(self, tenant: str, **options: object) -> None:
+        super().__init__(**options)
+        self._tenant = tenant
+
+    @functools.cached_property
+    def shouted(self) -> str:
+        """The option, loud."""
+        return self.extra.upper()
+
+
+def test_what_begins_anew():
+    """In a copy and a pickle, all private state does that is not a subclass's."""
+    assert set(Reranker._anew) == Reranker.__private_attributes__.keys()
 
 
 # Assignments

@@ -48,6 +48,6 @@ class WithMetadata:
 
 def _shown(value: object) -> str:
     if isinstance(value, list | tuple | set | frozenset):
-        values = value if isinstance(value, list | tuple) else sorted(map(str, value))
-        return ", ".join(filter(None, map(_shown, values)))
+        shown = filter(None, map(_shown, value))
+        return ", ".join(shown if isinstance(value, list | tuple) else sorted(shown))
     return "" if value is None else " ".join(str(value).split())

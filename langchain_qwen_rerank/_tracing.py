@@ -24,7 +24,7 @@ from langchain_core.callbacks import (
 from typing_extensions import override
 
 from qwen_rerank.media import without_content
-from qwen_rerank.traces import dollars, facts, named, tell_spans, tokens
+from qwen_rerank.traces import current_spans, dollars, facts, named, tell_spans, tokens
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import BaseRunManager, Callbacks
@@ -72,6 +72,7 @@ def run(callbacks: Callbacks, query: str | Image, about: dict[str, Any]) -> Iter
     if not manager.handlers:
         yield outcome
         return
+    before = current_spans()
     started = manager.on_retriever_start(None, _words(query), name=_NAME)
     try:
         yield outcome
@@ -79,7 +80,7 @@ def run(callbacks: Callbacks, query: str | Image, about: dict[str, Any]) -> Iter
         started.on_retriever_error(error)
         raise
     if outcome.ranking is not None:
-        _tell(started, outcome.ranking)
+        _tell(started, outcome.ranking, before)
         manager.on_custom_event(_EVENT, facts(outcome.ranking), run_id=started.run_id)
         if outcome.ranking.degraded is not None:
             started.on_retriever_error(outcome.ranking.degraded)
@@ -103,6 +104,7 @@ async def arun(
         yield outcome
         return
     manager.set_handlers(list(map(_kept, manager.handlers)))
+    before = current_spans()
     started = await manager.on_retriever_start(None, _words(query), name=_NAME)
     try:
         yield outcome
@@ -110,7 +112,7 @@ async def arun(
         await started.on_retriever_error(error)
         raise
     if outcome.ranking is not None:
-        _tell(started, outcome.ranking)
+        _tell(started, outcome.ranking, before)
         await manager.on_custom_event(_EVENT, facts(outcome.ranking), run_id=started.run_id)
         if outcome.ranking.degraded is not None:
             await started.on_retriever_error(outcome.ranking.degraded)
@@ -165,23 +167,26 @@ def _kept(handler: BaseCallbackHandler) -> BaseCallbackHandler:
     return handler if is_async or handler.run_inline else _InThreads(handler)
 
 
-def _tell(started: BaseRunManager, ranking: Ranking) -> None:
-    """Writes what *ranking* has cost where tracers look that pass over custom events."""
+def _tell(started: BaseRunManager, ranking: Ranking, before: Sequence[Any]) -> None:
+    """Writes what *ranking* has cost where tracers look that pass over custom events.
+
+    Spans that were current *before* are left alone.
+    """
     from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer  # noqa: PLC0415  loaded now
 
     metadata = named(ranking)
     if usage := {**tokens(ranking), **dollars(ranking)}:
         metadata["usage_metadata"] = usage  # LangSmith's name
-    tell_spans(ranking, _NAME)
+    tell_spans(ranking, _NAME, before=before)
     for handler in started.handlers:
         if isinstance(handler, _InThreads):
-            handler.context.run(tell_spans, ranking, _NAME)
+            handler.context.run(tell_spans, ranking, _NAME, before=before)
             handler = handler.handler  # noqa: PLW2901
         if isinstance(handler, BaseTracer | AsyncBaseTracer):
             if (run := handler.run_map.get(str(started.run_id))) is not None:
                 run.add_metadata(metadata)
             if callable(get_span := getattr(handler, "get_span", None)):  # as OpenInference's has
-                tell_spans(ranking, _NAME, [get_span(started.run_id)])
+                tell_spans(ranking, _NAME, [get_span(started.run_id)], before=before)
 
 
 def _words(query: str | Image) -> str:

@@ -6,14 +6,16 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from qwen_rerank._values import Ranking
 
-__all__ = ["dollars", "facts", "named", "tell_spans", "tokens"]
+__all__ = ["current_spans", "dollars", "facts", "named", "tell_spans", "tokens"]
 
 _log = logging.getLogger("qwen_rerank")
+
+_FAULT = "A tracer could not be told what a rerank has cost."  # which never costs the ranking
 
 
 def facts(ranking: Ranking) -> dict[str, Any]:
@@ -50,7 +52,21 @@ def dollars(ranking: Ranking) -> dict[str, float]:
     return {} if cost is None else {"input_cost": cost, "output_cost": 0.0, "total_cost": cost}
 
 
-def tell_spans(ranking: Ranking, step: str, known: Iterable[Any] = ()) -> None:
+def current_spans() -> tuple[Any | None, Any | None]:
+    """The span that is current here for OpenTelemetry, and the one for MLflow."""
+    try:
+        return (
+            _current("opentelemetry.trace", "get_current_span"),
+            _current("mlflow", "get_current_active_span"),
+        )
+    except Exception:  # noqa: BLE001  a tracer's
+        _log.warning(_FAULT, exc_info=True)
+        return None, None
+
+
+def tell_spans(
+    ranking: Ranking, step: str, known: Iterable[Any] = (), *, before: Collection[Any] = ()
+) -> None:
     """Writes on the spans that are open for a rerank what it has cost.
 
     Args:
@@ -59,22 +75,29 @@ def tell_spans(ranking: Ranking, step: str, known: Iterable[Any] = ()) -> None:
             in its name is somebody else's.
         known: More spans of OpenTelemetry's that are the rerank's, whatever their names; a None is
             skipped.
+        before: `current_spans` of before the rerank, which are somebody else's even by that name.
     """
     try:
-        for span in (*known, _current("opentelemetry.trace", "get_current_span", step)):
+        otel, mlflow = (
+            span if _is_named(span, step) and not any(span is each for each in before) else None
+            for span in current_spans()
+        )
+        for span in (*known, otel):
             if span is not None:
                 span.set_attributes(_attributes(ranking))
-        if (span := _current("mlflow", "get_current_active_span", step)) is not None:
-            span.set_attributes(_attributes_of_mlflow(ranking))
-    except Exception:  # noqa: BLE001  a tracer's fault never costs the ranking
-        _log.warning("A tracer could not be told what a rerank has cost.", exc_info=True)
+        if mlflow is not None:
+            mlflow.set_attributes(_attributes_of_mlflow(ranking))
+    except Exception:  # noqa: BLE001  a tracer's
+        _log.warning(_FAULT, exc_info=True)
 
 
-def _current(library: str, getter: str, step: str) -> Any | None:
-    """The span that *library* says is current, if it is one of *step*."""
+def _current(library: str, getter: str) -> Any | None:
     get = getattr(sys.modules.get(library), getter, None)  # not loaded: nobody traces with it
-    span = None if get is None else get()
-    return span if re.search(rf"\b{re.escape(step)}\b", getattr(span, "name", "")) else None
+    return None if get is None else get()
+
+
+def _is_named(span: Any | None, step: str) -> bool:
+    return re.search(rf"\b{re.escape(step)}\b", getattr(span, "name", "")) is not None
 
 
 def _attributes(ranking: Ranking) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 
 from qwen_rerank import Ranking, Usage
-from qwen_rerank.traces import dollars, facts, named, tell_spans, tokens
+from qwen_rerank.traces import current_spans, dollars, facts, named, tell_spans, tokens
 
 STEP = "QwenRerank"
 
@@ -112,6 +112,19 @@ def test_spans_of_others(in_otel, in_mlflow):
     in_otel(object())
     in_mlflow(None)
     tell_spans(ranking(tokens=1), STEP)
+
+
+def test_spans_from_before(in_otel, in_mlflow):
+    """Nor is one the rerank's that was current before it, whatever its name."""
+    spans = in_otel(Span()), in_mlflow(Span())
+    before = current_spans()
+
+    tell_spans(ranking(tokens=1), STEP, before=before)
+    assert [span.attributes for span in spans] == [{}, {}]
+
+    inner = in_otel(Span())
+    tell_spans(ranking(tokens=1), STEP, before=before)
+    assert inner.attributes["qwen_rerank.tokens"] == 1
 
 
 @pytest.mark.parametrize("name", [STEP, f"vector_db_retrieve {STEP}", f"{STEP}._postprocess_nodes"])

@@ -267,12 +267,15 @@ def test_openinference_and_traceloop(compress, emulator: Emulator, traced, in_do
     assert told["qwen_rerank.query_truncated"] is False
 
 
-def test_a_span_of_somebody_else(compress, exported):
-    """A span that was open before the rerank is not written on."""
+def test_a_span_of_somebody_else(compress, exported, traced):
+    """A span that was open before the rerank is not written on, even by such a name."""
     provider, exporter = exported
+    callbacks, _ = traced
 
-    with provider.get_tracer("theirs").start_as_current_span("POST /ask"):
-        compress([_Tracer()])
+    with provider.get_tracer("theirs").start_as_current_span("try QwenRerank"):
+        compress(callbacks)
 
-    [span] = exporter.get_finished_spans()
-    assert not span.attributes
+    rerank, theirs = exporter.get_finished_spans()
+    assert theirs.name == "try QwenRerank"
+    assert not theirs.attributes
+    assert "qwen_rerank.tokens" in rerank.attributes

@@ -7,6 +7,7 @@ import sys
 import pytest
 import requests
 from langchain_core.documents import Document
+from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers import LangChainTracer
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langsmith import Client
@@ -154,6 +155,36 @@ def test_failures(compress, reranker, emulator: Emulator, kind):
     if kind is _Tracer:
         told = [data["degraded"] for _, data, _ in tracer.events]
         assert told == [each.extra["metadata"]["qwen_rerank.degraded"] for each in (passed, spared)]
+
+
+def test_a_failure_after_a_part_was_billed(compress, reranker, emulator: Emulator):
+    """Of a rerank that raises a run says no cost; the reranker's usage has what was billed."""
+    emulator.script(Reply(), Reply.error(503, "ModelUnavailable", repeat=None))
+    reranker.max_documents_per_request = reranker.max_concurrency = 1
+    tracer = _Tracer()
+
+    with pytest.raises(ServiceError):
+        compress([tracer])
+
+    [run], (answered, _) = tracer.roots, emulator.log
+    assert "ModelUnavailable" in run.error
+    assert "qwen_rerank" not in str(run.extra["metadata"].keys())
+    assert tracer.events == []
+    assert reranker.usage.tokens == answered.tokens > 0
+
+
+def test_scores_alone_are_no_run(invoke, reranker):
+    """What gives back no documents is not told of, wherever it is called."""
+    tracer = _Tracer()
+
+    def scores(query):
+        return reranker.rerank(DOCUMENTS, query)
+
+    async def ascores(query):
+        return await reranker.arerank(DOCUMENTS, query)
+
+    assert len(invoke(RunnableLambda(scores, ascores), QUERY, {"callbacks": [tracer]})) == 3
+    assert tracer.roots[0].child_runs == tracer.events == []
 
 
 def test_nobody_listens(compress, monkeypatch):

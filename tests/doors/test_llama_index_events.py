@@ -158,8 +158,12 @@ def test_passed_through(passing, emulator, told, spans, older, native):
 
 @both_ways
 def test_after_a_failure(reranker, emulator, told, spans, older, native):
-    """What was raised ends the rerank with no nodes, and the span is dropped with the error."""
-    emulator.script(BUSY)
+    """What was raised ends the rerank with no nodes, and the span is dropped with the error.
+
+    What was billed before it is in the reranker's usage alone.
+    """
+    emulator.script(Reply(), BUSY)
+    reranker.max_documents_per_request = reranker.max_concurrency = 1
     reranker.callback_manager = CallbackManager([older])
 
     with pytest.raises(RateLimitError) as failure:
@@ -169,6 +173,7 @@ def test_after_a_failure(reranker, emulator, told, spans, older, native):
     assert end.nodes == []
     assert (end.model_name, end.requests, end.total_tokens) == (None, 0, None)
     assert (end.request_ids, end.truncated, end.degraded) == ([], [], None)
+    assert reranker.usage.tokens == emulator.log[0].tokens > 0
     assert len(start.nodes) == len(TEXTS)
     [drop], [dropped] = told.of(SpanDropEvent), spans.dropped_spans
     assert drop.err_str == str(failure.value)

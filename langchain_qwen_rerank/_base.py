@@ -19,9 +19,15 @@ from langchain_core.runnables import (
     RunnableWithFallbacks,
 )
 from langchain_core.runnables.base import RunnableBindingBase
-from langchain_core.runnables.config import merge_configs, run_in_executor, set_config_context
+from langchain_core.runnables.config import (
+    ensure_config,
+    merge_configs,
+    run_in_executor,
+    set_config_context,
+)
 from langchain_core.runnables.configurable import DynamicRunnable
 from langchain_core.runnables.passthrough import RunnableAssign
+from typing_extensions import override
 
 __all__ = ["afind", "find", "unknown"]
 
@@ -41,12 +47,49 @@ async def afind(
     base: Runnable[str, Any], query: str, config: RunnableConfig, options: dict[str, Any]
 ) -> Any:
     """`find` for a running event loop."""
-    if options and not all(map(_is_native, _reached(base, config))):
-        # The thread in which LangChain would run it takes no keyword arguments.
-        return await run_in_executor(config, find, base, query, config, options)
+    if options:
+        base = _awaitable(base, config)
     with set_config_context(config) as context:
         call: Any = base.ainvoke(query, config, **options)
         return await asyncio.create_task(call, context=context)
+
+
+def _awaitable(runnable: Runnable[Any, Any], config: RunnableConfig) -> Runnable[Any, Any]:
+    """*runnable*, with threads where LangChain's would take no keyword arguments, and only there.
+
+    What comes after such a one, or instead of it, may be such as can only be awaited.
+    """
+    if all(map(_is_native, _reached(runnable, config))):
+        return runnable
+    parts: dict[str, Any]
+    match runnable:
+        case RunnableBindingBase():
+            parts = {"bound": _awaitable(runnable.bound, merge_configs(runnable.config, config))}
+        case RunnableSequence():
+            parts = {"first": _awaitable(runnable.first, config)}
+        case RunnableWithFallbacks():
+            first, *others = [_awaitable(each, config) for each in runnable.runnables]
+            parts = {"runnable": first, "fallbacks": others}
+        case _:
+            return _InThread(runnable)
+    return runnable.model_copy(update=parts)
+
+
+class _InThread(Runnable[str, Any]):
+    """Awaits `find` in a thread."""
+
+    def __init__(self, base: Runnable[str, Any]) -> None:
+        self._base = base
+
+    @override
+    def invoke(self, input: str, config: RunnableConfig | None = None, **options: Any) -> Any:
+        return find(self._base, input, ensure_config(config), options)
+
+    @override
+    async def ainvoke(
+        self, input: str, config: RunnableConfig | None = None, **options: Any
+    ) -> Any:
+        return await run_in_executor(config, self.invoke, input, config, **options)
 
 
 def unknown(

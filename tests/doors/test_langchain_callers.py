@@ -224,6 +224,35 @@ def test_keyword_arguments(invoke, reranker, emulator: Emulator, base):
     assert emulator.log[0].body["parameters"]["instruct"] == "Find cars."
 
 
+async def _later(documents):
+    return documents
+
+
+_AWAITED = _Finds() | RunnableLambda(_later)
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        _AWAITED,
+        _AWAITED.with_config(tags=["mine"]),
+        _AWAITED.with_fallbacks([_Finds(tenant="another")]),
+    ],
+    ids=["chain", "bound", "fallbacks"],
+)
+async def test_keyword_arguments_before_what_is_awaited(reranker, base):
+    """Awaited, they reach a retriever without a coroutine also if only coroutines follow it."""
+    retriever = QwenRerankRetriever(base_retriever=base, reranker=reranker)
+    collector = RunCollectorCallbackHandler()
+
+    found = await retriever.ainvoke(QUERY, {"callbacks": [collector]}, year=7)
+
+    assert texts(found) == [f"{QUERY} of nobody, 7"]
+    seen = collector.traced_runs[0].child_runs
+    chain = next(run for run in seen if run.name == "RunnableSequence")
+    assert [run.name for run in chain.child_runs] == ["_Finds", "_later"]
+
+
 class _TakesNone(BaseRetriever):
     def _get_relevant_documents(self, query, *, run_manager):
         raise NotImplementedError

@@ -96,13 +96,13 @@ class Step(RunnableLambda[Asked, list[Document]]):
 
     def _rerank(self, asked: Asked, config: RunnableConfig) -> list[Document]:
         documents, query = _asked(asked)
-        callbacks, options = config.get("callbacks"), self._options(config)
-        return self._reranker._compress(documents, query, callbacks, options)
+        reranker = self._reranker._with(query, self._options(config))
+        return reranker.compress_documents(documents, query, config.get("callbacks"))
 
     async def _arerank(self, asked: Asked, config: RunnableConfig) -> list[Document]:
         documents, query = _asked(asked)
-        callbacks, options = config.get("callbacks"), self._options(config)
-        return await self._reranker._acompress(documents, query, callbacks, options)
+        reranker = self._reranker._with(query, self._options(config))
+        return await reranker.acompress_documents(documents, query, config.get("callbacks"))
 
     def _options(self, config: RunnableConfig) -> CallOptions:
         """The options for one call that *config* holds."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Unpack, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, Unpack, cast
 
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.load.serializable import Serializable
@@ -217,7 +217,14 @@ class QwenRerank(FrameworkReranker, BaseDocumentCompressor, Serializable):
             RequestError: The call is wrong.
             RerankError: There is no ranking; see `qwen_rerank.errors`.
         """
-        return self._compress(documents, query, callbacks, {})
+        documents = listed(documents)
+        if not documents:
+            self._rank(query, [], {})  # a wrong call is wrong whatever was found
+            return []
+        with _tracing.run(callbacks, query, self._about()) as outcome:
+            outcome.ranking = self._rank_found(query, documents)
+            outcome.documents = _reranked(documents, outcome.ranking)
+        return outcome.documents
 
     @override
     async def acompress_documents(
@@ -229,7 +236,14 @@ class QwenRerank(FrameworkReranker, BaseDocumentCompressor, Serializable):
         """
         if self._overrides_sync_alone(_SYNC, _AWAITED):
             return await self._by_thread(self.compress_documents, documents, query, callbacks)
-        return await self._acompress(documents, query, callbacks, {})
+        documents = await self._apart(documents, listed, documents)
+        if not documents:
+            await self._arank(query, [], {})  # likewise
+            return []
+        async with _tracing.arun(callbacks, query, self._about()) as outcome:
+            outcome.ranking = ranking = await self._arank_found(query, documents)
+            outcome.documents = await self._apart(ranking.hits, _reranked, documents, ranking)
+        return outcome.documents
 
     def rerank(
         self,
@@ -239,7 +253,7 @@ class QwenRerank(FrameworkReranker, BaseDocumentCompressor, Serializable):
         rank_fields: Sequence[str] | None = None,
         **options: Unpack[CallOptions],
     ) -> list[Score]:
-        """Scores *documents* without touching them.
+        """Scores *documents* without touching them; callbacks see no run of it.
 
         Args:
             documents: Texts, documents, dicts, and for a model that takes them `Image` and `Video`.
@@ -351,44 +365,17 @@ class QwenRerank(FrameworkReranker, BaseDocumentCompressor, Serializable):
     def _pace(self) -> Pace | None:
         return None if self.rate_limiter is None else Pace(self.rate_limiter)
 
-    def _compress(
-        self,
-        documents: Sequence[Document],
-        query: str,
-        callbacks: Callbacks | None,
-        options: CallOptions,
-    ) -> list[Document]:
-        documents = listed(documents)
-        if not documents:
-            self._rank(query, [], options)  # a wrong call is wrong whatever was found
-            return []
-        with _tracing.run(callbacks, query, self._about(options)) as outcome:
-            outcome.ranking = self._rank_found(query, documents, options)
-            outcome.documents = _reranked(documents, outcome.ranking)
-        return outcome.documents
+    def _with(self, query: str, options: CallOptions) -> Self:
+        """What ranks for *query* with the *options* of one call, which are refused if wrong.
 
-    async def _acompress(
-        self,
-        documents: Sequence[Document],
-        query: str,
-        callbacks: Callbacks | None,
-        options: CallOptions,
-    ) -> list[Document]:
-        documents = await self._apart(documents, listed, documents)
-        if not documents:
-            await self._arank(query, [], options)  # likewise
-            return []
-        async with _tracing.arun(callbacks, query, self._about(options)) as outcome:
-            outcome.ranking = ranking = await self._arank_found(query, documents, options)
-            outcome.documents = await self._apart(ranking.hits, _reranked, documents, ranking)
-        return outcome.documents
+        So such a call, too, is one of `compress_documents`, which a subclass may have its own of.
+        """
+        self._rank(query, [], options)
+        return self.with_options(**options) if options else self
 
-    def _about(self, options: CallOptions) -> dict[str, Any]:
+    def _about(self) -> dict[str, Any]:
         """What a run is told of who ranks, by LangSmith's names."""
-        return {
-            "ls_provider": self.server or "dashscope",
-            "ls_model_name": options.get("model", self.model),
-        }
+        return {"ls_provider": self.server or "dashscope", "ls_model_name": self.model}
 
     @override
     def _chooser(self) -> Callable[[Document], Candidate]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Annotated, Any, ClassVar, cast
 
 from langchain_core.callbacks import (
@@ -24,6 +26,10 @@ from qwen_rerank import CallOptions, Image, RequestError
 from qwen_rerank.framework import Sealed
 
 __all__ = ["QwenRerankRetriever"]
+
+# What a call was given, of which LangChain's own hands on little, and a subclass without **options
+# nothing.
+_whole_config: ContextVar[RunnableConfig | None] = ContextVar("_whole_config", default=None)
 
 # Where else an option is looked for, and what to write instead.
 _SLIPS = {
@@ -69,7 +75,8 @@ class QwenRerankRetriever(Sealed, BaseRetriever):
     Raises:
         ValueError: An option is unknown or wrong, or a call's config.
         TypeError: From ``invoke`` and ``ainvoke``, before anything is looked for: a keyword
-            argument that neither this retriever nor its base takes.
+            argument that neither this retriever nor its base takes, or that a subclass cannot hand
+            on, as its own ``_get_relevant_documents`` has no ``**options``.
         RerankError: From ``invoke`` and ``ainvoke``: there is no ranking; see `qwen_rerank.errors`.
     """
 
@@ -106,26 +113,39 @@ class QwenRerankRetriever(Sealed, BaseRetriever):
         """What of a call's ``configurable`` the base retriever listens to."""
         return self.base_retriever.config_specs
 
-    # LangChain's own keeps most of the config to itself, so it goes along as a keyword argument.
     @override
     def invoke(
         self, input: str, config: RunnableConfig | None = None, **kwargs: Any
     ) -> list[Document]:
-        config = checked(config)
-        try:
-            return super().invoke(input, config, **kwargs, whole_config=config)
-        finally:
-            kwargs.clear()  # likewise below: a key in the wrong place would show in this frame
+        with self._handed_on(config, kwargs) as whole:
+            return super().invoke(input, whole, **kwargs)
 
     @override
     async def ainvoke(
         self, input: str, config: RunnableConfig | None = None, **kwargs: Any
     ) -> list[Document]:
-        config = checked(config)
+        with self._handed_on(config, kwargs) as whole:
+            return await super().ainvoke(input, whole, **kwargs)
+
+    @contextmanager
+    def _handed_on(
+        self, config: RunnableConfig | None, options: dict[str, Any]
+    ) -> Iterator[RunnableConfig]:
+        """Hands on what LangChain's own keeps to itself, or refuses what it would drop."""
         try:
-            return await super().ainvoke(input, config, **kwargs, whole_config=config)
+            whole = checked(config)
+            if not self._expects_other_args and (dropped := options.keys() - {"run_id"}):
+                raise TypeError(
+                    f"{self.get_name()} takes no {min(dropped)!r}: its own "
+                    "_get_relevant_documents has no **options to hand on"
+                )
+            token = _whole_config.set(whole)
+            try:
+                yield whole
+            finally:
+                _whole_config.reset(token)
         finally:
-            kwargs.clear()
+            options.clear()  # a key in the wrong place would show in the caller's frame
 
     @override
     def _get_relevant_documents(
@@ -133,14 +153,13 @@ class QwenRerankRetriever(Sealed, BaseRetriever):
         query: str,
         *,
         run_manager: CallbackManagerForRetrieverRun,
-        whole_config: RunnableConfig | None = None,
         **options: Any,
     ) -> list[Document]:
         callbacks = run_manager.get_child()
-        config = patch_config(whole_config, callbacks=callbacks)  # without the run's name and id
-        ours, theirs = self._divided(query, options, config, native=False)
+        config = patch_config(_whole_config.get(), callbacks=callbacks)  # not the run's name and id
+        reranker, theirs = self._divided(query, options, config, native=False)
         found = find(self.base_retriever, query, config, theirs)
-        return self.reranker._compress(self._documents(found), query, callbacks, ours)
+        return reranker.compress_documents(self._documents(found), query, callbacks)
 
     @override
     async def _aget_relevant_documents(
@@ -148,19 +167,18 @@ class QwenRerankRetriever(Sealed, BaseRetriever):
         query: str,
         *,
         run_manager: AsyncCallbackManagerForRetrieverRun,
-        whole_config: RunnableConfig | None = None,
         **options: Any,
     ) -> list[Document]:
         callbacks = run_manager.get_child()
-        config = patch_config(whole_config, callbacks=callbacks)
-        ours, theirs = self._divided(query, options, config, native=True)
+        config = patch_config(_whole_config.get(), callbacks=callbacks)
+        reranker, theirs = self._divided(query, options, config, native=True)
         found = await afind(self.base_retriever, query, config, theirs)
-        return await self.reranker._acompress(self._documents(found), query, callbacks, ours)
+        return await reranker.acompress_documents(self._documents(found), query, callbacks)
 
     def _divided(
         self, query: str, options: dict[str, Any], config: RunnableConfig, *, native: bool
-    ) -> tuple[CallOptions, dict[str, Any]]:
-        """Our *options* of one call and the base's, refused if the call is wrong."""
+    ) -> tuple[QwenRerank, dict[str, Any]]:
+        """What ranks in one call, and the base's *options* of it; refused if the call is wrong."""
         own = ("k", *CallOptions.__annotations__)
         ours, theirs = {name: options.pop(name) for name in own if name in options}, options
         if not isinstance(query, str | Image):
@@ -174,15 +192,14 @@ class QwenRerankRetriever(Sealed, BaseRetriever):
         kept = k if k is not None else self.k
         if kept is not None:
             ours.setdefault("top_n", kept)
-        wanted = cast("CallOptions", ours)
-        self.reranker._rank(query, [], wanted)  # a wrong call is wrong whatever will be found
+        reranker = self.reranker._with(query, cast("CallOptions", ours))
         if strange := unknown(theirs, self.base_retriever, config, native=native):
             theirs.clear()  # it may be the key, which no frame shows
             raise TypeError(
                 f"neither {self.get_name()} ({', '.join(own)}) nor its base retriever "
                 f"{self.base_retriever.get_name()} takes {strange[0]!r}"
             )
-        return wanted, theirs
+        return reranker, theirs
 
     def _documents(self, found: Any) -> list[Document]:
         try:

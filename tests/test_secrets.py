@@ -1435,11 +1435,17 @@ def test_wrong_calls_show_no_key(made):
         assert _places(_raised(lambda call=call: call(made))) == [], number
 
 
+class _TakesNoOptions(langchain_qwen_rerank.QwenRerankRetriever):
+    def _get_relevant_documents(self, query, *, run_manager):
+        return super()._get_relevant_documents(query, run_manager=run_manager)
+
+
 @pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize("options", [{"model": _KEY}, {"k": 2, "api_key": _KEY}])
-def test_wrong_calls_of_a_retriever_show_no_key(made, native, options):
+@pytest.mark.parametrize("kind", [langchain_qwen_rerank.QwenRerankRetriever, _TakesNoOptions])
+def test_wrong_calls_of_a_retriever_show_no_key(made, native, options, kind):
     """What LangChain's own frames hold is LangChain's; ours hold nothing by then."""
-    retriever = langchain_qwen_rerank.QwenRerankRetriever(
+    retriever = kind(
         base_retriever=RunnableLambda(lambda _: [Document("a")]),
         reranker=made(langchain_qwen_rerank.QwenRerank),
     )

@@ -33,6 +33,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import get_runtime
+from pydantic import PrivateAttr
 
 from langchain_qwen_rerank import QwenRerank, QwenRerankRetriever
 from qwen_rerank.emulator import Emulator
@@ -289,6 +290,99 @@ def test_a_name_that_nobody_knows(invoke, reranker, emulator: Emulator, base):
 
     assert emulator.log == ()
     assert collector.traced_runs[0].child_runs == []
+
+
+class _Lower(QwenRerankRetriever):
+    """One's own, with the signature that LangChain asks for."""
+
+    def _get_relevant_documents(self, query, *, run_manager):
+        return super()._get_relevant_documents(query.lower(), run_manager=run_manager)
+
+
+class _LowerNatively(_Lower):
+    """The same with a coroutine."""
+
+    async def _aget_relevant_documents(self, query, *, run_manager):
+        return await super()._aget_relevant_documents(query.lower(), run_manager=run_manager)
+
+
+@pytest.fixture(name="lower", params=[_Lower, _LowerNatively], ids=["sync", "native"])
+def _lower(request, reranker):
+    base = _Finds().configurable_fields(tenant=ConfigurableField(id="tenant"))
+    return request.param(base_retriever=base, reranker=reranker)
+
+
+def test_a_subclass_keeps_tenants_apart(invoke, lower, reranker):
+    """A subclass that takes a query alone hands on the config all the same; so does one around it.
+
+    Each call of a batch keeps its own.
+    """
+    around = QwenRerankRetriever(base_retriever=lower, reranker=reranker)
+
+    for using in (lower, around):
+        assert texts(invoke(using, "tea", ACME)) == ["tea of acme, None"]
+        assert texts(invoke(using, "tea")) == ["tea of nobody, None"]
+        found = using.batch(["TEA", "CAR"], [_tenant("acme"), _tenant("umbrella")])
+        assert [texts(each) for each in found] == [
+            ["tea of acme, None"],
+            ["car of umbrella, None"],
+        ]
+
+
+@pytest.mark.parametrize("options", [{"k": 1}, {"year": 7}], ids=str)
+def test_a_subclass_that_takes_no_options(invoke, lower, emulator: Emulator, options):
+    """An option that LangChain would drop on its way through a subclass is refused by name."""
+    [name] = options
+    collector = RunCollectorCallbackHandler()
+
+    with pytest.raises(TypeError, match=rf"{type(lower).__name__} takes no '{name}'"):
+        invoke(lower, QUERY, {"callbacks": [collector]}, **options)
+    assert collector.traced_runs == []
+    assert emulator.log == ()
+
+    own = uuid4()
+    invoke(lower, QUERY, {"callbacks": [collector]}, run_id=own)
+    assert collector.traced_runs[0].id == own
+
+
+class _Redacted(QwenRerank):
+    """One's own, which lets nobody see an account's number, and notes its top_n."""
+
+    _ranked_with: list = PrivateAttr(default_factory=list)
+
+    def compress_documents(self, documents, query, callbacks=None):
+        self._ranked_with.append(self.top_n)
+        return self._hidden(super().compress_documents(documents, query, callbacks))
+
+    async def acompress_documents(self, documents, query, callbacks=None):
+        self._ranked_with.append(self.top_n)
+        return self._hidden(await super().acompress_documents(documents, query, callbacks))
+
+    @staticmethod
+    def _hidden(documents):
+        return [Document(each.page_content.replace("4711", "****")) for each in documents]
+
+
+@pytest.mark.parametrize("options", [{}, {"top_n": 1}], ids=["its own", "of the call"])
+def test_a_subclass_of_the_reranker(invoke, connection, options):
+    """Its own ``compress_documents`` is what ranks, in a retriever and in a chain.
+
+    It sees the options of the call as its own.
+    """
+    reranker, found = _Redacted(**connection), [Document("account 4711"), Document("tea")]
+    retriever = QwenRerankRetriever(
+        base_retriever=RunnableLambda(lambda _: found), reranker=reranker
+    )
+    asked = {"query": "account", "documents": found}
+
+    for ranked in (
+        invoke(retriever, "account", **options),
+        invoke(reranker.as_runnable(), asked, {"configurable": options}),
+    ):
+        assert texts(ranked) == ["account ****", "tea"][: options.get("top_n")]
+
+    assert reranker._ranked_with == [options.get("top_n", 3)] * 2
+    assert reranker.usage.requests == 2
 
 
 def test_declared_options(reranker, tenants):

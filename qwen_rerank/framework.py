@@ -18,7 +18,7 @@ from qwen_rerank._drive import Pace
 from qwen_rerank._sealed import Sealed
 from qwen_rerank._values import Ranking
 from qwen_rerank.media import Candidate, Image
-from qwen_rerank.reranker import BaseReranker, CallOptions
+from qwen_rerank.reranker import BaseReranker
 from qwen_rerank.settings import PATH
 
 __all__ = ["FrameworkReranker", "Pace", "Sealed"]
@@ -61,25 +61,22 @@ class FrameworkReranker(BaseReranker):
         """What of each of *found* is ranked."""
         return list(map(self.item or self._chooser(), found))
 
-    def _rank_found(
-        self, query: str | Image, found: Sequence[Any], options: CallOptions | None = None
-    ) -> Ranking:
+    def _rank_found(self, query: str | Image, found: Sequence[Any]) -> Ranking:
         """The ranking of *found*; one that cannot be sent comes last instead of failing the call.
+
+        Options of one call are `with_options`'.
 
         Args:
             query: As for `Reranker.rerank`.
             found: The framework's objects, which the caller retrieved and did not make.
-            options: As for `Reranker.rerank`.
         """
         candidates = self._candidates(found)
-        return self._rank(query, candidates, options or {}, lenient=range(len(candidates)))
+        return self._rank(query, candidates, {}, lenient=range(len(candidates)))
 
-    async def _arank_found(
-        self, query: str | Image, found: Sequence[Any], options: CallOptions | None = None
-    ) -> Ranking:
+    async def _arank_found(self, query: str | Image, found: Sequence[Any]) -> Ranking:
         """`_rank_found` for a running event loop."""
         candidates = await self._apart(found, self._candidates, found)
-        return await self._arank(query, candidates, options or {}, lenient=range(len(candidates)))
+        return await self._arank(query, candidates, {}, lenient=range(len(candidates)))
 
     def _overrides_sync_alone(self, sync: frozenset[str], awaited: frozenset[str]) -> bool:
         """Whether an awaited call has to take the sync way, or it would leave an override out.

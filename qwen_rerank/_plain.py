@@ -193,11 +193,14 @@ def without_surrogates(text: str) -> str:
 
 
 def cleaned(value: Any) -> Any:
-    """*value*, a text or what texts are in, without surrogates; anything else as it is."""
+    """*value*, a text or what texts are in, without surrogates; anything else as it is.
+
+    Of a namedtuple and the like a plain one, since not all of them can be made of their parts.
+    """
     if isinstance(value, Mapping):
         return {cleaned(key): cleaned(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(map(cleaned, value))
+        return (list if isinstance(value, list) else tuple)(map(cleaned, value))
     return without_surrogates(value) if isinstance(value, str) else value
 
 

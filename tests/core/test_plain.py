@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 from datetime import date
 from inspect import getmembers
 from types import MappingProxyType
+from typing import NamedTuple
 
 import httpx
 import pytest
@@ -183,6 +184,27 @@ def test_lone_surrogates_are_replaced():
     document = ("a \ufffd text", Image(path="\ufffd.png"))
     documents = ["\ufffd", document, {"\ufffd": ["\ufffd", {"text": "a \ufffd"}]}]
     assert [hit.document for hit in again] == documents
+
+
+def test_named_tuples_and_the_like():
+    """They are written as pydantic writes them, as lists, whatever their own classes take."""
+    document = {"text": "a", "span": _Span(3, 9), "tags": _Tags("b", "c")}
+    ranking = Ranking((Hit(0, 0.5, document),), "m")
+
+    plain = {"text": "a", "span": (3, 9), "tags": ["b", "c"]}
+    assert _RANKING.dump_python(ranking)["hits"][0]["document"] == plain
+    written = json.loads(_RANKING.dump_json(ranking))["hits"][0]["document"]
+    assert written == json.loads(TypeAdapter(dict).dump_json(document))
+
+
+class _Span(NamedTuple):
+    start: int
+    end: int
+
+
+class _Tags(list[str]):
+    def __init__(self, *tags: str) -> None:
+        super().__init__(tags)
 
 
 def test_what_a_dict_holds_besides():

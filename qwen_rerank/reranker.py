@@ -127,18 +127,20 @@ class _Answered(NamedTuple):
     failure: RerankError | None = None
 
     @property
-    def replies(self) -> list[Reply]:
-        """The answers to this call's own requests."""
-        return [reply for _, outcome in self.sent for reply in outcome.replies if reply is not None]
+    def replies(self) -> Iterator[tuple[Request, Reply]]:
+        """This call's own requests that were answered, and their answers."""
+        return (
+            (request, reply)
+            for requests, outcome in self.sent
+            for request, reply in zip(requests, outcome.replies, strict=True)
+            if reply is not None
+        )
 
     @property
     def new(self) -> Iterator[Scored]:
         """Every item that they answer, with its score."""
         return chain.from_iterable(
-            zip(request.items, reply.scores, strict=True)
-            for requests, outcome in self.sent
-            for request, reply in zip(requests, outcome.replies, strict=True)
-            if reply is not None
+            zip(request.items, reply.scores, strict=True) for request, reply in self.replies
         )
 
     def free(self, asked: _Asked) -> list[Scored]:
@@ -355,7 +357,7 @@ class BaseReranker(RerankSettings):
         prepared = self._measured(job, prepared, line, deadline=math.inf, budget=None)
         asked = self._asked(job, prepared, line, deadline=math.inf)
         tokens = sum(request.tokens for request in asked.requests)
-        listed = _price(job, line)
+        listed = _price(job, line, *asked.requests)
         price = listed.per_million if listed and price_per_million is None else price_per_million
         return Estimate(
             requests=len(asked.requests),
@@ -721,7 +723,7 @@ class BaseReranker(RerankSettings):
                 self._kept_aside(job, remember)
             raise
         done = done._replace(found=found)
-        got = len(done.known) + len(found) + sum(len(reply.scores) for reply in done.replies)
+        got = len(done.known) + len(found) + sum(len(reply.scores) for _, reply in done.replies)
         if done.failure is None and got < len(names):
             missing = asked.names.keys() - {item for item, _ in (*done.free(asked), *done.new)}
             done = done._replace(failure=line.endpoint.late(positions(missing)))
@@ -754,7 +756,7 @@ class BaseReranker(RerankSettings):
         reply: Reply,
     ) -> None:
         """Counts what *reply* cost as it comes: it is billed whatever becomes of its call."""
-        self._shared.count(_paid(*of, reply))
+        self._shared.count(_paid(*of, request, reply))
         if hear is not None:
             hear([*zip(request.items, reply.scores, strict=True)])
 
@@ -820,7 +822,8 @@ class BaseReranker(RerankSettings):
     def _concluded(
         self, job: Job, asked: _Asked, answered: _Answered, line: _drive.Line
     ) -> Ranking:
-        replies, free = answered.replies, answered.free(asked)
+        answers, free = [*answered.replies], answered.free(asked)
+        replies = [reply for _, reply in answers]
         if self.server is not None:
             for used in {reply.model for reply in replies} - {None, job.model}:
                 self._warn_once(
@@ -831,7 +834,7 @@ class BaseReranker(RerankSettings):
                     line.endpoint.host,
                     line.endpoint.masked(used),
                 )
-        spent = [_paid(job, line, reply) for reply in replies]
+        spent = [_paid(job, line, *answer) for answer in answers]
         if free:
             saved = Usage(cache_hits=len(free))
             if (price := _price(job, line)) is not None:
@@ -985,13 +988,14 @@ def _are_many(objects: Iterable[object]) -> bool:
     return len(objects) > _MANY or sum([len(it) for it in objects if isinstance(it, str)]) > _MUCH
 
 
-def _price(job: Job, line: _drive.Line) -> Price | None:
-    """The list price of *job*; that of images is listed, but not how their tokens are counted."""
-    return price_of(job.model, line.endpoint.region) if job.is_text else None
+def _price(job: Job, line: _drive.Line, *asked: Request) -> Price | None:
+    """The list price of what is *asked*; of images it is known, but not how they are counted."""
+    is_known = all(request.is_text for request in asked)
+    return price_of(job.model, line.endpoint.region) if is_known else None
 
 
-def _paid(job: Job, line: _drive.Line, reply: Reply) -> Usage:
-    price = _price(job, line)
+def _paid(job: Job, line: _drive.Line, request: Request, reply: Reply) -> Usage:
+    price = _price(job, line, request)
     if price is None or reply.tokens is None:
         return Usage(1, reply.tokens)
     cost = price.per_million * reply.tokens / 1e6

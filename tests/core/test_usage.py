@@ -184,11 +184,22 @@ class _Line(httpx.HTTPTransport):
         return super().handle_request(request)
 
 
+@pytest.fixture(name="line")
+def _line(emulator):
+    with httpx.Client(transport=_Line(emulator)) as line:
+        yield line
+
+
+@pytest.fixture(name="china")
+def _china(emulator, line):
+    """A reranker of a region's."""
+    return Reranker(api_key=emulator.api_key, region="cn-beijing", http_client=line)
+
+
 @pytest.fixture(name="there")
-def _there(emulator):
+def _there(emulator, line):
     """Ranks as a region's service would, and says what that and all calls so far cost."""
     made = {}
-    client = httpx.Client(transport=_Line(emulator))
 
     def there(*arguments, region="cn-beijing", workspace=None, cache=None, **options):
         if region not in made:
@@ -198,13 +209,12 @@ def _there(emulator):
                 workspace=workspace,
                 max_documents_per_request=2,
                 cache=cache,
-                http_client=client,
+                http_client=line,
             )
         ranking = made[region].rerank(*arguments, **options)
         return ranking.usage, made[region].usage
 
-    with client:
-        yield there
+    return there
 
 
 @pytest.mark.parametrize(("model", "region"), _models.PRICES)
@@ -269,6 +279,36 @@ def test_no_cost_of_images(there, query, documents):
 
     assert usage.tokens > 0
     assert (usage.cost, usage.currency) == (None, None)
+
+
+@pytest.mark.parametrize("model", ["qwen3-rerank", "qwen3-vl-rerank"])
+def test_cost_where_only_texts_are_sent(china, emulator, model):
+    """Images beside them that were not asked about have no part in it, nor in an estimate."""
+    price = _models.PRICES[model, "cn-beijing"]
+    reranker = china.with_options(model=model, mixed="text")
+    documents = ["green tea", ("a red sports car", _PICTURE), ("tea", "old hills")]
+
+    expected = reranker.estimate(_QUERY, documents)
+    usage = reranker.rerank(_QUERY, documents).usage
+
+    assert usage.tokens == billed(emulator).tokens
+    assert usage.cost == pytest.approx(usage.tokens * price.per_million / 1e6)
+    assert reranker.usage == usage
+    assert expected.cost == pytest.approx(expected.tokens * price.per_million / 1e6)
+
+
+@pytest.mark.parametrize("query", [_QUERY, _PICTURE])
+def test_images_that_the_cache_knew_cost_nothing(china, query):
+    """Nobody is asked about them; what it costs to ask about them is not known, nor estimated."""
+    reranker = china.with_options(model="qwen3-vl-rerank", cache={})
+    documents = [_PICTURE, "green tea"]
+    assert reranker.estimate(query, documents).cost is None
+
+    first = reranker.rerank(query, documents).usage
+    again = reranker.rerank(query, documents).usage
+
+    assert (first.cost, again.cost) == (None, 0.0)
+    assert reranker.estimate(query, documents).cost == 0.0
 
 
 def test_cost_of_what_the_cache_knew(there):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, NotRequired
+from typing import TYPE_CHECKING, Any, Literal, Never, NotRequired
 
 from pydantic import GetCoreSchemaHandler, with_config
 from pydantic_core import (
@@ -30,6 +30,7 @@ __all__ = [
     "Fields",
     "Text",
     "cleaned",
+    "frozen",
     "medium",
     "read_again",
     "schema",
@@ -202,6 +203,38 @@ def cleaned(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return (list if isinstance(value, list) else tuple)(map(cleaned, value))
     return without_surrogates(value) if isinstance(value, str) else value
+
+
+def frozen(value: Any) -> Any:
+    """*value*, of JSON, as it is but for that nothing in it can be changed: nobody would check it.
+
+    Objects stay dicts and arrays lists, which every serializer knows.
+    """
+    if isinstance(value, dict):
+        return _Object({name: frozen(each) for name, each in value.items()})
+    return _Array(map(frozen, value)) if isinstance(value, list) else value
+
+
+def _refuse(*_: Any, **__: Any) -> Never:
+    raise TypeError("it cannot be changed in place: assign another one to the option")
+
+
+class _Object(dict[str, Any]):
+    __slots__ = ()
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Object, (dict(self),)
+
+
+class _Array(list[Any]):
+    __slots__ = ()
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+    append = clear = extend = insert = pop = remove = reverse = sort = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Array, ([*self],)
 
 
 @cache

@@ -32,6 +32,7 @@ from typing_extensions import deprecated, override
 
 from qwen_rerank import _endpoint, _wire
 from qwen_rerank._advice import Advice, Option, advise, said
+from qwen_rerank._plain import frozen
 from qwen_rerank._sealed import KEY_NAMES, Sealed
 from qwen_rerank._servers import spoken
 
@@ -44,8 +45,8 @@ def _is_no_key(text: str) -> str:
     return text
 
 
-def _plain(body: dict[str, Any]) -> Any:
-    """*body* as JSON has it; a copy."""
+def _checked_body(body: dict[str, Any]) -> Any:
+    """*body* as JSON has it; a frozen copy."""
     try:
         text = json.dumps(body, allow_nan=False)
         plain = from_json(text)
@@ -58,7 +59,7 @@ def _plain(body: dict[str, Any]) -> Any:
                     "holds what looks like an API key: use {api_key=:change} or {headers=:change}"
                 )
             )
-        return plain
+        return frozen(plain)
     raise ValueError(problem)  # outside the handler, whose error may hold a value
 
 
@@ -88,7 +89,7 @@ _FINITE = AllowInfNan(allow_inf_nan=False)
 # A path, as text in every dump, so that all of them can be JSON.
 PATH = As(Path, written=str)
 _HEADERS = As(Annotated[dict[str, SecretStr], AfterValidator(_endpoint.checked_headers)])
-_BODY = As(Annotated[dict[str, Any], AfterValidator(_plain)])
+_BODY = As(Annotated[dict[str, Any], AfterValidator(_checked_body)])
 
 
 class RerankSettings(Sealed):

@@ -219,6 +219,29 @@ def test_the_callers_body_is_copied():
 
 
 @pytest.mark.parametrize(
+    "twin", [copy.copy, copy.deepcopy, _pickled], ids=["copy", "deep", "pickle"]
+)
+def test_a_body_cannot_be_changed_in_place(twin):
+    """Nobody would check that, and what shares it would send it too: assign another instead."""
+    extra = {"metadata": {"team": ["a"]}, "parameters": {"x": 1}}
+    settings = RerankSettings(extra_body=extra, **_NOWHERE)
+
+    for body in (settings.extra_body, twin(settings).extra_body, twin(settings.extra_body)):
+        with pytest.raises(TypeError, match="cannot be changed in place: assign another"):
+            body["parameters"]["top_n"] = 1
+        with pytest.raises(TypeError, match="in place"):
+            body |= {"model": "other"}
+        with pytest.raises(TypeError, match="in place"):
+            body["metadata"]["team"].append("b")
+        assert body == json.loads(json.dumps(body)) == extra
+
+    dumped = settings.model_dump()["extra_body"]
+    dumped["metadata"]["team"].append("b")  # it is the caller's
+    settings.extra_body = dumped
+    assert settings.extra_body == {**extra, "metadata": {"team": ["a", "b"]}}
+
+
+@pytest.mark.parametrize(
     ("options", "extra", "said"),
     [
         ({}, {"model": "other"}, "'model'"),

@@ -16,6 +16,7 @@ from pydantic import (
     AfterValidator,
     AliasChoices,
     AllowInfNan,
+    BaseModel,
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
@@ -402,7 +403,9 @@ class RerankSettings(Sealed):
 
     def _for_this_call(self, name: str, value: Any) -> Any:
         """*value*, checked as the option *name* is; the option itself stays as it is."""
-        checked: RerankSettings = RerankSettings.model_construct()
+        # A frozen class takes options for one call all the same, by the rules that all have.
+        is_frozen = self.model_config.get("frozen")
+        checked = RerankSettings.model_construct() if is_frozen else BaseModel.__copy__(self)
         setattr(checked, name, value)
         return getattr(checked, name)
 

@@ -8,7 +8,14 @@ from uuid import uuid4
 import httpx
 import pytest
 import requests
-from pydantic import BaseModel, PrivateAttr, PydanticDeprecatedSince20, SecretStr
+from pydantic import (
+    BaseModel,
+    PrivateAttr,
+    PydanticDeprecatedSince20,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from qwen_rerank import Reranker, RerankSettings, errors
 
@@ -368,3 +375,49 @@ def test_a_subclass_of_ones_own():
     first, *others = inspect.signature(OfTenant).parameters
     assert first == "tenant"
     assert "top_n" in others
+
+
+class _Narrow(Reranker):
+    tenant: str
+
+    @field_validator("model")
+    @classmethod
+    def _is_allowed(cls, model: str) -> str:
+        if not model.startswith("qwen3-"):
+            raise ValueError("not for us")
+        return model
+
+    @model_validator(mode="after")
+    def _go_together(self) -> "_Narrow":
+        if self.tenant == "small" and (self.top_n or 0) > 5:
+            raise ValueError("too many for a small tenant")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"model": "gte-rerank-v2"}, "model: not for us"),
+        ({"top_n": 6}, "too many for a small tenant"),
+        ({"top_n": 0}, "top_n: "),
+    ],
+)
+def test_a_subclass_checks_options_of_one_call_too(options, said):
+    """By its own rules and with its own options, as if they were assigned; nothing is changed."""
+    narrow = _Narrow(api_key=_KEY, tenant="small")
+
+    for refused in (narrow.with_options, lambda **options: narrow.rerank("q", ["a"], **options)):
+        with pytest.raises(ValueError, match=said):
+            refused(**options)
+    assert narrow._wanted({"model": "qwen3-vl-rerank", "top_n": 5})["top_n"] == 5
+    assert (narrow.model, narrow.top_n) == ("qwen3-rerank", None)
+
+
+def test_a_frozen_subclass_takes_options_of_one_call(connection):
+    """They are no assignment."""
+
+    class Frozen(Reranker, frozen=True):
+        pass
+
+    with Frozen(**connection) as frozen:
+        assert len(frozen.rerank("a car", ["a car", "tea"], top_n=1)) == 1

@@ -62,7 +62,7 @@ PYTHON: dict[str, Evaluator] = {"python": _run, "text": _compare, "diff": _run_a
 
 def exports(shell: str, port: int) -> dict[str, str]:
     """The variables that *shell* sets; the emulator of the page listens on *port*."""
-    found = re.findall(r"^export (\w+)=(\S+)$", shell, re.MULTILINE)
+    found = re.findall(r"^export (\w+)='?(\S+?)'?$", shell, re.MULTILINE)
     return {name: value.replace(":8000/", f":{port}/") for name, value in found}
 
 

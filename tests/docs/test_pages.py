@@ -32,6 +32,7 @@ _LEAVE_OUT = (
 )
 _PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:)([^)\s#]*)(?:#([^)\s]*))?(?=\))")
+_IMPORTS = r"^ *(?:import|from(?=.* import )) (\w+)"  # and no sentence that begins so
 _ID = re.compile(r'<a id="([^"]+)">')
 
 
@@ -59,6 +60,9 @@ def _dry_run(example: Example) -> None:
             )
         elif words[0] == "qwen-rerank":
             _parse(words[:-1] if words[-1] == "&" else words)
+        elif words[:2] == [".venv/bin/nox", "--session"]:
+            [session] = re.findall(r"^\w+", words[2])
+            assert f"def {session}(" in (ROOT / "noxfile.py").read_text()
         elif words[0] == "python":
             assert (ROOT / words[1]).is_file()
         elif words[:2] == ["pip", "install"]:
@@ -79,7 +83,7 @@ _EVALUATORS: dict[str, Evaluator] = {
 @pytest.mark.parametrize("page", MARKDOWN, ids=str)
 def test_examples(page, emulator, monkeypatch):
     """Every code block does what it shows, with a service only where the page says what to set."""
-    imported = re.findall(r"^ *(?:from|import) (\w+)", (ROOT / page).read_text(), re.MULTILINE)
+    imported = re.findall(_IMPORTS, (ROOT / page).read_text(), re.MULTILINE)
     if missing := sorted({name for name in imported if find_spec(name) is None}):
         pytest.skip(f"not installed: {', '.join(missing)}")
 

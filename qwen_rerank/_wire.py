@@ -20,7 +20,17 @@ from qwen_rerank._servers import DASHSCOPE, Protocol, Server, spoken
 from qwen_rerank._values import Answer, Item, Reply, Request
 from qwen_rerank.errors import ReplyError
 
-__all__ = ["PATHS", "Protocol", "decode", "encode", "length_in", "models_in", "name_in", "taken"]
+__all__ = [
+    "PATHS",
+    "Protocol",
+    "decode",
+    "encode",
+    "is_lasting",
+    "length_in",
+    "models_in",
+    "name_in",
+    "taken",
+]
 
 _LARGEST = sys.float_info.max
 _NUMBERS = (float, int)
@@ -167,6 +177,14 @@ def decode(
             model=_text(fields.get("model")),
         )
     raise broken
+
+
+def is_lasting(answer: Answer) -> bool:
+    """Whether *answer*, to a question of what a server is, will be the same another time.
+
+    A server that starts, is busy or wants another key says something else later.
+    """
+    return answer.status in (404, 405, 501) or (answer.status == 200 and _json(answer) is not None)
 
 
 def length_in(answer: Answer, name: str, model: str) -> int | None:

@@ -746,6 +746,8 @@ class BaseReranker(RerankSettings):
             meter = partial(self._metered, (job, line), hear)
             outcome = await _drive.drive(asked.requests, line, deadline, meter, caller)
         watch.ended(outcome)
+        if outcome.failure is not None:
+            line.lengths.doubt(line.endpoint.url, job.model)
         return _Answered(((asked.requests, outcome),), failure=outcome.failure)
 
     def _metered(

@@ -1,6 +1,7 @@
 """Servers that people run themselves. Bodies are as seen, or of the sources in `_servers`."""
 
 import json
+import math
 import pickle
 import threading
 from typing import get_args
@@ -9,6 +10,7 @@ import pytest
 
 from qwen_rerank import Reranker, RerankSettings, _endpoint, _loop, _servers, _wire, errors
 from qwen_rerank._endpoint import Endpoint
+from qwen_rerank._told import Lengths
 from qwen_rerank._values import Answer, Item, Place, Request
 from qwen_rerank.emulator import Emulator, Reply
 from qwen_rerank.emulator import _servers as theirs
@@ -48,19 +50,25 @@ def _at(emulator, server, kind=Reranker, *, told=None, **options):
     )
 
 
-def _answering(answer, told=None, status=b"200 OK"):
-    """What makes a server of *answer*, of a request its status and body; a GET gets *told*."""
+def _serving(answer):
+    """What makes a server of *answer*, of a request its status and body."""
 
     def behave(server, connection):
         while (request := server.read(connection)).strip():
-            is_get = request.startswith(b"GET")
-            line, body = (status, told) if is_get else answer(request)
+            line, body = answer(request)
             raw = json.dumps(body).encode()
             connection.sendall(
                 b"HTTP/1.1 %s\r\ncontent-length: %d\r\n\r\n" % (line, len(raw)) + raw
             )
 
     return behave
+
+
+def _answering(answer, told=None, status=b"200 OK"):
+    """Likewise; a GET gets *told*."""
+    return _serving(
+        lambda request: (status, told) if request.startswith(b"GET") else answer(request)
+    )
 
 
 # The table
@@ -560,7 +568,7 @@ def test_a_server_is_asked_once(serve, rank, kind, tells, paths):
     rank(reranker.with_options(top_n=1), "car", ["red car " * 1_000])
 
     asked = [request for request in server.requests if request.startswith(b"GET")]
-    assert [request.split()[1].decode() for request in asked] == paths
+    assert [*map(_path, asked)] == paths
     assert all(b"authorization: Bearer kkkkkkkkk" in request for request in asked)
     assert server.requests.index(asked[0]) == 1
 
@@ -586,10 +594,122 @@ def test_a_server_that_does_not_tell(serve, models, status):
     assert sum(request.startswith(b"GET") for request in server.requests) == 1
 
 
+def _path(request):
+    return request.split()[1].decode()
+
+
+_TELL = {
+    "/info": {"max_input_length": 4_096},
+    "/v1/models": {"data": [{"id": "m", "model_name": "own", "max_model_len": 4_096}]},
+    "/v1/model_registrations/rerank/own": {"max_tokens": 4_096},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "status"),
+    [
+        *[("vllm", "/v1/models", status) for status in (401, 403, 408, 425, 429, 500, 502, 503)],
+        ("tei", "/info", 429),
+        ("xinference", "/v1/models", 503),
+        ("xinference", "/v1/model_registrations/rerank/own", 503),
+    ],
+)
+def test_a_refusal_that_may_pass(serve, rank, kind, path, status):
+    """A server that starts or is busy when it is asked is asked again by the next call."""
+    refused = {path}
+
+    def answer(request):
+        asked = _path(request)
+        if asked in refused:
+            refused.remove(asked)
+            return b"%d Not Now" % status, {}
+        if asked in _TELL:
+            return b"200 OK", _TELL[asked]
+        results = [{"index": 0, "relevance_score": 0.5, "score": 0.5}]
+        return b"200 OK", results if kind == "tei" else {"results": results}
+
+    server = serve(_serving(answer))
+    reranker = Reranker(server=kind, base_url=f"http://{server.address}", model="m")
+
+    cut = [rank(reranker, "car", ["red car " * 1_000]).truncated for _ in range(3)]
+
+    assert cut == [(0,), (), ()]
+
+
+def test_a_model_that_is_served_later(serve, rank):
+    """Who cannot tell because the model is not there yet is asked again after that failure."""
+    launched = False
+
+    def answer(request):
+        if launched:
+            return b"200 OK", _TELL.get(_path(request)) or _one_score(request)[1]
+        if _path(request) == "/v1/models":
+            return b"200 OK", {"data": []}
+        return b"404 Not Found", {"detail": "Model not found in the model list, uid: m"}
+
+    server = serve(_serving(answer))
+    reranker = Reranker(server="xinference", base_url=f"http://{server.address}", model="m")
+    with pytest.raises(errors.RequestError, match="Model not found"):
+        rank(reranker, "car", ["red car " * 1_000])
+
+    launched = True
+
+    assert rank(reranker, "car", ["red car " * 1_000]).truncated == ()
+
+
+def test_a_service_that_starts(serve):
+    """However often calls failed before it was there, the first one that succeeds cuts nothing."""
+    starts = True
+
+    def answer(request):
+        if starts:
+            return b"503 Service Unavailable", {}
+        return b"200 OK", _TELL.get(_path(request)) or _one_score(request)[1]
+
+    server = serve(_serving(answer))
+    reranker = Reranker(
+        server="vllm", base_url=f"http://{server.address}", model="m", max_retries=0
+    )
+    for _ in range(5):
+        with pytest.raises(errors.ServiceError):
+            reranker.rerank("car", ["red car " * 1_000])
+
+    starts = False
+
+    assert reranker.rerank("car", ["red car " * 1_000]).truncated == ()
+
+
+@pytest.mark.parametrize(
+    ("waited", "asked"),
+    [
+        # A round trip each: at first at once, then after 1, 3, 7, 15 and 31 seconds, then minutes.
+        ({}, 7 + 59),
+        # Five seconds each: after 1, 2, 4, 8, 16 and 32 minutes.
+        ({"waited": 5.0}, 6),
+    ],
+)
+def test_how_often_a_question_without_an_answer_costs_time(waited, asked):
+    """Of calls without end, one in a minute at most is held up by it; silence is asked less."""
+    now = 0
+    lengths, key = Lengths(lambda: now), ("http://gpu.example/rerank", "m")
+    times = []
+
+    for now in range(3_600):
+        while lengths.is_to_be_asked(*key, math.inf):
+            times.append(now)
+            lengths.put_off(*key, **waited)
+
+    assert len(times) == asked
+    assert not lengths.is_to_be_asked(*key, math.inf)
+    lengths.tell(*key, None)
+    now = 10**6
+    assert not lengths.is_to_be_asked(*key, math.inf)
+
+
 def test_a_server_that_swallows_the_question(serve):
     """One that does not answer it leaves half of the time for the call, which has a text cut.
 
-    It is asked again by a call that would wait twice as long, and by no other.
+    It is asked again by a call that would wait twice as long, and before a minute by no other.
     """
 
     def behave(server, connection):

@@ -42,6 +42,8 @@ class Limit(NamedTuple):
     date: str
 
 
+_LEAST_HEAD = 16  # tokens; the head of a text that is cut to fewer says nothing of the whole
+
 Range: TypeAlias = tuple[float, float]
 ANY: Range = (-math.inf, math.inf)
 
@@ -80,10 +82,15 @@ class ModelLimits(NamedTuple):
     document_tokens: int | None = None
     scores: Range = ANY
 
-    @property
-    def planned_item_tokens(self) -> int:
-        """Tokens that the query may have after our own cut, and a document beside a short one."""
-        return min(int(self.item_tokens.value * self.share), max(1, self._planned_pair // 2))
+    def planned_query_tokens(self, instruct: int = 0) -> int:
+        """Tokens that the query may have after our own cut, beside an *instruct* of so many."""
+        half = (self._planned_pair - instruct) // 2
+        return max(1, min(int(self.item_tokens.value * self.share), half))
+
+    def leaves_room(self, instruct: int) -> bool:
+        """Whether an *instruct* of so many tokens leaves enough for a query and a document."""
+        least = min(_LEAST_HEAD, self.planned_query_tokens() // 2)
+        return self.planned_query_tokens(instruct) >= least
 
     def planned_document_tokens(self, around: int) -> int:
         """Tokens that a document may have beside a query and an instruct of *around* tokens."""

@@ -37,7 +37,7 @@ class Budget(NamedTuple):
         They do if no item is too long and no more requests are needed.
         """
         query, extent = prepared.query.tokens, prepared.extent
-        if query > self.limits.planned_item_tokens:
+        if query > self.limits.planned_query_tokens(prepared.instruct.tokens):
             return False
         if not prepared.items:
             return True

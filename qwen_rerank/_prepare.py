@@ -168,16 +168,18 @@ def measure(
         budget: Says when enough has been counted, the longest texts first; None counts all.
 
     Raises:
-        RequestError: Something is too long and *long_documents* is ``"error"``.
+        RequestError: Something is too long and *long_documents* is ``"error"``, or the instruct
+            leaves too little to cut it to.
     """
     query = prepared.query
-    of_query = _Ruler(limits, counter, limits.planned_item_tokens)
+    instruct = prepared.instruct._replace(tokens=counter.count(prepared.instruct.text))
+    of_query = _Ruler(limits, counter, limits.planned_query_tokens(instruct.tokens))
     query_is_long = query.kind == "text" and not of_query.fits(query)
+    _check_room(limits, instruct, is_cut=query_is_long)
     if query.kind == "text":
         is_cut = query_is_long and long_documents != "error"
         query = of_query.counted(_cut(query.text, of_query, long_query) if is_cut else query.text)
     query = _capped(query, of_query.tokens)
-    instruct = of_query.counted(prepared.instruct.text)
     ruler = of_query.of_tokens(limits.planned_document_tokens(query.tokens + instruct.tokens))
     items = [item for item in prepared.items if item.kind == "text"]
     long = {item.text for item in items if not ruler.fits(item)}
@@ -190,13 +192,17 @@ def measure(
         bare = ((item._replace(places=()), place) for item in media for place in item.places)
         media = [item._replace(places=places) for item, places in _distinct(bare)]
     over_long = positions([*cut, *(item for item in items if item.text in long)])
+    _check_room(limits, instruct, is_cut=bool(over_long))
     if long_documents == "error" and (query_is_long or over_long):
         raise _too_long(over_long, ruler if over_long else of_query, query=query_is_long)
 
     def parts(text: str) -> Iterable[tuple[str, tuple[int, int] | None]]:
         if text not in long:
             return [(text, None)]
-        return ruler.windows(text) if long_documents == "split" else [(ruler.head(text), None)]
+        if long_documents == "split":
+            return ruler.windows(text)
+        # A first character may have more tokens than there is room for: as little as a blank.
+        return [(head, None)] if (head := ruler.head(text)) else []
 
     texts: Iterable[Item] = items
     if long:
@@ -333,6 +339,21 @@ def _limit(limits: ModelLimits, tokens: int) -> str:
     elif limits.document_tokens is not None:
         part = "by max_tokens_per_doc="
     return f"{tokens:,} tokens ({part}) and {limits.item_characters.value:,} characters"
+
+
+def _check_room(limits: ModelLimits, instruct: Item, *, is_cut: bool) -> None:
+    """Refuses to cut what would have next to nothing left, of which a ranking says nothing."""
+    pair = limits.pair_tokens
+    if not is_cut or pair is None or limits.leaves_room(instruct.tokens):
+        return
+    raise RequestError(
+        f"instruct leaves too little for query and documents: it has {instruct.tokens:,} of the "
+        f"{pair.value:,} tokens for all together, and the server's template "
+        f"{limits.template_tokens:,}",
+        hint=advise(
+            "Shorten {instruct=:change}, or raise {max_model_len=:change} if the server takes more."
+        ),
+    )
 
 
 def _too_long(long: tuple[int, ...], ruler: _Ruler, *, query: bool) -> RequestError:

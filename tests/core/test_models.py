@@ -50,9 +50,9 @@ def test_the_conservative_row_is_the_strictest(row):
 def test_nothing_is_planned_to_the_brim(row):
     """Our own count may be a little too small without a refusal."""
     assert 0.5 < row.share < 1
-    assert row.planned_item_tokens < row.item_tokens.value
+    assert row.planned_query_tokens() < row.item_tokens.value
     assert row.planned_request_tokens < row.request_tokens.value
-    assert row.planned_item_tokens < row.planned_request_tokens
+    assert row.planned_query_tokens() < row.planned_request_tokens
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_other_models_on_servers_of_your_own(server):
 def test_what_a_pair_may_have(server, model):
     """Query, document and template are planned for together, and each gets something."""
     row = limits_for(model, server, max_model_len=512)
-    query = row.planned_item_tokens
+    query = row.planned_query_tokens()
 
     assert row.pair_tokens.value == 512
     assert query + row.planned_document_tokens(query) + row.template_tokens < 512
     assert row.planned_document_tokens(10_000) == 1
-    assert limits_for(model, server, max_model_len=16).planned_item_tokens == 1 or (
+    assert limits_for(model, server, max_model_len=16).planned_query_tokens() == 1 or (
         row.template_tokens < 10
     )
 
@@ -97,7 +97,7 @@ def test_what_a_document_may_have(server):
     row = limits_for("my-reranker", server, max_tokens_per_doc=300)
 
     assert row.planned_document_tokens(10_000) == 300
-    assert row.planned_item_tokens == 3_000
+    assert row.planned_query_tokens() == 3_000
     both = limits_for("my-reranker", server, max_tokens_per_doc=300, max_model_len=256)
     assert both.planned_document_tokens(10) == 192 - 4 - 10
 
@@ -123,7 +123,7 @@ def test_another_tokenizer_gets_a_wider_margin():
     """gte-rerank-v2 counts with another vocabulary and is planned at three quarters."""
     row = limits_for("gte-rerank-v2")
 
-    assert (row.planned_item_tokens, row.planned_request_tokens) == (3_000, 22_500)
+    assert (row.planned_query_tokens(), row.planned_request_tokens) == (3_000, 22_500)
 
 
 @pytest.mark.parametrize("name", LIMITS)

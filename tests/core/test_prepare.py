@@ -514,8 +514,74 @@ def test_documents_have_what_query_and_instruct_leave():
     assert [len(item.text) for item in measured("a" * 400).items] == [350]
     with pytest.raises(RequestError, match="document 0; it may have 350 tokens"):
         measured("a" * 351, long_documents="error")
-    with pytest.raises(RequestError, match="the query; it may have 190 tokens"):
-        measured("a", query="q" * 191, long_documents="error")
+    with pytest.raises(RequestError, match="the query; it may have 180 tokens"):
+        measured("a", query="q" * 181, long_documents="error")
+
+
+def _beside(instruct, *documents, query="q", long_documents="truncate"):
+    """Measured where query, instruct and document may have 380 tokens together."""
+    limits = limits_for("any", "vllm", max_model_len=512)
+    prepared = prepare(_job(*documents, query=query, instruct="i" * instruct))
+    return measure(prepared, limits, OneTokenPerCharacter(), long_documents)
+
+
+@pytest.mark.parametrize("how", ["truncate", "split", "error"])
+@pytest.mark.parametrize("texts", [("q", "a" * 400), ("q" * 400, "a")])
+def test_an_instruct_that_leaves_too_little(texts, how, caplog):
+    """What was cut to a few tokens would be ranked all the same, so the call is refused."""
+    query, document = texts
+
+    with pytest.raises(RequestError) as caught:
+        _beside(349, document, query=query, long_documents=how)
+
+    assert caught.value.message == (
+        "instruct leaves too little for query and documents: it has 349 of the 512 tokens for all "
+        "together, and the server's template 4"
+    )
+    assert caught.value.hint == (
+        "Shorten instruct=, or raise max_model_len= if the server takes more."
+    )
+    assert caplog.records == []
+
+
+def test_an_instruct_that_leaves_enough():
+    """A document has 16 tokens at least, beside a long query too; what fits is never refused."""
+    assert [len(item.text) for item in _beside(348, "a" * 400, query="q" * 400).items] == [16]
+    assert [item.text for item in _beside(349, "a" * 30).items] == ["a" * 30]
+
+
+def test_a_server_that_takes_very_little():
+    """Where 16 tokens are more than half, a document has what there is, an instruct part of it."""
+    limits = limits_for("Qwen3-Reranker", "vllm", max_model_len=100)  # 21 beside the template
+
+    def measured(instruct):
+        prepared = prepare(_job("a" * 30, query="q" * 30, instruct="i" * instruct))
+        return measure(prepared, limits, OneTokenPerCharacter(), "truncate")
+
+    assert [len(item.text) for item in measured(0).items] == [11]
+    assert [len(item.text) for item in measured(11).items] == [5]
+    with pytest.raises(RequestError, match="instruct leaves too little"):
+        measured(12)
+
+
+class _ThreeTokensPerCharacter(OneTokenPerCharacter):
+    def count(self, text):
+        return 3 * len(text)
+
+    def head(self, text, most):
+        return min(most // 3, len(text))
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_character_that_is_too_long(most):
+    """A text of which not even that fits is left out, as a blank one is, and said to be cut."""
+    limits = limits_for("any", "vllm", max_tokens_per_doc=most)
+    prepared = prepare(_job("\U00020000 car", "b" * 9))
+
+    measured = measure(prepared, limits, _ThreeTokensPerCharacter(), "truncate")
+
+    assert measured.items == ()
+    assert measured.truncated == (0, 1)
 
 
 @pytest.mark.parametrize("end", ["head", "tail"])

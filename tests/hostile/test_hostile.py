@@ -18,7 +18,7 @@ ENTRANCES = [
     for name in ("core", "LangChain", "LlamaIndex")
     for colour in ("sync", "async")
 ]
-PLANNED = limits_for("qwen3-rerank").planned_item_tokens
+PLANNED = limits_for("qwen3-rerank").planned_query_tokens()
 
 
 @pytest.fixture(params=ENTRANCES, name="entrance")

@@ -329,7 +329,7 @@ class Struck(Reranker):
         async def atake(_):
             return take()
 
-        return SimpleNamespace(counts_tokens=False, take=take, atake=atake)
+        return SimpleNamespace(counts_tokens=False, on_any_loop=False, take=take, atake=atake)
 
 
 @pytest.mark.parametrize("cache", [dict, Minimal])

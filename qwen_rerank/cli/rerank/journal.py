@@ -134,9 +134,7 @@ class Journal:
                 if fmt == "trec" and self._output.is_kept:
                     # A run that never got a line through has left its mark, and nothing to lose.
                     self._ends = self._opened(f"{output}.journal", resume=resume, mark=_MARK)
-                    _begin(self._ends, self._output)
-                    most = self._output.size
-                    self._output.cut(_recover(self._ends, self.settled, most))
+                    _go_on(self._ends, self._output, self.settled)
                 elif fmt == "jsonl":
                     _recover(self._output, self.settled)
             if errors is not None:
@@ -223,8 +221,8 @@ def _recover(file: _File, settled: Settled, most: int | None = None) -> int:
     return end
 
 
-def _begin(journal: _File, output: _File) -> None:
-    """Marks *journal* as one, or an output of something else would be cut down to nothing.
+def _go_on(journal: _File, output: _File, settled: Settled) -> None:
+    """Cuts *output* to what *journal* says was finished, unless it is something else's.
 
     A journal may outlive its output, so it alone does not say what the output is.
     """
@@ -232,6 +230,10 @@ def _begin(journal: _File, output: _File) -> None:
         raise ValueError(f"{output.path} was not written with --format trec")
     if not journal.size:
         journal.write(_MARK)
+    end = _recover(journal, settled, output.size)
+    if not output.ends_a_line(end):
+        raise ValueError(f"{output.path} was not written with this journal")
+    output.cut(end)
 
 
 def _entry(line: int, fingerprint: int, end: int) -> bytes:
@@ -302,6 +304,14 @@ class _File:
             return False
         with Path(self.path).open("rb") as file:
             return file.read() == content
+
+    def ends_a_line(self, size: int) -> bool:
+        """Whether no line goes on behind its first *size* bytes."""
+        if not size:
+            return True
+        with Path(self.path).open("rb") as file:
+            file.seek(size - 1)
+            return file.read(1) == b"\n"
 
     def may_be_trec(self) -> bool:
         """Whether its first line is one of a TREC run, or torn."""

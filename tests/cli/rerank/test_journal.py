@@ -145,9 +145,10 @@ def test_a_journal_may_outlive_its_output(tmp_path, monkeypatch, capfd):
     out.unlink()
     assert rank(source, out, "--format", "trec", "--resume") == 0
     out.rename(tmp_path / "kept")
-    out.write_bytes(before)
-    assert rank(source, out, "--format", "trec", "--resume") == 2
-    assert out.read_bytes() == before
+    for other in (before, b"1 Q0 the-first 1 9.9 another-tool\n" * 20):
+        out.write_bytes(other)
+        assert rank(source, out, "--format", "trec", "--resume") == 2
+        assert out.read_bytes() == other
 
 
 @pytest.mark.parametrize("fmt", ["jsonl", "trec"])

@@ -38,7 +38,7 @@ class Score(TypedDict):
     relevance_score: float | None
 
 
-class QwenRerank(FrameworkReranker, BaseDocumentCompressor, Serializable):
+class QwenRerank(FrameworkReranker, BaseDocumentCompressor, Serializable, defer_build=False):
     """Reranks LangChain documents with a DashScope rerank model.
 
     Works wherever a document compressor does, such as ``ContextualCompressionRetriever``. What

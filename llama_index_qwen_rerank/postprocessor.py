@@ -31,7 +31,7 @@ _AWAITED = frozenset({"apostprocess_nodes", "_apostprocess_nodes"})
 _span = spanned(dispatcher, lambda reranker: reranker._is_heard())
 
 
-class QwenRerank(FrameworkReranker, BaseNodePostprocessor):
+class QwenRerank(FrameworkReranker, BaseNodePostprocessor, defer_build=False):
     """Reranks LlamaIndex nodes with a DashScope rerank model.
 
     Works wherever a node postprocessor does, such as

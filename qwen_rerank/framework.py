@@ -37,6 +37,8 @@ class FrameworkReranker(BaseReranker):
     `_estimate` with their `_candidates`. If its framework has rate limiters, it overrides `_pace`.
     If it has an ``__init__``, that hands its options to `_sealed` first, so that no frame shows the
     key. Its framework's async method goes by `_by_thread` where `_overrides_sync_alone` says so.
+    It is declared with ``defer_build=False``: the classes below are left unbuilt, which makes
+    importing quicker, because nobody makes objects of them.
     """
 
     # No dump can hold it, and without it another text would be ranked, without a word.

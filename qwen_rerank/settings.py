@@ -108,7 +108,9 @@ class RerankSettings(Sealed):
         ValueError: An option is unknown or wrong, or there is no key for an Alibaba Cloud host.
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(populate_by_name=True, protected_namespaces=())
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        populate_by_name=True, protected_namespaces=(), defer_build=True
+    )
 
     model: Annotated[str, _NAME] = "qwen3-rerank"
     """Name of the rerank model, ``"qwen3-rerank"`` by default. Any name is sent as it is; one

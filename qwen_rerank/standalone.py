@@ -12,7 +12,7 @@ from qwen_rerank.reranker import BaseReranker, CallOptions
 __all__ = ["Reranker"]
 
 
-class Reranker(BaseReranker):
+class Reranker(BaseReranker, defer_build=False):
     """Ranks texts by relevance to a query with a DashScope rerank model.
 
     Examples:

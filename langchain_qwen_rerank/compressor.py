@@ -368,10 +368,15 @@ class QwenRerank(FrameworkReranker, BaseDocumentCompressor, Serializable, defer_
     def _with(self, query: str, options: CallOptions) -> Self:
         """What ranks for *query* with the *options* of one call, which are refused if wrong.
 
-        So such a call, too, is one of `compress_documents`, which a subclass may have its own of.
+        So such a call, too, is one of `compress_documents`, which a subclass may have its own of:
+        it finds its private attributes, and is neither made nor validated anew.
         """
-        self._rank(query, [], options)
-        return self.with_options(**options) if options else self
+        job = self._job(query, (), options)
+        if not options:
+            return self
+        made = self._as_it_is()
+        made.__dict__.update({name: getattr(job, name) for name in options})
+        return made
 
     def _about(self) -> dict[str, Any]:
         """What a run is told of who ranks, by LangSmith's names."""

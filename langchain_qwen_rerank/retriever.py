@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Annotated, Any, ClassVar, cast
 
@@ -143,7 +143,8 @@ class QwenRerankRetriever(Sealed, BaseRetriever):
             try:
                 yield whole
             finally:
-                _whole_config.reset(token)
+                with suppress(ValueError):  # ended from another context, which has none to reset
+                    _whole_config.reset(token)
         finally:
             options.clear()  # a key in the wrong place would show in the caller's frame
 

@@ -385,6 +385,36 @@ def test_a_subclass_of_the_reranker(invoke, connection, options):
     assert reranker.usage.requests == 2
 
 
+class _Counting(QwenRerank, frozen=True):
+    """One's own, which counts how often it is made, and called."""
+
+    _made: int = PrivateAttr(0)
+    _called: int = PrivateAttr(0)
+
+    def model_post_init(self, context):
+        super().model_post_init(context)
+        self._made += 1
+
+    def compress_documents(self, documents, query, callbacks=None):
+        self._called += 1
+        return super().compress_documents(documents, query, callbacks)
+
+
+def test_options_of_a_call_of_a_subclass(invoke, connection):
+    """They make no other reranker: a subclass counts on, and may be frozen."""
+    reranker, found = _Counting(**connection), [Document("a car"), Document("tea")]
+    retriever = QwenRerankRetriever(
+        base_retriever=RunnableLambda(lambda _: found), reranker=reranker
+    )
+    asked = {"query": "a car", "documents": found}
+
+    assert texts(invoke(retriever, "a car", k=1)) == ["a car"]
+    assert texts(invoke(reranker.as_runnable(), asked, {"configurable": {"top_n": 1}})) == ["a car"]
+
+    assert (reranker._made, reranker._called, reranker.top_n) == (1, 2, 3)
+    assert reranker.usage.requests == 2
+
+
 def test_declared_options(reranker, tenants):
     """What the base listens to is declared, also by a chain; a field of ours can be as well."""
     (spec,) = (tenants | texts).config_specs

@@ -1,5 +1,7 @@
 """Any retriever and the reranker as one retriever, over HTTP against the emulator."""
 
+import asyncio
+import contextvars
 import os
 import pickle
 import subprocess
@@ -301,3 +303,19 @@ def test_other_names():
     with pytest.raises(AttributeError, match=r"langchain_qwen_rerank.*no attribute 'QwenReranker'"):
         _ = langchain_qwen_rerank.QwenReranker
     assert not hasattr(langchain_qwen_rerank, "__path_to_nowhere__")
+
+
+def test_a_call_that_ends_elsewhere(reranker):
+    """A pending call can be closed where it was not begun, as by the end of a program."""
+
+    async def never(_query):
+        await asyncio.Event().wait()
+
+    retriever = QwenRerankRetriever(base_retriever=RunnableLambda(never), reranker=reranker)
+
+    async def begun():
+        pending = retriever.ainvoke("a query")
+        contextvars.copy_context().run(pending.send, None)
+        return pending
+
+    asyncio.run(begun()).close()

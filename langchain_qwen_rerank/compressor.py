@@ -28,7 +28,6 @@ __all__ = ["QwenRerank", "Score"]
 
 _SCORE = "relevance_score"
 _PLAIN = {str, int, float, bool, type(None)}
-_SYNC, _AWAITED = frozenset({"compress_documents"}), frozenset({"acompress_documents"})
 
 
 class Score(TypedDict):
@@ -165,6 +164,8 @@ class QwenRerank(FrameworkReranker, BaseDocumentCompressor, Serializable, defer_
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # which Serializable would undo
 
+    _pairs: ClassVar[Mapping[str, str]] = {"compress_documents": "acompress_documents"}
+
     _slips: ClassVar[Mapping[str, str]] = {
         "rank_fields": "give it to rerank(), with dicts; of documents item=WithMetadata(...)",
         "return_documents": "documents come back anyway, from rerank() their positions",
@@ -234,8 +235,9 @@ class QwenRerank(FrameworkReranker, BaseDocumentCompressor, Serializable, defer_
 
         A subclass that overrides `compress_documents` alone is called in one.
         """
-        if self._overrides_sync_alone(_SYNC, _AWAITED):
-            return await self._by_thread(self.compress_documents, documents, query, callbacks)
+        if self._overrides_alone(sync := "compress_documents"):
+            method = self.compress_documents
+            return await self._by_thread(sync, method, documents, query, callbacks)
         documents = await self._apart(documents, listed, documents)
         if not documents:
             await self._arank(query, [], {})  # likewise

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -26,8 +26,6 @@ from qwen_rerank.framework import FrameworkReranker
 __all__ = ["QwenRerank"]
 
 dispatcher: Dispatcher = get_dispatcher(__name__)
-_SYNC = frozenset({"postprocess_nodes", "_postprocess_nodes"})
-_AWAITED = frozenset({"apostprocess_nodes", "_apostprocess_nodes"})
 _span = spanned(dispatcher, lambda reranker: reranker._is_heard())
 
 
@@ -160,6 +158,11 @@ class QwenRerank(FrameworkReranker, BaseNodePostprocessor, defer_build=False):
     Raises:
         ValueError: An option is unknown or wrong, or there is no key for an Alibaba Cloud host.
     """
+
+    _pairs: ClassVar[Mapping[str, str]] = {
+        "postprocess_nodes": "apostprocess_nodes",
+        "_postprocess_nodes": "_apostprocess_nodes",
+    }
 
     metadata_mode: MetadataMode = MetadataMode.EMBED
     """Which text of a node is ranked; by default what would be embedded."""
@@ -324,8 +327,13 @@ class QwenRerank(FrameworkReranker, BaseNodePostprocessor, defer_build=False):
         A subclass that overrides `postprocess_nodes` or `_postprocess_nodes` alone is called in
         one.
         """
-        if self._overrides_sync_alone(_SYNC, _AWAITED):
-            return await self._by_thread(self.postprocess_nodes, nodes, query_bundle, query_str)
+        if self._overrides_alone(sync := "postprocess_nodes"):
+            method = self.postprocess_nodes
+            return await self._by_thread(sync, method, nodes, query_bundle, query_str)
+        # Asked here, as it has its own span, whose nodes are thin.
+        if self._overrides_alone(sync := "_postprocess_nodes"):
+            bundle = _bundle(query_bundle, query_str)
+            return await self._by_thread(sync, self._postprocess_nodes, nodes, bundle)
         return await super().apostprocess_nodes(nodes, query_bundle, query_str)
 
     @override
@@ -359,10 +367,7 @@ class QwenRerank(FrameworkReranker, BaseNodePostprocessor, defer_build=False):
         Raises:
             RequestError: The call would be refused.
         """
-        if query_str is not None:
-            if query_bundle is not None:
-                raise RequestError("give query_bundle or query_str, not both")
-            query_bundle = QueryBundle(query_str)
+        query_bundle = _bundle(query_bundle, query_str)
         candidates = self._candidates(_found(_listed(nodes)))
         return self._estimate(
             self._query(query_bundle),
@@ -444,6 +449,15 @@ class QwenRerank(FrameworkReranker, BaseNodePostprocessor, defer_build=False):
             model=self.model,
             top_n=self.top_n,
         )
+
+
+def _bundle(bundle: QueryBundle | None, text: str | None) -> QueryBundle | None:
+    """The query, which callers give in one of two ways."""
+    if text is None:
+        return bundle
+    if bundle is not None:
+        raise RequestError("give query_bundle or query_str, not both")
+    return QueryBundle(text)
 
 
 def _listed(nodes: Any) -> Any:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
+from functools import wraps
+from inspect import isfunction
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import Field, Strict, WithJsonSchema
+from typing_extensions import override
 
 from qwen_rerank._drive import Pace
 from qwen_rerank._sealed import Sealed
@@ -21,23 +24,83 @@ from qwen_rerank.media import Candidate, Image
 from qwen_rerank.reranker import BaseReranker
 from qwen_rerank.settings import PATH
 
-__all__ = ["FrameworkReranker", "Pace", "Sealed"]
+__all__ = ["FrameworkReranker", "Pace", "Paired", "Sealed"]
 
 _Result = TypeVar("_Result")
 
-# Whose sync method runs in a thread; it may await the async one, which is then the reranker's own.
-_in_thread: ContextVar[object] = ContextVar("_in_thread", default=None)
+# Whose overrides of which sync methods are under way: what these await is the class's own.
+_under_way: ContextVar[tuple[tuple[object, str], ...]] = ContextVar("_under_way", default=())
 
 
-class FrameworkReranker(BaseReranker):
+class Paired:
+    """A class with methods in pairs, a sync one and one to be awaited, which people override.
+
+    Where a subclass overrides the sync one alone, an awaited call would leave that out. So the
+    awaited one asks `_overrides_alone` and goes `_by_thread`, as it does in the frameworks' bases.
+    """
+
+    _pairs: ClassVar[Mapping[str, str]] = {}
+    """The names of the awaited methods by those of the sync ones."""
+
+    # Not pydantic's own hook, which comes after LlamaIndex has made spans of the methods.
+    def __init_subclass__(cls, **options: Any) -> None:
+        own = vars(cls)
+        for sync, awaited in cls._pairs.items():
+            if isfunction(method := own.get(sync)) and awaited not in own:
+                setattr(cls, sync, _noted(sync, method))
+        super().__init_subclass__(**options)
+
+    @property
+    def _whose(self) -> object:
+        """What this object has in common with others that its overrides may call."""
+        return self
+
+    def _overrides_alone(self, sync: str) -> bool:
+        """Whether the class overrides *sync* alone, and this is no call of that override."""
+        whose = self._whose
+        if any(one is whose and name == sync for one, name in _under_way.get()):
+            return False
+        for kind in type(self).__mro__:
+            if self._pairs[sync] in vars(kind):
+                return False
+            if sync in vars(kind):
+                return True
+        return False
+
+    async def _by_thread(
+        self, sync: str, method: Callable[..., _Result], *given: Any, **options: Any
+    ) -> _Result:
+        """What the *method* named *sync* returns, from a thread that has the context."""
+
+        def called() -> _Result:
+            _under_way.set((*_under_way.get(), (self._whose, sync)))  # in the thread's own context
+            return method(*given, **options)
+
+        return await asyncio.to_thread(called)
+
+
+def _noted(sync: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """*method*, which notes that *sync* is under way."""
+
+    @wraps(method)
+    def called(self: Paired, *given: Any, **options: Any) -> Any:
+        before = _under_way.set((*_under_way.get(), (self._whose, sync)))
+        try:
+            return method(self, *given, **options)
+        finally:
+            _under_way.reset(before)
+
+    return called
+
+
+class FrameworkReranker(Paired, BaseReranker):
     """The options and calls that the classes of all frameworks share.
 
     A subclass declares ``item`` anew with its framework's object, defines `_chooser`, and calls
     `_rank_found` and `_arank_found` with the objects that it was given, even if there are none, and
     `_estimate` with their `_candidates`. If its framework has rate limiters, it overrides `_pace`.
     If it has an ``__init__``, that hands its options to `_sealed` first, so that no frame shows the
-    key. Its framework's async method goes by `_by_thread` where `_overrides_sync_alone` says so.
-    It is declared with ``defer_build=False``: the classes below are left unbuilt, which makes
+    key. It is declared with ``defer_build=False``: the classes below are left unbuilt, which makes
     importing quicker, because nobody makes objects of them.
     """
 
@@ -53,6 +116,11 @@ class FrameworkReranker(BaseReranker):
         default=None, exclude=True, repr=False
     )
     """What is ranked of an object, instead of what the class would take of it."""
+
+    @property
+    @override
+    def _whose(self) -> object:
+        return self._shared  # with what `with_options` gave
 
     # Not abstract, or LlamaIndex would trace every single call of it.
     def _chooser(self) -> Callable[[Any], Candidate]:
@@ -79,28 +147,3 @@ class FrameworkReranker(BaseReranker):
         """`_rank_found` for a running event loop."""
         candidates = await self._apart(found, self._candidates, found)
         return await self._arank(query, candidates, {}, lenient=range(len(candidates)))
-
-    def _overrides_sync_alone(self, sync: frozenset[str], awaited: frozenset[str]) -> bool:
-        """Whether an awaited call has to take the sync way, or it would leave an override out.
-
-        Args:
-            sync: The framework's methods that people override.
-            awaited: Their async twins.
-        """
-        if _in_thread.get() is self:
-            return False
-        for kind in type(self).__mro__:
-            own = vars(kind).keys()
-            if not awaited.isdisjoint(own):
-                return False
-            if not sync.isdisjoint(own):
-                return True
-        return False
-
-    async def _by_thread(self, method: Callable[..., _Result], *arguments: Any) -> _Result:
-        """What a sync *method* returns; as in the frameworks' own bases, in a thread."""
-        before = _in_thread.set(self)
-        try:
-            return await asyncio.to_thread(method, *arguments)
-        finally:
-            _in_thread.reset(before)

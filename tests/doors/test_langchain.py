@@ -111,17 +111,42 @@ def test_what_a_subclass_overrides(connection, native, awaited):
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
-def test_a_sync_way_that_awaits(connection, native):
-    """A sync way that is overridden by the async one comes to an end."""
-    calls = []
+@pytest.mark.parametrize("options", [{}, {"top_n": 2}], ids=["itself", "with-options"])
+def test_a_sync_way_that_awaits(connection, native, options):
+    """A sync way that is overridden by the async one is gone once, however it is called."""
 
     class Awaiting(QwenRerank):
         def compress_documents(self, documents, query, callbacks=None):
-            calls.append(query)
-            assert len(calls) < 3  # or it would go on for ever
-            return asyncio.run(self.acompress_documents(documents, query, callbacks))
+            reranker = self.with_options(**options) if options else self
+            return asyncio.run(reranker.acompress_documents(documents[1:], query, callbacks))
 
-    assert _compressed(Awaiting(**connection), [Document("a red car")], native=native)
+    documents = [Document(text) for text in ("a hill", "tea", "a car", "a red car")]
+
+    ranked = _compressed(Awaiting(top_n=None, **connection), documents, native=native)
+
+    assert len(ranked) == options.get("top_n", 3)
+
+
+class _Shorter:
+    """For several classes; it is none of ours itself."""
+
+    def compress_documents(self, documents, query, callbacks=None):
+        assert len(documents) > 1  # or it would go on for ever
+        return asyncio.run(self.acompress_documents(documents[1:], query, callbacks))
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
+def test_a_mixin_that_awaits(connection, native):
+    """What comes from a mixin holds for awaited calls as well, and comes to an end."""
+
+    class Mixed(_Shorter, QwenRerank):
+        pass
+
+    documents = [Document(text) for text in ("a hill", "tea", "a car", "a red car")]
+
+    ranked = _compressed(Mixed(top_n=None, **connection), documents, native=native)
+
+    assert "a hill" not in [each.page_content for each in ranked]
 
 
 @pytest.mark.parametrize(

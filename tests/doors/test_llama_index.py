@@ -211,6 +211,13 @@ class OursOutside(QwenRerank):
         return super().postprocess_nodes(_ours(nodes), query_bundle, query_str)
 
 
+class OursLogged(OursInside):
+    """Overrides the other way of what callers call too, which filters nothing."""
+
+    async def apostprocess_nodes(self, nodes, query_bundle=None, query_str=None):
+        return await super().apostprocess_nodes(nodes, query_bundle, query_str)
+
+
 class OursTwice(OursInside):
     """Overrides both ways."""
 
@@ -227,7 +234,7 @@ class OursLater(OursTwice):
 
 
 @both_ways
-@pytest.mark.parametrize("kind", [OursInside, OursOutside, OursTwice, OursLater])
+@pytest.mark.parametrize("kind", [OursInside, OursOutside, OursLogged, OursTwice, OursLater])
 def test_what_a_subclass_overrides(connection, kind, native):
     """It holds for awaited calls too: what is overridden by the sync way alone runs in a thread."""
     nodes = nodes_of("a red sports car", "green tea", "a fast horse")
@@ -241,17 +248,26 @@ def test_what_a_subclass_overrides(connection, kind, native):
 
 
 @both_ways
-def test_a_sync_way_that_awaits(connection, native):
-    """A sync way that is overridden by the async one comes to an end."""
-    calls = []
+@pytest.mark.parametrize("options", [{}, {"top_n": 2}], ids=["itself", "with-options"])
+@pytest.mark.parametrize("inside", [False, True], ids=["outside", "inside"])
+def test_a_sync_way_that_awaits(connection, native, options, inside):
+    """A sync way that is overridden by the async one is gone once, however it is called."""
 
-    class Awaiting(QwenRerank):
+    class Outside(QwenRerank):
         def postprocess_nodes(self, nodes, query_bundle=None, query_str=None):
-            calls.append(query_str)
-            assert len(calls) < 3  # or it would go on for ever
-            return asyncio.run(self.apostprocess_nodes(nodes, query_bundle, query_str))
+            reranker = self.with_options(**options) if options else self
+            return asyncio.run(reranker.apostprocess_nodes(nodes[1:], query_bundle, query_str))
 
-    assert run(Awaiting(**connection), nodes_of("a red car"), native=native)
+    class Inside(QwenRerank):
+        def _postprocess_nodes(self, nodes, query_bundle=None):
+            reranker = self.with_options(**options) if options else self
+            return asyncio.run(reranker.apostprocess_nodes(nodes[1:], query_bundle))
+
+    nodes = nodes_of("a hill", "tea", "a car", "a red car")
+
+    ranked = run((Inside if inside else Outside)(None, **connection), nodes, native=native)
+
+    assert len(ranked) == options.get("top_n", 3)
 
 
 # keep_retrieval_score

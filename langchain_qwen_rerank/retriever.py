@@ -23,7 +23,7 @@ from langchain_qwen_rerank._candidates import listed
 from langchain_qwen_rerank._step import checked
 from langchain_qwen_rerank.compressor import QwenRerank
 from qwen_rerank import CallOptions, Image, RequestError
-from qwen_rerank.framework import Sealed
+from qwen_rerank.framework import Paired, Sealed
 
 __all__ = ["QwenRerankRetriever"]
 
@@ -43,7 +43,7 @@ _SLIPS = {
 }
 
 
-class QwenRerankRetriever(Sealed, BaseRetriever):
+class QwenRerankRetriever(Paired, Sealed, BaseRetriever):
     """Any retriever, reranked: what it finds comes back best first, cut to ``k``.
 
     Needs no ``langchain-classic``, and unlike its ``ContextualCompressionRetriever`` takes options
@@ -81,6 +81,8 @@ class QwenRerankRetriever(Sealed, BaseRetriever):
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # which Serializable would undo
+
+    _pairs: ClassVar[Mapping[str, str]] = {"_get_relevant_documents": "_aget_relevant_documents"}
 
     _example: ClassVar[str] = "base_retriever=..., reranker=..."
 
@@ -167,10 +169,15 @@ class QwenRerankRetriever(Sealed, BaseRetriever):
         self,
         query: str,
         *,
-        run_manager: AsyncCallbackManagerForRetrieverRun,
+        run_manager: AsyncCallbackManagerForRetrieverRun | None = None,
         **options: Any,
     ) -> list[Document]:
-        callbacks = run_manager.get_child()
+        # There is no run_manager where a subclass overrides the sync way without one.
+        if self._overrides_alone(sync := "_get_relevant_documents"):
+            if run_manager is not None:
+                options["run_manager"] = run_manager.get_sync()
+            return await self._by_thread(sync, self._get_relevant_documents, query, **options)
+        callbacks = None if run_manager is None else run_manager.get_child()
         config = patch_config(_whole_config.get(), callbacks=callbacks)
         reranker, theirs = self._divided(query, options, config, native=True)
         found = await afind(self.base_retriever, query, config, theirs)

@@ -1,5 +1,6 @@
 """What belongs to a base retriever reaches it, whoever calls: LangChain's retrievers, LangGraph."""
 
+import asyncio
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -320,13 +321,35 @@ def test_a_subclass_keeps_tenants_apart(invoke, lower, reranker):
     around = QwenRerankRetriever(base_retriever=lower, reranker=reranker)
 
     for using in (lower, around):
-        assert texts(invoke(using, "tea", ACME)) == ["tea of acme, None"]
-        assert texts(invoke(using, "tea")) == ["tea of nobody, None"]
+        assert texts(invoke(using, "TEA", ACME)) == ["tea of acme, None"]
+        assert texts(invoke(using, "TEA")) == ["tea of nobody, None"]
         found = using.batch(["TEA", "CAR"], [_tenant("acme"), _tenant("umbrella")])
         assert [texts(each) for each in found] == [
             ["tea of acme, None"],
             ["car of umbrella, None"],
         ]
+
+
+class _Plain(QwenRerankRetriever):
+    """One's own, of a query alone, which LangChain takes as well."""
+
+    def _get_relevant_documents(self, query):
+        return self.base_retriever.invoke(query.lower())
+
+
+class _Awaiting(QwenRerankRetriever):
+    """One's own, whose sync way goes by the async one."""
+
+    def _get_relevant_documents(self, query):
+        return asyncio.run(self._aget_relevant_documents(f"{query.lower()}!"))
+
+
+@pytest.mark.parametrize(("kind", "asked"), [(_Plain, "tea"), (_Awaiting, "tea!")])
+def test_a_subclass_without_a_run_manager(invoke, reranker, kind, asked):
+    """What it overrides holds for awaited calls too, once."""
+    retriever = kind(base_retriever=_Finds(), reranker=reranker)
+
+    assert texts(invoke(retriever, "TEA")) == [f"{asked} of nobody, None"]
 
 
 @pytest.mark.parametrize("options", [{"k": 1}, {"year": 7}], ids=str)

@@ -18,7 +18,7 @@ from langchain_core.runnables import (
     RunnableSequence,
     RunnableWithFallbacks,
 )
-from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.base import RunnableBinding, RunnableBindingBase
 from langchain_core.runnables.config import (
     ensure_config,
     merge_configs,
@@ -65,11 +65,19 @@ def _awaitable(runnable: Runnable[Any, Any], config: RunnableConfig) -> Runnable
     match runnable:
         case RunnableBindingBase():
             parts = {"bound": _awaitable(runnable.bound, merge_configs(runnable.config, config))}
+        case DynamicRunnable():
+            made, whole = runnable.prepare(config)
+            return RunnableBinding(bound=_awaitable(made, whole), config=runnable.config)
         case RunnableSequence():
             parts = {"first": _awaitable(runnable.first, config)}
         case RunnableWithFallbacks():
             first, *others = [_awaitable(each, config) for each in runnable.runnables]
             parts = {"runnable": first, "fallbacks": others}
+        case RunnableBranch():
+            parts = {
+                "branches": [(when, _awaitable(each, config)) for when, each in runnable.branches],
+                "default": _awaitable(runnable.default, config),
+            }
         case _:
             return _InThread(runnable)
     return runnable.model_copy(update=parts)

@@ -237,22 +237,27 @@ _AWAITED = _Finds() | RunnableLambda(_later)
     "base",
     [
         _AWAITED,
-        _AWAITED.with_config(tags=["mine"]),
         _AWAITED.with_fallbacks([_Finds(tenant="another")]),
+        RunnableBranch((bool, _AWAITED), _Finds(tenant="another")),
+        RunnableBranch((lambda query: not query, _Finds(tenant="another")), _AWAITED),
+        _AWAITED.configurable_alternatives(ConfigurableField(id="base"), other=_Finds()),
     ],
-    ids=["chain", "bound", "fallbacks"],
+    ids=["chain", "fallbacks", "branch", "default", "configurable"],
 )
 async def test_keyword_arguments_before_what_is_awaited(reranker, base):
     """Awaited, they reach a retriever without a coroutine also if only coroutines follow it."""
-    retriever = QwenRerankRetriever(base_retriever=base, reranker=reranker)
+    bound = base.with_config(tags=["mine"])
+    retriever = QwenRerankRetriever(base_retriever=bound, reranker=reranker)
     collector = RunCollectorCallbackHandler()
 
     found = await retriever.ainvoke(QUERY, {"callbacks": [collector]}, year=7)
 
     assert texts(found) == [f"{QUERY} of nobody, 7"]
     seen = collector.traced_runs[0].child_runs
+    seen += [run for each in seen for run in each.child_runs]
     chain = next(run for run in seen if run.name == "RunnableSequence")
     assert [run.name for run in chain.child_runs] == ["_Finds", "_later"]
+    assert "mine" in chain.tags
 
 
 class _TakesNone(BaseRetriever):

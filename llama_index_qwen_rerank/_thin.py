@@ -126,8 +126,10 @@ def _slim(node: BaseNode) -> BaseNode:
             changed["text"] = text
         if isinstance(node, ImageNode):
             changed |= _places(node)
-        elif isinstance(node, IndexNode) and (shown := _anything(node.obj)) is not node.obj:
-            changed["obj"] = shown
+        elif isinstance(node, IndexNode):
+            shown = without_content(node.obj, other=_any_node)
+            if shown is not node.obj:
+                changed["obj"] = shown
     elif isinstance(node, Node):
         changed |= _resources(node)
     return node.model_copy(update=changed) if changed else node
@@ -143,9 +145,9 @@ def _related(found: Any) -> Any:
     return found.model_copy(update={"metadata": metadata})
 
 
-def _anything(referred: Any) -> Any:
-    """What an `IndexNode` stands for."""
-    return _slim(referred) if isinstance(referred, BaseNode) else without_content(referred)
+def _any_node(referred: Any) -> Any:
+    """What an `IndexNode` stands for, or one of these."""
+    return _slim(referred) if isinstance(referred, BaseNode) else _thin(referred)
 
 
 def _places(node: ImageNode) -> Iterator[tuple[str, Any]]:

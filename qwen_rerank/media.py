@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import GetCoreSchemaHandler
@@ -225,12 +226,15 @@ def found_video(value: object) -> Video | Unsendable:
     return Unsendable("a video can be sent by its http:// or https:// URL only")
 
 
-def without_content(value: Any, deep: int = _DEEP) -> Any:
+def without_content(
+    value: Any, deep: int = _DEEP, *, other: Callable[[Any], Any] = lambda value: value
+) -> Any:
     """*value* as a trace may show it: contents of images become their size and a digest.
 
     Args:
         value: Anything, such as a document's metadata.
         deep: How far containers are looked into; what is deeper is left out.
+        other: Likewise for a framework's own objects, in containers too; itself by default.
 
     Returns:
         *value* itself if there is nothing to leave out, else a copy.
@@ -247,13 +251,14 @@ def without_content(value: Any, deep: int = _DEEP) -> Any:
     if isinstance(value, Image | Video):
         return repr(value)
     if not isinstance(value, Mapping | list | tuple):
-        return value
+        return other(value)
     if deep == 0:
         return "..."
+    inner = partial(without_content, deep=deep - 1, other=other)
     if isinstance(value, Mapping):
-        shown: Any = {key: without_content(each, deep - 1) for key, each in value.items()}
+        shown: Any = {key: inner(each) for key, each in value.items()}
         return shown if any(shown[key] is not each for key, each in value.items()) else value
-    shown = [without_content(each, deep - 1) for each in value]
+    shown = list(map(inner, value))
     return shown if any(a is not b for a, b in zip(shown, value, strict=True)) else value
 
 

@@ -406,6 +406,9 @@ TRACED = {
     "IndexNode-of-a-node": lambda: IndexNode(
         text="told", index_id="x", obj=ImageNode(image=CAR_BASE64)
     ),
+    "IndexNode-of-a-scored-node": lambda: IndexNode(
+        text="told", index_id="x", obj=NodeWithScore(node=ImageNode(image=CAR_BASE64))
+    ),
     "IndexNode-of-a-text": lambda: IndexNode(text="told", index_id="x", obj=CAR_BASE64),
     "small": lambda: ImageNode(image=base64.b64encode(drawn(size=(10, 10))).decode(), text="told"),
 }
@@ -424,6 +427,18 @@ def test_traces_without_base64(options, trace, make):
         assert "told" in text
         assert node.metadata.get("page", "told") in text
     assert base64_in("".join(texts)) == []
+
+
+def test_traces_of_several_nodes(options, told):
+    """What an `IndexNode` stands for may be a container of nodes, which LlamaIndex cannot dump."""
+    nodes = [ImageNode(image=CAR_BASE64), NodeWithScore(node=ImageNode(image=CAR_URI))]
+    node = IndexNode(text="told", index_id="x", obj={"parts": nodes})
+
+    [ranked] = rank(QwenRerank(**options), [node])
+
+    assert ranked.node is node
+    assert told.seen
+    assert base64_in("".join(map(repr, told.seen))) == []
 
 
 def test_trace_of_a_query(options, trace, told):

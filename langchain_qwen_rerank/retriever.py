@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Annotated, Any, ClassVar, cast
 
@@ -23,7 +23,7 @@ from langchain_qwen_rerank._candidates import listed
 from langchain_qwen_rerank._step import checked
 from langchain_qwen_rerank.compressor import QwenRerank
 from qwen_rerank import CallOptions, Image, RequestError
-from qwen_rerank.framework import Paired, Sealed
+from qwen_rerank.framework import Paired, Sealed, held
 
 __all__ = ["QwenRerankRetriever"]
 
@@ -141,12 +141,8 @@ class QwenRerankRetriever(Paired, Sealed, BaseRetriever):
                     f"{self.get_name()} takes no {min(dropped)!r}: its own "
                     "_get_relevant_documents has no **options to hand on"
                 )
-            token = _whole_config.set(whole)
-            try:
+            with held(_whole_config, whole):
                 yield whole
-            finally:
-                with suppress(ValueError):  # ended from another context, which has none to reset
-                    _whole_config.reset(token)
         finally:
             options.clear()  # a key in the wrong place would show in the caller's frame
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar, cast
@@ -19,11 +20,15 @@ from llama_index_instrumentation.span_handlers import NullSpanHandler
 from llama_index_qwen_rerank._thin import all_thin, full, thin_query
 from llama_index_qwen_rerank.events import QwenRerankEndEvent
 from qwen_rerank import Image, Ranking, RerankError
-from qwen_rerank.traces import tell_spans
+from qwen_rerank.framework import held
+from qwen_rerank.traces import current_spans, tell_spans
 
 __all__ = ["Outcome", "is_heard", "reported", "spanned"]
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
+
+# The spans that were current before the rerank's own.
+_before: ContextVar[tuple[Any, ...]] = ContextVar("_before", default=())
 
 
 class Outcome:
@@ -74,7 +79,8 @@ def spanned(
                 if not is_heard(self):
                     return await method(self, nodes, query_bundle)
                 shown, asked = all_thin(nodes), thin_query(query_bundle)
-                return full(await told.__get__(self)(shown, asked))
+                with held(_before, current_spans()):
+                    return full(await told.__get__(self)(shown, asked))
 
             return cast("_Method", awaited)
 
@@ -83,7 +89,8 @@ def spanned(
             if not is_heard(self):
                 return method(self, nodes, query_bundle)
             shown, asked = all_thin(nodes), thin_query(query_bundle)
-            return full(told.__get__(self)(shown, asked))
+            with held(_before, current_spans()):
+                return full(told.__get__(self)(shown, asked))
 
         return cast("_Method", called)
 
@@ -140,4 +147,4 @@ def reported(
             dispatcher.event(ExceptionEvent(exception=degraded))
         dispatcher.event(QwenRerankEndEvent.of(all_thin(outcome.nodes), outcome.ranking))
         if outcome.ranking is not None:
-            tell_spans(outcome.ranking, step)
+            tell_spans(outcome.ranking, step, before=_before.get())

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import wraps
 from inspect import isfunction
@@ -24,7 +25,7 @@ from qwen_rerank.media import Candidate, Image
 from qwen_rerank.reranker import BaseReranker
 from qwen_rerank.settings import PATH
 
-__all__ = ["FrameworkReranker", "Pace", "Paired", "Sealed"]
+__all__ = ["FrameworkReranker", "Pace", "Paired", "Sealed", "held"]
 
 _Result = TypeVar("_Result")
 
@@ -84,13 +85,21 @@ def _noted(sync: str, method: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(method)
     def called(self: Paired, *given: Any, **options: Any) -> Any:
-        before = _under_way.set((*_under_way.get(), (self._whose, sync)))
-        try:
+        with held(_under_way, (*_under_way.get(), (self._whose, sync))):
             return method(self, *given, **options)
-        finally:
-            _under_way.reset(before)
 
     return called
+
+
+@contextmanager
+def held(variable: ContextVar[_Result], value: _Result) -> Iterator[None]:
+    """Sets *variable* for what is called meanwhile, even if that ends in another context."""
+    before = variable.set(value)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # as of a coroutine that is closed elsewhere: nothing to reset
+            variable.reset(before)
 
 
 class FrameworkReranker(Paired, BaseReranker):
@@ -98,10 +107,11 @@ class FrameworkReranker(Paired, BaseReranker):
 
     A subclass declares ``item`` anew with its framework's object, defines `_chooser`, and calls
     `_rank_found` and `_arank_found` with the objects that it was given, even if there are none, and
-    `_estimate` with their `_candidates`. If its framework has rate limiters, it overrides `_pace`.
-    If it has an ``__init__``, that hands its options to `_sealed` first, so that no frame shows the
-    key. It is declared with ``defer_build=False``: the classes below are left unbuilt, which makes
-    importing quicker, because nobody makes objects of them.
+    `_estimate` with their `_candidates`. It names its framework's methods in `_pairs`. If its
+    framework has rate limiters, it overrides `_pace`. If it has an ``__init__``, that hands its
+    options to `_sealed` first, so that no frame shows the key. It is declared with
+    ``defer_build=False``: the classes below are left unbuilt, which makes importing quicker,
+    because nobody makes objects of them.
     """
 
     # No dump can hold it, and without it another text would be ranked, without a word.

@@ -270,22 +270,49 @@ class _Reprs(SimpleSpanHandler):
         return super().prepare_to_exit_span(id_, bound_args, result=result, **more)
 
 
+@pytest.fixture(name="reprs")
+def _seen_reprs(request):
+    """Such a handler, added to the dispatcher that a test names, or to the root."""
+    handler, place = _Reprs(), get_dispatcher(getattr(request, "param", "root"))
+    place.add_span_handler(handler)
+    yield handler
+    place.span_handlers.remove(handler)
+
+
 @both_ways
-@pytest.mark.parametrize("place", ["root", "llama_index_qwen_rerank.postprocessor"])
-def test_whoever_listens_sees_no_content(connection, place, native):
+@pytest.mark.parametrize("reprs", ["root", "llama_index_qwen_rerank.postprocessor"], indirect=True)
+def test_whoever_listens_sees_no_content(connection, reprs, native):
     """A handler of spans sees no image, whichever dispatcher it was added to."""
     nodes = [NodeWithScore(node=ImageNode(text="a red car", image=PIXELS)), *nodes_of("tea")]
     bundle = QueryBundle(QUERY, image_path=f"data:image/png;base64,{PIXELS}")
-    handler, place = _Reprs(), get_dispatcher(place)
-    place.add_span_handler(handler)
-    try:
-        ranked = run(QwenRerank(2, **connection), nodes, bundle, native=native)
-    finally:
-        place.span_handlers.remove(handler)
 
-    assert PIXELS not in "".join(handler.seen)
-    assert handler.seen
+    ranked = run(QwenRerank(2, **connection), nodes, bundle, native=native)
+
+    assert PIXELS not in "".join(reprs.seen)
+    assert reprs.seen
     assert ranked[0].node.image == PIXELS
+
+
+@both_ways
+def test_a_span_of_what_a_subclass_overrides(connection, reprs, native):
+    """LlamaIndex's own span of it shows what it is given; the rerank's inside shows no image."""
+    nodes = [NodeWithScore(node=ImageNode(text="a red car", image=PIXELS))]
+
+    run(_Mine(**connection), nodes, native=native)
+
+    assert [PIXELS in each for each in reprs.seen] == [True, False, False, True]
+
+
+@both_ways
+def test_a_span_of_somebody_else(reranker, told, native):
+    """A span that was open before the rerank is not written on, even by such a name."""
+    tracer = TracerProvider().get_tracer("theirs")
+
+    with tracer.start_as_current_span("try QwenRerank") as span:
+        run(reranker, nodes_of(*TEXTS), native=native)
+
+    assert told.seen
+    assert not span.attributes
 
 
 # The older callbacks

@@ -74,10 +74,12 @@ class Lengths:
 
         A refusal costs a round trip, so the next call asks again, and in the end one in a minute.
         An answer that was *waited* for in vain costs as many seconds: one in a minute, then fewer.
+        Neither says how long the other will last.
         """
-        times = self._put_off.get((url, model), _PutOff()).times
+        last, is_refusal = self._put_off.get((url, model), _PutOff()), waited == math.inf
+        times = last.times if is_refusal == (last.waited == math.inf) else 0
         doubled = 2.0 ** min(times, 10)
-        pause = min(doubled - 1, 60.0) if waited == math.inf else min(60.0 * doubled, 3_600.0)
+        pause = min(doubled - 1, 60.0) if is_refusal else min(60.0 * doubled, 3_600.0)
         self._put_off[url, model] = _PutOff(times + 1, self._clock() + pause, waited)
 
     def doubt(self, url: str, model: str) -> None:

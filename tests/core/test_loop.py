@@ -133,10 +133,11 @@ async def test_errands_end_with_the_call():
 @pytest.mark.parametrize("where", ["on the engine", "in the caller's loop"])
 async def test_cancelled_again_and_again(where):
     """Anyio cancels in each turn of the loop: a call has ended all the same when that is raised."""
-    ended = []
+    begun, ended = threading.Event(), []
 
     async def slowly_ended(_=None):
         try:
+            begun.set()
             await asyncio.sleep(60)
         finally:
             await asyncio.sleep(0.05)
@@ -145,8 +146,14 @@ async def test_cancelled_again_and_again(where):
     def serve(caller):
         return slowly_ended() if where == "on the engine" else caller.do(slowly_ended)
 
-    with anyio.move_on_after(0.1) as scope:
+    async def cancel():
+        await asyncio.to_thread(begun.wait, 30)
+        scope.cancel()
+
+    with anyio.CancelScope() as scope:
+        cancelling = asyncio.create_task(cancel())
         await _loop.wait(serve)
+    await cancelling
 
     assert ended == [True]
     assert scope.cancelled_caught
@@ -155,22 +162,27 @@ async def test_cancelled_again_and_again(where):
 
 async def test_cancelled_as_it_ends():
     """A call that has ended already, and is cancelled while its last errand ends, is cancelled."""
-    begun, free = asyncio.Event(), asyncio.Event()
+    begun, served = threading.Event(), threading.Event()
+    ending, free = asyncio.Event(), asyncio.Event()
 
     async def errand():
         try:
+            begun.set()
             await asyncio.sleep(60)
         finally:
-            begun.set()
+            ending.set()
             await free.wait()
 
     async def serve(caller):
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.01):
-                await caller.do(errand)
+        doing = asyncio.create_task(caller.do(errand))
+        await asyncio.to_thread(begun.wait, 30)
+        doing.cancel()
+        await asyncio.wait({doing})
+        served.set()
 
     call = asyncio.create_task(_loop.wait(serve))
-    await begun.wait()
+    await ending.wait()
+    await asyncio.to_thread(served.wait, 30)
     await asyncio.sleep(0.05)
     call.cancel()
     await asyncio.sleep(0.01)

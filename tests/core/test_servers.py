@@ -689,7 +689,7 @@ def test_a_service_that_starts(serve):
     ],
 )
 def test_how_often_a_question_without_an_answer_costs_time(waited, asked):
-    """Of calls without end, one in a minute at most is held up by it; silence is asked less."""
+    """Of calls without end few are held up by it: in the end one a minute, by silence fewer."""
     now = 0
     lengths, key = Lengths(lambda: now), ("http://gpu.example/rerank", "m")
     times = []
@@ -704,6 +704,26 @@ def test_how_often_a_question_without_an_answer_costs_time(waited, asked):
     lengths.tell(*key, None)
     now = 10**6
     assert not lengths.is_to_be_asked(*key, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "pause"),
+    [({}, {"waited": 5.0}, 60), ({"waited": 5.0}, {}, 0)],
+    ids=["refusals", "silence"],
+)
+def test_how_long_a_question_is_put_off_after_another_kind_of_failure(before, after, pause):
+    """A server that was refusing and falls silent, or the reverse, is asked as one that begins."""
+    now = 0
+    lengths, key = Lengths(lambda: now), ("http://gpu.example/rerank", "m")
+    for _ in range(7):
+        lengths.put_off(*key, **before)
+
+    lengths.put_off(*key, **after)
+
+    now = pause
+    assert lengths.is_to_be_asked(*key, 0)
+    now = pause - 1
+    assert not lengths.is_to_be_asked(*key, 0)
 
 
 def test_a_server_that_swallows_the_question(serve):

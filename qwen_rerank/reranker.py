@@ -183,7 +183,8 @@ class BaseReranker(RerankSettings):
         """This object for one call, which does not see what is assigned meanwhile."""
         made = object.__new__(type(self))
         made._become(self)
-        object.__setattr__(made, "__dict__", dict(self.__dict__))
+        for name in ("__dict__", "__pydantic_private__"):
+            object.__setattr__(made, name, dict(getattr(self, name)))
         return made
 
     @property
@@ -193,7 +194,7 @@ class BaseReranker(RerankSettings):
 
     @property
     def _known_endpoint(self) -> _endpoint.Endpoint | None:
-        endpoint: _endpoint.Endpoint | None = self._private("_resolved")
+        endpoint: _endpoint.Endpoint | None = self._private("_resolved").endpoint
         return endpoint
 
     def _private(self, name: str) -> Any:
@@ -955,7 +956,7 @@ class BaseReranker(RerankSettings):
                 # A client was injected for the other kind of call, with a key that is not ours.
                 return self._resolve(key_required=True)
             if (resolved := self._known_endpoint) is None:
-                resolved = self._resolved = self._resolve()
+                resolved = self._resolved.endpoint = self._resolve()
         except ValueError as error:
             problem = said(error)
         else:

@@ -8,7 +8,7 @@ import json
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, cast
 
@@ -91,6 +91,16 @@ _FINITE = AllowInfNan(allow_inf_nan=False)
 PATH = As(Path, written=str)
 _HEADERS = As(Annotated[dict[str, SecretStr], AfterValidator(_endpoint.checked_headers)])
 _BODY = As(Annotated[dict[str, Any], AfterValidator(_checked_body)])
+
+
+@dataclass
+class _Resolved:
+    """The endpoint of one state of the options, or None until a call has looked for it.
+
+    Copies and calls share it with the object while these options are the same.
+    """
+
+    endpoint: _endpoint.Endpoint | None = None
 
 
 class RerankSettings(Sealed):
@@ -253,7 +263,7 @@ class RerankSettings(Sealed):
     allow_http: bool = False
     """Whether the key and the documents may leave this machine over plain http; not by default."""
 
-    _resolved: _endpoint.Endpoint | None = PrivateAttr(default=None)
+    _resolved: _Resolved = PrivateAttr(default_factory=_Resolved)
 
     # What the endpoint is made of; assigning one of these makes it anew.
     _connection: ClassVar[tuple[str, ...]] = (
@@ -362,7 +372,7 @@ class RerankSettings(Sealed):
                         name=Advice(Option(name, use="name")),
                     )
                 )
-        self._resolved = self._resolve()
+        self._resolved = _Resolved(self._resolve())  # calls under way keep theirs
 
     @property
     def _key(self) -> SecretStr | None:

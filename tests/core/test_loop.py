@@ -1,7 +1,6 @@
 """The thread that serves all calls, by itself; `test_lifetimes.py` has it under rerankers."""
 
 import asyncio
-import contextlib
 import contextvars
 import threading
 

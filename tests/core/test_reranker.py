@@ -240,6 +240,28 @@ def test_assigned_during_a_call(rank, reranker, emulator):
     assert len(cache) == reranker.usage.requests == 1
 
 
+def test_connected_elsewhere_during_a_call(rank, connection, emulator):
+    """What says where a call goes, and how it asks there, takes effect on the next one as well."""
+
+    def documents():
+        yield "a"
+        reranker.base_url, reranker.protocol = "http://127.0.0.1:9/api/v1", "compatible"
+        reranker.model, reranker.extra_body = "qwen3-rerank", {"more": 1}
+        yield "b"
+
+    reranker = Reranker(**connection, model="gte-rerank-v2", max_retries=0)
+
+    assert len(rank(_QUERY, documents(), using=reranker)) == 2
+    (seen,) = emulator.log
+    assert seen.body == {
+        "model": "gte-rerank-v2",
+        "input": {"query": _QUERY, "documents": ["a", "b"]},
+        "parameters": {},
+    }
+    with pytest.raises(ServiceError):
+        rank(_QUERY, ["a"], using=reranker)
+
+
 # Long lists
 
 

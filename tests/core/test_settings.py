@@ -119,7 +119,7 @@ def test_bad_options(shown, options, said):
     A refused assignment leaves the old values.
     """
     settings = _made()
-    before, endpoint = settings.model_dump(), settings._resolved
+    before, endpoint = settings.model_dump(), settings._resolved.endpoint
     calls = [lambda: _made(**options)]
     if len(options) == 1:
         calls.append(lambda: _assigned(settings, options))
@@ -131,7 +131,7 @@ def test_bad_options(shown, options, said):
         assert _KEY not in shown(caught.value)
         assert (caught.value.__cause__, caught.value.__context__) == (None, None)
     assert settings.model_dump() == before
-    assert settings._resolved is endpoint
+    assert settings._resolved.endpoint is endpoint
 
 
 def test_options_by_position(shown):
@@ -213,9 +213,9 @@ def test_every_copy_takes_another_host_and_key(change):
 
     again = change(made, base_url="http://127.0.0.1:7/api/v1", api_key="sk-other")
 
-    assert again._resolved.origin == "http://127.0.0.1:7/"
-    assert again._resolved.api_key == again.api_key == SecretStr("sk-other")
-    assert made._resolved.origin != again._resolved.origin
+    assert again._resolved.endpoint.origin == "http://127.0.0.1:7/"
+    assert again._resolved.endpoint.api_key == again.api_key == SecretStr("sk-other")
+    assert made._resolved.endpoint.origin != again._resolved.endpoint.origin
     with pytest.raises(ValueError, match="top_n"):
         change(made, top_n=0)
 
@@ -239,8 +239,8 @@ def test_an_update_is_checked_as_a_whole(names):
 
     again = made.model_copy(update={name: values[name] for name in names})
 
-    assert again._resolved.host == "dashscope-intl.aliyuncs.com"
-    assert made._resolved.host == "dashscope.aliyuncs.com"
+    assert again._resolved.endpoint.host == "dashscope-intl.aliyuncs.com"
+    assert made._resolved.endpoint.host == "dashscope.aliyuncs.com"
 
 
 def test_a_refused_update():
@@ -328,7 +328,7 @@ def test_assignments_change_the_endpoint():
         ("base_url", "https://gateway.example/x"),
     ]:
         setattr(settings, name, value)
-        seen.append(settings._resolved.url)
+        seen.append(settings._resolved.endpoint.url)
 
     tail = "/api/v1/services/rerank/text-rerank/text-rerank"
     assert seen == [

@@ -73,7 +73,7 @@ home.mkdir()
 
 
 def ours(**options):
-    found = Reranker(**options)._resolved
+    found = Reranker(**options)._resolved.endpoint
     return found.host, found.api_key.get_secret_value()
 
 

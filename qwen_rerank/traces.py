@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import logging
 import re
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from qwen_rerank._values import Ranking
@@ -15,7 +17,7 @@ __all__ = ["current_spans", "dollars", "facts", "named", "tell_spans", "tokens"]
 
 _log = logging.getLogger("qwen_rerank")
 
-_FAULT = "A tracer could not be told what a rerank has cost."  # which never costs the ranking
+_FAULT = "A tracer could not be told what a rerank has cost."
 
 
 def facts(ranking: Ranking) -> dict[str, Any]:
@@ -54,14 +56,10 @@ def dollars(ranking: Ranking) -> dict[str, float]:
 
 def current_spans() -> tuple[Any | None, Any | None]:
     """The span that is current here for OpenTelemetry, and the one for MLflow."""
-    try:
-        return (
-            _current("opentelemetry.trace", "get_current_span"),
-            _current("mlflow", "get_current_active_span"),
-        )
-    except Exception:  # noqa: BLE001  a tracer's
-        _log.warning(_FAULT, exc_info=True)
-        return None, None
+    return (
+        _current("opentelemetry.trace", "get_current_span"),
+        _current("mlflow", "get_current_active_span"),
+    )
 
 
 def tell_spans(
@@ -77,26 +75,42 @@ def tell_spans(
             skipped.
         before: `current_spans` of before the rerank, which are somebody else's even by that name.
     """
-    try:
-        otel, mlflow = (
-            span if _is_named(span, step) and not any(span is each for each in before) else None
-            for span in current_spans()
-        )
-        for span in (*known, otel):
+    for span in known:
+        with _harmless():
             if span is not None:
                 span.set_attributes(_attributes(ranking))
-        if mlflow is not None:
-            mlflow.set_attributes(_attributes_of_mlflow(ranking))
+    for span, attributes in zip(current_spans(), (_attributes, _attributes_of_mlflow), strict=True):
+        with _harmless():
+            if span is None or any(span is each for each in before):
+                continue
+            if _is_named(span, step):
+                span.set_attributes(attributes(ranking))
+
+
+@contextlib.contextmanager
+def _harmless() -> Iterator[None]:
+    """Keeps the fault of one tracer from the ranking, and from what another one is told."""
+    try:
+        yield
     except Exception:  # noqa: BLE001  a tracer's
         _log.warning(_FAULT, exc_info=True)
 
 
 def _current(library: str, getter: str) -> Any | None:
     get = getattr(sys.modules.get(library), getter, None)  # not loaded: nobody traces with it
-    return None if get is None else get()
+    try:
+        return None if get is None else get()
+    except Exception:  # noqa: BLE001  a tracer's
+        _warn_of(library)
+        return None
 
 
-def _is_named(span: Any | None, step: str) -> bool:
+@functools.cache  # it is asked twice in each call
+def _warn_of(library: str) -> None:
+    _log.warning("%s does not say which span is current. %s", library, _FAULT, exc_info=True)
+
+
+def _is_named(span: Any, step: str) -> bool:
     return re.search(rf"\b{re.escape(step)}\b", getattr(span, "name", "")) is not None
 
 

@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from qwen_rerank import Ranking, Usage
+from qwen_rerank import Ranking, Usage, traces
 from qwen_rerank.traces import current_spans, dollars, facts, named, tell_spans, tokens
 
 STEP = "QwenRerank"
@@ -147,11 +147,42 @@ def test_no_tracer_is_imported(monkeypatch):
     assert not {"opentelemetry.trace", "mlflow"} & sys.modules.keys()
 
 
-def test_a_tracer_that_fails(in_otel, caplog):
-    """A tracer's fault is logged, and never costs the ranking."""
-    broken = in_otel(Span())
-    broken.set_attributes = None
+def _unknown():
+    raise RuntimeError("no store")
+
+
+@pytest.mark.parametrize("broken", ["otel", "mlflow"])
+def test_a_tracer_that_fails(in_otel, in_mlflow, caplog, broken):
+    """A tracer's fault is logged, and costs neither the ranking nor what another one is told."""
+    spans = {"otel": in_otel(Span()), "mlflow": in_mlflow(Span())}
+    spans.pop(broken).set_attributes = None
+    (whole,) = spans.values()
 
     tell_spans(ranking(tokens=1), STEP)
 
-    assert "could not be told" in caplog.text
+    assert whole.attributes["qwen_rerank.tokens"] == 1
+    assert caplog.text.count("could not be told") == 1
+
+
+@pytest.mark.parametrize(
+    ("broken", "getter"),
+    [
+        ("opentelemetry.trace", "get_current_span"),
+        ("mlflow", "get_current_active_span"),
+    ],
+)
+def test_a_tracer_that_knows_no_span(in_otel, in_mlflow, monkeypatch, caplog, broken, getter):
+    """Nor does one that cannot say which span is current, of which the log says so once."""
+    spans = {"opentelemetry.trace": in_otel(Span()), "mlflow": in_mlflow(Span())}
+    spans.pop(broken)
+    (whole,) = spans.values()
+    monkeypatch.setattr(sys.modules[broken], getter, _unknown)
+    traces._warn_of.cache_clear()
+
+    for _ in range(2):
+        assert whole in current_spans()
+        tell_spans(ranking(tokens=1), STEP)
+
+    assert whole.attributes["qwen_rerank.tokens"] == 1
+    assert caplog.text.count("could not be told") == 1
+    assert "RuntimeError: no store" in caplog.text

@@ -11,7 +11,7 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 from qwen_rerank._loop import Caller
 from qwen_rerank._sealed import without_frames
@@ -155,10 +155,13 @@ def _refused(error: Exception, request: Any) -> Sent | None:
     """
     if kinds(error).isdisjoint(("httpx.HTTPStatusError", "httpx2.HTTPStatusError")):
         return None
-    refused: Any = error
-    if refused.request.url != request.url:  # another's: what gives tokens, say
+    response, body = cast("Any", error).response, b""
+    try:
+        is_other = response.request.url != request.url  # of what gives tokens, say
+    except RuntimeError:  # of nobody: the hook made it up
         return None
-    response, body = refused.response, b""
+    if is_other or response.is_success:  # which the hook has reasons of its own to refuse
+        return None
     with contextlib.suppress(RuntimeError):  # it was not read
         body = response.content
     return response.status_code, response.headers.raw, body

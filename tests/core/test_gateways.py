@@ -337,18 +337,23 @@ def test_what_a_client_sends(serve, rank, clients, library):
     assert hooked == ["POST"]
 
 
-def _refuse(answer):
-    answer.raise_for_status()
-
-
 @_LIBRARIES
+@pytest.mark.parametrize("names", [False, True], ids=["no request", "its request"])
 @pytest.mark.parametrize("reads", [False, True], ids=["unread", "read"])
-def test_a_hook_that_raises_refusals(connection, rank, clients, library, reads, emulator: Emulator):
+def test_a_hook_that_raises_refusals(
+    connection, rank, clients, library, names, reads, emulator: Emulator
+):
     """A refusal is what it is without the hook; the service's words are lost to one that read none.
 
     So a wrong key is asked for once and raised, and a pause that the service asks for is known.
     """
-    given = {**_hook(clients(library), _refuse, reads=reads), "base_url": emulator.base_url}
+
+    def refuse(answer):
+        if names:
+            answer.raise_for_status()
+        raise library.HTTPStatusError("Refused.", request=None, response=answer)
+
+    given = {**_hook(clients(library), refuse, reads=reads), "base_url": emulator.base_url}
     lost = "answered without saying why"
     emulator.script(
         Reply.error(429, "Throttling.RateQuota", "Slow down.", headers={"retry-after": "7"})
@@ -373,6 +378,25 @@ def test_a_hook_that_is_wrong(connection, rank, clients, library, emulator: Emul
 
     with pytest.raises(library.ResponseNotRead):
         rank(reranker, _QUERY, _TEXTS)
+
+    assert len(emulator.log) == 1
+
+
+@_LIBRARIES
+@pytest.mark.parametrize("reads", [False, True], ids=["unread", "read"])
+@pytest.mark.parametrize("about", ["the answer", "no request", "an answer of its own"])
+def test_a_hook_that_forbids(connection, rank, clients, library, reads, about, emulator: Emulator):
+    """Likewise its refusal of a good answer, whose scores nobody gets."""
+
+    def forbid(answer):
+        request = None if about == "no request" else answer.request
+        refused = library.Response(403) if about == "an answer of its own" else answer
+        raise library.HTTPStatusError("Not in this house.", request=request, response=refused)
+
+    given = _hook(clients(library), forbid, reads=reads)
+
+    with pytest.raises(library.HTTPStatusError, match=r"Not in this house\."):
+        rank(Reranker(on_error="passthrough", **given, **connection), _QUERY, _TEXTS)
 
     assert len(emulator.log) == 1
 

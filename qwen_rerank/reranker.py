@@ -485,19 +485,18 @@ class BaseReranker(RerankSettings):
         given = cast("dict[str, Any]", options)
         wanted = {name: getattr(self, name) for name in CallOptions.__annotations__}
         problem: Exception | None = None
-        for name in given:
-            if name not in wanted:
-                if name in type(self).model_fields:
-                    why = f"; with_options({name}=...) takes it"
-                else:
-                    why = self._meant(name, wanted)
-                problem = TypeError(f"unexpected option {name!r} for one call{why}")
-                break
+        if unknown := [name for name in given if name not in wanted]:
+            name = unknown[0]
+            if name in type(self).model_fields:
+                why = f"; with_options({name}=...) takes it"
+            else:
+                why = self._meant(name, wanted)
+            problem = TypeError(f"unexpected option {name!r} for one call{why}")
+        elif given:
             try:
-                wanted[name] = self._for_this_call(name, given[name])
+                wanted |= self._for_this_call(given)
             except ValueError as error:
                 problem = RequestError(said(error))
-                break
         if problem is not None:
             given.clear()  # for the sake of who prints the frames that hold it
             raise problem  # outside the handler, so that it holds no other error

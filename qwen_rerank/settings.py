@@ -413,13 +413,13 @@ class RerankSettings(Sealed):
             if name in self.model_fields_set and value is not None
         }
 
-    def _for_this_call(self, name: str, value: Any) -> Any:
-        """*value*, checked as the option *name* is; the option itself stays as it is."""
+    def _for_this_call(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """*options*, checked together as `with_options` does; the object's own stay as they are."""
         # A frozen class takes options for one call all the same, by the rules that all have.
         is_frozen = self.model_config.get("frozen")
         checked = RerankSettings.model_construct() if is_frozen else BaseModel.__copy__(self)
-        setattr(checked, name, value)
-        return getattr(checked, name)
+        checked._assign(dict(options))
+        return {name: getattr(checked, name) for name in options}
 
     @override
     @staticmethod

@@ -391,6 +391,10 @@ class _Narrow(Reranker):
     def _go_together(self) -> "_Narrow":
         if self.tenant == "small" and (self.top_n or 0) > 5:
             raise ValueError("too many for a small tenant")
+        if self.model == "qwen3-vl-rerank" and self.top_n == 4:
+            raise ValueError("no 4 of this model")
+        if self.model == "qwen3-rerank" and self.top_n == 3:
+            raise ValueError("no 3 of that model")
         return self
 
 
@@ -400,16 +404,18 @@ class _Narrow(Reranker):
         ({"model": "gte-rerank-v2"}, "model: not for us"),
         ({"top_n": 6}, "too many for a small tenant"),
         ({"top_n": 0}, "top_n: "),
+        ({"model": "qwen3-vl-rerank", "top_n": 4}, "no 4 of this model"),
     ],
 )
 def test_a_subclass_checks_options_of_one_call_too(options, said):
-    """By its own rules and with its own options, as if they were assigned; nothing is changed."""
+    """Together, by its own rules and with its own options; nothing is changed."""
     narrow = _Narrow(api_key=_KEY, tenant="small")
 
     for refused in (narrow.with_options, lambda **options: narrow.rerank("q", ["a"], **options)):
         with pytest.raises(ValueError, match=said):
             refused(**options)
-    assert narrow._wanted({"model": "qwen3-vl-rerank", "top_n": 5})["top_n"] == 5
+    for top_n in (3, 5):
+        assert narrow._wanted({"model": "qwen3-vl-rerank", "top_n": top_n})["top_n"] == top_n
     assert (narrow.model, narrow.top_n) == ("qwen3-rerank", None)
 
 

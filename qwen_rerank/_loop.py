@@ -124,18 +124,40 @@ def aside(
     return asyncio.get_running_loop().run_in_executor(threads or engine().aside, job)
 
 
-async def soon(seconds: float, function: Callable[..., T], *arguments: Any) -> T:
-    """What *function* returns in a thread of ours, or here if none is free for *seconds*.
+async def soon(
+    seconds: float,
+    function: Callable[..., T],
+    *arguments: Any,
+    threads: ThreadPoolExecutor | None = None,
+) -> T:
+    """What *function* returns in one of *threads*, or here if none is free for *seconds*.
 
-    For what takes a moment, and so is rather done here than not at all.
+    For what takes a moment, and so is rather done here than not at all. The threads are as for
+    `aside`.
     """
-    job = engine().aside.submit(contextvars.copy_context().run, function, *arguments)
+    job: Future[T] = Future()
+    work = partial(_once, job, function, *arguments)
+    try:
+        (threads or engine().aside).submit(contextvars.copy_context().run, work)
+    except (OSError, RuntimeError):  # no thread can be started; it may be in the queue all the same
+        seconds = 0.0
     done = asyncio.wrap_future(job)
     try:
         await asyncio.wait({done}, timeout=seconds)
         return function(*arguments) if job.cancel() else await done
     finally:
         done.cancel()
+
+
+def _once(job: Future[T], function: Callable[..., T], *arguments: Any) -> None:
+    """Does *job*, unless it was cancelled, and so is done elsewhere."""
+    if not job.set_running_or_notify_cancel():
+        return
+    try:
+        job.set_result(function(*arguments))
+    except BaseException as error:  # noqa: BLE001  as every executor does
+        job.set_exception(error)
+        del job  # or it would hold this frame, which holds it
 
 
 async def beside(

@@ -27,8 +27,9 @@ class Live(NamedTuple):
         transport: Its connections.
         gate: Its limit of requests.
         lengths: What servers told.
-        aside: Threads for what a cache or a file may hold up for ever, which no other reranker is
-            to feel. The end of the process waits for them: scores to be kept are paid for.
+        aside: Threads for what a cache, a file or code of the caller's may hold up for ever, which
+            no other reranker is to feel. The end of the process waits for them: scores to be kept
+            are paid for.
     """
 
     transport: Transport

@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import Field, Strict, WithJsonSchema
 from typing_extensions import override
 
-from qwen_rerank._drive import Pace
+from qwen_rerank._drive import Pace, deadline_in
 from qwen_rerank._sealed import Sealed
 from qwen_rerank._values import Ranking
 from qwen_rerank.media import Candidate, Image
@@ -150,10 +150,12 @@ class FrameworkReranker(Paired, BaseReranker):
             query: As for `Reranker.rerank`.
             found: The framework's objects, which the caller retrieved and did not make.
         """
-        candidates = self._candidates(found)
-        return self._rank(query, candidates, {}, lenient=range(len(candidates)))
+        candidates = map(self.item or self._chooser(), found)  # by the call, whose time it takes
+        return self._rank(query, candidates, {}, lenient=range(len(found)))
 
     async def _arank_found(self, query: str | Image, found: Sequence[Any]) -> Ranking:
         """`_rank_found` for a running event loop."""
+        deadline = deadline_in(self.timeout)
         candidates = await self._apart(found, self._candidates, found)
-        return await self._arank(query, candidates, {}, lenient=range(len(candidates)))
+        lenient = range(len(candidates))
+        return await self._arank(query, candidates, {}, lenient=lenient, deadline=deadline)

@@ -270,10 +270,15 @@ class BaseReranker(RerankSettings):
         *,
         lenient: Container[int] = (),
         rank_fields: Sequence[str] | None = None,
+        deadline: float | None = None,
     ) -> Ranking:
-        """`_rank` for a running event loop; what would block it is done in a thread."""
+        """`_rank` for a running event loop; what would block it is done in a thread.
+
+        Its time may have begun before, and end at *deadline*.
+        """
         now = self._as_it_is()
-        deadline = _drive.deadline_in(now.timeout)
+        if deadline is None:
+            deadline = _drive.deadline_in(now.timeout)
         if isinstance(documents, Iterable) and not isinstance(documents, _ONE):
             documents = tuple(documents)  # in this thread, whatever it is
         given = query, documents, options, rank_fields
@@ -334,9 +339,13 @@ class BaseReranker(RerankSettings):
         self, objects: Iterable[object], function: Callable[..., _T], *arguments: Any
     ) -> _T:
         """What *function* returns; if there are many *objects*, from a thread, with the context."""
-        if _are_many(objects):
-            return await _loop.soon(self.timeout, function, *arguments)
-        return function(*arguments)
+        if not _are_many(objects):
+            return function(*arguments)
+        if self._shared.live is None:  # imports
+            await _loop.soon(self.timeout, self._shared.open, self.max_concurrency)
+        # It may call code of the caller's that never ends, which no other reranker is to feel.
+        threads = self._shared.open(self.max_concurrency).aside
+        return await _loop.soon(self.timeout, function, *arguments, threads=threads)
 
     def _estimate(
         self,
@@ -390,8 +399,9 @@ class BaseReranker(RerankSettings):
 
     async def awarm_up(self) -> None:
         """`warm_up` for a running event loop."""
-        line = await self._aline()
-        await _loop.aside(_tokens.tokenizer)
+        # Nothing of this is given up half way, but a busy thread is not waited for without end.
+        line = await _loop.soon(self.timeout, self._open, self.async_client, self.async_http_client)
+        await _loop.soon(self.timeout, _tokens.tokenizer)
         await _drive.awarm(line, _drive.deadline_in(self.timeout))
 
     def close(self) -> None:

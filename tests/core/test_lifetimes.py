@@ -585,6 +585,19 @@ def test_threads_end_with_the_call(connection):
     assert names().count("qwen-rerank") == 1
 
 
+async def test_warm_up_where_all_threads_are_busy(connection):
+    """It waits for one as long as for the service, and then does without."""
+    over = threading.Event()
+    busy = [_loop.aside(over.wait, 30) for _ in range(_loop.engine().aside._max_workers)]
+    try:
+        with contextlib.suppress(errors.DeadlineError):  # of the connection, on a slow machine
+            async with asyncio.timeout(15), Reranker(timeout=0.2, **connection) as reranker:
+                await reranker.awarm_up()
+    finally:
+        over.set()
+        await asyncio.gather(*busy)
+
+
 # Throttling
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
@@ -217,6 +218,22 @@ async def test_soon():
 
     assert [thread is threading.current_thread() for thread in threads[:2]] == [False, True]
     assert len(threads) == 3
+
+
+async def test_soon_where_no_thread_can_be_started(monkeypatch):
+    """Then it is done here, and not once more by a thread that gets free."""
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    over, done = threading.Event(), []
+    with ThreadPoolExecutor(2) as threads:
+        threads.submit(over.wait, 30)
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        await _loop.soon(30, done.append, threading.current_thread(), threads=threads)
+        over.set()
+
+    assert done == [threading.current_thread()]
 
 
 def test_no_sync_call_in_the_thread_itself():

@@ -5,7 +5,10 @@ import contextlib
 import copy
 import pickle
 import sys
+import threading
+import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 
@@ -14,9 +17,11 @@ from pictures import drawn
 
 from qwen_rerank import (
     AuthenticationError,
+    DeadlineError,
     Image,
     RequestError,
     Reranker,
+    _loop,
 )
 from qwen_rerank.emulator import Emulator, Reply
 
@@ -350,6 +355,41 @@ def test_item_that_raises(door, connection, emulator: Emulator):
 
     assert caught.value is problem
     assert emulator.log == ()
+
+
+def test_item_takes_time(door, connection, emulator: Emulator):
+    """That is the call's: nothing is sent once its timeout is over."""
+
+    def slow(_):
+        time.sleep(0.3)
+        return "a text"
+
+    with pytest.raises(DeadlineError):
+        door(door.kind(item=slow, timeout=0.2, **connection), QUERY, TEXTS)
+
+    assert emulator.log == ()
+
+
+def test_item_that_never_ends(door, connection):
+    """No other reranker waits for it, however many calls hang there."""
+    begun, over = threading.Semaphore(0), threading.Event()
+
+    def stuck(_):
+        begun.release()
+        over.wait(30)
+        raise LookupError("over")
+
+    many = _loop.engine().aside._max_workers
+    with ThreadPoolExecutor(many) as callers:
+        try:
+            for _ in range(many):
+                reranker = door.kind(item=stuck, **connection)
+                callers.submit(door, reranker, QUERY, ["green tea"] * 501)
+            assert all(begun.acquire(timeout=30) for _ in range(many))
+            other = door.kind(top_n=1, timeout=5, **connection)
+            assert len(door(other, QUERY, ["green tea", "a red car"])) == 1
+        finally:
+            over.set()
 
 
 def test_item_that_cannot_be_sent(door, seeing):

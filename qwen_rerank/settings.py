@@ -274,7 +274,8 @@ class RerankSettings(Sealed):
 
     _implied: ClassVar[tuple[str, ...]] = ("protocol",)
 
-    # Private state of ours, which begins anew in a copy and in a pickle; a subclass's is kept.
+    # Private state of ours, which begins anew in a copy and in a pickle; a subclass's is kept, but
+    # for secrets in a pickle.
     _anew: ClassVar[tuple[str, ...]] = ("_resolved",)
 
     # What no dump shows, and a pickle keeps all the same.
@@ -433,7 +434,8 @@ class RerankSettings(Sealed):
         return sealed
 
     # Pickles hold no key and no client; copies share both, because a copy is made to change an
-    # option.
+    # option. Of a subclass's private state, secrets begin anew in a pickle, and what cannot be
+    # pickled raises, as with pydantic's own.
     @override
     def __getstate__(self) -> dict[Any, Any]:
         fields = type(self).model_fields
@@ -443,7 +445,9 @@ class RerankSettings(Sealed):
             if name in self._pickled or (name in fields and not fields[name].exclude)
         }
         set_ = set(self.model_fields_set) & kept.keys()
-        return {"options": kept, "set": set_, "private": self._kept_private()}
+        private = self._kept_private()
+        private = {name: private[name] for name in private if not _is_secret(private[name])}
+        return {"options": kept, "set": set_, "private": private}
 
     @override
     def __setstate__(self, state: dict[Any, Any]) -> None:
@@ -501,6 +505,11 @@ class RerankSettings(Sealed):
             "__pydantic_private__",
         ):
             object.__setattr__(self, name, getattr(other, name))
+
+
+def _is_secret(value: Any) -> bool:
+    parts = value.values() if isinstance(value, Mapping) else [value]
+    return any(isinstance(part, SecretStr) for part in parts)
 
 
 def _is_async(client: Any) -> bool:

@@ -2,6 +2,7 @@ import copy
 import functools
 import inspect
 import pickle
+import threading
 from collections import Counter, defaultdict
 from uuid import uuid4
 
@@ -290,6 +291,33 @@ def test_subclasses_may_keep_more():
         again.extra = "other"
         assert again.shouted == "OTHER"
     assert made.shouted == "KEPT"
+
+
+class _Secretive(Reranker):
+    _second: SecretStr | None = PrivateAttr(default=None)
+    _more: dict[str, SecretStr] = PrivateAttr(default_factory=dict)
+    _plain: dict[str, int] = PrivateAttr(default_factory=dict)
+
+
+def test_secrets_that_subclasses_keep():
+    """They go along into copies, and into no pickle, where they begin anew."""
+    made = _Secretive(api_key=_KEY, headers={"x-pass": _KEY})
+    made._second, made._more, made._plain = made.api_key, made.headers, {"one": 1}
+
+    twin, again = copy.copy(made), _pickled(made)
+
+    assert _KEY.encode() not in pickle.dumps(made)
+    assert (twin._second, twin._more, twin._plain) == (made._second, made._more, {"one": 1})
+    assert (again._second, again._more, again._plain) == (None, {}, {"one": 1})
+
+
+def test_what_subclasses_keep_and_no_pickle_can_hold():
+    """That raises, as a pickle of any such object does, instead of being left out unseen."""
+    made = _Secretive(api_key=_KEY)
+    made._plain = {"lock": threading.Lock()}
+
+    with pytest.raises(TypeError, match="cannot pickle"):
+        pickle.dumps(made)
 
 
 class _Mine(Reranker):

@@ -365,7 +365,7 @@ def test_item_takes_time(door, connection, emulator: Emulator):
         return "a text"
 
     with pytest.raises(DeadlineError):
-        door(door.kind(item=slow, timeout=0.2, **connection), QUERY, TEXTS)
+        door(door.kind(item=slow, timeout=0.2, **connection), QUERY, ["green tea"])
 
     assert emulator.log == ()
 

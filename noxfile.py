@@ -107,7 +107,7 @@ def lowest(session: nox.Session, frameworks: str) -> None:
         for bound in each.specifier
         if bound.operator == ">="
     ]
-    asked = ["tests/doors"] if chosen else [f"--ignore-glob=*/{each}" for each in SHOWS]
+    asked = ["tests/frameworks"] if chosen else [f"--ignore-glob=*/{each}" for each in SHOWS]
     _test(session, chosen, pins=[*pins, *OF_THEN], default=asked)
 
 
@@ -116,7 +116,7 @@ def lowest(session: nox.Session, frameworks: str) -> None:
 def older(session: nox.Session, release: str) -> None:
     """Run the tests of a framework's package with an older release of that framework."""
     framework = release.partition("-core")[0]
-    _test(session, [framework], pins=[release, *OF_THEN], default=["tests/doors"])
+    _test(session, [framework], pins=[release, *OF_THEN], default=["tests/frameworks"])
 
 
 @nox.session(requires=["build"])

@@ -29,6 +29,9 @@ class Constructors(griffe.Extension):
         made = getattr(import_module(cls.module.path), cls.name, None)
         if Sealed not in getattr(made, "__mro__", ())[1:]:
             return
+        if not made.__pydantic_complete__:  # it is left unbuilt by an import, without a signature
+            made.model_rebuild()
+            made.__pydantic_init_subclass__()
         parameters = griffe.Parameters(
             *(
                 griffe.Parameter(

@@ -24,7 +24,7 @@ from langchain_core.callbacks import (
 from typing_extensions import override
 
 from qwen_rerank.media import without_content
-from qwen_rerank.traces import current_spans, dollars, facts, named, tell_spans, tokens
+from qwen_rerank.traces import current_spans, dollars, facts, harmless, named, tell_spans, tokens
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import BaseRunManager, Callbacks
@@ -157,6 +157,9 @@ class _InThreads(AsyncCallbackHandler):
         await self._run(self.handler.on_custom_event, *args, **more)
 
     async def _run(self, event: Callable[..., Any], *args: Any, **more: Any) -> None:
+        if inspect.iscoroutinefunction(event):
+            await event(*args, **more)
+            return
         run = partial(self.context.run, event, *args, **more)
         await asyncio.get_running_loop().run_in_executor(None, run)
 
@@ -182,7 +185,9 @@ def _tell(started: BaseRunManager, ranking: Ranking, before: Sequence[Any]) -> N
         if isinstance(handler, _InThreads):
             handler.context.run(tell_spans, ranking, _NAME, before=before)
             handler = handler.handler  # noqa: PLW2901
-        if isinstance(handler, BaseTracer | AsyncBaseTracer):
+        if not isinstance(handler, BaseTracer | AsyncBaseTracer):
+            continue
+        with harmless():
             if (run := handler.run_map.get(str(started.run_id))) is not None:
                 run.add_metadata(metadata)
             if callable(get_span := getattr(handler, "get_span", None)):  # as OpenInference's has

@@ -13,7 +13,7 @@ from typing import Any
 
 from qwen_rerank._values import Ranking
 
-__all__ = ["current_spans", "dollars", "facts", "named", "tell_spans", "tokens"]
+__all__ = ["current_spans", "dollars", "facts", "harmless", "named", "tell_spans", "tokens"]
 
 _log = logging.getLogger("qwen_rerank")
 
@@ -76,11 +76,11 @@ def tell_spans(
         before: `current_spans` of before the rerank, which are somebody else's even by that name.
     """
     for span in known:
-        with _harmless():
+        with harmless():
             if span is not None:
                 span.set_attributes(_attributes(ranking))
     for span, attributes in zip(current_spans(), (_attributes, _attributes_of_mlflow), strict=True):
-        with _harmless():
+        with harmless():
             if span is None or any(span is each for each in before):
                 continue
             if _is_named(span, step):
@@ -88,7 +88,7 @@ def tell_spans(
 
 
 @contextlib.contextmanager
-def _harmless() -> Iterator[None]:
+def harmless() -> Iterator[None]:
     """Keeps the fault of one tracer from the ranking, and from what another one is told."""
     try:
         yield

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import requests
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers import LangChainTracer
@@ -105,6 +106,44 @@ def test_one_run(compress, emulator: Emulator, kind):
     assert metadata["qwen_rerank.tokens"] == request.tokens
     assert "qwen_rerank.degraded" not in metadata
     assert tracer.events == ([("qwen_rerank", cost, run.id)] if kind is _Tracer else [])
+
+
+class _Async(BaseCallbackHandler):
+    """Its methods are coroutines, but for the start that it does not hear."""
+
+    def __init__(self):
+        self.heard = []
+
+    async def on_custom_event(self, name, *_, **__):
+        """Keep *name*."""
+        self.heard.append(name)
+
+    async def on_retriever_end(self, *_, **__):
+        """Keep that it was over."""
+        self.heard.append("end")
+
+
+def test_a_handler_of_coroutines(compress):
+    """A handler is heard whichever of its methods are coroutines, as LangChain hears it."""
+    handler = _Async()
+    compress([handler])
+    assert handler.heard == ["qwen_rerank", "end"]
+
+
+class _Sampling(_Tracer):
+    """Has spans, but not of this run."""
+
+    def get_span(self, run_id):
+        """Fails."""
+        raise KeyError(run_id)
+
+
+def test_a_tracer_without_a_span_of_the_run(compress, caplog):
+    """A tracer that cannot say which span is the rerank's costs no ranking, and the run ends."""
+    tracer = _Sampling()
+    assert len(compress([tracer])) == len(DOCUMENTS)
+    assert [run.error for run in tracer.roots] == [None]
+    assert "A tracer could not be told what a rerank has cost." in caplog.text
 
 
 def test_whose_server_it_is(emulator: Emulator):

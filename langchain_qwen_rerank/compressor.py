@@ -398,7 +398,7 @@ class QwenRerank(FrameworkReranker, BaseDocumentCompressor, Serializable, defer_
         """The candidates in *documents*, and the positions of those that stand in a document."""
         documents, chosen = several(documents), self.item or self._chooser()
         return (
-            [chosen(each) if isinstance(each, Document) else each for each in documents],
+            [*(chosen(each) if isinstance(each, Document) else each for each in documents)],
             frozenset(at for at, each in enumerate(documents) if isinstance(each, Document)),
         )
 

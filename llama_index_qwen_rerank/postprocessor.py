@@ -368,12 +368,12 @@ class QwenRerank(FrameworkReranker, BaseNodePostprocessor, defer_build=False):
             RequestError: The call would be refused.
         """
         query_bundle = _bundle(query_bundle, query_str)
-        candidates = self._candidates(_found(_listed(nodes)))
+        found = _found(_listed(nodes))
         return self._estimate(
             self._query(query_bundle),
-            candidates,
+            self._candidates(found),
             {},
-            lenient=range(len(candidates)),
+            lenient=range(len(found)),
             price_per_million=price_per_million,
         )
 

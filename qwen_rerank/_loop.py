@@ -28,7 +28,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from qwen_rerank._fork import no_fork
 from qwen_rerank._in_flight import InFlight
 
-__all__ = ["Caller", "Engine", "aside", "beside", "engine", "run", "soon", "wait"]
+__all__ = ["Caller", "Engine", "aside", "beside", "engine", "run", "soon", "unstopped", "wait"]
 
 T = TypeVar("T")
 
@@ -120,7 +120,7 @@ def aside(
     By default in one of ours, which are for what ends by itself; never in one of the running loop's
     own, which the caller may have filled for a long time.
     """
-    job = partial(contextvars.copy_context().run, function, *arguments)
+    job = partial(contextvars.copy_context().run, unstopped, function, *arguments)
     return asyncio.get_running_loop().run_in_executor(threads or engine().aside, job)
 
 
@@ -154,10 +154,22 @@ def _once(job: Future[T], function: Callable[..., T], *arguments: Any) -> None:
     if not job.set_running_or_notify_cancel():
         return
     try:
-        job.set_result(function(*arguments))
+        job.set_result(unstopped(function, *arguments))
     except BaseException as error:  # noqa: BLE001  as every executor does
         job.set_exception(error)
         del job  # or it would hold this frame, which holds it
+
+
+def unstopped(function: Callable[..., T], *arguments: Any) -> T:
+    """What *function* returns; a StopIteration becomes the error that a coroutine makes of it.
+
+    No future of asyncio takes one: who waits for it would wait for ever.
+    """
+    try:
+        return function(*arguments)
+    except StopIteration as error:
+        problem = "what this call runs raised StopIteration, as next() does without a default"
+        raise RuntimeError(problem) from error
 
 
 async def beside(
@@ -460,7 +472,7 @@ class _FromThread(_Call[T]):
 
         def here() -> None:
             try:
-                result = errand()
+                result = unstopped(errand)
             except Exception as error:  # noqa: BLE001  it is raised where it is waited for
                 _settle(loop, done, error=error)
             else:
@@ -583,7 +595,7 @@ class _Daemons(ThreadPoolExecutor):
             if not job.set_running_or_notify_cancel():
                 return
             try:
-                result = fn(*args, **kwargs)
+                result = unstopped(partial(fn, *args, **kwargs))
             except (KeyboardInterrupt, SystemExit) as error:
                 job.set_exception(_Quit(error))
             except BaseException as error:  # noqa: BLE001  as every executor does

@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import Field, Strict, WithJsonSchema
 from typing_extensions import override
 
+from qwen_rerank import _loop
 from qwen_rerank._drive import Pace, deadline_in
 from qwen_rerank._sealed import Sealed
 from qwen_rerank._values import Ranking
@@ -77,7 +78,7 @@ class Paired:
             _under_way.set((*_under_way.get(), (self._whose, sync)))  # in the thread's own context
             return method(*given, **options)
 
-        return await asyncio.to_thread(called)
+        return await asyncio.to_thread(_loop.unstopped, called)
 
 
 def _noted(sync: str, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -137,9 +138,10 @@ class FrameworkReranker(Paired, BaseReranker):
         """What is called with each object where there is no ``item``."""
         raise NotImplementedError
 
-    def _candidates(self, found: Iterable[Any]) -> list[Candidate]:
-        """What of each of *found* is ranked."""
-        return list(map(self.item or self._chooser(), found))
+    def _candidates(self, found: Iterable[Any]) -> Iterator[Candidate]:
+        """What of each of *found* is ranked; made by the call, whose time it takes."""
+        choose = self.item or self._chooser()
+        return (choose(one) for one in found)  # no map, which a StopIteration would end early
 
     def _rank_found(self, query: str | Image, found: Sequence[Any]) -> Ranking:
         """The ranking of *found*; one that cannot be sent comes last instead of failing the call.
@@ -150,12 +152,12 @@ class FrameworkReranker(Paired, BaseReranker):
             query: As for `Reranker.rerank`.
             found: The framework's objects, which the caller retrieved and did not make.
         """
-        candidates = map(self.item or self._chooser(), found)  # by the call, whose time it takes
-        return self._rank(query, candidates, {}, lenient=range(len(found)))
+        return self._rank(query, self._candidates(found), {}, lenient=range(len(found)))
 
     async def _arank_found(self, query: str | Image, found: Sequence[Any]) -> Ranking:
         """`_rank_found` for a running event loop."""
         deadline = deadline_in(self.timeout)
-        candidates = await self._apart(found, self._candidates, found)
-        lenient = range(len(candidates))
+        made = self._candidates(found)
+        candidates: list[Candidate] = await self._apart(found, list, made)
+        lenient = range(len(found))
         return await self._arank(query, candidates, {}, lenient=lenient, deadline=deadline)

@@ -236,6 +236,28 @@ async def test_soon_where_no_thread_can_be_started(monkeypatch):
     assert done == [threading.current_thread()]
 
 
+@pytest.mark.parametrize("threads", ["ours", "ours-or-here", "the loop's", "the caller's"])
+def test_stop_iteration(threads):
+    """What code of the caller's raises is an error and ends the wait, if it is this one too."""
+
+    async def fail(caller):
+        async with asyncio.timeout(30):
+            match threads:
+                case "ours":
+                    await _loop.aside(next, iter(()))
+                case "ours-or-here":
+                    await _loop.soon(30, next, iter(()))
+                case "the loop's":
+                    await asyncio.to_thread(next, iter(()))
+                case _:
+                    await caller.do(lambda: next(iter(())))
+
+    with pytest.raises(RuntimeError, match=r"raised StopIteration, as next\(\) does") as caught:
+        _loop.run(fail)
+
+    assert isinstance(caught.value.__cause__, StopIteration)
+
+
 def test_no_sync_call_in_the_thread_itself():
     """A sync call from code that runs in that thread is refused at once, and not waited for."""
 

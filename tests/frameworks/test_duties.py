@@ -357,6 +357,17 @@ def test_item_that_raises(door, connection, emulator: Emulator):
     assert emulator.log == ()
 
 
+def test_item_that_raises_stop_iteration(door, connection, emulator: Emulator):
+    """As next() does without a default: that is an error as well, and loses no object."""
+    reranker = door.kind(item=lambda _: next(iter(())), on_error="passthrough", **connection)
+
+    for call in (door.ranked, door.estimate):
+        with pytest.raises(RuntimeError, match="raised StopIteration"):
+            call(reranker, QUERY, door.made(*TEXTS))
+
+    assert emulator.log == ()
+
+
 def test_item_takes_time(door, connection, emulator: Emulator):
     """That is the call's: nothing is sent once its timeout is over."""
 

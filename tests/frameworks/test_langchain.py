@@ -127,6 +127,18 @@ def test_a_sync_way_that_awaits(connection, native, options):
     assert len(ranked) == options.get("top_n", 3)
 
 
+async def test_an_override_that_raises_stop_iteration(connection):
+    """An awaited call ends with an error then, and waits for no thread for ever."""
+
+    class Pinned(QwenRerank):
+        def compress_documents(self, documents, query, callbacks=None):  # noqa: ARG002
+            return [next(each for each in documents if "pinned" in each.metadata)]
+
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        async with asyncio.timeout(30):
+            await Pinned(**connection).acompress_documents([Document("tea")], QUERY)
+
+
 class _Shorter:
     """For several classes; it is none of ours itself."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from operator import attrgetter
@@ -287,8 +287,8 @@ class QwenRerank(FrameworkReranker, BaseDocumentCompressor, Serializable, defer_
     ) -> list[Score]:
         """`rerank` for a running event loop."""
         candidates, found = await self._apart(documents, self._explicit, documents)
-        ranking = await self._arank(
-            query, candidates, options, lenient=found, rank_fields=rank_fields
+        ranking = await self._arank_made(
+            query, documents, candidates, options, lenient=found, rank_fields=rank_fields
         )
         return await self._apart(ranking.hits, _scores, ranking)
 
@@ -394,11 +394,11 @@ class QwenRerank(FrameworkReranker, BaseDocumentCompressor, Serializable, defer_
 
     def _explicit(
         self, documents: Sequence[Candidate | Document]
-    ) -> tuple[Sequence[Candidate], frozenset[int]]:
+    ) -> tuple[Iterator[Candidate], frozenset[int]]:
         """The candidates in *documents*, and the positions of those that stand in a document."""
-        documents, chosen = several(documents), self.item or self._chooser()
+        documents, choose = several(documents), self.item or self._chooser()
         return (
-            [*(chosen(each) if isinstance(each, Document) else each for each in documents)],
+            (choose(each) if isinstance(each, Document) else each for each in documents),
             frozenset(at for at, each in enumerate(documents) if isinstance(each, Document)),
         )
 

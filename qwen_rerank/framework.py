@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import wraps
@@ -23,7 +23,7 @@ from qwen_rerank._drive import Pace, deadline_in
 from qwen_rerank._sealed import Sealed
 from qwen_rerank._values import Ranking
 from qwen_rerank.media import Candidate, Image
-from qwen_rerank.reranker import BaseReranker
+from qwen_rerank.reranker import BaseReranker, CallOptions
 from qwen_rerank.settings import PATH
 
 __all__ = ["FrameworkReranker", "Pace", "Paired", "Sealed", "held"]
@@ -156,8 +156,27 @@ class FrameworkReranker(Paired, BaseReranker):
 
     async def _arank_found(self, query: str | Image, found: Sequence[Any]) -> Ranking:
         """`_rank_found` for a running event loop."""
+        candidates = self._candidates(found)
+        return await self._arank_made(query, found, candidates, {}, lenient=range(len(found)))
+
+    async def _arank_made(
+        self,
+        query: str | Image,
+        objects: Iterable[Any],
+        candidates: Iterator[Candidate],
+        options: CallOptions,
+        *,
+        lenient: Container[int],
+        rank_fields: Sequence[str] | None = None,
+    ) -> Ranking:
+        """`_arank` of the *candidates* that are made of *objects*, which takes of the call's time.
+
+        If there are many, they are made in a thread: of the class's own code, or of ``item``.
+        """
         deadline = deadline_in(self.timeout)
-        made = self._candidates(found)
-        candidates: list[Candidate] = await self._apart(found, list, made)
-        lenient = range(len(found))
-        return await self._arank(query, candidates, {}, lenient=lenient, deadline=deadline)
+        made: list[Candidate] = await self._apart(
+            objects, list, candidates, may_hang=self.item is not None
+        )
+        return await self._arank(
+            query, made, options, lenient=lenient, rank_fields=rank_fields, deadline=deadline
+        )

@@ -336,15 +336,24 @@ class BaseReranker(RerankSettings):
         return self._asked(job, prepared, line, deadline)
 
     async def _apart(
-        self, objects: Iterable[object], function: Callable[..., _T], *arguments: Any
+        self,
+        objects: Iterable[object],
+        function: Callable[..., _T],
+        *arguments: Any,
+        may_hang: bool = False,
     ) -> _T:
-        """What *function* returns; if there are many *objects*, from a thread, with the context."""
+        """What *function* returns; if there are many *objects*, from a thread, with the context.
+
+        That is one of this reranker's own if it *may_hang*, which no other is to feel; else one of
+        those of all, since its own may be held up by files and a cache.
+        """
         if not _are_many(objects):
             return function(*arguments)
-        if self._shared.live is None:  # imports
-            await _loop.soon(self.timeout, self._shared.open, self.max_concurrency)
-        # It may call code of the caller's that never ends, which no other reranker is to feel.
-        threads = self._shared.open(self.max_concurrency).aside
+        threads = None
+        if may_hang:
+            if self._shared.live is None:  # imports
+                await _loop.soon(self.timeout, self._shared.open, self.max_concurrency)
+            threads = self._shared.open(self.max_concurrency).aside
         return await _loop.soon(self.timeout, function, *arguments, threads=threads)
 
     def _estimate(

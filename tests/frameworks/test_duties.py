@@ -403,6 +403,18 @@ def test_item_that_never_ends(door, connection):
             over.set()
 
 
+def test_a_long_list_where_a_cache_never_ends(door, connection):
+    """What caches and files hold up of a reranker's calls holds up no others of it."""
+    reranker, over = door.kind(timeout=5, **connection), threading.Event()
+    threads = reranker._shared.open(reranker.max_concurrency).aside  # where these are waited for
+    try:
+        for _ in range(threads._max_workers):
+            threads.submit(over.wait, 30)
+        assert len(door(reranker, QUERY, ["green tea"] * 501)) == 3
+    finally:
+        over.set()
+
+
 def test_item_that_cannot_be_sent(door, seeing):
     """What item= names is no mistake of the caller's either."""
     ranked = door(door.kind(item=_image_of, **seeing), QUERY, ["green tea"])

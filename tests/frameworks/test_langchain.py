@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections import OrderedDict
 
 import pytest
@@ -12,6 +13,7 @@ from langchain_core.stores import InMemoryStore
 from langgraph.store.memory import InMemoryStore as GraphStore
 
 from langchain_qwen_rerank import QwenRerank
+from qwen_rerank import DeadlineError
 from qwen_rerank.emulator import Emulator
 
 QUERY = "a fast red sports car"
@@ -228,6 +230,24 @@ def test_return_documents(reranker, connection):
         QwenRerank(return_documents=True, **connection)
     with pytest.raises(TypeError, match=r"'return_documents' for one call: .* their positions"):
         reranker.rerank(["text"], QUERY, return_documents=True)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda it, documents: it.rerank(documents, QUERY),
+        lambda it, documents: asyncio.run(it.arerank(documents, QUERY)),
+    ],
+    ids=["sync", "async"],
+)
+def test_item_takes_time_of_rerank(connection, emulator: Emulator, call):
+    """That is the call's here too: nothing is sent once its timeout is over."""
+    reranker = QwenRerank(item=lambda _: time.sleep(0.3) or "a text", timeout=0.2, **connection)
+
+    with pytest.raises(DeadlineError):
+        call(reranker, [Document("green tea")])
+
+    assert emulator.log == ()
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])

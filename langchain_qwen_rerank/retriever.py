@@ -156,8 +156,9 @@ class QwenRerankRetriever(Paired, Sealed, BaseRetriever):
     ) -> list[Document]:
         callbacks = run_manager.get_child()
         config = patch_config(_whole_config.get(), callbacks=callbacks)  # not the run's name and id
-        reranker, theirs = self._divided(query, options, config, native=False)
+        ours, theirs = self._divided(query, options, config, native=False)
         found = find(self.base_retriever, query, config, theirs)
+        reranker = self.reranker._with(query, ours)  # as it is after the search
         return reranker.compress_documents(self._documents(found), query, callbacks)
 
     @override
@@ -175,35 +176,37 @@ class QwenRerankRetriever(Paired, Sealed, BaseRetriever):
             return await self._by_thread(sync, self._get_relevant_documents, query, **options)
         callbacks = None if run_manager is None else run_manager.get_child()
         config = patch_config(_whole_config.get(), callbacks=callbacks)
-        reranker, theirs = self._divided(query, options, config, native=True)
+        ours, theirs = self._divided(query, options, config, native=True)
         found = await afind(self.base_retriever, query, config, theirs)
+        reranker = self.reranker._with(query, ours)
         return await reranker.acompress_documents(self._documents(found), query, callbacks)
 
     def _divided(
         self, query: str, options: dict[str, Any], config: RunnableConfig, *, native: bool
-    ) -> tuple[QwenRerank, dict[str, Any]]:
-        """What ranks in one call, and the base's *options* of it; refused if the call is wrong."""
+    ) -> tuple[CallOptions, dict[str, Any]]:
+        """The reranker's and the base's *options* of one call; refused if the call is wrong."""
         own = ("k", *CallOptions.__annotations__)
-        ours, theirs = {name: options.pop(name) for name in own if name in options}, options
+        given, theirs = {name: options.pop(name) for name in own if name in options}, options
         if not isinstance(query, str | Image):
             raise RequestError(
                 f"query must be a str, not {type(query).__name__}",
                 hint='In a chain, take the text out before: itemgetter("question") | retriever.',
             )
-        k = ours.pop("k", None)
-        if k is not None and "top_n" in ours:
+        k = given.pop("k", None)
+        if k is not None and "top_n" in given:
             raise RequestError("give k or top_n, not both: they are the same")
         kept = k if k is not None else self.k
         if kept is not None:
-            ours.setdefault("top_n", kept)
-        reranker = self.reranker._with(query, cast("CallOptions", ours))
+            given.setdefault("top_n", kept)
+        ours = cast("CallOptions", given)
+        self.reranker._job(query, (), ours)  # only checked before the search
         if strange := unknown(theirs, self.base_retriever, config, native=native):
             theirs.clear()  # it may be the key, which no frame shows
             raise TypeError(
                 f"neither {self.get_name()} ({', '.join(own)}) nor its base retriever "
                 f"{self.base_retriever.get_name()} takes {strange[0]!r}"
             )
-        return reranker, theirs
+        return ours, theirs
 
     def _documents(self, found: Any) -> list[Document]:
         try:

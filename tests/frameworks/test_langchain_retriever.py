@@ -141,6 +141,26 @@ def test_the_reranker_is_shared(invoke, retriever, reranker, emulator: Emulator)
 # What is refused
 
 
+@pytest.mark.parametrize("options", [{}, {"k": 1}], ids=["its own", "of the call"])
+def test_assigned_while_it_searches(invoke, reranker, emulator: Emulator, options):
+    """What ranks is the reranker as it is then: no host is sent what was meant for another."""
+    reranker.extra_body, reranker.model = {"asked": "before"}, "gte-rerank-v2"
+    with Emulator() as other:
+
+        def find(_):
+            reranker.base_url, reranker.api_key = other.base_url, other.api_key
+            reranker.extra_body, reranker.model = {"asked": "after"}, "qwen3-rerank"
+            return [Document(text) for text in TEXTS]
+
+        retriever = QwenRerankRetriever(base_retriever=RunnableLambda(find), reranker=reranker)
+
+        assert len(invoke(retriever, QUERY, **options)) == options.get("k", 3)
+
+        [asked] = other.log
+    assert (asked.body["asked"], asked.body["model"]) == ("after", "qwen3-rerank")
+    assert emulator.log == ()
+
+
 def test_no_documents(invoke, reranker, emulator: Emulator):
     """A base that gives back something else is named, and nothing is sent."""
     base = RunnableLambda(lambda _: [Document("tea"), None], name="mine")

@@ -205,8 +205,18 @@ class Sealed(BaseModel):
         changing = sealed.keys() | set(self._implied)
         before = {name: kept for name, kept in self.__dict__.items() if name in changing}
         unset = sealed.keys() - self.model_fields_set
+        waiting: dict[str, Any] = {}
         try:
             for name, value in sealed.items():
+                try:
+                    super().__setattr__(name, value)
+                except ValidationError as error:
+                    if any(each["loc"] for each in error.errors(include_input=False)):
+                        raise
+                    # A subclass's rule about the whole, which has the value by now: it is asked
+                    # again when it has them all.
+                    waiting[name] = value
+            for name, value in waiting.items():
                 super().__setattr__(name, value)
             self._settle(sealed)
         except ValueError as error:
@@ -217,6 +227,7 @@ class Sealed(BaseModel):
         self.model_fields_set.difference_update(unset)
         options.clear()
         sealed.clear()
+        waiting.clear()
         del value
         raise ValueError(problem)
 

@@ -447,6 +447,21 @@ def test_a_subclass_checks_options_of_one_call_too(options, said):
     assert (narrow.model, narrow.top_n) == ("qwen3-rerank", None)
 
 
+@pytest.mark.parametrize("names", [("model", "top_n"), ("top_n", "model")])
+def test_a_subclass_checks_options_together(names):
+    """Its rules about several options see all that are given, in whatever order they are."""
+    narrow = _Narrow(api_key=_KEY, tenant="small", top_n=4)  # with either of them it is refused
+    values = {"model": " qwen3-vl-rerank ", "top_n": 3}
+    options = {name: values[name] for name in names}
+
+    for made in (narrow.with_options(**options), narrow.model_copy(update=options)):
+        assert (made.model, made.top_n) == ("qwen3-vl-rerank", 3)
+    assert narrow._wanted(options)["model"] == "qwen3-vl-rerank"
+    with pytest.raises(ValueError, match="no 3 of that model"):
+        narrow.with_options(top_n=3)
+    assert narrow.top_n == 4
+
+
 def test_a_frozen_subclass_takes_options_of_one_call(connection):
     """They are no assignment."""
 

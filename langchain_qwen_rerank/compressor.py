@@ -377,6 +377,7 @@ class QwenRerank(FrameworkReranker, BaseDocumentCompressor, Serializable, defer_
         if not options:
             return self
         made = self._as_it_is()
+        made._forget()
         object.__setattr__(made, "__pydantic_private__", self.__pydantic_private__)  # not copies
         made.__dict__.update({name: getattr(job, name) for name in options})
         return made

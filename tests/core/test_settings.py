@@ -462,6 +462,28 @@ def test_a_subclass_checks_options_together(names):
     assert narrow.top_n == 4
 
 
+class _Labelled(Reranker):
+    @functools.cached_property
+    def most(self) -> int:
+        return 5 if self.model == "qwen3-rerank" else 50
+
+    @model_validator(mode="after")
+    def _are_few(self) -> "_Labelled":
+        if (self.top_n or 0) > self.most:
+            raise ValueError(f"at most {self.most}")
+        return self
+
+
+def test_cached_properties_of_a_subclass():
+    """They are those of the options of the call, and the object keeps its own."""
+    labelled = _Labelled(api_key=_KEY, top_n=3)
+
+    assert labelled._wanted({"model": "gte-rerank-v2", "top_n": 9})["top_n"] == 9
+    assert vars(labelled)["most"] == 5
+    with pytest.raises(ValueError, match="at most 5"):
+        labelled._wanted({"top_n": 9})
+
+
 def test_a_frozen_subclass_takes_options_of_one_call(connection):
     """They are no assignment."""
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypedDict
 from uuid import uuid4
@@ -378,12 +379,16 @@ class _Redacted(QwenRerank):
 
     _ranked_with: list = PrivateAttr(default_factory=list)
 
+    @cached_property
+    def most(self):
+        return self.top_n
+
     def compress_documents(self, documents, query, callbacks=None):
-        self._ranked_with.append(self.top_n)
+        self._ranked_with.append(self.most)
         return self._hidden(super().compress_documents(documents, query, callbacks))
 
     async def acompress_documents(self, documents, query, callbacks=None):
-        self._ranked_with.append(self.top_n)
+        self._ranked_with.append(self.most)
         return self._hidden(await super().acompress_documents(documents, query, callbacks))
 
     @staticmethod
@@ -395,9 +400,10 @@ class _Redacted(QwenRerank):
 def test_a_subclass_of_the_reranker(invoke, connection, options):
     """Its own ``compress_documents`` is what ranks, in a retriever and in a chain.
 
-    It sees the options of the call as its own.
+    It sees the options of the call as its own, and what it caches is made of these.
     """
     reranker, found = _Redacted(**connection), [Document("account 4711"), Document("tea")]
+    assert reranker.most == 3
     retriever = QwenRerankRetriever(
         base_retriever=RunnableLambda(lambda _: found), reranker=reranker
     )

@@ -18,6 +18,7 @@ _TEXTS = ["green tea", "the red car is fast", "sports in the city", "red"]
 _OF_CALLS = {BaseReranker._once.__name__, BaseReranker._sent.__name__}
 _EVENTS = ("call", "c_return")  # where a signal that has come is looked at
 
+_TIDYING = ("__del__", "gc_callback")  # which hypothesis has at each collection of garbage
 _one = pytest.mark.parametrize("several", [False, True], ids=["one request", "several"])
 
 
@@ -31,16 +32,30 @@ class _Lightning:
     def __init__(self, number):
         self.left = number
 
-    def __call__(self, frame, event, _argument):
-        # What a weak reference's callback raises, or a generator that is given up, is told nobody.
-        code = frame.f_code
-        if code.co_filename.endswith("_weakrefset.py") or code.co_name == "<genexpr>":
-            return
-        if event in _EVENTS:
+    def __call__(self, frame, event, argument):
+        if event in _EVENTS and argument is not sys.setprofile:
             self.left -= 1
             if self.left == 0:
+                if _is_told_nobody(frame):
+                    self.left = 1  # it is the next point's turn
+                    return
                 sys.setprofile(None)
                 raise _Struck
+
+
+def _is_told_nobody(frame):
+    """Whether what is raised there is, because Python tidies up or gives up a generator."""
+    if frame.f_code.co_name == "<genexpr>":
+        return True
+    while frame is not None:
+        code = frame.f_code
+        if (
+            code.co_filename.endswith(("/weakref.py", "/_weakrefset.py"))
+            or code.co_name in _TIDYING
+        ):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @pytest.fixture(name="make")

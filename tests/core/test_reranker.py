@@ -355,7 +355,7 @@ def test_sdk_client_of_the_other_colour(connection, emulator):
 async def test_no_key_when_a_call_is_made(emulator, given, other, hint):
     """A call that finds no key is refused as a wrong one, also where another kind had a client."""
     if given is None:
-        made = pickle.loads(pickle.dumps(Reranker(api_key="sk-of-another-process")))  # noqa: S301
+        made = pickle.loads(pickle.dumps(Reranker(api_key="sk-of-another-process")))  # noqa: S301  ours
     else:
         kind = httpx.Client if given == "client" else httpx.AsyncClient
         made = Reranker(**{given: _sdk_client(kind, emulator)})

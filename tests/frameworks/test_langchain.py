@@ -133,7 +133,7 @@ async def test_an_override_that_raises_stop_iteration(connection):
     """An awaited call ends with an error then, and waits for no thread for ever."""
 
     class Pinned(QwenRerank):
-        def compress_documents(self, documents, query, callbacks=None):  # noqa: ARG002
+        def compress_documents(self, documents, query, callbacks=None):  # noqa: ARG002  theirs
             return [next(each for each in documents if "pinned" in each.metadata)]
 
     with pytest.raises(RuntimeError, match="raised StopIteration"):

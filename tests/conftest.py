@@ -41,6 +41,10 @@ _ASKED_FOR = {
 }
 
 
+# Whose tests tell the coverage. The others ask many inputs, or other processes, of ways that these
+# cover: measuring them would take long and show nothing.
+_MEASURED = ("cli", "core", "emulator", "frameworks", "servers")
+
 # What is tested only where it is installed, as pieces of an import statement. `nox` runs the tests
 # with either framework, both and none.
 _ABSENT = [
@@ -78,7 +82,15 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skips what nobody asked for. Of a mutant's tests the cheap ones come first: most will do."""
+    """Skips what nobody asked for, and measures what it says above.
+
+    That comes first: threads that live on are measured only if they began so. Of a mutant's tests
+    the cheap ones come first: most will do.
+    """
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).parts[0] not in _MEASURED:
+            item.add_marker(pytest.mark.no_cover)
+    items.sort(key=lambda item: item.get_closest_marker("no_cover") is not None)
     if config.getoption("--hypothesis-profile", None) == "mutants":
         items.sort(key=lambda item: getattr(item.obj, "is_hypothesis_test", False))
     for name, reason in _ASKED_FOR.items():

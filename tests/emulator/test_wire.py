@@ -1,5 +1,6 @@
 import json
 import math
+import re
 
 import pytest
 
@@ -93,58 +94,60 @@ def test_what_is_refused_behind_the_gateway():
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"),
-    [
-        ("Throttling.RateQuota", "limit_requests"),
-        ("ModelNotFound", "invalid_request_error"),
-        ("", "invalid_request_error"),
-    ],
+    ("code", "kind"), [("Throttling.RateQuota", "limit_requests"), ("", "invalid_request_error")]
 )
 def test_the_type_of_a_compatible_refusal(code, kind):
     """Quota and billing have their code as the type, and what the gateway refuses has OpenAI's."""
     assert COMPATIBLE.failure(RefusedError(400, code), "id")["error"]["type"] == kind
 
 
-REFUSED = [
-    ({"top_n": 0}, "top_n"),
-    ({"top_n": True}, "top_n"),
-    ({"instruct": 1}, "instruct"),
-    ({"return_documents": "yes"}, "return_documents"),
-]
-
-
-@pytest.mark.parametrize(("wire", "body"), [(NATIVE, native), (COMPATIBLE, compatible)])
-@pytest.mark.parametrize(("options", "named"), REFUSED)
-def test_options_of_a_wrong_type_are_refused_by_name(wire, body, options, named):
+@pytest.mark.parametrize(
+    ("wire", "body", "where"), [(NATIVE, native, "parameters."), (COMPATIBLE, compatible, "")]
+)
+@pytest.mark.parametrize(
+    ("name", "value"), [("top_n", 0), ("top_n", True), ("instruct", 1), ("return_documents", "yes")]
+)
+def test_options_of_a_wrong_type_are_refused_by_name(wire, body, where, name, value):
     """top_n is an integer of at least 1, instruct a string, return_documents a boolean."""
-    with pytest.raises(RefusedError, match=named) as caught:
-        wire.parse(body(**options))
+    with pytest.raises(RefusedError, match=f": {where}{name}$") as caught:
+        wire.parse(body(**{name: value}))
 
     assert (caught.value.status, caught.value.code) == (400, "InvalidParameter")
+
+
+BEHIND = "Field required: input.query & Field required: input.documents"
 
 
 @pytest.mark.parametrize(
     ("wire", "body", "expected"),
     [
-        (NATIVE, [], (400, "InvalidParameter")),
-        (NATIVE, {}, (400, "BadRequest.EmptyModel")),
-        (NATIVE, native() | {"model": 7}, (400, "InvalidParameter")),
-        (NATIVE, native() | {"model": "gte-rerank"}, (404, "ModelNotFound")),
-        (NATIVE, native() | {"input": "q"}, (400, "InvalidParameter")),
-        (NATIVE, native() | {"input": {"query": "q"}}, (400, "InvalidParameter")),
-        (NATIVE, native() | {"parameters": []}, (400, "InvalidParameter")),
-        (COMPATIBLE, {"model": ""}, (400, "BadRequest.EmptyModel")),
-        (COMPATIBLE, compatible() | {"model": "gte-rerank"}, (404, "ModelNotFound")),
-        (COMPATIBLE, compatible() | {"model": "gte-rerank-v2"}, (404, "model_not_supported")),
-        (COMPATIBLE, compatible() | {"documents": {"0": "a"}}, (400, "InvalidParameter")),
+        (NATIVE, [], (400, "InvalidParameter", "The request body should be a JSON object.")),
+        (NATIVE, {}, (400, "BadRequest.EmptyModel", "Required model parameter missing from")),
+        (NATIVE, native() | {"model": 7}, (400, "InvalidParameter", "model should be a string")),
+        (NATIVE, native() | {"model": "gte-rerank"}, (404, "ModelNotFound", "Model not exist.")),
+        (NATIVE, native() | {"input": "q"}, (400, "InvalidParameter", "input should be an object")),
+        (NATIVE, compatible(), (400, "InvalidParameter", BEHIND)),
+        (NATIVE, native() | {"parameters": []}, (400, "InvalidParameter", "parameters should be")),
+        (COMPATIBLE, compatible() | {"model": "gte-rerank"}, (404, "ModelNotFound", "The model `")),
+        (
+            COMPATIBLE,
+            compatible() | {"model": "gte-rerank-v2"},
+            (404, "model_not_supported", "Unsupported model `gte-rerank-v2` for OpenAI"),
+        ),
+        (COMPATIBLE, compatible() | {"documents": {}}, (400, "InvalidParameter", "documents sho")),
     ],
 )
 def test_bodies_that_ask_nothing_are_refused(wire, body, expected):
-    """Each kind of malformed question has the documented status and code."""
-    with pytest.raises(RefusedError) as caught:
+    """Each kind of malformed question has the status, the code and the text that were recorded.
+
+    What a flat body on the native route lacks is told by the service behind the gateway.
+    """
+    status, code, said = expected
+    with pytest.raises(RefusedError, match=f"^{re.escape(said)}") as caught:
         wire.parse(body)
 
-    assert (caught.value.status, caught.value.code) == expected
+    assert (caught.value.status, caught.value.code) == (status, code)
+    assert caught.value.inner == (said == BEHIND)
 
 
 def multimodal(query, *documents, **parameters):
@@ -172,13 +175,11 @@ def test_the_multimodal_model_takes_objects():
     [
         ({}, "exactly one of text, image and video"),
         ({"text": "a", "image": URL}, "exactly one of text, image and video"),
-        ({"image": URL, "odd": 1}, "exactly one of text, image and video"),
+        ({"odd": URL}, "exactly one of text, image and video"),
         ({"text": 1}, "text input should be a string"),
         ({"image": None}, "image input should be a string"),
         ({"image": "https://"}, "image input should be an http or https URL, or data:image/"),
-        ({"image": "https://a b/c.png"}, "image input should be an http"),
         ({"image": f"http://{'a' * 50_000} "}, "image input should be an http"),
-        ({"image": "oss://a/b.png"}, "image input should be an http"),
         ({"image": "AAAA"}, "image input should be an http"),
         ({"image": "data:text/plain;base64,AAAA"}, "image input should be an http"),
         ({"image": "data:image/png,AAAA"}, "image input should be an http"),
@@ -194,14 +195,10 @@ def test_other_objects_are_refused(item, said):
     assert (caught.value.status, caught.value.code) == (400, "InvalidParameter")
 
 
-def test_the_query_is_no_video():
-    """The query is a text or an image."""
+def test_what_is_no_query_and_no_text():
+    """The query is a text or an image, and of models for texts an item is a string."""
     with pytest.raises(RefusedError, match=r"exactly one of text and image: input\.query"):
         NATIVE.parse(multimodal({"video": URL}, "a"))
-
-
-def test_models_for_texts_take_no_objects():
-    """Of the other models an item is a string."""
     with pytest.raises(RefusedError, match=r"text input should be a string: input\.documents"):
         NATIVE.parse(multimodal("q", {"text": "a"}) | {"model": "qwen3-rerank"})
 

@@ -125,15 +125,6 @@ def test_malformed_json(caller, emulator):
     assert emulator.log[0].body is None
 
 
-@pytest.mark.parametrize(("size", "status"), [(16 * 2**20, 400), (16 * 2**20 + 1, 413)])
-def test_a_body_over_16_mib_is_too_large(caller, emulator, size, status):
-    """16 MiB are read, one byte more is a 413."""
-    answer = caller.post(caller.native_url, content=b" " * size)
-
-    assert answer.status_code == status
-    assert emulator.log[0].body is None
-
-
 JUNK = st.sampled_from([None, True, 0, -1, 2, 1.5, float("nan"), "", "x", [], ["x"], {}, {"a": []}])
 TEXT = st.text(st.characters(), max_size=8)
 OPTIONS = {

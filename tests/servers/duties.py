@@ -25,6 +25,7 @@ from served import QUERY, Group, Server, texts
 import langchain_qwen_rerank
 import llama_index_qwen_rerank
 from qwen_rerank import (
+    Candidate,
     DeadlineError,
     Image,
     Ranking,
@@ -113,9 +114,7 @@ def _right(server: Server) -> str:
 
 @_duty("1,000 documents in one request, with `max_documents_per_request=1000`")
 def _large(server: Server) -> str:
-    documents = texts(1_000)
-    with contextlib.closing(server.reranker(max_documents_per_request=1_000)) as reranker:
-        ranking = reranker.rerank(QUERY, documents)
+    ranking = _ranked(server, texts(1_000), max_documents_per_request=1_000)
     _same(ranking, server)
     _held(ranking.usage.requests == 1, f"{ranking.usage.requests} requests")
     return "one request, right"
@@ -137,8 +136,7 @@ def _together(server: Server) -> str:
 @_duty("`QwenRerank` of LangChain and of LlamaIndex, sync and async, rank as the core does")
 def _classes(server: Server) -> str:
     documents = texts(20)
-    with contextlib.closing(server.reranker()) as reranker:
-        expected = [hit.document for hit in reranker.rerank(QUERY, documents, top_n=3)]
+    expected = [hit.document for hit in _ranked(server, documents, top_n=3)]
     compressor = langchain_qwen_rerank.QwenRerank(**server.options(top_n=3))
     pages = [Document(text) for text in documents]
     postprocessor = llama_index_qwen_rerank.QwenRerank(**server.options(top_n=3))
@@ -179,8 +177,7 @@ def _odd(server: Server) -> str:
         "\ud83d car",
         "a" * 5_000,
     ]
-    with contextlib.closing(server.reranker()) as reranker:
-        ranking = reranker.rerank(QUERY, documents)
+    ranking = _ranked(server, documents)
     _held(sorted(hit.index for hit in ranking) == [0, 1, 2, 3, 4], "one is missing")
     _held(all(hit.score is not None for hit in ranking), "one has no score")
     return "all have scores"
@@ -188,8 +185,7 @@ def _odd(server: Server) -> str:
 
 @_duty("An empty list is an empty ranking, and the server is not asked")
 def _nothing(server: Server) -> str:
-    with contextlib.closing(server.reranker()) as reranker:
-        ranking = reranker.rerank(QUERY, [])
+    ranking = _ranked(server, [])
     _held(len(ranking) == 0 and ranking.usage.requests == 0, f"{ranking.usage.requests} requests")
     return "so it is"
 
@@ -198,8 +194,7 @@ def _nothing(server: Server) -> str:
 def _big(server: Server) -> str:
     # Blanks, which are few tokens, so that no model is too short for them.
     documents = [f"car {number}{' ' * 90_000}tea" for number in range(100)]
-    with contextlib.closing(server.reranker()) as reranker:
-        ranking = reranker.rerank(QUERY, documents)
+    ranking = _ranked(server, documents)
     _held(len(ranking) == 100 and all(hit.score is not None for hit in ranking), "some are missing")
     return "all have scores"
 
@@ -211,14 +206,13 @@ def _big(server: Server) -> str:
 def _over_long(server: Server) -> str:
     body = "red car green tea " * server.tokens  # about four times too long
     documents = [body + end for end in ("moon", "stone", "house")]
-    with contextlib.closing(server.reranker()) as reranker:
-        try:
-            ranking = reranker.rerank(QUERY, [*documents, "car"])
-        except RequestError as error:
-            is_named = error.documents == (0, 1, 2)
-            words = f"{_told(error)} that {'names' if is_named else 'does not name'} them"
-            _held(is_named, words)
-            return words
+    try:
+        ranking = _ranked(server, [*documents, "car"])
+    except RequestError as error:
+        is_named = error.documents == (0, 1, 2)
+        words = f"{_told(error)} that {'names' if is_named else 'does not name'} them"
+        _held(is_named, words)
+        return words
     if ranking.truncated == (0, 1, 2):
         return "cut, and `Ranking.truncated` says so"
     _held(len({hit.score for hit in ranking}) == 4, "equal scores, `Ranking.truncated` is empty")
@@ -232,11 +226,7 @@ def _split(server: Server) -> str:
     options: dict[str, Any] = {"long_documents": "split"}
     if "max_model_len" in Reranker.model_fields:
         options["max_model_len"] = server.tokens
-    with contextlib.closing(server.reranker(**options)) as reranker:
-        try:
-            ranking = reranker.rerank("moon", documents)
-        except RequestError as error:
-            raise BrokenError(_told(error)) from error
+    ranking = _ranked(server, documents, query="moon", **options)
     for hit in ranking:
         _held(hit.window is not None, "not split, and cut by the server without a word")
         part = hit.document[slice(*hit.window)]
@@ -263,13 +253,9 @@ def _wrong_model(server: Server) -> str:
 
 
 def _refused_as(server: Server, name: str, **options: Any) -> str:
-    with contextlib.closing(server.reranker(**options)) as reranker:
-        try:
-            reranker.rerank(QUERY, texts(2))
-        except RerankError as error:
-            _held(type(error).__name__ == name, _told(error))
-            return _told(error)
-    raise BrokenError("ranked all the same")
+    error = _refused(server, texts(2), **options)
+    _held(type(error).__name__ == name, _told(error))
+    return _told(error)
 
 
 # What is told beside the scores
@@ -278,8 +264,7 @@ def _refused_as(server: Server, name: str, **options: Any) -> str:
 @_duty("`usage.tokens` are tokens, or None where the server tells none")
 def _usage(server: Server) -> str:
     documents = ["car", "red car", "green tea green tea"]
-    with contextlib.closing(server.reranker()) as reranker:
-        tokens = reranker.rerank(QUERY, documents).usage.tokens
+    tokens = _ranked(server, documents).usage.tokens
     if tokens is None:
         return "None"
     characters = sum(len(QUERY) + len(each) for each in documents)
@@ -290,13 +275,10 @@ def _usage(server: Server) -> str:
 @_duty("`instruct=` changes scores, or is refused where it would not count")
 def _instruct(server: Server) -> str:
     try:
-        reranker = server.reranker(instruct="Find green tea, and nothing red.")
-        with contextlib.closing(reranker):
-            hits = reranker.rerank(QUERY, texts(10)).hits
+        hits = _ranked(server, texts(10), instruct="Find green tea, and nothing red.").hits
     except ValueError:  # a RequestError is one
         return "refused before anything is sent"
-    with contextlib.closing(server.reranker()) as plain:
-        before = {hit.index: hit.score for hit in plain.rerank(QUERY, texts(10))}
+    before = {hit.index: hit.score for hit in _ranked(server, texts(10))}
     changed = sum(abs(hit.score - before[hit.index]) > _CLOSE for hit in hits)
     if not server.instructs and changed == 0:
         return "sent, and no score changes: it was started without a chat template"
@@ -332,10 +314,10 @@ def _parts(*parts: str | bytes) -> dict[str, Any]:
 @_duty("Images among texts, as bytes and as files: every score is the server's own", group="images")
 def _images(server: Server) -> str:
     red, blue = _picture("red"), _picture("blue")
-    with tempfile.TemporaryDirectory() as folder, contextlib.closing(server.reranker()) as reranker:
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "blue.png")
         path.write_bytes(blue)
-        ranking = reranker.rerank(QUERY, ["red car", Image(data=red), Image(path=path)])
+        ranking = _ranked(server, ["red car", Image(data=red), Image(path=path)])
     expected = server.scores(QUERY, ["red car", _parts(red), _parts(blue)])
     _as_expected(ranking, expected)
     _held(expected[1] != expected[2], "two images score alike")
@@ -345,8 +327,7 @@ def _images(server: Server) -> str:
 @_duty("An image as the query: likewise", group="images")
 def _image_asks(server: Server) -> str:
     red, documents = _picture("red"), ["red car", "green tea"]
-    with contextlib.closing(server.reranker()) as reranker:
-        ranking = reranker.rerank(Image(data=red), documents)
+    ranking = _ranked(server, documents, query=Image(data=red))
     _as_expected(ranking, server.scores(_parts(red), documents))
     return "so it is"
 
@@ -354,8 +335,8 @@ def _image_asks(server: Server) -> str:
 @_duty('With `mixed="together"` a text and its image are one score', group="images")
 def _together_scored(server: Server) -> str:
     red, green = _picture("red"), _picture("green")
-    with contextlib.closing(server.reranker(mixed="together")) as reranker:
-        ranking = reranker.rerank(QUERY, [("car", Image(data=red)), ("car", Image(data=green))])
+    pairs = [("car", Image(data=red)), ("car", Image(data=green))]
+    ranking = _ranked(server, pairs, mixed="together")
     expected = server.scores(QUERY, [_parts("car", red), _parts("car", green)])
     _as_expected(ranking, expected)
     apart = server.scores(QUERY, ["car", _parts(red)])
@@ -366,8 +347,7 @@ def _together_scored(server: Server) -> str:
 @_duty("`QwenRerank` of LangChain and of LlamaIndex rank images as the core does", group="images")
 def _images_of_classes(server: Server) -> str:
     pictures = {colour: _picture(colour) for colour in _COLOURS}
-    with contextlib.closing(server.reranker()) as reranker:
-        ranking = reranker.rerank(QUERY, [Image(data=each) for each in pictures.values()])
+    ranking = _ranked(server, [Image(data=each) for each in pictures.values()])
     expected = [list(pictures)[hit.index] for hit in ranking]
     urls = {
         colour: _parts(each)["content"][0]["image_url"]["url"] for colour, each in pictures.items()
@@ -389,13 +369,9 @@ def _images_of_classes(server: Server) -> str:
 
 @_duty("An image is refused in words where the model reads texts only")
 def _no_images(server: Server) -> str:
-    with contextlib.closing(server.reranker()) as reranker:
-        try:
-            reranker.rerank(QUERY, ["car", Image(data=_picture("red"))])
-        except RequestError as error:
-            _held(error.status is None, _told(error))
-            return "refused before anything is sent"
-    raise BrokenError("ranked all the same")
+    error = _refused(server, ["car", Image(data=_picture("red"))])
+    _held(isinstance(error, RequestError) and error.status is None, _told(error))
+    return "refused before anything is sent"
 
 
 # What has too much to do, and what is no reranker
@@ -437,13 +413,10 @@ def _overloaded(server: Server) -> str:
     group="no reranker",
 )
 def _language_model(server: Server) -> str:
-    with contextlib.closing(server.reranker()) as reranker:
-        try:
-            reranker.rerank(QUERY, texts(2))
-        except RequestError as error:
-            _held("--runner pooling" in (error.hint or ""), "it does not say how")
-            return _told(error)
-    raise BrokenError("ranked all the same")
+    error = _refused(server, texts(2))
+    _held(isinstance(error, RequestError), _told(error))
+    _held("--runner pooling" in (error.hint or ""), "it does not say how")
+    return _told(error)
 
 
 # What a server says to whoever asks it without the project
@@ -618,6 +591,22 @@ def _as_expected(ranking: Ranking, expected: Sequence[float]) -> None:
     _held(scores == sorted(scores, reverse=True), "not best first")
     apart = max(abs(hit.score - expected[hit.index]) for hit in ranking)
     _held(apart < _CLOSE, f"a score is off by {apart:.4f}")
+
+
+def _ranked(
+    server: Server, documents: Iterable[Candidate], *, query: str | Image = QUERY, **options: Any
+) -> Ranking:
+    with contextlib.closing(server.reranker(**options)) as reranker:
+        return reranker.rerank(query, documents)
+
+
+def _refused(server: Server, documents: Iterable[Candidate], **options: Any) -> RerankError:
+    """The error that ranking *documents* ends in."""
+    try:
+        _ranked(server, documents, **options)
+    except RerankError as error:
+        return error
+    raise BrokenError("ranked all the same")
 
 
 async def _closed(server: Server, documents: Iterable[str]) -> Ranking:

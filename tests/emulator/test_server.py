@@ -63,6 +63,7 @@ def test_options_reach_the_service(calling):
     shuffled = caller.post(url, key="sk-other", json=body | {"documents": ["aa", "b", "cccc"]})
     long = caller.post(url, key="sk-other", json=body | {"documents": ["word " * 4_001]})
 
+    assert caller.emulator.api_key == "sk-other"
     assert shuffled.json()["results"] == [
         {"index": 0, "relevance_score": 0.02},
         {"index": 2, "relevance_score": 0.04},

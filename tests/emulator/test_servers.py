@@ -19,13 +19,13 @@ BODIES = {
 
 @pytest.fixture(name="ask")
 def _ask(caller, emulator):
-    """Post a good body with some fields changed (None leaves one out), without any key."""
+    """Post a good body with some fields changed (... leaves one out), without any key."""
 
-    def ask(server, *, tail=None, **changed):
-        path = tail or SERVERS[server].tails[0]
+    def ask(server, **changed):
+        url = emulator.server_url(server) + SERVERS[server].tails[0]
         body = {**BODIES[server], **changed}
-        body = {name: value for name, value in body.items() if value is not None}
-        return caller.http.post(emulator.server_url(server) + path, json=body)
+        body = {name: value for name, value in body.items() if value is not ...}
+        return caller.http.post(url, json=body)
 
     return ask
 
@@ -97,12 +97,12 @@ def test_bad_bodies(caller, ask, emulator, server):
     url, texts = emulator.server_url(server) + SERVERS[server].tails[0], SERVERS[server].texts
     missing = 400 if server == "litellm" else _BAD_BODY[server]
 
-    assert ask(server, query=None).status_code == missing
+    assert ask(server, query=...).status_code == missing
     for changed in (
         {"query": 7},
         {"query": {"text": "q"}},
         {texts: "a dog"},
-        {texts: [["a dog"]]},
+        {texts: ["a dog", ["a cat"]]},
         {"undocumented": 1},
         {"top_n": 1.5},
         {"return_documents": "yes"},
@@ -191,8 +191,8 @@ def test_keys(caller):
 
 def test_bad_bodies_are_told(ask):
     """In an envelope of SGLang's, and by TEI in plain text, the field named."""
-    told = ask("sglang", documents=None).json()
-    tei = ask("tei", texts=None)
+    told = ask("sglang", documents=...).json()
+    tei = ask("tei", texts=...)
 
     assert "documents" in told.pop("message")
     assert told == {"object": "error", "type": "Bad Request", "param": None, "code": 400}
@@ -201,13 +201,13 @@ def test_bad_bodies_are_told(ask):
 
 
 def test_names_of_models(ask):
-    """LiteLLM wants the name of its model; SGLang and Cohere's look at none."""
+    """LiteLLM wants the name of its model; SGLang and Cohere's look at none, and null is none."""
     other = ask("litellm", model="other")
 
-    assert (other.status_code, ask("litellm", model=None).status_code) == (400, 400)
+    assert (other.status_code, ask("litellm", model=...).status_code) == (400, 400)
     assert "Invalid model name passed in model=other" in other.text
-    assert ask("sglang", model="other").status_code == ask("sglang", model=None).status_code == 200
-    assert ask("cohere", model=None).status_code == 200
+    assert ask("sglang", model="other").status_code == ask("sglang", model=...).status_code == 200
+    assert ask("cohere", model=...).status_code == ask("vllm", model=None).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -63,42 +63,29 @@ def test_failure_bodies():
 
 
 def test_an_unknown_code_is_sent_as_it_is():
-    """A scripted code that is in no catalogue keeps its spelling, and has no invented text."""
+    """A scripted code that is in no catalogue keeps its spelling, and has no invented text.
+
+    In the compatible envelope it is the type as well; where there is none, that is OpenAI's.
+    """
     refused = RefusedError(503, "Odd")
+    error = COMPATIBLE.failure(refused, "id")["error"]
 
     assert NATIVE.failure(refused, "id") == {"code": "Odd", "message": "", "request_id": "id"}
-    assert COMPATIBLE.failure(refused, "id")["error"] == {
-        "message": "",
-        "type": "Odd",
-        "param": None,
-        "code": "Odd",
+    assert error == {"message": "", "type": "Odd", "param": None, "code": "Odd"}
+    assert COMPATIBLE.failure(RefusedError(408, ""), "id")["error"] == error | {
+        "type": "invalid_request_error",
+        "code": "",
     }
 
 
 def test_what_is_refused_behind_the_gateway():
-    """Texts of the inner service carry its prefix, and on the flat route type and code are one."""
+    """Texts of the inner service carry its prefix, and the compatible envelope has an id more."""
     refused = RefusedError(400, "InvalidParameter", "bad", inner=True)
-    said = "<400> InternalError.Algo.InvalidParameter: bad"
+    native, compatible_ = NATIVE.failure(refused, "id"), COMPATIBLE.failure(refused, "id")
 
-    assert NATIVE.failure(refused, "id")["message"] == said
-    assert COMPATIBLE.failure(refused, "id") == {
-        "error": {
-            "message": said,
-            "type": "InvalidParameter",
-            "param": None,
-            "code": "InvalidParameter",
-        },
-        "id": "id",
-        "request_id": "id",
-    }
-
-
-@pytest.mark.parametrize(
-    ("code", "kind"), [("Throttling.RateQuota", "limit_requests"), ("", "invalid_request_error")]
-)
-def test_the_type_of_a_compatible_refusal(code, kind):
-    """Quota and billing have their code as the type, and what the gateway refuses has OpenAI's."""
-    assert COMPATIBLE.failure(RefusedError(400, code), "id")["error"]["type"] == kind
+    assert native["message"] == "<400> InternalError.Algo.InvalidParameter: bad"
+    assert compatible_["error"]["message"] == native["message"]
+    assert compatible_["id"] == compatible_["request_id"] == "id"
 
 
 @pytest.mark.parametrize(

@@ -602,14 +602,14 @@ def test_what_is_no_fault(emulator, name, when, said):
 # Lifetimes
 
 
-def test_stop_waits_for_nobody(calling, capfd, caplog):
+def test_stop_waits_for_nobody(capfd, caplog):
     """Whatever is delayed, half sent or idle, written for minutes or kept silent, stop returns.
 
     It leaves no thread, no socket and no word behind.
     """
     gc.collect()  # what other tests left behind is not counted here
     before = set(threading.enumerate())
-    emulator = calling().emulator
+    emulator = Emulator().start()
     emulator.script(Reply(delay=3_600.0))
     for name in ENDLESS:
         emulator.fault(name, first=1)

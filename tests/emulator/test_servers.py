@@ -6,14 +6,8 @@ from qwen_rerank.emulator import Emulator, Reply
 from qwen_rerank.emulator._servers import MODEL, SERVERS, VL_MODEL
 
 FLAT = {"model": MODEL, "query": "blue cat", "documents": ["a dog", "the blue cat"]}
-BODIES = {
-    "vllm": FLAT,
-    "sglang": FLAT,
-    "tei": {"query": "blue cat", "texts": ["a dog", "the blue cat"]},
-    "xinference": FLAT,
-    "infinity": FLAT,
-    "litellm": FLAT,
-    "cohere": FLAT,
+BODIES = dict.fromkeys(SERVERS, FLAT) | {
+    "tei": {"query": "blue cat", "texts": ["a dog", "the blue cat"]}
 }
 
 

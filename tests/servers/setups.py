@@ -7,6 +7,7 @@ day of the first run; they were resolved on Python 3.11.
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -116,7 +117,7 @@ class Setup:
             for name, value in self.environment.items()
             if name != "PYTHONPATH"  # of this machine, and needed for the processor only
         ]
-        return " ".join([*variables, *(_quoted(word) for word in program)]) + self.prepared
+        return " ".join([*variables, shlex.join(program)]) + self.prepared
 
     def install(self) -> None:
         """Makes its environment and its model, unless they are there."""
@@ -246,10 +247,6 @@ class _Process:
             return []
         first = psutil.Process(self._process.pid)
         return [*first.children(recursive=True), first]
-
-
-def _quoted(word: str) -> str:
-    return f"'{word}'" if set(word) & set(' "{}') else word
 
 
 _LAUNCHED = {

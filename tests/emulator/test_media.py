@@ -148,9 +148,9 @@ def test_the_decoded_size_is_known_without_decoding(content):
 # What the service says of them
 
 
-def service(score=None, over_long="truncate"):
+def service(score=None):
     """Return a service that scores by the stand-in."""
-    return Service(qwen_tokenizer(), score, over_long, shuffle=False)
+    return Service(qwen_tokenizer(), score, "truncate", shuffle=False)
 
 
 def question(query="q", documents=("d",), **options):

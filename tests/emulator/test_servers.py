@@ -139,6 +139,7 @@ def test_parts(ask):
         {"image": "https://x.example/cat.png"},
         {"content": []},
         {"content": [{"type": "text"}]},
+        {"content": [PICTURE | {"type": "video_url"}]},
         {"content": [PICTURE | {"image_url": "https://x.example/cat.png"}]},
         {"content": [PICTURE | {"image_url": {"url": "data:image/png;base64,AA"}}]},
     ],
@@ -171,11 +172,14 @@ def test_what_clients_of_cohere_and_jina_read(ask):
     assert answer["model"] == "rerank-v3.5"
 
 
-def test_keys(caller):
-    """Started with a key, a server wants it; vLLM lets anybody in who leaves out the version."""
+def test_paths_and_keys(caller):
+    """Each listens where it should; started with a key it wants it, but vLLM not without /v1."""
+    every, versioned, plain = ("/rerank", "/v1/rerank", "/v2/rerank"), ("/v1/rerank",), ("/rerank",)
+    tails = {"vllm": every, "sglang": versioned, "tei": plain, "xinference": versioned,
+             "infinity": plain, "litellm": every, "cohere": every}  # fmt: skip
     with Emulator(server_key="sk-theirs") as emulator:
-        for name, server in SERVERS.items():
-            for tail in server.tails:
+        for name in SERVERS:
+            for tail in tails[name]:
                 url = emulator.server_url(name) + tail
                 good = {"authorization": "Bearer sk-theirs"}
                 assert caller.http.post(url, json=BODIES[name], headers=good).status_code == 200

@@ -108,7 +108,13 @@ def test_bad_bodies(caller, ask, emulator, server):
 
 @pytest.mark.parametrize(
     ("server", "top_n", "kept"),
-    [("vllm", 0, 2), ("vllm", True, 1), ("xinference", -1, 1), ("infinity", "1", 1)],
+    [
+        ("vllm", 0, 2),
+        ("vllm", True, 1),
+        ("xinference", 0, 0),
+        ("xinference", -1, 1),
+        ("infinity", "1", 1),
+    ],
 )
 def test_odd_top_n(ask, server, top_n, kept):
     """What is no number of documents means what it was seen to mean to each server."""

@@ -444,12 +444,13 @@ ALTERED = {name: f"[{first}, {TWO}]" for name, first in FIRST.items()} | {
 }
 
 
-@pytest.mark.parametrize("name", ALTERED)
-def test_what_is_altered(name):
+def test_what_is_altered():
     """Each fault alters in the results what its name says, and nothing else."""
     raw = f'{{"results": [{ONE}, {TWO}], "id": "r"}}'.encode()
 
-    assert BY_NAME[name].body(raw, 3).decode() == f'{{"results": {ALTERED[name]}, "id": "r"}}'
+    for name, results in ALTERED.items():
+        altered = f'{{"results": {results}, "id": "r"}}'
+        assert BY_NAME[name].body(raw, 3).decode() == altered, name
 
 
 def test_what_else_is_altered():

@@ -59,7 +59,7 @@ def core(key: str, cache: dict[Any, Any]) -> list[str]:
         assert_type(reranker.usage.tokens, int | None)
         assert_type(Hit(0, 0.5, "a").document, Candidate)
         books = [{"title": "On Tea", "shelf": 3}]
-        assert_type(reranker.rerank("q", books, rank_fields=["title"]), Ranking)
+        assert_type(reranker.rerank("q", books, rank_fields=["title"], top_n=1), Ranking)
     return [f"{hit.index} {hit.score or 0.0:.2f} {hit.kind}" for hit in ranking]
 
 
@@ -79,8 +79,6 @@ def media(folder: Path) -> Ranking:
     ]
     reranker = Reranker(model="qwen3-vl-rerank", mixed="text", fps=0.5)
     Reranker(headers={"x-tenant": "seven"}, extra_body={"user": "u"}, outage_pause=5)
-    books = [{"title": "a", "text": "b"}]
-    reranker.rerank("q", books, rank_fields=["title", "text"], top_n=1)
     return reranker.rerank(Image(url="https://example.com/a.png"), candidates)
 
 

@@ -34,10 +34,7 @@ BODIES = {
         {"model": "qwen3-rerank", "query": QUERY, "documents": DOCUMENTS},
     ),
 }
-PROTOCOLS = sorted(BODIES)
 ENDLESS = ["no-answer", "slow-headers", "trickle", "body-1gb-announced", "body-1gb-sent"]
-
-both = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 
 def address(emulator):
@@ -473,7 +470,7 @@ def test_what_else_is_altered():
     assert [each["index"] for each in others] == [6, 5, 4, 3, 2, 1, 0]
 
 
-@both
+@pytest.mark.parametrize("protocol", BODIES)
 def test_an_altered_answer_is_honest_in_all_else(emulator, protocol):
     """By either protocol, and it is billed; where the request id is missing, it is nowhere."""
     expected = honest(emulator, protocol)

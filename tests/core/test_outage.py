@@ -5,7 +5,6 @@ import contextlib
 import copy
 import errno
 import os
-import pickle
 import threading
 from types import SimpleNamespace
 
@@ -20,17 +19,8 @@ from qwen_rerank.emulator import Emulator, Reply
 _QUERY = "a fast red sports car"
 _TEXTS = ["green tea", "a red sports car"]
 _NOWHERE = "http://127.0.0.1:1/api/v1"  # where nobody listens
-_DOWN = {
-    "silent": Reply(delay=60.0, repeat=None),
-    "down": Reply.error(503, "ModelUnavailable", repeat=None),
-    "cut off": Reply(drop="before", repeat=None),
-}
-_ALIVE = {
-    "moderation": Reply.error(400, "DataInspectionFailed"),
-    "balance": Reply.error(400, "Arrearage"),
-    "rate limit": Reply.error(429, "Throttling.RateQuota"),
-    "no ranking": Reply(200, {"output": {"results": []}}),
-}
+_DOWN = Reply.error(503, "ModelUnavailable")
+_THROTTLED = Reply.error(429, "Throttling.RateQuota")
 
 
 class _Clock:
@@ -55,16 +45,19 @@ def _reranker(connection, clock):
 # A call
 
 
-@pytest.mark.parametrize("reply", _DOWN.values(), ids=_DOWN)
+@pytest.mark.parametrize("reply", [_DOWN, Reply(delay=60.0)], ids=["down", "silent"])
 def test_the_next_call_asks_nothing(reranker, rank, emulator: Emulator, reply):
-    """After one call has found the service gone or silent, the next passes through at once."""
+    """After one call has found the service gone or silent, the next passes through at once.
+
+    That of an object with other options, which was made for one question, does so too.
+    """
     emulator.script(reply)
     if reply.delay:
         reranker.timeout = 0.5
     first = rank(reranker, _QUERY, _TEXTS)
     asked = len(emulator.log)
 
-    then = rank(reranker, "another question", _TEXTS)
+    then = rank(reranker.with_options(top_n=2), "another question", _TEXTS)
 
     assert first.degraded.retry_after is None
     assert len(emulator.log) == asked
@@ -78,8 +71,11 @@ def test_the_next_call_asks_nothing(reranker, rank, emulator: Emulator, reply):
 
 
 def test_it_tries_again(reranker, rank, emulator: Emulator, clock):
-    """After the pause one call asks; a try in vain begins another one; after an answer all ask."""
-    emulator.script(*[Reply.error(503, "ModelUnavailable")] * 2)
+    """After the pause one call asks; a try in vain begins another one; after an answer all ask.
+
+    Whoever is told that the key is wrong has been answered.
+    """
+    emulator.script(_DOWN, _DOWN, Reply.error(401, "InvalidApiKey"))
     rank(reranker, _QUERY, _TEXTS)
 
     for asked in (1, 2):
@@ -87,8 +83,10 @@ def test_it_tries_again(reranker, rank, emulator: Emulator, clock):
         assert rank(reranker, _QUERY, _TEXTS).degraded is not None
         assert len(emulator.log) == asked
         clock.now += 0.1
-        again = rank(reranker, _QUERY, _TEXTS).degraded
-        assert (again is None) is (asked == 2)
+        if asked == 1:
+            assert rank(reranker, _QUERY, _TEXTS).degraded.status == 503
+    with pytest.raises(errors.AuthenticationError):
+        rank(reranker, _QUERY, _TEXTS)
     assert rank(reranker, _QUERY, _TEXTS).degraded is None
 
 
@@ -115,22 +113,11 @@ def test_one_of_many_tries(reranker, emulator: Emulator, clock):
         assert "another call is asking now" in str(ranking.degraded)
 
 
-@pytest.mark.parametrize("reply", _ALIVE.values(), ids=_ALIVE)
+@pytest.mark.parametrize("reply", [_THROTTLED, Reply(307, "")], ids=["throttled", "redirected"])
 def test_an_answer_is_no_outage(reranker, rank, emulator: Emulator, reply):
     """A service that refuses, throttles or answers with nonsense is there: the next call asks."""
     emulator.script(reply)
     assert rank(reranker, _QUERY, _TEXTS).degraded is not None
-
-    assert rank(reranker, _QUERY, _TEXTS).degraded is None
-
-
-def test_a_mistake_ends_an_outage(reranker, rank, emulator: Emulator, clock):
-    """Whoever is told that the key is wrong has been answered."""
-    emulator.script(Reply.error(503, "ModelUnavailable"), Reply.error(401, "InvalidApiKey"))
-    rank(reranker, _QUERY, _TEXTS)
-    clock.now += 5.0
-    with pytest.raises(errors.AuthenticationError):
-        rank(reranker, _QUERY, _TEXTS)
 
     assert rank(reranker, _QUERY, _TEXTS).degraded is None
 
@@ -145,9 +132,6 @@ def _paced(*permissions):
         def take(self, _tokens, _deadline, _doze):
             return bool(left) and left.pop(0)
 
-        async def atake(self, _tokens):
-            await asyncio.sleep(60)
-
     class Paced(Reranker):
         @property
         def _pace(self):
@@ -156,25 +140,21 @@ def _paced(*permissions):
     return Paced
 
 
-def test_what_was_never_sent_is_no_outage(connection, rank):
-    """A rate limiter that gives no permission in time says nothing of the service."""
-    reranker = _paced()(on_error="passthrough", timeout=0.1, **connection)
-
-    for _ in range(2):
-        assert type(rank(reranker, _QUERY, _TEXTS).degraded) is errors.DeadlineError
-
-
 @pytest.mark.parametrize(
     ("replies", "is_outage"),
     [
-        ([Reply.error(429, "Throttling.RateQuota")], False),
-        ([Reply.error(503, "ModelUnavailable"), Reply.error(429, "Throttling.RateQuota")], False),
-        ([Reply.error(503, "ModelUnavailable")], True),
+        ([], False),
+        ([_THROTTLED], False),
+        ([_DOWN, _THROTTLED], False),
+        ([_DOWN], True),
     ],
-    ids=["throttled", "throttled later", "down"],
+    ids=["not sent", "throttled", "throttled later", "down"],
 )
 def test_out_of_time_after_an_answer(monkeypatch, connection, emulator, replies, is_outage):
-    """A service that throttled a call is there, though the call had no time to ask again."""
+    """A service that throttled a call is there, though the call had no time to ask again.
+
+    And what was never sent, because a rate limiter gave no permission, says nothing of it.
+    """
     monkeypatch.setattr(_drive, "random", SimpleNamespace(random=lambda: 0.0))  # waits for nothing
     emulator.script(*replies)
     kind = _paced(*[True] * len(replies), False, True)
@@ -187,36 +167,32 @@ def test_out_of_time_after_an_answer(monkeypatch, connection, emulator, replies,
 @pytest.mark.parametrize(
     "options", [{"on_error": "raise"}, {"outage_pause": 0}], ids=["raise", "off"]
 )
-def test_every_call_asks(reranker, rank, emulator: Emulator, options):
-    """Under on_error="raise", and with outage_pause=0, no call is spared."""
-    emulator.script(_DOWN["down"])
-    for name, value in options.items():
-        setattr(reranker, name, value)
-    for _ in range(3):
-        if reranker.on_error == "raise":
-            with pytest.raises(ServiceError, match="ModelUnavailable"):
-                rank(reranker, _QUERY, _TEXTS)
-        else:
-            assert rank(reranker, _QUERY, _TEXTS).degraded.status == 503
+def test_who_always_asks(reranker, rank, emulator: Emulator, options):
+    """Under on_error="raise", and with outage_pause=0, no call is spared.
 
-    assert len(emulator.log) == 3
+    An answer to one of them is one for all that pass through.
+    """
+    asks = reranker.with_options(**options)
 
+    def degraded(one):
+        try:
+            return rank(one, _QUERY, _TEXTS).degraded
+        except ServiceError as error:
+            return error
 
-@pytest.mark.parametrize(
-    "options", [{"on_error": "raise"}, {"outage_pause": 0}], ids=["raise", "off"]
-)
-def test_whoever_is_answered_ends_an_outage(reranker, rank, emulator: Emulator, options):
-    """The answer to a call that asks whatever is known is one for all that pass through."""
-    emulator.script(Reply.error(503, "ModelUnavailable"))
-    rank(reranker, _QUERY, _TEXTS)
+    emulator.script(_DOWN, _DOWN)
+    assert degraded(reranker).status == 503
+    assert degraded(asks).status == 503
+    assert degraded(reranker).status is None
 
-    assert rank(reranker.with_options(**options), _QUERY, _TEXTS).degraded is None
-    assert rank(reranker, "another question", _TEXTS).degraded is None
+    assert degraded(asks) is None
+    assert degraded(reranker) is None
+    assert len(emulator.log) == 4
 
 
 def test_the_pause(reranker, rank, emulator: Emulator):
     """It is outage_pause, and no more than ten timeouts: who waits little misses little."""
-    emulator.script(_DOWN["down"])
+    emulator.script(_DOWN)
     reranker.timeout, reranker.outage_pause = 2.0, 30.0
     rank(reranker, _QUERY, _TEXTS)
 
@@ -227,7 +203,7 @@ def test_known_scores_need_nobody(reranker, rank, emulator: Emulator):
     """What the cache knows is ranked during an outage, and is no try."""
     reranker.cache = {}
     honest = rank(reranker, _QUERY, _TEXTS)
-    emulator.script(_DOWN["down"])
+    emulator.script(_DOWN)
     rank(reranker, "another question", _TEXTS)
 
     ranking = rank(reranker, _QUERY, _TEXTS)
@@ -236,49 +212,21 @@ def test_known_scores_need_nobody(reranker, rank, emulator: Emulator):
     assert list(ranking) == list(honest)
 
 
-def _pickled(value):
-    return pickle.loads(pickle.dumps(value))  # noqa: S301  our own pickle
-
-
-@pytest.mark.parametrize("twin", [copy.copy, _pickled], ids=["copy", "pickle"])
-def test_copies_know_of_no_outage(reranker, rank, emulator: Emulator, twin):
-    """A copy asks for itself, and so does what comes out of a pickle."""
-    emulator.script(Reply.error(503, "ModelUnavailable"))
+@pytest.mark.parametrize("is_forked", [False, True], ids=["copy", "fork"])
+def test_who_begins_anew_knows_of_no_outage(monkeypatch, reranker, rank, emulator, is_forked):
+    """A copy asks for itself, and so does a worker, whatever its parent process has found."""
+    emulator.script(_DOWN)
     rank(reranker, _QUERY, _TEXTS)
 
-    other = twin(reranker)
-    other.api_key = emulator.api_key
+    if is_forked:
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+    other = reranker if is_forked else copy.copy(reranker)
 
     assert rank(other, _QUERY, _TEXTS).degraded is None
 
 
-def test_with_options_shares_what_is_known(reranker, rank, emulator: Emulator):
-    """An object made for one question does not wait for a service that another found dead."""
-    emulator.fault("503")
-    rank(reranker, _QUERY, _TEXTS)
-    asked = len(emulator.log)
-
-    ranking = rank(reranker.with_options(top_n=1), _QUERY, _TEXTS)
-
-    assert ranking.degraded is not None
-    assert len(emulator.log) == asked
-
-
-def test_a_callers_client(reranker, rank, clients, emulator: Emulator):
-    """An outage is known through a client of the caller's too; another client begins anew."""
-    emulator.script(_DOWN["down"])
-    for name, client in clients().items():
-        setattr(reranker, name, client)
-    rankings = [rank(reranker, _QUERY, _TEXTS) for _ in range(2)]
-    assert [ranking.degraded.status for ranking in rankings] == [503, None]
-
-    reranker.http_client = reranker.async_http_client = None
-    assert rank(reranker, _QUERY, _TEXTS).degraded.status == 503
-
-
 _OF_THIS_MACHINE = {
-    "files": OSError(errno.EMFILE, "Too many open files"),
-    "threads": RuntimeError("can't start new thread"),
+    "no file left": OSError(errno.EMFILE, "Too many open files"),
     "a missing file": FileNotFoundError(errno.ENOENT, "No such file", "/none/client.pem"),
 }
 
@@ -305,49 +253,35 @@ def test_what_this_machine_lacks(reranker, rank, clients, clock, error, is_out):
     assert len(asked) == 2
 
 
-def test_another_connection(reranker, rank, emulator: Emulator):
-    """Another host, key or model was not found gone."""
+def test_another_connection(reranker, rank, clients, emulator: Emulator):
+    """Another host, key, model or client was not found gone."""
     home = reranker.base_url
     reranker.base_url = _NOWHERE
-    rank(reranker, _QUERY, _TEXTS)
 
-    assert rank(reranker, _QUERY, _TEXTS, model="gte-rerank-v2").degraded.retry_after is None
+    def is_spared(**options):
+        degraded = rank(reranker, _QUERY, _TEXTS, **options).degraded
+        return degraded is not None and degraded.retry_after is not None
+
+    assert not is_spared()
+    assert not is_spared(model="gte-rerank-v2")
     reranker.base_url = home
-    assert rank(reranker, _QUERY, _TEXTS).degraded is None
+    assert not is_spared()
     reranker.base_url = _NOWHERE
+    assert is_spared()
     reranker.api_key = "another-key-of-ours"
-    assert rank(reranker, _QUERY, _TEXTS).degraded.retry_after is None
+    assert not is_spared()
+    for name, client in clients().items():
+        setattr(reranker, name, client)
+    assert not is_spared()
+    assert is_spared()
     assert len(emulator.log) == 1
-
-
-_FORK = """
-import os
-from qwen_rerank import Reranker
-
-reranker = Reranker(
-    base_url="http://127.0.0.1:1/api/v1", api_key="none", on_error="passthrough", max_retries=0
-)
-made = reranker.with_options(top_n=1)
-made.rerank("a query", ["a text"])
-if not (child := os.fork()):
-    print(made.rerank("a query", ["a text"]).degraded.retry_after, flush=True)
-    os._exit(0)
-os.waitpid(child, 0)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_fork_knows_of_no_outage(fresh):
-    """A worker asks for itself, whatever the process that it was forked from has found."""
-    assert fresh(_FORK, strict=False).strip() == "None"
 
 
 # The state
 
-
 _REQUESTS = (Request("m", "q", None, (Item("t", 1, (Place(0),)),)),)
 _GONE = Outcome((None,), ServiceError("gone"))
-_FINE = Outcome((None,), errors.RateLimitError("slow down"))
+_ANSWERED = Outcome((None,), errors.RateLimitError("slow down"))
 
 
 def _watch(outages: Outages, *, route="here", pause=10.0, lease=5.0):
@@ -358,14 +292,14 @@ def test_a_slow_call_among_others_is_no_outage(clock):
     """Of a call that ran out of time while others were answered only its own list is to blame."""
     outages = Outages(clock)
     slow = _watch(outages)
-    _watch(outages).ended(_FINE)
+    _watch(outages).ended(_ANSWERED)
     slow.ended(_GONE)
 
     assert _watch(outages).spared is None
 
 
 def test_who_always_asks_finds_no_outage(clock):
-    """A call that raises, or has no pause, spares the others nothing when it fails."""
+    """A call that raises, or has no pause, spares no other one when it fails."""
     outages = Outages(clock)
     _watch(outages, pause=0.0).ended(_GONE)
 
@@ -376,7 +310,7 @@ def test_answers_elsewhere_do_not_hide_an_outage(clock):
     """Another host, key or model that answers in the meantime says nothing of a silent one."""
     outages = Outages(clock)
     silent = _watch(outages)
-    _watch(outages, route="there").ended(_FINE)
+    _watch(outages, route="there").ended(_ANSWERED)
     silent.ended(_GONE)
 
     assert _watch(outages).spared is not None

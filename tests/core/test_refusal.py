@@ -53,6 +53,7 @@ _REFUSALS = [
     (404, "WorkSpaceNotFound", "Workspace can not be found.", _AUTH, "workspace="),
     (403, "AccessDenied", "Access denied.", _AUTH, "may use qwen3-rerank on"),
     (403, "AccessDenied", "Access to model denied. Please make sure", _AUTH, "enable it there"),
+    (400, "Odd.AccessDenied", "No.", _AUTH, "may use qwen3-rerank on"),
     (400, "Arrearage", "Access denied, please make sure", _QUOTA, "top up"),
     (403, "AllocationQuota.FreeTierOnly", "It is exhausted.", _QUOTA, "'free quota only'"),
     (429, "Throttling.AllocationQuota", "Free allocated quota exceeded.", _QUOTA, "pay-as-you-go"),
@@ -62,6 +63,7 @@ _REFUSALS = [
     (404, "NotFound", "Not found.", _CALL, f"It was asked at https://{_HOST}/rerank."),
     (413, None, "Request Entity Too Large", _CALL, "max_documents_per_request="),
     (400, "DataInspectionFailed", "Input data may contain", _CONTENT, "in halves"),
+    (400, "InternalError.Algo.DataInspectionFailed", "Input", _CONTENT, "in halves"),
     (400, "InvalidURL.ConnectionRefused", "Connection refused.", _CONTENT, _MEDIA),
     (500, "InternalError.Algo", "Missing Content-Length of multimodal url.", _CONTENT, _MEDIA),
     (429, "Throttling", "Requests throttling triggered.", _RATE, "the whole account"),
@@ -72,54 +74,49 @@ _REFUSALS = [
     (503, "ServiceUnavailable", "Service is unavailable.", _SERVICE, "the service's side"),
     (500, "InternalError.Timeout", "Request timed out", _SERVICE, "max_documents_per_request="),
 ]
-_ENVELOPES = {
-    "native": lambda code, said: {"code": code, "message": said, "request_id": "r-1"},
-    "openai": lambda code, said: {
-        "error": {"message": said, "type": "some_type", "param": None, "code": code or "n/a"},
-        "request_id": "r-1",
-    },
-}
 
 
-@pytest.mark.parametrize("envelope", _ENVELOPES)
+def _refused(code, message, request=None, status=400):
+    body = {"code": code, "message": message, "request_id": "r-1"}
+    return _error(body, status=status, request=request)
+
+
 @pytest.mark.parametrize(
     "row", _REFUSALS, ids=[f"{row[0]} {row[1]}: {row[2][:20]}" for row in _REFUSALS]
 )
-def test_refusals(row, envelope):
-    """A refusal becomes the class that says whose move is next, and a hint, by either protocol."""
+def test_refusals(row):
+    """A refusal becomes the class that says whose move is next, and a hint."""
     status, code, message, kind, hint = row
 
-    for protocol in _wire.PATHS:
-        error = _error(_ENVELOPES[envelope](code, message), status=status, protocol=protocol)
-
-        assert kind is type(error)
-        assert (status, message, "r-1") == (error.status, error.message, error.request_id)
-        assert error.code == (code or ("n/a" if envelope == "openai" else None))
-        assert (kind in (_RATE, _SERVICE)) is error.retryable
-        assert hint in error.hint
-
-
-@pytest.mark.parametrize("envelope", _ENVELOPES)
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [("InvalidApiKey", _AUTH), ("DataInspectionFailed", _CONTENT), ("Throttling.RateQuota", _RATE)],
-)
-def test_refusals_inside_an_http_200(code, kind, envelope):
-    """DashScope can refuse with HTTP 200: the code decides, and no ranking is read beside it."""
-    body = {**_ENVELOPES[envelope](code, "No."), "output": {"results": _results(0.1, 0.2)}}
-
-    error = _error(body)
+    error = _refused(code, message, status=status)
 
     assert kind is type(error)
-    assert (200, code) == (error.status, error.code)
+    assert (error.status, error.code, error.message) == (status, code, message)
+    assert error.request_id == "r-1"
+    assert hint in error.hint
+
+
+@pytest.mark.parametrize("protocol", _wire.PATHS)
+def test_refusals_inside_an_http_200(protocol):
+    """DashScope can refuse with HTTP 200: the code decides, and no ranking is read beside it.
+
+    Either protocol's way to say so is read with either.
+    """
+    ranking = {"output": {"results": _results(0.1, 0.2)}, "results": _results(0.1, 0.2)}
+    refusal = {"code": "Throttling.RateQuota", "message": "No."}
+    for body in (refusal, {"error": {**refusal, "type": "some_type", "param": None}}):
+        error = _error({**body, **ranking}, protocol=protocol)
+
+        assert type(error) is _RATE
+        assert (error.status, error.code, error.message) == (200, "Throttling.RateQuota", "No.")
+    assert type(_error({"code": "InvalidParameter"}, protocol=protocol)) is _CALL
 
 
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (204, _SERVICE), (301, _SERVICE), (308, _SERVICE), (400, _CALL), (401, _AUTH),
-        (403, _AUTH), (404, _CALL), (405, _CALL), (408, _SERVICE), (409, _CALL), (413, _CALL),
-        (422, _CALL), (429, _RATE), (500, _SERVICE), (503, _SERVICE), (529, _SERVICE),
+        (204, _SERVICE), (308, _SERVICE), (400, _CALL), (401, _AUTH), (403, _AUTH), (404, _CALL),
+        (405, _CALL), (407, _CALL), (408, _SERVICE), (413, _CALL), (429, _RATE), (500, _SERVICE),
     ],
 )  # fmt: skip
 def test_status_alone(status, kind):
@@ -132,57 +129,40 @@ def test_status_alone(status, kind):
         assert _HOST in error.message
 
 
-def _refused(code, message, request, status=400):
-    return _error({"code": code, "message": message}, status=status, request=request)
+_TOO_LARGE = "Value error, document index:%d is invalid, it should not be larger than 300000"
 
 
-def test_an_over_long_document_is_named_by_its_place_in_the_callers_list():
-    """The service counts within its request, the caller in the list that was given."""
-    said = "Value error, document index:1 is invalid, it should not be larger than 300000"
+@pytest.mark.parametrize(
+    ("code", "said", "texts", "documents", "hint"),
+    [
+        ("InvalidParameter", _TOO_LARGE % 1, ["a", "b", "c"], (101,), "document 101"),
+        ("InvalidParameter", _TOO_LARGE % 7, ["a", "b"], (100, 101), "documents 100 and 101"),
+        # Blank is what has no visible sign.
+        (
+            "InvalidParameter",
+            "text input should not be empty.: input.documents",
+            ["a", "\u0301", "b", "\ue000"],
+            (101, 103),
+            "documents 101 and 103",
+        ),
+        # It is most likely the longest one.
+        (
+            "InvalidParameter",
+            "Range of input length should be [1, 9]",
+            ["a", "b" * 10, "c"],
+            (101,),
+            "document 101.",
+        ),
+        ("DataInspectionFailed", "no", ["a", "b", "c"], (100, 101, 102), "documents 100 to 102"),
+    ],
+    ids=["named", "no such index", "blank", "longest", "all"],
+)
+def test_which_documents_are_named(code, said, texts, documents, hint):
+    """Those of the request that it is about, by their places in the list that the caller gave."""
+    error = _refused(code, said, _request(*texts, first=100))
 
-    error = _refused("InvalidParameter", said, _request("a", "b", "c", first=250))
-
-    assert error.documents == (251,)
-    assert "document 251" in error.hint
-
-
-def test_an_index_that_is_none_names_all():
-    """An index that the request does not have is no index of a document."""
-    said = "Value error, document index:7 is invalid, it should not be larger than 300000"
-
-    assert _refused("InvalidParameter", said, _request("a", "b")).documents == (0, 1)
-
-
-def test_what_looks_blank_is_named():
-    """The service does not say which text is blank; those without a visible sign are named."""
-    request = _request("a", "\u0301", "b", "\ue000", first=10)
-
-    error = _refused(
-        "InvalidParameter", "text input should not be empty.: input.documents", request
-    )
-
-    assert error.documents == (11, 13)
-    assert "documents 11 and 13" in error.hint
-
-
-def test_the_longest_document_is_named():
-    """A length that the service refuses without saying whose is most likely the longest one's."""
-    error = _refused(
-        "InvalidParameter", "Range of input length should be [1, 9]", _request("a", "b" * 10, "c")
-    )
-
-    assert error.documents == (1,)
-    assert "document 1." in error.hint
-
-
-def test_moderation_names_the_documents_of_its_request():
-    """One of several requests is refused: the others' documents are not suspected."""
-    request = _request("a", "b", "c", first=100)
-
-    error = _refused("DataInspectionFailed", "May contain inappropriate content.", request)
-
-    assert error.documents == (100, 101, 102)
-    assert "documents 100 to 102" in error.hint
+    assert error.documents == documents
+    assert hint in error.hint
 
 
 def test_a_text_that_stands_several_times_is_named_everywhere():
@@ -194,25 +174,19 @@ def test_a_text_that_stands_several_times_is_named_everywhere():
     assert _refused("DataInspectionFailed", "no", request).documents == (2, 3, 5)
 
 
-def test_no_hint_about_other_models_for_a_retired_one():
+@pytest.mark.parametrize(("status", "code"), [(404, "ModelNotFound"), (403, "Model.AccessDenied")])
+def test_no_hint_about_other_models_for_a_retired_one(status, code):
     """gte-rerank is refused in several ways; the hint is always its successor."""
-    for status, code, said in (
-        (400, "InvalidParameter", "Model not exist."),
-        (404, "ModelNotFound", "Model can not be found."),
-        (404, "model_not_supported", "Unsupported model gte-rerank for OpenAI compatibility mode."),
-        (403, "Model.AccessDenied", "Model access denied."),
-    ):
-        error = _refused(code, said, _request("a", model="gte-rerank"), status)
+    error = _refused(code, "No.", _request("a", model="gte-rerank"), status)
 
-        assert "retired" in error.hint
-        assert "qwen3-rerank" in error.hint
+    assert "retired" in error.hint
+    assert "qwen3-rerank" in error.hint
 
 
 @pytest.mark.parametrize(
     ("model", "near"),
     [
-        ("qwen-rerank", "qwen3-rerank"),
-        ("Qwen3-Rerank", "qwen3-rerank"),
+        ("Qwen-Rerank", "qwen3-rerank"),
         ("gte-rerank-v3", "gte-rerank-v2"),
         ("my-model", None),
         ("qwen3-rerank", None),
@@ -237,22 +211,11 @@ def test_redirect_names_where_it_leads():
     assert "base_url=" in error.hint
 
 
-@pytest.mark.parametrize("status", [200, 403, 502])
-def test_a_web_page_is_recognised(status):
+def test_a_web_page_is_recognised():
     """HTML instead of JSON comes from something in between."""
     page = b"\n<!DOCTYPE html><html><body>Sign in to the guest network</body></html>"
 
-    assert "web page" in _error(page, status=status).hint
-
-
-def test_a_web_page_that_refuses_too_much():
-    """Where something in between finds it too much, as nginx does, the advice is to send less."""
-    page = b"<html>\r\n<head><title>Refused</title></head></html>"
-
-    hint = _error(page, status=413).hint
-
-    assert "lower max_documents_per_request=" in hint
-    assert "web page" in hint
+    assert "web page" in _error(page, status=403).hint
 
 
 @pytest.mark.parametrize(
@@ -260,7 +223,6 @@ def test_a_web_page_that_refuses_too_much():
     [
         ((), "the documents"),
         ((3,), "document 3"),
-        ((3, 4), "documents 3 and 4"),
         ((0, 1, 2, 7), "documents 0 to 2 and 7"),
         ((1, 3, 5), "documents 1, 3 and 5"),
         (range(0, 40, 2), "documents 0, 2, 4, 6, 8, 10, 12, 14, 16 and 11 more places"),

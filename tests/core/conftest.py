@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -22,10 +23,21 @@ _PACKAGE = str(Path(qwen_rerank.__file__).parent)
 
 
 class Server:
-    """Hands every loopback connection to *behaviour*, each in a thread; `over` ends them all."""
+    """Hands every loopback connection to *behaviour*, each in a thread; `over` ends them all.
 
-    def __init__(self, behaviour: Callable[["Server", socket.socket], None]) -> None:
+    With a file of a *certificate* and its key it speaks TLS.
+    """
+
+    def __init__(
+        self,
+        behaviour: Callable[["Server", socket.socket], None],
+        certificate: Path | None = None,
+    ) -> None:
         self._behaviour = behaviour
+        self._context: ssl.SSLContext | None = None
+        if certificate is not None:
+            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._context.load_cert_chain(certificate)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
         self._connections: list[socket.socket] = []
@@ -52,6 +64,15 @@ class Server:
             body += piece
         self.requests.append(head + b"\r\n\r\n" + body)
         return self.requests[-1]
+
+    def answer(
+        self, connection: socket.socket, body: bytes = b"", status: str = "200 OK", *headers: str
+    ) -> None:
+        """Reads a request and answers it, once; a HEAD has no body."""
+        if self.read(connection).startswith(b"HEAD"):
+            body = b""
+        head = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", "connection: close", *headers]
+        connection.sendall("\r\n".join([*head, "", ""]).encode() + body)
 
     def stop(self) -> None:
         self.over.set()
@@ -81,16 +102,22 @@ class Server:
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
             connection.settimeout(10)
-            self._behaviour(self, connection)
+            if self._context is None:
+                self._behaviour(self, connection)
+                return
+            with self._context.wrap_socket(connection, server_side=True) as encrypted:
+                self._behaviour(self, encrypted)
 
 
 @pytest.fixture(name="serve")
-def _serve() -> Iterator[Callable[[Callable[[Server, socket.socket], None]], Server]]:
+def _serve() -> Iterator[Callable[..., Server]]:
     """Starts servers from behaviours, and ends them with the test."""
     servers: list[Server] = []
 
-    def start(behaviour: Callable[[Server, socket.socket], None]) -> Server:
-        servers.append(Server(behaviour))
+    def start(
+        behaviour: Callable[[Server, socket.socket], None], certificate: Path | None = None
+    ) -> Server:
+        servers.append(Server(behaviour, certificate))
         return servers[-1]
 
     yield start

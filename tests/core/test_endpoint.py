@@ -45,12 +45,6 @@ def _write(path, text):
     file.write_text(text, "utf-8")
 
 
-@pytest.fixture(name="found")
-def _found(monkeypatch):
-    """A key in the environment."""
-    monkeypatch.setenv("DASHSCOPE_API_KEY", _FOUND)
-
-
 @pytest.fixture(name="loaded")
 def _loaded(monkeypatch):
     """Stands for a dashscope that somebody has imported."""
@@ -73,7 +67,6 @@ def _loaded(monkeypatch):
     ("options", "host"),
     [
         ({}, "dashscope.aliyuncs.com"),
-        ({"region": "cn-beijing"}, "dashscope.aliyuncs.com"),
         ({"region": "ap-southeast-1"}, "dashscope-intl.aliyuncs.com"),
         ({"region": "cn-hongkong"}, "cn-hongkong.dashscope.aliyuncs.com"),
         ({"region": "us-east-1"}, "dashscope-us.aliyuncs.com"),
@@ -110,14 +103,10 @@ def test_the_region_of_a_host(host, region):
     assert _resolve(base_url=full).region == region
 
 
-@pytest.mark.parametrize(
-    ("region", "city"), [("eu-central-1", "Frankfurt"), ("ap-northeast-1", "Tokyo")]
-)
-def test_regions_without_a_shared_host(region, city):
+def test_regions_without_a_shared_host():
     """A region that would silently be served from another is refused."""
-    said = rf"'{region}' \({city}\) has no shared host: set workspace="
-    with pytest.raises(ValueError, match=said):
-        _resolve(region=region)
+    with pytest.raises(ValueError, match=r"'eu-central-1' \(Frankfurt\) has no shared host: set w"):
+        _resolve(region="eu-central-1")
 
 
 @pytest.mark.parametrize("by", ["option", "DASHSCOPE_REGION", "DASHSCOPE_API_REGION", "file"])
@@ -138,10 +127,7 @@ def test_region_and_base_url_exclude_each_other():
         _resolve(region="cn-beijing", base_url="https://dashscope.aliyuncs.com")
 
 
-@pytest.mark.parametrize(
-    "workspace",
-    ["a.evil", "-evil", "_evil", "a" * 65, "a@evil", "a/", "a:1", "a\r\nevil: 1", "a\n"],
-)
+@pytest.mark.parametrize("workspace", ["a.evil", "-evil", "a" * 65, "a\n"])
 def test_bad_workspaces(monkeypatch, workspace):
     """A workspace becomes no other host and no header; the message says where it comes from."""
     monkeypatch.setenv("DASHSCOPE_WORKSPACE", workspace)
@@ -172,10 +158,9 @@ def test_the_modules_base_url_may_name_a_workspace(loaded):
         _resolve()
 
 
-@pytest.mark.parametrize("value", [None, "", 7, b"https://gateway.example"])
-def test_odd_module_settings_are_ignored(loaded, value):
+def test_odd_module_settings_are_ignored(loaded):
     """A module-level setting that is no text counts as not set."""
-    loaded.base_http_api_url = loaded.api_key = value
+    loaded.base_http_api_url = loaded.api_key = 7
 
     assert _resolve().host == "dashscope.aliyuncs.com"
     with pytest.raises(ValueError, match="no API key"):
@@ -198,17 +183,11 @@ def test_a_found_base_url_is_checked(monkeypatch):
     [
         ("https://user:hunter2@dashscope.aliyuncs.com/api/v1", "user name or password"),
         ("https://dashscope.aliyuncs.com/api/v1?token=hunter2", "no query"),
-        ("https://dashscope.aliyuncs.com/api/v1#", "no query, fragment"),
         ("https://dashscope.aliyuncs.com/hunter2\\api", "backslash"),
         ("https://dashscope.aliyuncs.com/api v1/hunter2", "spaces"),
-        ("https://dashscope.aliyuncs.com/\u00e9hunter2", "spaces"),
         ("http://dashscope.aliyuncs.com/api/v1/hunter2", "plain http.*allow_http=True"),
-        ("https://dashscope.aliyuncs.com/compatible-mode/v1", "serves chat models .* not rerank"),
-        ("https://dashscope.aliyuncs.com/compatible-mode/v1/", "/compatible-api/v1 with protocol="),
-        ("https://gateway.example:8443/compatible-mode/v1", "https://gateway.example:8443/api/v1"),
         ("file:///etc/hunter2", "must look like https://host/api/v1"),
         ("https://:443/hunter2", "must look like"),
-        ("hunter2", "must look like"),
         ("https://a..b/hunter2", "must look like"),
         ("https://" + "a" * 64 + ".example/hunter2", "must look like"),
         ("https://dashscope.aliyuncs.com:99999/hunter2", "is not a URL"),
@@ -233,9 +212,7 @@ _GATEWAY = "https://gw.example"
         (f"{_HERE}/api", _HERE),
         (f"{_HERE}/api/v1/services/rerank/text-rerank", _HERE),
         (f"{_HERE}/v1", _HERE),
-        (f"{_HERE}/compatible-api/v1/rerank", _HERE),
         (f"{_HERE}/api/v1/services/aigc/text-generation/generation", _HERE),
-        ("https://coding.dashscope.aliyuncs.com/v1", _HERE),
         ("https://coding-intl.dashscope.aliyuncs.com/v1", "https://dashscope-intl.aliyuncs.com"),
         ("https://token-plan.cn-beijing.maas.aliyuncs.com/compatible-mode/v1", _HERE),
         (f"{_GATEWAY}/api/v1/services/rerank", _GATEWAY),
@@ -263,7 +240,6 @@ def test_a_full_url_is_taken_as_it_is():
     [
         ({}, "is not known here: check the network and its name servers"),
         ({"region": "ap-southeast-1"}, "which comes from region=, is not known here"),
-        ({"workspace": "ws-1"}, "which comes from workspace=, is not known here"),
         (
             {"workspace": "ws-1", "region": "us-east-1"},
             "which comes from workspace= and region=, is not known here",
@@ -286,7 +262,6 @@ def test_a_host_that_is_not_known(options, places):
     ("base", "native", "flat"),
     [
         ("https://h", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
-        ("https://h:8443", f"https://h:8443{_NATIVE}", f"https://h:8443{_FLAT}"),
         ("https://h/api/v1/", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
         ("https://h/compatible-api/v1//", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
         (f"https://h{_NATIVE}", f"https://h{_NATIVE}", f"https://h{_FLAT}"),
@@ -294,7 +269,6 @@ def test_a_host_that_is_not_known(options, places):
         ("https://h/gw/api/v1", f"https://h/gw{_NATIVE}", f"https://h/gw{_FLAT}"),
         ("https://h/gw", f"https://h/gw{_OWN}", "https://h/gw/reranks"),
         ("https://h/gw/reranks", f"https://h/gw{_OWN}", "https://h/gw/reranks"),
-        ("https://h/v1/", f"https://h/v1{_OWN}", "https://h/v1/reranks"),
     ],
 )
 def test_url_below(base, native, flat):
@@ -396,8 +370,10 @@ def test_no_key_for_an_alibaba_host():
     assert _resolve(None, key_required=False).api_key is None
 
 
-def test_what_is_around_a_key(found):  # noqa: ARG001  is set
+def test_what_is_around_a_key(monkeypatch):
     """White space around a pasted key is dropped, and one that is blank is looked for."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", _FOUND)
+
     assert _key(_resolve(f" {_KEY}\r\n")) == _KEY
     assert _key(_resolve(" \n")) == _FOUND
 
@@ -406,12 +382,12 @@ def test_what_is_around_a_key(found):  # noqa: ARG001  is set
     ("key", "said"),
     [
         (f"'{_KEY}'\n", "has quotes around it.*: leave"),
-        (f"\u201c{_KEY}\u201d", "has quotes around it.*: leave"),
-        (f'{_KEY}"', "has quotes around it.*: leave"),
-        (f'"Bearer {_KEY}"', "has quotes around it.*: leave"),
+        (f"{_KEY}\u201d", "has quotes around it.*: leave"),
         (f"bearer\t{_KEY}", "has 'Bearer ' before it: leave"),
         (f"{_KEY}\u00e9", "holds a character that no HTTP header can carry"),
-        (f"{_KEY}\n{_KEY}", "holds a blank that no HTTP header can carry"),
+        (f"{_KEY}\x7f", "holds a character that no HTTP header can carry"),
+        (f"{_KEY} x-evil: 1", "holds a blank that no HTTP header can carry"),
+        (f"{_KEY}\r\nx-evil: 1", "holds a blank that no HTTP header can carry"),
     ],
 )
 def test_keys_that_were_pasted_with_more(monkeypatch, key, said):
@@ -441,13 +417,12 @@ def test_a_found_key_never_goes_elsewhere(monkeypatch, loaded, where):
     else:
         loaded.api_key = _FOUND
 
+    assert _key(_resolve(None)) == _FOUND
     endpoint = _resolve(None, base_url="https://gateway.example/api/v1")
     monkeypatch.setenv("DASHSCOPE_BASE_URL", "https://gateway.example/api/v1")
 
     assert endpoint.api_key is _resolve(None).api_key is None
     assert "authorization" not in endpoint.headers()
-    passed = _resolve(base_url="https://gateway.example/api/v1")
-    assert passed.headers()["authorization"] == f"Bearer {_KEY}"
 
 
 # What is sent
@@ -494,8 +469,7 @@ def test_borrowed_with_a_key_of_ours():
     assert endpoint.headers()["x-dashscope-workspace"] == "w"
 
 
-@pytest.mark.parametrize("base_url", ["", "/api/v1"])
-def test_borrowed_without_a_host(base_url):
+def test_borrowed_without_a_host():
     """A client that knows no host is refused."""
     with pytest.raises(ValueError, match="the injected client has no base URL"):
-        _borrowed(base_url)
+        _borrowed("/api/v1")

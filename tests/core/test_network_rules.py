@@ -6,9 +6,6 @@ that would smuggle something into one. What must see nothing is a real server th
 """
 
 import asyncio
-import socket
-import ssl
-import types
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -56,17 +53,8 @@ def _resolve(base_url: str | None = None, **options: Any) -> _endpoint.Endpoint:
     )
 
 
-def _answer(body: bytes = _SCORES, status: str = "200 OK", *headers: str) -> bytes:
-    head = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", "connection: close", *headers]
-    return "\r\n".join([*head, "", ""]).encode() + body
-
-
-def _answering(raw: bytes) -> Callable[[Any, socket.socket], None]:
-    def behave(server: Any, connection: socket.socket) -> None:
-        request = server.read(connection)
-        connection.sendall(_answer(b"") if request.startswith(b"HEAD") else raw)
-
-    return behave
+def _scoring(server: Any, connection: Any) -> None:
+    server.answer(connection, _SCORES)
 
 
 # Hosts that look like others
@@ -75,24 +63,17 @@ def _answering(raw: bytes) -> Callable[[Any, socket.socket], None]:
 _FOREIGN = [
     "dashscope.aliyuncs.com.evil.com",
     "evil-dashscope.aliyuncs.com",
-    "dashscope-x.y.aliyuncs.com",
-    "evil.com.aliyuncs.com",
     "bucket.oss-cn-beijing.aliyuncs.com",
     "maas.aliyuncs.com",
     "x.evilmaas.aliyuncs.com",
-    "ws.maas.aliyuncs.com.cn",
     "dashscope.aliyuncs.com.",
     "xn--dshscope-2fg.aliyuncs.com",  # a Cyrillic letter, as DNS spells it
     "localhost.evil.com",
     "localhost.",
     "127.1",
-    "2130706433",  # 127.0.0.1 as one number
-    "0x7f000001",
     "0.0.0.0",  # noqa: S104  not to be listened on
-    "[::]",
     "[::127.0.0.1]",
     "10.0.0.1",
-    "[2001:db8::1]",
     "gateway.example",
 ]
 
@@ -114,20 +95,13 @@ def test_look_alikes(found, host):
 @pytest.mark.parametrize(
     ("base_url", "said"),
     [
-        ("http://dashscope.aliyuncs.com@evil.com/api/v1", "user name or password"),
-        ("https://dashscope.aliyuncs.com:443@evil.com/", "user name or password"),
         ("https://evil.com\\@dashscope.aliyuncs.com/", "user name or password"),
         ("https://dashscope.aliyuncs.com%40evil.com/", "must look like"),
         ("https://evil.com\\.dashscope.aliyuncs.com/", "must look like"),
-        ("https://.dashscope.aliyuncs.com", "must look like"),
-        ("https://evil.com%00.dashscope.aliyuncs.com", "must look like"),
         ("https://dashscope\u3002aliyuncs\u3002com", "must look like"),  # ideographic full stops
         ("https://dashscope.aliyuncs.com\uff0fevil.com", "is not a URL"),  # a full-width slash
-        ("https://dashscope.aliyuncs.com\u200b", "must look like"),  # a space of no width
         ("https://evil.com\n.dashscope.aliyuncs.com", "must (look like|end with its path)"),
         ("https://[::1].evil.com/", "must look like|is not a URL"),
-        ("https://[::1%25evil.com]/", "must look like|is not a URL"),
-        ("https://127.0.0.1:\u0661/", "is not a URL"),  # an Arabic one
         ("https://evil.com#@dashscope.aliyuncs.com", "no query, fragment"),
     ],
 )
@@ -149,7 +123,6 @@ def test_urls_that_mean_two_things(base_url, said):
         "https://ws-1.cn-beijing.maas.aliyuncs.com/../../x/services/rerank/text-rerank/text-rerank",
         "https://dashscope.aliyuncs.com//evil.com/services/rerank/text-rerank/text-rerank/",
         "https://dashscope.aliyuncs.com/@evil.com/services/rerank/text-rerank/text-rerank/",
-        "https://dashscope.aliyuncs.com/%0d%0aHost:%20evil.com/services/rerank/text-rerank/text-rerank",
         "http://LOCALHOST:8000",
         "http://127.255.255.254",
         "http://[0:0:0:0:0:0:0:1]:8000",
@@ -168,17 +141,12 @@ def test_what_was_checked_is_what_is_called(found, base_url):
 
 
 def test_allow_http_cannot_be_taken_back_under_way():
-    """Without allow_http a plain URL is refused, at construction and at every assignment."""
+    """As long as the URL is a plain one, it stays."""
     reranker = Reranker(api_key=_KEY, base_url="http://gateway.example", allow_http=True)
 
     with pytest.raises(ValueError, match="plain http"):
         reranker.allow_http = False
     assert reranker.allow_http
-    reranker.base_url = "https://gateway.example"
-    reranker.allow_http = False
-    with pytest.raises(ValueError, match="plain http"):
-        reranker.base_url = "http://gateway.example"
-    assert reranker.base_url == "https://gateway.example"
 
 
 # What else is sent
@@ -199,7 +167,7 @@ def test_what_a_server_sees(serve, rank, monkeypatch):
     """A request carries the headers it needs, once each, and nothing of the environment."""
     monkeypatch.setenv("DASHSCOPE_API_KEY", _FOUND)
     monkeypatch.setenv("LANGCHAIN_API_KEY", "lc-secret")
-    server = serve(_answering(_answer()))
+    server = serve(_scoring)
 
     rank(Reranker(base_url=f"http://{server.address}", api_key=f" {_KEY}\r\n"), *_ASKED)
 
@@ -216,110 +184,46 @@ def test_what_a_server_sees(serve, rank, monkeypatch):
     assert "lc-secret" not in head
 
 
-@pytest.mark.parametrize("tail", ["\r\nx-evil: 1", " x-evil: 1", "\0", "\x85", "\ufeff"], ids=ascii)
-def test_nothing_is_smuggled_in_behind_a_key(tail):
-    """A key with anything behind it that could begin another header is refused."""
-    with pytest.raises(ValueError, match="no HTTP header can carry") as caught:
-        Reranker(api_key=f"{_KEY}{tail}x", base_url="http://127.0.0.1:1")
-
-    assert _KEY not in str(caught.value)
-
-
-# Answers that lead elsewhere
-
-
-@pytest.fixture(name="elsewhere")
-def _elsewhere(serve):
-    """Where an answer points, and what must be asked nothing."""
-    server = serve(_answering(_answer()))
-    yield server
-    assert server.requests == []
-
-
-@pytest.mark.parametrize("status", [302, 308])
 @pytest.mark.parametrize("own", [True, False], ids=["our own client", "the caller's"])
-def test_redirects_lead_nowhere(serve, elsewhere, rank, clients, status, own):
+def test_redirects_lead_nowhere(serve, rank, clients, own):
     """No client takes key or documents to where an answer points, not even one told to follow."""
+    elsewhere = serve(_scoring)
     there = f"location: http://{elsewhere.address}/api/v1"
-    server = serve(_answering(_answer(b"", f"{status} Elsewhere", there)))
+    server = serve(lambda server, each: server.answer(each, b"", "308 Elsewhere", there))
     given = {} if own else clients(follow_redirects=True)
     reranker = Reranker(base_url=f"http://{server.address}", api_key=_KEY, max_retries=0, **given)
 
     with pytest.raises(errors.RerankError, match="Redirects are not followed") as caught:
         rank(reranker, *_ASKED)
 
-    assert caught.value.status == status
+    assert caught.value.status == 308
     assert elsewhere.address in str(caught.value)
     assert len(server.requests) == 1
+    assert elsewhere.requests == []
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["our own client", "the caller's"])
-def test_a_warm_up_is_not_redirected(serve, elsewhere, warm_up, clients, own):
-    """A warm-up ends where it began."""
-
-    def away(server, connection):
-        server.read(connection)
-        connection.sendall(_answer(b"", "302 X", f"location: http://{elsewhere.address}/"))
-
-    server = serve(away)
-    given = {} if own else clients(follow_redirects=True)
-
-    warm_up(Reranker(base_url=f"http://{server.address}", api_key=_KEY, **given))
-
-    assert len(server.requests) == 1
-
-
-# Warming up
-
-
-@pytest.mark.parametrize("key", ["passed", "found", "in the caller's client", "in an SDK client"])
-def test_a_warm_up_shows_no_key(monkeypatch, serve, warm_up, clients, key):
+def test_a_warm_up_shows_no_key(serve, warm_up, clients, own):
     """A warm-up opens a connection and asks nothing: no key goes out, whoever holds one."""
-    server = serve(_answering(b""))
-    options: dict[str, Any] = {"base_url": f"http://{server.address}", "workspace": "ws-1"}
-    options["headers"] = {"x-api-key": _KEY}
-    if key == "found":
-        monkeypatch.setenv("DASHSCOPE_API_KEY", _KEY)
-    elif key != "in an SDK client":
-        options["api_key"] = _KEY
-    if key.startswith("in "):
-        options |= clients(
-            base_url=options["base_url"],
-            headers={"authorization": f"Bearer {_KEY}"},
-            params={"key": _KEY},
-            cookies={"key": _KEY},
+    server = serve(lambda server, connection: server.answer(connection))
+    url = f"http://{server.address}"
+    given = (
+        {}
+        if own
+        else clients(
+            headers={"authorization": f"Bearer {_KEY}"}, params={"key": _KEY}, cookies={"key": _KEY}
         )
-    if key == "in an SDK client":
-        options = {
-            kind: types.SimpleNamespace(
-                transport=types.SimpleNamespace(http_client=options[f"{kind[:-6]}http_client"])
-            )
-            for kind in ("client", "async_client")
-        }
+    )
 
-    warm_up(Reranker(**options))
+    warm_up(
+        Reranker(base_url=url, api_key=_KEY, workspace="ws-1", headers={"x-api-key": _KEY}, **given)
+    )
 
     assert len(server.requests) == 1
     assert server.requests[0].startswith(b"HEAD / HTTP/1.1")
     assert _KEY.encode() not in server.requests[0]
     assert b"authorization" not in server.requests[0].lower()
     assert b"ws-1" not in server.requests[0]
-
-
-# Proxies
-
-
-def test_loopback_is_called_directly(monkeypatch, serve, rank):
-    """Calls to this machine go through no proxy, whatever variables name one."""
-    proxy, server = serve(_answering(_answer())), serve(_answering(_answer()))
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.setenv(name, f"http://{proxy.address}")
-    reranker = Reranker(base_url=f"http://localhost:{server.port}", api_key=_KEY)
-
-    reranker.warm_up()
-    assert len(rank(reranker, *_ASKED)) == 1
-
-    assert (proxy.requests, len(server.requests)) == ([], 2)
 
 
 # Certificates
@@ -329,29 +233,21 @@ def test_loopback_is_called_directly(monkeypatch, serve, rank):
 def _secure(serve, tmp_path, request):
     """A server that speaks TLS as localhost."""
     (tmp_path / "pair.pem").write_text(getattr(request, "param", PAIR))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "pair.pem")
-
-    def behave(server, connection):
-        with context.wrap_socket(connection, server_side=True) as encrypted:
-            server.read(encrypted)
-            encrypted.sendall(_answer())
-
-    return serve(behave)
+    return serve(_scoring, tmp_path / "pair.pem")
 
 
 def _at(server: Any, host: str = "localhost", max_retries: int = 0) -> Reranker:
     return Reranker(base_url=f"https://{host}:{server.port}", api_key=_KEY, max_retries=max_retries)
 
 
-def test_certificates_are_those_of_the_moment(monkeypatch, tmp_path, rank, secure):
+def test_certificates_are_those_of_the_moment(monkeypatch, tmp_path, secure):
     """SSL_CERT_FILE says who may vouch; a server that nobody vouches for gets nothing."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pair.pem"))
-    assert [hit.score for hit in rank(_at(secure), *_ASKED)] == [0.5]
+    assert [hit.score for hit in _at(secure).rerank(*_ASKED)] == [0.5]
     monkeypatch.delenv("SSL_CERT_FILE")
 
     with pytest.raises(errors.ServiceError, match=r"SSL_CERT_FILE"):
-        rank(_at(secure), *_ASKED)
+        _at(secure).rerank(*_ASKED)
 
     assert len(secure.requests) == 1
 
@@ -365,12 +261,12 @@ def test_certificates_are_those_of_the_moment(monkeypatch, tmp_path, rank, secur
     ids=["another name", "expired"],
     indirect=["secure"],
 )
-def test_a_certificate_that_is_known_and_wrong(monkeypatch, tmp_path, rank, secure, host, hint):
+def test_a_certificate_that_is_known_and_wrong(monkeypatch, tmp_path, secure, host, hint):
     """One for another host, or of former times, opens nothing; who vouches is not blamed for it."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pair.pem"))
 
     with pytest.raises(errors.ServiceError) as caught:
-        rank(_at(secure, host, max_retries=2), *_ASKED)
+        _at(secure, host, max_retries=2).rerank(*_ASKED)
 
     assert hint in caught.value.hint
     assert "SSL_CERT_FILE" not in str(caught.value)

@@ -1,6 +1,7 @@
 """What gateways ask for: more headers, more fields in the body, a client of the caller's."""
 
 import copy
+import itertools
 import json
 import pickle
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from qwen_rerank import (
     RerankSettings,
     ServiceError,
 )
+from qwen_rerank._sealed import linked
 from qwen_rerank.emulator import Emulator, Reply
 
 _SECRET = "tok/en+of=a&gateway-51c0"
@@ -36,10 +38,7 @@ def _pickled(value):
 
 def _flat(server, connection):
     """Answers a request of the flat protocol with one score."""
-    server.read(connection)
-    body = json.dumps({"results": [{"index": 0, "relevance_score": 0.5}]}).encode()
-    head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-    connection.sendall(head.encode() + body)
+    server.answer(connection, b'{"results": [{"index": 0, "relevance_score": 0.5}]}')
 
 
 # Headers
@@ -72,12 +71,11 @@ def test_a_gateways_own_key(serve, rank):
     assert b"\r\nauthorization:" not in request.lower()
 
 
-@_LIBRARIES
-def test_over_a_callers_client(connection, rank, clients, library, emulator: Emulator):
+def test_over_a_callers_client(connection, rank, clients, emulator: Emulator):
     """headers= wins over the client's own, and the key over both."""
     own = {"x-tenant": "three", "x-team": "search", "authorization": "Bearer none"}
     options = {"headers": {"X-Tenant": "seven"}, **connection}
-    rank(Reranker(**clients(library, headers=own), **options), _QUERY, _TEXTS)
+    rank(Reranker(**clients(headers=own), **options), _QUERY, _TEXTS)
 
     [seen] = emulator.log
     assert (seen.headers["x-tenant"], seen.headers["x-team"]) == ("seven", "search")
@@ -99,9 +97,7 @@ def test_over_a_client_of_the_sdk(emulator: Emulator):
     [
         ({"x-tenant": "a\r\nx-admin: 1"}, "the value of 'x-tenant' must be of printable ASCII"),
         ({"x-tenant": " a"}, "the value of 'x-tenant' must be"),
-        ({"x-tenant": "caf\u00e9"}, "the value of 'x-tenant' must be"),
-        ({"x tenant": "a"}, "a header's name must be of letters"),
-        ({"\u212aey": "a"}, "a header's name must be"),
+        ({"\u212aey": "a"}, "a header's name must be of letters"),
         ({"sk-0123456789abcdef0123": "x-api-key"}, "a header's name must be"),
         ({"Authorization": "Basic x"}, "'authorization' is what api_key= is for"),
         ({"X-DashScope-WorkSpace": "ws"}, "'x-dashscope-workspace' is what workspace= is for"),
@@ -167,55 +163,30 @@ def test_headers_cannot_be_changed_in_place():
         settings.headers["authorization"] = "another"
 
 
-@pytest.mark.parametrize("status", [401, 200])
-def test_a_server_that_quotes_them(connection, rank, emulator: Emulator, shown, status):
-    """A gateway that quotes a header it refuses does not get its value into our errors."""
-    emulator.script(
-        Reply(status, {"code": "InvalidApiKey", "message": f"no {_SECRET}", "request_id": _SECRET})
-    )
+def test_a_server_that_quotes_them(connection, rank, emulator: Emulator, shown):
+    """A gateway that quotes a header, in a 200 too, does not get its value into our errors."""
+    refusal = {"code": "InvalidApiKey", "message": f"no {_SECRET}", "request_id": _SECRET}
+    emulator.script(Reply(200, refusal))
     reranker = Reranker(headers={"x-api-key": _SECRET}, max_retries=0, **connection)
 
-    with pytest.raises((AuthenticationError, ServiceError)) as caught:
+    with pytest.raises(AuthenticationError, match=r"no \*\*\*") as caught:
         rank(reranker, _QUERY, _TEXTS)
 
-    assert "no ***" in str(caught.value)
     assert _SECRET not in shown(caught.value)
-
-
-def test_a_value_that_stands_in_an_answer(connection, rank):
-    """A header's value may be an ordinary word: no good answer is spoiled by it."""
-    reranker = Reranker(headers={"x-kind": "relevance_score"}, **connection)
-
-    assert len(rank(reranker, _QUERY, _TEXTS)) == 2
 
 
 # Fields of the body
 
 
-def test_fields_are_merged(connection, rank, emulator: Emulator):
-    """They stand at the top level of the body; objects that stand there already are merged."""
-    extra = {"metadata": {"team": [1, None]}, "parameters": {"new_option": True}, "input": {"x": 1}}
+def test_fields_are_sent(connection, rank, emulator: Emulator):
+    """They stand in every body, among what is there already; `test_wire.py` has how."""
+    extra = {"metadata": {"team": [1, None]}, "parameters": {"new_option": True}}
     reranker = Reranker(extra_body=extra, instruct="rules", **connection)
 
     rank(reranker, _QUERY, _TEXTS)
 
-    assert emulator.log[-1].body == {
-        "model": "qwen3-rerank",
-        "metadata": {"team": [1, None]},
-        "parameters": {"instruct": "rules", "new_option": True},
-        "input": {"query": _QUERY, "documents": _TEXTS, "x": 1},
-    }
-
-
-def test_the_callers_body_is_copied():
-    """What is changed later in the caller's own object is not sent."""
-    extra = {"metadata": {"team": "a"}}
-    settings = RerankSettings(extra_body=extra, **_NOWHERE)
-    extra["metadata"]["team"] = "b"
-
-    assert settings.extra_body == {"metadata": {"team": "a"}}
-    assert json.loads(settings.model_dump_json())["extra_body"] == settings.extra_body
-    assert _pickled(settings).extra_body == settings.extra_body
+    assert emulator.log[-1].body["metadata"] == {"team": [1, None]}
+    assert emulator.log[-1].body["parameters"] == {"instruct": "rules", "new_option": True}
 
 
 @pytest.mark.parametrize(
@@ -223,8 +194,10 @@ def test_the_callers_body_is_copied():
 )
 def test_a_body_cannot_be_changed_in_place(twin):
     """Nobody would check that, and what shares it would send it too: assign another instead."""
+    given = {"metadata": {"team": ["a"]}, "parameters": {"x": 1}}
+    settings = RerankSettings(extra_body=given, **_NOWHERE)
+    given["metadata"]["team"].append("b")
     extra = {"metadata": {"team": ["a"]}, "parameters": {"x": 1}}
-    settings = RerankSettings(extra_body=extra, **_NOWHERE)
 
     for body in (settings.extra_body, twin(settings).extra_body, twin(settings.extra_body)):
         with pytest.raises(TypeError, match="cannot be changed in place: assign another"):
@@ -237,19 +210,14 @@ def test_a_body_cannot_be_changed_in_place(twin):
 
     dumped = settings.model_dump()["extra_body"]
     dumped["metadata"]["team"].append("b")  # it is the caller's
-    settings.extra_body = dumped
-    assert settings.extra_body == {**extra, "metadata": {"team": ["a", "b"]}}
+    assert json.loads(settings.model_dump_json())["extra_body"] == extra
 
 
 @pytest.mark.parametrize(
     ("options", "extra", "said"),
     [
-        ({}, {"model": "other"}, "'model'"),
-        ({}, {"input": {"query": "x"}}, r"'input\.query'"),
         ({}, {"parameters": {"top_n": 1}}, r"'parameters\.top_n'"),
-        ({}, {"top_n": 1}, "'top_n'"),
         ({"protocol": "compatible"}, {"query": "x"}, "'query'"),
-        ({"server": "vllm"}, {"instruction": ""}, "'instruction'"),
         ({"server": "tei"}, {"texts": []}, "'texts'"),
     ],
     ids=repr,
@@ -273,7 +241,6 @@ def test_another_protocol_has_other_fields():
     ("extra", "said"),
     [
         ({"a": float("nan")}, "extra_body: must be JSON"),
-        ({"a": b"x"}, "extra_body: must be JSON"),
         ({"a": "\ud800"}, "extra_body: must be JSON"),
         ("a", "extra_body: "),
         ({"a": {"api_key": "sk-0123456789abcdef0123"}}, "looks like an API key"),
@@ -318,12 +285,11 @@ def _hook(clients, hook, *, on="response", reads=False):
     return clients
 
 
-@_LIBRARIES
-def test_what_a_client_sends(serve, rank, clients, library):
+def test_what_a_client_sends(serve, rank, clients):
     """Query, cookies, headers, hooks and login of a client are its own business; no base URL is."""
     server = serve(_flat)
     own = {"params": {"api-version": "7"}, "cookies": {"s": "s-1"}, "auth": ("user", "word")}
-    both = clients(library, base_url="http://elsewhere.example/v2", **own)
+    both = clients(base_url="http://elsewhere.example/v2", **own)
     hooked = []
 
     _hook(both, lambda request: hooked.append(request.method), on="request")
@@ -338,19 +304,14 @@ def test_what_a_client_sends(serve, rank, clients, library):
 
 
 @_LIBRARIES
-@pytest.mark.parametrize("names", [False, True], ids=["no request", "its request"])
 @pytest.mark.parametrize("reads", [False, True], ids=["unread", "read"])
-def test_a_hook_that_raises_refusals(
-    connection, rank, clients, library, names, reads, emulator: Emulator
-):
+def test_a_hook_that_raises_refusals(connection, rank, clients, library, reads, emulator: Emulator):
     """A refusal is what it is without the hook; the service's words are lost to one that read none.
 
     So a wrong key is asked for once and raised, and a pause that the service asks for is known.
     """
 
     def refuse(answer):
-        if names:
-            answer.raise_for_status()
         raise library.HTTPStatusError("Refused.", request=None, response=answer)
 
     given = {**_hook(clients(library), refuse, reads=reads), "base_url": emulator.base_url}
@@ -370,68 +331,47 @@ def test_a_hook_that_raises_refusals(
     assert [seen.status for seen in emulator.log] == [429, 401]
 
 
-@_LIBRARIES
-def test_a_hook_that_is_wrong(connection, rank, clients, library, emulator: Emulator):
-    """A hook's own mistake is raised as it is, and costs no second request."""
-    given = _hook(clients(library), lambda answer: answer.json())
-    reranker = Reranker(on_error="passthrough", **given, **connection)
+def _mistaken(answer):
+    answer.json()  # which was not read
 
-    with pytest.raises(library.ResponseNotRead):
+
+def _forbidding(answer):
+    raise httpx.HTTPStatusError("No.", request=answer.request, response=answer)
+
+
+def _forbidding_by_its_own(answer):
+    raise httpx.HTTPStatusError("No.", request=answer.request, response=httpx.Response(403))
+
+
+@pytest.mark.parametrize(
+    ("hook", "kind"),
+    [
+        (_mistaken, httpx.ResponseNotRead),
+        (_forbidding, httpx.HTTPStatusError),
+        (_forbidding_by_its_own, httpx.HTTPStatusError),
+    ],
+)
+def test_a_hook_that_is_wrong_or_forbids(connection, rank, clients, hook, kind, emulator: Emulator):
+    """A hook's own mistake is raised as it is, and costs no second request.
+
+    Likewise its refusal of a good answer, whose scores nobody gets.
+    """
+    reranker = Reranker(on_error="passthrough", **_hook(clients(), hook), **connection)
+
+    with pytest.raises(kind):
         rank(reranker, _QUERY, _TEXTS)
 
     assert len(emulator.log) == 1
 
 
-@_LIBRARIES
-@pytest.mark.parametrize("reads", [False, True], ids=["unread", "read"])
-@pytest.mark.parametrize("about", ["the answer", "no request", "an answer of its own"])
-def test_a_hook_that_forbids(connection, rank, clients, library, reads, about, emulator: Emulator):
-    """Likewise its refusal of a good answer, whose scores nobody gets."""
+def test_an_error_that_is_its_own_cause():
+    """It is looked at once, where following its causes would never end."""
+    error, other = OSError("mine"), LookupError("other")
+    error.__cause__, other.__context__ = other, error
 
-    def forbid(answer):
-        request = None if about == "no request" else answer.request
-        refused = library.Response(403) if about == "an answer of its own" else answer
-        raise library.HTTPStatusError("Not in this house.", request=request, response=refused)
+    seen = linked(error, lambda one: [one.__cause__, one.__context__])
 
-    given = _hook(clients(library), forbid, reads=reads)
-
-    with pytest.raises(library.HTTPStatusError, match=r"Not in this house\."):
-        rank(Reranker(on_error="passthrough", **given, **connection), _QUERY, _TEXTS)
-
-    assert len(emulator.log) == 1
-
-
-_ITS_OWN_CAUSE = """
-import asyncio
-import httpx
-from qwen_rerank import Reranker
-
-def fail(_):
-    try:
-        raise kind("mine")
-    except kind as error:
-        if kind is OSError:
-            raise error from error
-        other = LookupError("other")
-        other.__context__ = error
-        raise error from other
-
-through = httpx.MockTransport(fail)
-clients = {"http_client": httpx.Client(transport=through)}
-clients["async_http_client"] = httpx.AsyncClient(transport=through)
-reranker = Reranker(api_key="none", base_url="http://127.0.0.1:9", max_retries=0, **clients)
-for kind in (OSError, ValueError):
-    for rank in (reranker.rerank, lambda *given: asyncio.run(reranker.arerank(*given))):
-        try:
-            rank("a query", ["a text"])
-        except Exception as error:
-            print(type(error).__name__)
-"""
-
-
-def test_an_error_that_is_its_own_cause(fresh):
-    """It ends the call like any other, where following its causes would never end."""
-    assert fresh(_ITS_OWN_CAUSE).split() == ["ServiceError"] * 2 + ["ValueError"] * 2
+    assert list(itertools.islice(seen, 3)) == [error, other]
 
 
 class _Login(httpx.Auth):

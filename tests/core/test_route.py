@@ -29,11 +29,6 @@ def _follow(monkeypatch):
 # Which variable
 
 
-def test_nothing_named(follow):
-    """Without a variable hosts are reached directly."""
-    assert follow() is None
-
-
 @pytest.mark.parametrize("spelt", [str.upper, str.lower])
 @pytest.mark.parametrize(
     ("url", "name"), [(_URL, "https_proxy"), ("http://h", "http_proxy"), ("http://h", "all_proxy")]
@@ -46,10 +41,16 @@ def test_the_variable_of_the_scheme(follow, spelt, url, name):
     assert proxy.named_by == f"the environment variable {spelt(name)}"
 
 
-def test_the_variable_of_the_other_scheme(follow):
-    """A proxy for http is none for https, nor the other way round."""
+def test_no_variable_for_the_scheme(follow):
+    """Without one hosts are reached directly: a proxy for http is none for https, nor the reverse.
+
+    In a CGI script HTTP_PROXY may be a request's header, so there only http_proxy counts.
+    """
+    assert follow() is None
     assert follow(HTTP_PROXY=_PROXY) is None
     assert follow("http://h", HTTPS_PROXY=_PROXY) is None
+    assert follow("http://h", REQUEST_METHOD="GET", HTTP_PROXY=_PROXY) is None
+    assert follow("http://h", REQUEST_METHOD="GET", http_proxy=_PROXY).url == _PROXY
 
 
 def test_which_variable_wins(follow):
@@ -60,12 +61,6 @@ def test_which_variable_wins(follow):
     assert follow(**others, HTTP_PROXY=_PROXY).host == "c"
     assert follow(ALL_PROXY="a", HTTPS_PROXY=" ").host == "a"
     assert follow(HTTPS_PROXY="\t") is None
-
-
-def test_a_header_is_no_setting(follow):
-    """In a CGI script HTTP_PROXY may be a request's header, so there only http_proxy counts."""
-    assert follow("http://h", REQUEST_METHOD="GET", HTTP_PROXY=_PROXY) is None
-    assert follow("http://h", REQUEST_METHOD="GET", http_proxy=_PROXY).url == _PROXY
 
 
 @pytest.mark.parametrize("host", ["127.1.2.3:8000", "LOCALHOST", "localhost.:1", "[::1]:8000"])
@@ -93,7 +88,6 @@ def test_settings_of_the_system(monkeypatch, follow):
     ("no_proxy", "url"),
     [
         ("*", _URL),
-        ("dashscope.aliyuncs.com", _URL),
         ("DASHSCOPE.Aliyuncs.com", "https://dashscope.aliyuncs.COM."),
         (".aliyuncs.com", _URL),
         ("*.aliyuncs.com", _URL),
@@ -123,7 +117,6 @@ def test_exempt_hosts(follow, no_proxy, url):
         ("dashscope.aliyuncs.com.evil.example", _URL),
         ("aliyuncs.com:80", _URL),
         ("http://dashscope.aliyuncs.com", _URL),
-        ("10.0.0.0/16", "https://10.1.2.3"),
         ("10.0.0.0/99", "https://10.1.2.3"),
         ("0.0.0.0/0", "https://[fd00::1]"),
         ("[fd00::1]:1", "https://[fd00::1]"),
@@ -140,7 +133,6 @@ def test_hosts_that_are_not_exempt(follow, no_proxy, url):
 @pytest.mark.parametrize(
     ("value", "url", "auth"),
     [
-        ("http://proxy.example:3128", "http://proxy.example:3128", None),
         ("HTTP://Proxy.Example:3128/", "http://proxy.example:3128", None),
         ("proxy.example", "http://proxy.example:80", None),
         ("https://proxy.example", "https://proxy.example:443", None),
@@ -166,14 +158,11 @@ def test_values(follow, value, url, auth):
     ("value", "said"),
     [
         ("ftp://me:hunter2@h:1", r"has a scheme that is not known.*\nKnown are http://, https://"),
-        ("socks://hunter2@h:1080", r"not known.*socks5://, socks5h://"),
         ("http://me:hunter2@", "is not the URL"),
         ("http://me:hunter2@h:port", "is not the URL"),
-        ("http://me:hunter2@h:99999", "is not the URL"),
         ("http://me:hunter2#@h:1", "is not the URL.*percent-encoded"),
         ("http://me:hunter2/@h:1", "is not the URL.*percent-encoded"),
         ("http://[hunter2]", "is not the URL"),
-        ("h\u00f6st:hunter2", "is not the URL"),
         ("http://a%3Ab:hunter2@h:1", "has a user name with a colon"),
     ],
 )
@@ -226,15 +215,6 @@ def test_certificates_by_default():
     assert _route.certificate_variables() == {}
 
 
-@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
-def test_a_file_of_certificates(monkeypatch, files, name):
-    """Each variable that takes a file makes it the only one that counts."""
-    monkeypatch.setenv(name, files["file"])
-
-    assert _subjects(_route.certificates()) == {"localhost"}
-    assert _route.certificate_variables() == {name: files["file"]}
-
-
 def test_a_broken_bundle_of_certifi(monkeypatch, tmp_path):
     """An installation without its bundle is named, and no variable is blamed."""
     monkeypatch.setattr("certifi.where", lambda: str(tmp_path / "cacert.pem"))
@@ -254,9 +234,7 @@ def test_a_broken_bundle_of_certifi(monkeypatch, tmp_path):
 )
 def test_a_directory_of_certificates(monkeypatch, serve, files, name, value):
     """A server is trusted whose certificate OpenSSL finds in the directory, and no other is."""
-    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    served.load_cert_chain(files["file"])
-    server = serve(lambda _, connection: served.wrap_socket(connection, server_side=True).close())
+    server = serve(lambda *_: None, files["file"])
     monkeypatch.setenv(name, value.format(**files))
 
     def greet():
@@ -272,28 +250,22 @@ def test_a_directory_of_certificates(monkeypatch, serve, files, name, value):
         greet()
 
 
-def test_blank_certificate_variables(monkeypatch):
-    """A variable that holds only blanks is none."""
-    by_default = _route.certificates()
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        monkeypatch.setenv(name, " ")
-
-    assert _route.certificates() is by_default
-
-
 def test_which_certificates_win(monkeypatch, files):
-    """OpenSSL's two variables go together, before that of requests, before that of curl."""
-    names = []
-    for name in ("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
-        monkeypatch.setenv(name, files["folder" if name == "SSL_CERT_DIR" else "file"])
-        names.append([*_route.certificate_variables()])
+    """OpenSSL's two variables go together, before that of requests, before that of curl.
 
-    assert names == [
-        ["CURL_CA_BUNDLE"],
-        ["REQUESTS_CA_BUNDLE"],
-        ["SSL_CERT_FILE"],
-        ["SSL_CERT_FILE", "SSL_CERT_DIR"],
-    ]
+    Each is the only one that counts where it is the first; one that holds only blanks is none.
+    """
+    names = ("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+    for name in names:
+        monkeypatch.setenv(name, " ")
+    assert _route.certificate_variables() == {}
+
+    for name in names[:3]:
+        monkeypatch.setenv(name, files["file"])
+        assert _route.certificate_variables() == {name: files["file"]}
+        assert _subjects(_route.certificates()) == {"localhost"}
+    monkeypatch.setenv("SSL_CERT_DIR", files["folder"])
+    assert [*_route.certificate_variables()] == ["SSL_CERT_FILE", "SSL_CERT_DIR"]
     assert _subjects(_route.certificates()) == {"localhost"}
 
 
@@ -304,7 +276,6 @@ def test_which_certificates_win(monkeypatch, files):
         ("SSL_CERT_FILE", "{tmp}", r"cannot be read \(Is a directory\)"),
         ("SSL_CERT_FILE", "{tmp}/empty", r"cannot be read \(no certificates in it\)"),
         ("SSL_CERT_DIR", "{tmp}/empty:{tmp}/none", "names no directory"),
-        ("CURL_CA_BUNDLE", "{tmp}/empty", r"cannot be read \(no certificates in it\)"),
     ],
 )
 def test_certificates_that_are_not_there(monkeypatch, tmp_path, name, value, said):

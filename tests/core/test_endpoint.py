@@ -1,4 +1,4 @@
-"""Which host, path, key and headers a call has; where keys may go is in `test_network_rules.py`.
+"""Which host, path, key and headers a call has, and where keys may go.
 
 The order of the sources is that of the SDK, beside which tests/docs/test_regions_page.py asks us.
 """
@@ -8,8 +8,11 @@ import pwd
 import sys
 import types
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
+import yarl
 from pydantic import SecretStr
 
 from qwen_rerank import _endpoint
@@ -191,11 +194,20 @@ def test_a_found_base_url_is_checked(monkeypatch):
         ("https://a..b/hunter2", "must look like"),
         ("https://" + "a" * 64 + ".example/hunter2", "must look like"),
         ("https://dashscope.aliyuncs.com:99999/hunter2", "is not a URL"),
+        # What two programs might read differently.
+        ("https://hunter2\\@dashscope.aliyuncs.com/", "user name or password"),
+        ("https://dashscope.aliyuncs.com%40hunter2/", "must look like"),
+        ("https://hunter2\\.dashscope.aliyuncs.com/", "must look like"),
+        ("https://dashscope\u3002aliyuncs\u3002com", "must look like"),  # ideographic full stops
+        ("https://dashscope.aliyuncs.com\uff0fhunter2", "is not a URL"),  # a full-width slash
+        ("https://hunter2\n.dashscope.aliyuncs.com", "must (look like|end with its path)"),
+        ("https://[::1].hunter2/", "must look like|is not a URL"),
+        ("https://hunter2#@dashscope.aliyuncs.com", "no query, fragment"),
     ],
 )
 def test_refused_base_urls(base_url, said):
     """A URL that cannot be right is refused; the message says why, and repeats no secret of it."""
-    with pytest.raises(ValueError, match=f"^base_url .*{said}") as caught:
+    with pytest.raises(ValueError, match=f"^base_url .*({said})") as caught:
         _resolve(base_url=base_url)
 
     assert "hunter2" not in str(caught.value)
@@ -315,16 +327,31 @@ def test_other_places_for_the_files(monkeypatch, tmp_path, loaded):
     assert _key(_resolve(None)) == "sk-toml"
 
 
-def test_unreadable_files_are_none(tmp_path):
-    """A folder or binary junk in place of the key file is no key."""
-    (tmp_path / ".dashscope" / "api_key").mkdir(parents=True)
+def test_what_cannot_be_read_is_none(monkeypatch, tmp_path):
+    """Neither a folder nor binary junk is a key, nor what is no text in the config file.
+
+    And a process without a home folder is told that there is no key, and no more.
+    """
+    key_file = tmp_path / ".dashscope" / "api_key"
+    key_file.mkdir(parents=True)
+    _write("~/.dashscope/config.toml", 'api_key = 7\nregion = ""\nbase_url = ["x"]\n[workspace]')
+    with pytest.raises(ValueError, match="no API key"):
+        _resolve(None)
+    assert _resolve().host == "dashscope.aliyuncs.com"
+
+    key_file.rmdir()
+    key_file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="no API key"):
         _resolve(None)
 
-    (tmp_path / ".dashscope" / "api_key").rmdir()
-    (tmp_path / ".dashscope" / "api_key").write_bytes(b"\xff\xfe\x00")
+    def nobody(_):
+        raise KeyError("nobody")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
     with pytest.raises(ValueError, match="no API key"):
         _resolve(None)
+    assert _key(_resolve()) == _KEY
 
 
 @pytest.mark.parametrize("content", [b'api_key = "sk-secret-in-file', b'api_key = "\xff"'])
@@ -338,29 +365,6 @@ def test_a_broken_config_file(tmp_path, content):
 
     assert "secret" not in str(caught.value)
     assert caught.value.__suppress_context__
-
-
-def test_config_values_that_are_no_text_are_ignored():
-    """Numbers, tables and empty texts of the config file are nobody's setting."""
-    _write("~/.dashscope/config.toml", 'api_key = 7\nregion = ""\nbase_url = ["x"]\n[workspace]')
-
-    assert _resolve().host == "dashscope.aliyuncs.com"
-    with pytest.raises(ValueError, match="no API key"):
-        _resolve(None)
-
-
-def test_no_home(monkeypatch):
-    """A process without a home folder is told that there is no key, and no more."""
-    monkeypatch.delenv("HOME")
-
-    def nobody(_):
-        raise KeyError("nobody")
-
-    monkeypatch.setattr(pwd, "getpwuid", nobody)
-
-    assert _key(_resolve()) == _KEY
-    with pytest.raises(ValueError, match="no API key"):
-        _resolve(None)
 
 
 def test_no_key_for_an_alibaba_host():
@@ -407,7 +411,7 @@ def test_keys_that_were_pasted_with_more(monkeypatch, key, said):
 
 @pytest.mark.parametrize("where", ["environment", "file", "config", "module"])
 def test_a_found_key_never_goes_elsewhere(monkeypatch, loaded, where):
-    """No other host gets a key that was not passed for it; test_network_rules.py tries many."""
+    """No other host gets a key that was not passed for it."""
     if where == "environment":
         monkeypatch.setenv("DASHSCOPE_API_KEY", _FOUND)
     elif where == "file":
@@ -423,6 +427,76 @@ def test_a_found_key_never_goes_elsewhere(monkeypatch, loaded, where):
 
     assert endpoint.api_key is _resolve(None).api_key is None
     assert "authorization" not in endpoint.headers()
+
+
+# Accepted, because a key may be passed for any host; but a found one is not for them.
+_FOREIGN = [
+    "dashscope.aliyuncs.com.evil.com",
+    "evil-dashscope.aliyuncs.com",
+    "bucket.oss-cn-beijing.aliyuncs.com",
+    "maas.aliyuncs.com",
+    "x.evilmaas.aliyuncs.com",
+    "dashscope.aliyuncs.com.",
+    "xn--dshscope-2fg.aliyuncs.com",  # a Cyrillic letter, as DNS spells it
+    "localhost.evil.com",
+    "localhost.",
+    "127.1",
+    "0.0.0.0",  # noqa: S104  not to be listened on
+    "[::127.0.0.1]",
+    "10.0.0.1",
+]
+
+
+@pytest.mark.parametrize("host", _FOREIGN)
+def test_look_alikes(monkeypatch, host):
+    """A host that merely looks like Alibaba Cloud or loopback gets no found key, nor plain http."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", _FOUND)
+
+    endpoint = _resolve(None, base_url=f"https://{host}/api/v1")
+
+    assert (endpoint.api_key, endpoint.local) == (None, False)
+    with pytest.raises(ValueError, match=r"base_url is plain http.*allow_http=True"):
+        _resolve(base_url=f"http://{host}/api/v1")
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "https://DASHSCOPE.AliyunCS.com:443/api/v1",
+        "https://dashscope-us.aliyuncs.com",
+        "https://cn-hongkong.dashscope.aliyuncs.com",
+        "https://llm_x.eu-central-1.maas.aliyuncs.com",
+        "https://ws-1.cn-beijing.maas.aliyuncs.com/../../x/services/rerank/text-rerank/text-rerank",
+        "https://dashscope.aliyuncs.com//evil.com/services/rerank/text-rerank/text-rerank/",
+        "https://dashscope.aliyuncs.com/@evil.com/services/rerank/text-rerank/text-rerank/",
+        "http://LOCALHOST:8000",
+        "http://127.255.255.254",
+        "http://[0:0:0:0:0:0:0:1]:8000",
+    ],
+)
+def test_what_was_checked_is_what_is_called(monkeypatch, base_url):
+    """Wherever a found key goes, both http libraries read the same host as the check did."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", _FOUND)
+
+    endpoint = _resolve(None, base_url=base_url)
+
+    host = urlsplit(base_url).hostname
+    assert endpoint.headers()["authorization"] == f"Bearer {_FOUND}"
+    assert httpx.URL(endpoint.url).host in {host, "::1"}
+    assert yarl.URL(endpoint.url).host in {host, "::1"}
+    assert httpx.URL(endpoint.origin).host in {host, "::1"}
+    assert endpoint.local == base_url.startswith("http:")
+
+
+def test_a_found_workspace_stays_at_home(monkeypatch):
+    """A workspace that was found is named to Alibaba Cloud and this machine only."""
+    monkeypatch.setenv("DASHSCOPE_WORKSPACE", "ws-found")
+    gateway = "https://gateway.example"
+
+    assert _resolve(base_url="https://dashscope.aliyuncs.com").workspace == "ws-found"
+    assert _resolve(base_url="http://127.0.0.1:1").workspace == "ws-found"
+    assert _resolve(base_url=gateway).workspace is None
+    assert _resolve(base_url=gateway, workspace="ws-1").workspace == "ws-1"
 
 
 # What is sent
@@ -449,24 +523,19 @@ def _borrowed(base_url, **options):
 
 
 def test_borrowed():
-    """An injected client's host is called, its own key stays its own, and no password is shown."""
-    endpoint = _borrowed("http://user:hunter2@gateway.example:8000/api/v1/")
+    """An injected client's host is called, its own key stays its own, and no password is shown.
 
+    A key passed to us replaces the client's, and so does a workspace.
+    """
+    endpoint = _borrowed("http://user:hunter2@gateway.example:8000/api/v1/")
     assert endpoint.url.endswith(f"@gateway.example:8000{_NATIVE}")
     assert endpoint.host == "gateway.example:8000"
     assert (endpoint.local, endpoint.api_key) == (False, None)
-    assert "authorization" not in endpoint.headers()
 
-
-def test_borrowed_with_a_key_of_ours():
-    """A key passed to us replaces the client's, and so does a workspace."""
     key = SecretStr(f"{_KEY}\n")
     endpoint = _borrowed("http://127.0.0.1:1", api_key=key, workspace="w", protocol="compatible")
-
     assert endpoint.url == f"http://127.0.0.1:1{_FLAT}"
-    assert endpoint.local
-    assert endpoint.headers()["authorization"] == f"Bearer {_KEY}"
-    assert endpoint.headers()["x-dashscope-workspace"] == "w"
+    assert (endpoint.local, endpoint.workspace, _key(endpoint)) == (True, "w", _KEY)
 
 
 def test_borrowed_without_a_host():

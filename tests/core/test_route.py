@@ -1,12 +1,11 @@
 import importlib.util
-import socket
 import ssl
 import urllib.request
 
 import pytest
 from self_signed import PAIR
 
-from qwen_rerank import _route, errors
+from qwen_rerank import Reranker, _route, errors
 
 _URL = "https://dashscope.aliyuncs.com/api/v1"
 _PROXY = "http://proxy.example:3128"
@@ -235,20 +234,18 @@ def test_a_broken_bundle_of_certifi(monkeypatch, tmp_path):
 )
 def test_a_directory_of_certificates(monkeypatch, serve, files, name, value):
     """A server is trusted whose certificate OpenSSL finds in the directory, and no other is."""
-    server = serve(lambda *_: None, files["file"])
-    monkeypatch.setenv(name, value.format(**files))
+    server = serve(lambda server, connection: server.answer(connection), files["file"])
 
     def greet():
-        with (
-            socket.create_connection(("127.0.0.1", server.port), 10) as connection,
-            _route.certificates().wrap_socket(connection, server_hostname="localhost") as line,
-        ):
-            return line.version()
+        reranker = Reranker(base_url=f"https://localhost:{server.port}", api_key="none")
+        reranker.warm_up()
 
-    assert greet() == "TLSv1.3"
+    monkeypatch.setenv(name, value.format(**files))
+    greet()
     monkeypatch.delenv(name)
-    with pytest.raises(ssl.SSLCertVerificationError):
+    with pytest.raises(errors.ServiceError, match="SSL_CERT_FILE"):
         greet()
+    assert len(server.requests) == 1
 
 
 def test_which_certificates_win(monkeypatch, files):

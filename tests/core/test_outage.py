@@ -203,9 +203,10 @@ def test_who_begins_anew_knows_of_no_outage(monkeypatch, reranker, rank, emulato
     "error",
     [
         OSError(errno.EMFILE, "Too many open files"),
+        RuntimeError("can't start new thread"),
         FileNotFoundError(errno.ENOENT, "No such file", "/none/client.pem"),
     ],
-    ids=["no file left", "a missing file"],
+    ids=["no file left", "no thread left", "a missing file"],
 )
 def test_what_this_machine_lacks(reranker, rank, clients, clock, error):
     """What keeps a call from being sent says nothing of the service: no outage begins or ends."""

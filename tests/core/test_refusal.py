@@ -203,14 +203,6 @@ def test_a_mistyped_model(model, near):
     assert f"It was asked at https://{_HOST}/rerank." in hint
 
 
-def test_redirect_names_where_it_leads():
-    """A redirect is not followed; the hint says where it would have gone, braces and all."""
-    error = _error(b"", status=307, headers={"location": "https://other.example/{api}/v1"})
-
-    assert "https://other.example/{api}/v1" in error.hint
-    assert "base_url=" in error.hint
-
-
 def test_a_web_page_is_recognised():
     """HTML instead of JSON comes from something in between."""
     page = b"\n<!DOCTYPE html><html><body>Sign in to the guest network</body></html>"

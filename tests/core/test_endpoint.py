@@ -242,16 +242,10 @@ def test_a_full_url_is_taken_as_it_is():
 @pytest.mark.parametrize(
     ("options", "places"),
     [
-        ({}, "is not known here: check the network and its name servers"),
+        ({}, "The name dashscope.aliyuncs.com is not known here: check the network and"),
         ({"region": "ap-southeast-1"}, "which comes from region=, is not known here"),
-        (
-            {"workspace": "ws-1", "region": "us-east-1"},
-            "which comes from workspace= and region=, is not known here",
-        ),
-        (
-            {"workspace": "ws-1", "base_url": "https://gw.example"},
-            "which comes from base_url=, is not known here",
-        ),
+        ({"workspace": "w", "region": "us-east-1"}, "comes from workspace= and region=, is not"),
+        ({"workspace": "w", "base_url": "https://gw.example"}, "comes from base_url=, is not"),
     ],
 )
 def test_a_host_that_is_not_known(options, places):

@@ -3,8 +3,6 @@
 `test_endpoint.py` has the hosts that a key is for.
 """
 
-import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,14 +14,6 @@ _KEY = "sk-given-to-us-9b2e47a0c6d15f38"
 _FOUND = "sk-found-somewhere-77c1e05a2b9d"
 _ASKED = ("a query", ["a text"])
 _SCORES = b'{"output":{"results":[{"index":0,"relevance_score":0.5}]},"request_id":"r"}'
-
-
-@pytest.fixture(name="warm_up", params=["sync", "async"])
-def _warm_up(request: pytest.FixtureRequest) -> Callable[[Reranker], None]:
-    """Both colours of warming up, as one plain function."""
-    if request.param == "sync":
-        return Reranker.warm_up
-    return lambda reranker: asyncio.run(reranker.awarm_up())
 
 
 def _scoring(server: Any, connection: Any) -> None:
@@ -79,21 +69,15 @@ def test_redirects_lead_nowhere(serve, rank, clients, own):
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["our own client", "the caller's"])
-def test_a_warm_up_shows_no_key(serve, warm_up, clients, own):
+def test_a_warm_up_shows_no_key(serve, clients, own):
     """A warm-up opens a connection and asks nothing: no key goes out, whoever holds one."""
     server = serve(lambda server, connection: server.answer(connection))
-    url = f"http://{server.address}"
-    given = (
-        {}
-        if own
-        else clients(
-            headers={"authorization": f"Bearer {_KEY}"}, params={"key": _KEY}, cookies={"key": _KEY}
-        )
-    )
+    given = {"api_key": _KEY, "workspace": "ws-1", "headers": {"x-api-key": _KEY}}
+    if not own:
+        login = {"authorization": f"Bearer {_KEY}"}
+        given |= clients(headers=login, params={"key": _KEY}, cookies={"key": _KEY})
 
-    warm_up(
-        Reranker(base_url=url, api_key=_KEY, workspace="ws-1", headers={"x-api-key": _KEY}, **given)
-    )
+    Reranker(base_url=f"http://{server.address}", **given).warm_up()
 
     assert len(server.requests) == 1
     assert server.requests[0].startswith(b"HEAD / HTTP/1.1")

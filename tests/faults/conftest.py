@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # write_docs.py is a script beside its modules
 
-from fault_calls import Bench, clean_environment
+from fault_calls import Bench
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -19,15 +19,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item.get_closest_marker("faults_all") is None]
 
 
-@pytest.fixture(autouse=True, scope="module", name="clean_environment")
-def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """As everywhere, but once for all: a home for each of so many calls would take too long."""
-    with clean_environment(str(tmp_path_factory.mktemp("home"))):
-        yield
-
-
 @pytest.fixture(scope="session", name="bench")
-def _bench() -> Iterator[Bench]:
+def _bench(canary: str) -> Iterator[Bench]:
     """One emulator and one event loop for the whole matrix; what a call did is remembered."""
-    with Bench() as bench:
+    with Bench(canary) as bench:
         yield bench

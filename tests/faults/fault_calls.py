@@ -5,13 +5,10 @@ import contextlib
 import copy
 import itertools
 import logging
-import os
-import re
 import socket
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 from unittest import mock
@@ -19,30 +16,19 @@ from urllib.parse import urlsplit
 
 from fault_table import Row
 from langchain_core.documents import Document
-from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 import langchain_qwen_rerank
 import llama_index_qwen_rerank
 from qwen_rerank import Reranker
 from qwen_rerank.emulator import Emulator
 
-__all__ = [
-    "DOORS",
-    "MODES",
-    "SECRET",
-    "WAYS",
-    "Bench",
-    "Case",
-    "Seen",
-    "clean_environment",
-]
+__all__ = ["DOORS", "MODES", "WAYS", "Bench", "Case", "Seen"]
 
 DOORS = ("core", "LangChain", "LlamaIndex")
 WAYS = ("sync", "async")
 MODES = ("raise", "passthrough")
 
-SECRET = "matrix-secret"
-KEY, WRONG_KEY = f"sk-{SECRET}-0123456789", f"sk-{SECRET}-9876543210"
 PATIENCE = 10.0
 UNKNOWN_HOST = "no-such-host.invalid"
 TOP_N, THRESHOLD = 4, 0.3
@@ -69,10 +55,9 @@ class Case(NamedTuple):
     door: str
     way: str
     mode: str
-    protocol: str = "dashscope"
 
     def __str__(self) -> str:
-        return "-".join([self.row.name, *self[1:4]])
+        return "-".join([self.row.name, *self[1:]])
 
 
 @dataclass(frozen=True)
@@ -83,22 +68,16 @@ class Seen:
         verdict: "right", "original", the class of what was raised, or a description of a third
             thing that should never be.
         error: What was raised, or the error of a list that was passed through (the core's only).
-        shown: All that printing the error and the log shows.
         levels: The levels of the log records, from WARNING on.
         requests: How many requests the emulator saw.
-        seconds: How long it took.
-        limit: The timeout it had.
         untouched: Whether the caller's objects are as they were.
         after: The verdict on the next call of the same object, when the fault had passed.
     """
 
     verdict: str
     error: BaseException | None
-    shown: str
     levels: tuple[str, ...]
     requests: int
-    seconds: float
-    limit: float
     untouched: bool
     after: str
 
@@ -108,10 +87,11 @@ class _Door(NamedTuple):
 
     kind: Callable[..., Any]
     inputs: Callable[[], list[Any]]
-    call: Callable[[Any, list[Any]], Any]
-    acall: Callable[[Any, list[Any]], Any]
+    method: str
+    arguments: Callable[[list[Any]], tuple[Any, ...]]
     read: Callable[[Any, list[Any]], list[tuple[int, Any]]]
-    unscored: Callable[[int], Any]
+    unscored: Callable[[int], Any] = lambda _: None
+    """The score that a list which was passed through comes back with, by position."""
 
 
 def _read_hits(ranking: Any, texts: list[str]) -> list[tuple[int, Any]]:
@@ -154,54 +134,48 @@ _DOORS = {
     "core": _Door(
         Reranker,
         lambda: list(TEXTS),
-        lambda reranker, given: reranker.rerank(QUERY, given),
-        lambda reranker, given: reranker.arerank(QUERY, given),
+        "rerank",
+        lambda given: (QUERY, given),
         _read_hits,
-        lambda _: None,
     ),
     "LangChain": _Door(
         langchain_qwen_rerank.QwenRerank,
         _documents,
-        lambda reranker, given: reranker.compress_documents(given, QUERY),
-        lambda reranker, given: reranker.acompress_documents(given, QUERY),
+        "compress_documents",
+        lambda given: (given, QUERY),
         _read_documents,
-        lambda _: None,
     ),
     "LlamaIndex": _Door(
         llama_index_qwen_rerank.QwenRerank,
         _nodes,
-        lambda reranker, given: reranker.postprocess_nodes(given, query_str=QUERY),
-        lambda reranker, given: reranker.apostprocess_nodes(given, query_str=QUERY),
+        "postprocess_nodes",
+        lambda given: (given, QueryBundle(QUERY)),
         _read_nodes,
         _retrieved,
     ),
 }
 
 
-@contextlib.contextmanager
-def clean_environment(home: str) -> Iterator[None]:
-    """No key, proxy, certificate or file of this machine gets into a call."""
-    unwanted = re.compile(r"DASHSCOPE_.*|.*_PROXY|SSL_CERT_.*", re.IGNORECASE)
-    with mock.patch.dict("os.environ", {"HOME": home}):
-        for name in list(filter(unwanted.fullmatch, os.environ)):
-            del os.environ[name]
-        yield
-
-
 class Bench:
-    """An emulator, an event loop, and every kind of call against them."""
+    """An emulator, an event loop, and every kind of call against them.
 
-    def __init__(self) -> None:
-        self.emulator = Emulator(api_key=KEY, score=lambda _, text: SCORES[text])
+    Args:
+        key: The API key.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.emulator = Emulator(api_key=key, score=lambda _, text: SCORES[text])
         self._runner = asyncio.Runner()
+        self._heard = _Heard(logging.WARNING)
         self._seen: dict[Case, Seen] = {}
-        self._named = True
 
     def __enter__(self) -> Self:
         self.emulator.start()
+        logging.getLogger("qwen_rerank").addHandler(self._heard)
         return self
 
     def __exit__(self, *_: object) -> None:
+        logging.getLogger("qwen_rerank").removeHandler(self._heard)
         self.emulator.stop()
         self._runner.close()
 
@@ -222,68 +196,45 @@ class Bench:
             text = text.replace(request_id, "ID")
         return text
 
-    def healed(self, row: Row) -> tuple[str, int]:
-        """The verdict on a call whose fault has passed by its second attempt, and its requests."""
-        self.emulator.clear()
-        given = _DOORS["core"].inputs()
-        with self._reranker("core", "raise", "dashscope") as reranker, self._names():
-            self._prepare(reranker, row, timeout=PATIENCE)
-            with contextlib.ExitStack() as until_mended, _quick(), _Listening() as listening:
-                if row.told == "refused" or row.broken:  # nothing that the emulator could count
-                    listening.on_repeat = until_mended.close
-                    self._break(row, reranker, until_mended)
-                else:
-                    self.emulator.fault(row.told, first=1)
-                verdict, _ = self._verdict("core", lambda: reranker.rerank(QUERY, given), given)
-            requests = len(self.emulator.log)
-        self.emulator.clear()
-        return verdict, requests
-
     def _run(self, case: Case) -> Seen:
         row, door = case.row, _DOORS[case.door]
         self.emulator.clear()
         given = door.inputs()
         before, identities = copy.deepcopy(given), [id(each) for each in given]
-        with self._reranker(case.door, case.mode, case.protocol) as reranker, self._names():
+        with self._reranker(case.door, case.mode) as reranker:
 
             def verdict() -> tuple[str, BaseException | None]:
-                return self._verdict(case.door, lambda: way(reranker, given), given)
+                return self._verdict(door, lambda: self._call(case, reranker, given), given)
 
-            way = self._way(door, case.way)
             if row.used:
                 assert verdict()[0] == "right"
-            self._prepare(reranker, row)
+            _set(reranker, row.options)
             self.emulator.clear()
-            with contextlib.ExitStack() as until_mended, _quick(), _Listening() as listening:
+            self._heard.levels.clear()
+            with contextlib.ExitStack() as until_mended, _quick():
                 self._break(row, reranker, until_mended)
-                start = time.monotonic()
                 came, error = verdict()
-                seconds = time.monotonic() - start
-                requests = len(self.emulator.log)
+                requests, levels = len(self.emulator.log), tuple(self._heard.levels)
             untouched = given == before and [id(each) for each in given] == identities
-            limit = reranker.timeout
-            self._prepare(reranker, row, timeout=PATIENCE, top_n=None, score_threshold=None)
+            _set(reranker, row.options | {"timeout": PATIENCE, "top_n": None})
+            reranker.score_threshold = None
             after, failure = verdict()
         return Seen(
             verdict=came,
             error=error,
-            shown=_shown(error) + listening.text,
-            levels=tuple(listening.levels),
+            levels=levels,
             requests=requests,
-            seconds=seconds,
-            limit=limit,
             untouched=untouched,
             after=after if failure is None else f"{after}: {failure!r}",
         )
 
     @contextlib.contextmanager
-    def _reranker(self, door: str, mode: str, protocol: str) -> Iterator[Any]:
+    def _reranker(self, door: str, mode: str) -> Iterator[Any]:
         # The next call asks at once, whatever the fault was.
         options = {} if mode == "raise" else {"on_error": mode, "outage_pause": 0}
         reranker = _DOORS[door].kind(
             base_url=self.emulator.base_url,
-            api_key=KEY,
-            protocol=protocol,
+            api_key=self.emulator.api_key,
             timeout=PATIENCE,
             top_n=TOP_N,
             score_threshold=THRESHOLD,
@@ -294,13 +245,14 @@ class Bench:
         finally:
             self._runner.run(reranker.aclose())
 
-    def _way(self, door: _Door, way: str) -> Callable[[Any, list[Any]], Any]:
-        if way == "sync":
-            return door.call
-        return lambda reranker, given: self._runner.run(door.acall(reranker, given))
+    def _call(self, case: Case, reranker: Any, given: list[Any]) -> Any:
+        door = _DOORS[case.door]
+        if case.way == "sync":
+            return getattr(reranker, door.method)(*door.arguments(given))
+        return self._runner.run(getattr(reranker, f"a{door.method}")(*door.arguments(given)))
 
     def _verdict(
-        self, door: str, call: Callable[[], Any], given: Sequence[Any]
+        self, door: _Door, call: Callable[[], Any], given: Sequence[Any]
     ) -> tuple[str, BaseException | None]:
         """What came of *call*, in one word where it is one of those that may be."""
         try:
@@ -309,12 +261,11 @@ class Bench:
             return type(error).__name__, error
         degraded = getattr(result, "degraded", None)
         try:
-            seen = _DOORS[door].read(result, given)
+            seen = door.read(result, given)
         except (AssertionError, LookupError) as error:
             return f"other documents: {error!r} in {result!r}", None
-        unscored = _DOORS[door].unscored
-        if seen == [(place, unscored(place)) for place in ORIGINAL]:
-            marked = door != "core" or degraded is not None
+        if seen == [(place, door.unscored(place)) for place in ORIGINAL]:
+            marked = door.kind is not Reranker or degraded is not None
             return ("original" if marked else "original, but not marked as such"), degraded
         if degraded is None and seen == [*RIGHT]:
             return "right", None
@@ -322,71 +273,43 @@ class Bench:
             return "whole" if seen[-1] == (2, None) else f"blank is not last: {seen}", None
         return f"a wrong order: {seen}, degraded={degraded!r}", None
 
-    def _prepare(self, reranker: Any, row: Row, **more: Any) -> None:
-        for name, value in (dict(row.options) | more).items():
-            setattr(reranker, name, value)
-
     def _break(self, row: Row, reranker: Any, until_mended: contextlib.ExitStack) -> None:
         """Makes *row* happen until the stack is closed."""
         until_mended.callback(self.emulator.clear)
         if row.told:
             self.emulator.fault(row.told)
+        if row.broken is None:
+            return
+        right = {"base_url": self.emulator.base_url, "api_key": self.emulator.api_key}
+        until_mended.callback(_set, reranker, right)
         if row.broken == "name":
-            self._named = False
-            until_mended.callback(setattr, self, "_named", True)
+            unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+            until_mended.enter_context(mock.patch("socket.getaddrinfo", side_effect=unknown))
             reranker.allow_http = True
-            reranker.base_url = self.emulator.base_url.replace("127.0.0.1", UNKNOWN_HOST)
+            reranker.base_url = right["base_url"].replace("127.0.0.1", UNKNOWN_HOST)
         elif row.broken == "scheme":
-            until_mended.callback(setattr, reranker, "base_url", self.emulator.base_url)
-            reranker.base_url = self.emulator.base_url.replace("http:", "https:")
+            reranker.base_url = right["base_url"].replace("http:", "https:")
         elif row.broken == "key":
-            until_mended.callback(setattr, reranker, "api_key", KEY)
-            reranker.api_key = WRONG_KEY
-        elif row.broken == "clock":
-            until_mended.enter_context(mock.patch("time.time", _falling_clock()))
-        elif row.broken == "clock ahead":
-            until_mended.enter_context(mock.patch("time.time", _early_clock()))
-
-    def _names(self) -> Any:
-        """A resolver that takes the unknown host for this machine, unless that is broken."""
-        really = socket.getaddrinfo
-
-        def look_up(host: Any, *rest: Any, **more: Any) -> Any:
-            if host in (UNKNOWN_HOST, UNKNOWN_HOST.encode()):
-                if not self._named:
-                    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-                host = "127.0.0.1"
-            return really(host, *rest, **more)
-
-        return mock.patch("socket.getaddrinfo", look_up)
+            reranker.api_key = f"{right['api_key']}-of-another"
+        else:
+            hours = itertools.count(-1, -1) if row.broken == "clock" else itertools.repeat(1)
+            until_mended.enter_context(mock.patch("time.time", _clock(hours)))
 
 
-class _Listening(logging.Handler):
-    """What the project's logger says, for as long as it is entered."""
+class _Heard(logging.Handler):
+    """The levels of what the project's logger has said."""
 
-    def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
-        self.text = ""
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
         self.levels: list[str] = []
-        self.on_repeat: Callable[[], Any] | None = None
-        self._logger = logging.getLogger("qwen_rerank")
-
-    def __enter__(self) -> Self:
-        self._before = self._logger.level
-        self._logger.setLevel(logging.DEBUG)
-        self._logger.addHandler(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._logger.removeHandler(self)
-        self._logger.setLevel(self._before)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.text += f"{record.getMessage()} {vars(record)!r}\n"
-        if record.levelno >= logging.WARNING:
-            self.levels.append(record.levelname)
-        if self.on_repeat and record.getMessage().startswith("Trying again"):
-            self.on_repeat()
+        self.levels.append(record.levelname)
+
+
+def _set(reranker: Any, options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
+        setattr(reranker, name, value)
 
 
 def _quick() -> Any:
@@ -397,24 +320,11 @@ def _quick() -> Any:
 _true_time = time.time
 
 
-def _is_ours() -> bool:
-    return threading.current_thread().name != "qwen-rerank-emulator"
+def _clock(hours: Iterator[int]) -> Callable[[], float]:
+    """A wall clock that is so many hours ahead, each time it is read; not the emulator's."""
 
+    def read() -> float:
+        of_emulator = threading.current_thread().name == "qwen-rerank-emulator"
+        return _true_time() + (0 if of_emulator else 3600 * next(hours))
 
-def _falling_clock() -> Callable[[], float]:
-    hours = itertools.count(1)
-    return lambda: _true_time() - (3600 * next(hours) if _is_ours() else 0)
-
-
-def _early_clock() -> Callable[[], float]:
-    return lambda: _true_time() + (3600 if _is_ours() else 0)
-
-
-def _shown(error: BaseException | None) -> str:
-    """All that printing *error* and what it came from shows."""
-    pieces = []
-    while error is not None:
-        printed = "".join(traceback.format_exception(error))
-        pieces += [printed, str(error), repr(error), repr(vars(error))]
-        error = error.__cause__ or error.__context__
-    return "\n".join(pieces)
+    return read

@@ -35,11 +35,9 @@ class Row:
         gives: The exact error, or None for the right ranking.
         status: The error's HTTP status.
         code: The error's code.
-        compatible: Its code on the compatible protocol, where that is another one.
         documents: The positions that the error names; None where that is not the point.
         repeated: Whether the client sends the request again.
         requests: How many requests the service sees of one call: the fewest and the most.
-        heals: Whether a call goes well if the fault has passed by the second attempt.
         told: What the emulator is told: the name, or the fault with its condition; None if it is
             told nothing.
         broken: What is wrong on our side of the wire; None if nothing is.
@@ -53,11 +51,9 @@ class Row:
     gives: type[RerankError] | None = None
     status: int | None = None
     code: str | None = None
-    compatible: str | None = None
     documents: tuple[int, ...] | None = None
     repeated: bool = False
     requests: tuple[int, int] = (1, 1)
-    heals: bool = False
     told: str | None = None
     broken: str | None = None
     used: bool = False
@@ -80,31 +76,22 @@ def _once(
     gives: type[RerankError],
     status: int | None = None,
     code: str | None = None,
-    compatible: str | None = None,
     **more: Any,
 ) -> Row:
     """Not repeated."""
-    facts = {"gives": gives, "status": status, "code": code, "compatible": compatible or code}
+    facts = {"gives": gives, "status": status, "code": code}
     return Row(**{"name": name, "told": name} | facts | more)
 
 
-def _again(
-    name: str,
-    gives: type[RerankError],
-    status: int | None = None,
-    code: str | None = None,
-    compatible: str | None = None,
-    **more: Any,
-) -> Row:
-    """Repeated, and given up when it stays."""
+def _again(*facts: Any, **more: Any) -> Row:
+    """Repeated, and given up when it stays; what of it is given as for `_once`."""
     every = SENT_AGAIN + 1
-    facts = {"repeated": True, "heals": True, "requests": (every, every)}
-    return _once(name, gives, status, code, compatible, **(facts | more))
+    return _once(*facts, **{"repeated": True, "requests": (every, every), **more})
 
 
 def _limited(name: str, **more: Any) -> Row:
     """Repeated, since it is a limit of requests in a time."""
-    return _again(name, RateLimitError, 429, "Throttling.RateQuota", "limit_requests", **more)
+    return _again(name, RateLimitError, 429, "Throttling.RateQuota", **more)
 
 
 # For what never ends. On a busy machine it may run out before anything is sent.
@@ -137,7 +124,6 @@ _BROKEN_CONNECTIONS = (
         told=None,
         broken="scheme",
         requests=(0, 0),
-        heals=False,
         wire="The base_url says https, and the port speaks plain http.",
     ),
 )
@@ -181,18 +167,17 @@ _REFUSED = (
         AuthenticationError,
         401,
         "InvalidApiKey",
-        "invalid_api_key",
         told=None,
         broken="key",
         wire="The key is a wrong one, and the honest service refuses it.",
     ),
-    _once("key-echoed", AuthenticationError, 401, "InvalidApiKey", "invalid_api_key"),
+    _once("key-echoed", AuthenticationError, 401, "InvalidApiKey"),
     _once("403-denied", AuthenticationError, 403, "AccessDenied"),
     _once("403-unpurchased", AuthenticationError, 403, "AccessDenied.Unpurchased"),
     _once("403-model", AuthenticationError, 403, "Model.AccessDenied"),
     _once("403-workspace", AuthenticationError, 403, "Workspace.AccessDenied"),
     _once("403-free-tier", QuotaError, 403, "AllocationQuota.FreeTierOnly"),
-    _once("404-model", RequestError, 404, "ModelNotFound", "model_not_found"),
+    _once("404-model", RequestError, 404, "ModelNotFound"),
     _once("404-model-not-exist", RequestError, 404, "Model.NotExist"),
     _once("404-invalid-model", RequestError, 404, "InvalidModel"),
     _once("404-unsupported", RequestError, 404, "model_not_supported"),
@@ -207,29 +192,28 @@ _REFUSED = (
     _once("400-blank", RequestError, 400, "InvalidParameter"),
     _once("400-length", RequestError, 400, "InvalidParameter"),
     _once("400-empty-input", RequestError, 400, "BadRequest.EmptyInput"),
-    _once("400-content", ContentError, 400, "DataInspectionFailed", "data_inspection_failed"),
+    _once("400-content", ContentError, 400, "DataInspectionFailed"),
     _once("400-media-inspection", ContentError, 400, "InvalidParameter.DataInspection"),
     _once("400-media-url", ContentError, 400, "InvalidURL"),
     _once("400-media-timeout", ContentError, 400, "InvalidURL.Timeout"),
     _once("400-media-download", ContentError, 400, "BadRequest.InputDownloadFailed"),
     _once("400-arrearage", QuotaError, 400, "Arrearage"),
-    # Their code is empty, and the compatible envelope's type stands in for it.
-    _again("408", ServiceError, 408, compatible="invalid_request_error"),
-    _once("413", RequestError, 413, compatible="invalid_request_error"),
+    _again("408", ServiceError, 408),
+    _once("413", RequestError, 413),
     _again("429-throttling", RateLimitError, 429, "Throttling"),
     _limited("429-rate"),
-    _again("429-burst", RateLimitError, 429, "Throttling.BurstRate", "limit_burst_rate"),
-    _again("429-tokens", RateLimitError, 429, "Throttling.AllocationQuota", "insufficient_quota"),
+    _again("429-burst", RateLimitError, 429, "Throttling.BurstRate"),
+    _again("429-tokens", RateLimitError, 429, "Throttling.AllocationQuota"),
     _again("429-concurrency", RateLimitError, 429, "concurrency_limit_exceeded"),
-    _once("429-free-quota", QuotaError, 429, "Throttling.AllocationQuota", "insufficient_quota"),
+    _once("429-free-quota", QuotaError, 429, "Throttling.AllocationQuota"),
     _once("429-not-purchased", QuotaError, 429, "CommodityNotPurchased"),
     _once("429-prepaid", QuotaError, 429, "PrepaidBillOverdue"),
     _once("429-postpaid", QuotaError, 429, "PostpaidBillOverdue"),
     _limited("429-after-seconds", requests=(1, 1), options=_IMPATIENT),
     _limited("429-after-date", requests=(1, 1), options=_IMPATIENT),
-    _limited("429-after-10000", requests=(1, 1), heals=False),
+    _limited("429-after-10000", requests=(1, 1)),
     _limited("429-after-garbage"),
-    _again("500", ServiceError, 500, "InternalError", "internal_error"),
+    _again("500", ServiceError, 500, "InternalError"),
     _again("500-algo", ServiceError, 500, "InternalError.Algo"),
     _once("500-media-length", ContentError, 500, "InternalError.Algo"),
     _again("500-timeout", ServiceError, 500, "InternalError.Timeout"),
@@ -240,7 +224,7 @@ _REFUSED = (
 )
 _INSIDE_200 = (
     _once("200-error", RequestError, 200, "InvalidParameter"),
-    _again("200-throttling", RateLimitError, 200, "Throttling.RateQuota", "limit_requests"),
+    _again("200-throttling", RateLimitError, 200, "Throttling.RateQuota"),
     _once("200-error-compatible", RequestError, 200, "InvalidParameter"),
     _again("200-unknown-code", ServiceError, 200, "TeapotShortAndStout"),
 )
@@ -283,12 +267,10 @@ _SEVERAL = (
         ServiceError,
         500,
         "InternalError",
-        "internal_error",
         told=f"500:holding={_LEMON}",
         options=_FIVE,
         documents=(4,),
         requests=(SENT_AGAIN + 1, SENT_AGAIN + 5),
-        heals=False,
         wire="Of a call's five requests one gets a 500, each time it is sent.",
     ),
     _once(
@@ -296,7 +278,6 @@ _SEVERAL = (
         ContentError,
         400,
         "DataInspectionFailed",
-        "data_inspection_failed",
         told=f"400-content:holding={_LEMON}",
         options=_FIVE,
         documents=(4,),
@@ -333,7 +314,6 @@ _CLOCK = (
         told="429-after-date",
         broken="clock ahead",
         requests=(1, 1),
-        heals=False,
         options=_IMPATIENT,
         wire="429 with a Retry-After date, and the wall clock is an hour ahead, by which that "
         "were long past; it is read against the Date of the answer.",

@@ -1,67 +1,43 @@
 """Answers that something in between mixes up: what is found, and what cannot be."""
 
-import contextlib
-import http.server
 import json
 import threading
 from collections.abc import Callable, Iterator
 
+import httpx
 import pytest
 
 from qwen_rerank import ReplyError, Reranker
 
 
-class _Swapping(http.server.BaseHTTPRequestHandler):
+def _swapping() -> Callable[[httpx.Request], httpx.Response]:
     """Scores a text by the number that it is, and gives two requests each other's answer."""
+    both_came, turn = threading.Barrier(2), threading.Lock()
+    answers: list[httpx.Response] = []
 
-    protocol_version = "HTTP/1.1"
-    both_came: threading.Barrier
-    turn: threading.Lock
-    answers: list[bytes]
-
-    def do_POST(self) -> None:
-        """Answers when both are there."""
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        numbers = map(int, asked["input"]["documents"])
+    def answer(request: httpx.Request) -> httpx.Response:
+        numbers = map(int, json.loads(request.content)["input"]["documents"])
         scores = [{"index": at, "relevance_score": it / 100} for at, it in enumerate(numbers)]
-        with self.turn:
-            place = len(self.answers)
-            self.answers.append(json.dumps({"output": {"results": scores}}).encode())
-        self.both_came.wait(10)
-        others = self.answers[1 - place]
-        self.send_response(200)
-        self.send_header("content-length", str(len(others)))
-        self.end_headers()
-        with contextlib.suppress(OSError):  # the call has failed, and left
-            self.wfile.write(others)
+        with turn:
+            place = len(answers)
+            answers.append(httpx.Response(200, json={"output": {"results": scores}}))
+        both_came.wait(10)
+        return answers[1 - place]
 
-    def log_message(self, *_: object) -> None:
-        """Says nothing."""
+    return answer
 
 
 @pytest.fixture(name="rank")
 def _rank() -> Iterator[Callable[[int], list[int]]]:
     """Ranks so many numbers, the highest first, in two requests whose answers are swapped."""
-    own = {"both_came": threading.Barrier(2), "turn": threading.Lock(), "answers": []}
-    handler = type("Handler", (_Swapping,), own)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        serving = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        serving.start()
+    with httpx.Client(transport=httpx.MockTransport(_swapping())) as client:
         reranker = Reranker(
-            base_url=f"http://127.0.0.1:{server.server_port}/api/v1",
-            api_key="sk-swapped",
+            base_url="http://127.0.0.1:1/api/v1",
+            http_client=client,
             max_documents_per_request=5,
             max_retries=0,
         )
-
-        def rank(count):
-            texts = [str(number) for number in range(count)]
-            return [hit.index for hit in reranker.rerank("q", texts)]
-
-        with reranker:
-            yield rank
-        server.shutdown()
-        serving.join(10)
+        yield lambda count: [hit.index for hit in reranker.rerank("q", map(str, range(count)))]
 
 
 def test_swapped_answers_are_found(rank):

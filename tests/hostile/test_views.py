@@ -47,17 +47,14 @@ def test_nothing_hides_on_the_command_line():
 
 def test_repr_and_rich_print_interpret_nothing(texts):
     """`print(ranking)` and `rich.print(ranking)` show the same: a repr without control bytes."""
-    written = io.StringIO()
-    console = Console(file=written, force_terminal=True, color_system=None, width=9_000)
     for text in texts:
-        hit = Hit(0, 0.5, text)
-        for value in (hit, Ranking((hit,), text)):
-            written.seek(0)
-            written.truncate()
-            console.print(value, "[bold]end")
+        hit, written = Hit(0, 0.5, text), io.StringIO()
+        ranking = Ranking((hit,), text)
+        console = Console(file=written, force_terminal=True, color_system=None, width=9_000)
+        console.print(hit, ranking, "[bold]end")
 
-            assert repr(value).isprintable()
-            assert written.getvalue() == f"{value!r}\nend\n"
+        assert repr(ranking).isprintable()
+        assert written.getvalue() == f"{hit!r}\n{ranking!r}\nend\n"
 
 
 # The notebook

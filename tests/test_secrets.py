@@ -39,6 +39,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     create_model,
+    field_validator,
     validate_call,
 )
 from secrets_watch import CANARY
@@ -633,6 +634,19 @@ def test_wrong_construction_shows_no_key(kind):
     for how in ("model_validate_json", "parse_raw"):
         for text in (f'{{"api_key": "{_KEY}", "top_n": 0}}', f'{{"api_key": "{_KEY}", '):
             _fails_quietly(partial(getattr(kind, how), text), ValueError, why=how)
+
+
+@_every_kind
+def test_what_a_subclass_raises_shows_no_key(kind):
+    """Nor has an error that is none of a value, such as one in a validator of a subclass."""
+
+    class Broken(kind):
+        @field_validator("instruct")
+        @classmethod
+        def _fails(cls, _value):
+            raise RuntimeError
+
+    _fails_quietly(partial(Broken, api_key=_KEY, instruct="x"), RuntimeError)
 
 
 _ASSIGNED: list[tuple[str, Any]] = [

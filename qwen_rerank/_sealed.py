@@ -48,10 +48,10 @@ def _quiet(name: str) -> Any:
     def quiet(owner: Any, *given: Any, **options: Any) -> Any:
         try:
             return getattr(super(Sealed, owner), name)(*given, **options)
-        except ValueError as error:
-            problem = _explained(error, owner if isinstance(owner, type) else type(owner))
+        except Exception as error:  # noqa: BLE001  a subclass's rule may raise anything
+            problem = _anew(error, owner if isinstance(owner, type) else type(owner))
         given, options = (), {}
-        raise ValueError(problem)
+        raise problem
 
     quiet.__doc__ = quiet.__doc__ or f"Pydantic's ``{name}``, which says nothing of its input."
     return quiet if name == "__replace__" else classmethod(quiet)
@@ -61,10 +61,14 @@ def _hiding(owner: str) -> Callable[[Any, ValidatorFunctionWrapHandler], Any]:
     """A validator that raises the errors of others anew, without what was given."""
 
     def hiding(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        hidden: BaseException
         try:
             return handler(value)
         except ValidationError as error:
             hidden = ValidationError.from_exception_data(error.title, _hidden(error))
+        except Exception as error:  # noqa: BLE001  a subclass's rule may raise anything
+            hidden = without_frames(error)
+        value = None
         raise hidden
 
     hiding.__name__ = owner  # which pydantic shows
@@ -143,15 +147,15 @@ class Sealed(BaseModel):
         try:
             super().__init__(**options)
             self._settle(type(self).model_fields)
-        except ValueError as error:
-            problem = _explained(error, type(self))
+        except Exception as error:  # noqa: BLE001  a subclass's rule may raise anything
+            problem = _anew(error, type(self))
         else:
             return
         # A key may stand in the wrong place. Pydantic's errors hold the input, so this is raised
         # outside the handler, and a traceback that prints its frames finds nothing in this one.
         options.clear()
         self.__dict__.clear()
-        raise ValueError(problem)
+        raise problem
 
     @override
     @classmethod
@@ -219,8 +223,8 @@ class Sealed(BaseModel):
             for name, value in waiting.items():
                 super().__setattr__(name, value)
             self._settle(sealed)
-        except ValueError as error:
-            problem = _explained(error, type(self))
+        except Exception as error:  # noqa: BLE001  a subclass's rule may raise anything
+            problem = _anew(error, type(self))
         else:
             return
         self.__dict__.update(before)
@@ -229,7 +233,7 @@ class Sealed(BaseModel):
         sealed.clear()
         waiting.clear()
         del value
-        raise ValueError(problem)
+        raise problem
 
     def _settle(self, given: Collection[str]) -> None:
         """Follows what the options in *given* imply.
@@ -273,6 +277,15 @@ def _hidden(error: ValidationError) -> list[InitErrorDetails]:
         }
         hidden.append(InitErrorDetails(type=kind, loc=each["loc"], input=_HIDDEN, ctx=context))
     return hidden
+
+
+def _anew(error: Exception, owner: type[Sealed]) -> BaseException:
+    """What to raise instead of *error*, which holds nothing that was given."""
+    return (
+        ValueError(_explained(error, owner))
+        if isinstance(error, ValueError)
+        else without_frames(error)
+    )
 
 
 def _explained(error: ValueError, owner: type[Sealed]) -> str:

@@ -643,10 +643,23 @@ def test_what_a_subclass_raises_shows_no_key(kind):
     class Broken(kind):
         @field_validator("instruct")
         @classmethod
-        def _fails(cls, _value):
-            raise RuntimeError
+        def _fails(cls, value):
+            if value is not None:
+                raise RuntimeError
+            return value
 
-    _fails_quietly(partial(Broken, api_key=_KEY, instruct="x"), RuntimeError)
+    made = _with_other(Broken)
+    before = dict(vars(made))
+    given = {"api_key": _KEY, "instruct": "x"}
+    for how, way in {
+        "made": partial(Broken, **given),
+        "validated": partial(Broken.model_validate, given),
+        "other options": partial(made.with_options, **given),
+        "a copy": partial(made.model_copy, update=given),
+        "assigned": partial(setattr, made, "instruct", "x"),
+    }.items():
+        _fails_quietly(way, RuntimeError, why=how)
+    assert vars(made) == before
 
 
 _ASSIGNED: list[tuple[str, Any]] = [

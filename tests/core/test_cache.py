@@ -1,4 +1,9 @@
-"""Nobody pays twice: what a cache of the user's makes of real calls."""
+"""Nobody pays twice: what a cache of the user's makes of real calls.
+
+What a score is kept under, and what of a cache is believed, is in `test_recall.py`; that calls at
+the same time ask once is in `test_in_flight.py`, and when a slow cache ends a call in
+`test_clock.py`.
+"""
 
 import asyncio
 import gc
@@ -11,70 +16,53 @@ import pytest
 from cachetools import TTLCache
 
 from qwen_rerank import DeadlineError, Reranker
-from qwen_rerank._endpoint import REGIONS
-from qwen_rerank.emulator import Emulator
 
 _QUERY = "a fast red sports car"
 _DOCUMENTS = ["green tea", "the red car is fast", "", "sports in the city", "the red car is fast"]
 _DISTINCT = 3
-_LONG = "A paragraph about tea and its many kinds. " * 600 + "A fast red sports car. "
 
 
 class Minimal:
-    """All that a cache has to be."""
+    """All that a cache has to be; *touched* is told before it is read and before it is written."""
 
-    def __init__(self):
+    def __init__(self, touched=lambda _doing: None):
         self.scores = {}
+        self._touched = touched
 
     def __getitem__(self, key):
+        self._touched("read")
         return self.scores[key]
 
     def __setitem__(self, key, score):
+        self._touched("write")
         self.scores[key] = score
 
 
-class Broken(Minimal):
-    """A cache that raises when it is read, or written, or both."""
-
-    def __init__(self, *, reading=None, writing=None):
-        super().__init__()
-        self._reading, self._writing = reading, writing
-
-    def __getitem__(self, key):
-        if self._reading:
-            raise self._reading
-        return super().__getitem__(key)
-
-    def __setitem__(self, key, score):
-        if self._writing:
-            raise self._writing
-        super().__setitem__(key, score)
+class OwnDict(Minimal, dict):
+    """Likewise one that is a dict, of the user's own kind."""
 
 
-class Held(Minimal):
-    """A cache that lets nobody who reads it, or writes it, go before it is told to."""
+class Held:
+    """Lets nobody who does *what* with a cache go before it is told to."""
 
-    def __init__(self, when="reading"):
-        super().__init__()
-        self._when = when
+    def __init__(self, what="read"):
+        self._what = what
         self.entered, self.free = threading.Event(), threading.Event()
 
-    def _hold(self, when):
-        if when == self._when:
+    def __call__(self, doing):
+        if doing == self._what:
             self.entered.set()
             assert self.free.wait(30)
 
-    def __getitem__(self, key):
-        self._hold("reading")
-        return super().__getitem__(key)
 
-    def __setitem__(self, key, score):
-        self._hold("writing")
-        super().__setitem__(key, score)
+def fails(what, error):
+    """A cache of which *what* raises *error*."""
 
+    def touched(doing):
+        if doing == what:
+            raise error
 
-class HeldDict(Held, dict):
-    """Likewise one that is a dict, of the user's own kind."""
+    return Minimal(touched)
 
 
 class Store:
@@ -147,31 +135,17 @@ def test_the_very_object_is_held(make, emulator):
     assert _sent(emulator) == 2 * _DISTINCT
 
 
-class Alone(Minimal):
-    """A cache without a lock, as those of cachetools are, that notices two threads at once."""
-
-    def __init__(self):
-        super().__init__()
-        self.inside = self.together = 0
-
-    def _touch(self):
-        self.inside += 1
-        self.together = max(self.together, self.inside)
-        time.sleep(0.002)
-        self.inside -= 1
-
-    def __getitem__(self, key):
-        self._touch()
-        return super().__getitem__(key)
-
-    def __setitem__(self, key, score):
-        self._touch()
-        super().__setitem__(key, score)
-
-
 async def test_a_cache_is_used_by_one_thread_at_a_time(make):
     """Concurrent calls take turns at a cache, whatever objects have it: cachetools' break else."""
-    cache = Alone()
+    inside, seen = [], []
+
+    def touched(doing):
+        inside.append(doing)
+        seen.append(len(inside))
+        time.sleep(0.002)
+        inside.pop()
+
+    cache = Minimal(touched)
     one = make(cache=cache)
     rerankers = [one, one, one.model_copy(), one.model_copy(), make(cache=cache), make(cache=cache)]
 
@@ -181,24 +155,23 @@ async def test_a_cache_is_used_by_one_thread_at_a_time(make):
     for each in rerankers:
         await each.aclose()
 
-    assert cache.together == 1
+    assert set(seen) == {1}
     assert len(cache.scores) == 6 * _DISTINCT
 
 
-@pytest.mark.parametrize("kind", [Held, HeldDict])
-async def test_caches_do_not_wait_for_one_another(make, kind):
+async def test_caches_do_not_wait_for_one_another(make):
     """A slow cache of one object holds up neither the loop nor another object with its own."""
-    slow, quick = make(), make(cache=Minimal())
+    slow, quick, held = make(), make(cache=Minimal()), Held()
     await slow.awarm_up()
-    slow.cache = kind()
+    slow.cache = OwnDict(held)  # a plain dict is used in the loop, and this one is not
     first = asyncio.create_task(slow.arerank(_QUERY, _DOCUMENTS))
-    assert await asyncio.to_thread(slow.cache.entered.wait, 10)
+    assert await asyncio.to_thread(held.entered.wait, 10)
 
     try:
         await quick.arerank(_QUERY, _DOCUMENTS)
         assert not first.done()
     finally:
-        slow.cache.free.set()
+        held.free.set()
     await first
     await slow.aclose()
     await quick.aclose()
@@ -206,12 +179,13 @@ async def test_caches_do_not_wait_for_one_another(make, kind):
 
 async def test_a_cancelled_call_with_a_slow_cache(make, emulator):
     """A call that is cancelled while its cache is read sends nothing."""
-    reranker = make(cache=Held())
+    held = Held()
+    reranker = make(cache=Minimal(held))
     call = asyncio.create_task(reranker.arerank(_QUERY, ["b", "c"]))
-    assert await asyncio.to_thread(reranker.cache.entered.wait, 10)
+    assert await asyncio.to_thread(held.entered.wait, 10)
 
     call.cancel()
-    reranker.cache.free.set()
+    held.free.set()
     with pytest.raises(asyncio.CancelledError):
         await call
     await reranker.arerank(_QUERY, ["a"])
@@ -220,69 +194,27 @@ async def test_a_cancelled_call_with_a_slow_cache(make, emulator):
     assert [seen.body["input"]["documents"] for seen in emulator.log] == [["a"]]
 
 
-# Keys
-
-
-def test_two_regions_share_no_score(make, emulator, monkeypatch):
-    """One cache may serve two regions: each is asked for its own scores, which differ."""
+def test_two_hosts_share_no_score(make, emulator):
+    """One cache may serve two regions, which score differently: each is asked for its own."""
     cache = {}
-    with Emulator(api_key=emulator.api_key, score=lambda *_: 0.25) as second:
-        for name, of in (("cn-beijing", emulator), ("ap-southeast-1", second)):
-            host = of.base_url.removesuffix("/api/v1")
-            monkeypatch.setitem(REGIONS, name, REGIONS[name]._replace(host=host))
-        beijing = make(cache=cache, base_url=None, region="cn-beijing")
-        singapore = make(cache=cache, base_url=None, region="ap-southeast-1")
+    one = make(cache=cache)
+    other = make(cache=cache, base_url=emulator.base_url.replace("127.0.0.1", "localhost"))
 
-        first, other = (each.rerank(_QUERY, _DOCUMENTS) for each in (beijing, singapore))
+    for reranker in (one, other, one, other):
+        reranker.rerank(_QUERY, _DOCUMENTS)
 
-        assert {hit.score for hit in other if hit.score is not None} == {0.25}
-        assert (_sent(emulator), _sent(second)) == (_DISTINCT, _DISTINCT)
-        assert beijing.rerank(_QUERY, _DOCUMENTS).hits == first.hits
-        assert _sent(emulator) == _DISTINCT
-
-
-def test_head_windows_and_whole_have_scores_of_their_own(make, emulator):
-    """A text that was cut, its windows, and its whole under a roomier model never share a score."""
-    cache = {}
-    cut = make(cache=cache).rerank(_QUERY, [_LONG])
-    split = make(cache=cache, long_documents="split").rerank(_QUERY, [_LONG])
-    whole = make(cache=cache, model="qwen3.7-text-rerank").rerank(_QUERY, [_LONG])
-
-    assert cut.truncated == (0,)
-    assert whole.truncated == split.truncated == ()
-    assert cut[0].window is None
-    assert split[0].window is not None
-    assert split.usage.cache_hits == whole.usage.cache_hits == 0
-    assert len(cache) == _sent(emulator)
-    assert split[0].score > cut[0].score
-
-
-def test_the_ends_of_a_query_have_scores_of_their_own(make, emulator):
-    """What is known of a query's head is not known of its tail, and both are known from then on."""
-    cache, query = {}, "green tea " * 3_000 + "red car " * 3_000
-    reranker = make(cache=cache)
-
-    first = {}
-    for end in ("head", "tail", "head", "tail"):
-        reranker.long_query = end
-        ranking = reranker.rerank(query, ["a red car"])
-        assert ranking.query_truncated
-        assert first.setdefault(end, ranking).hits == ranking.hits
-
-    assert first["tail"][0].score > first["head"][0].score
-    assert len(emulator.log) == len(cache) == 2
+    assert len(cache) == _sent(emulator) == 2 * _DISTINCT
 
 
 # A cache that fails
 
 
-@pytest.mark.parametrize("when", ["reading", "writing"])
-def test_a_broken_cache_costs_the_score_only(rank, make, emulator, caplog, when):
+@pytest.mark.parametrize("what", ["read", "write"])
+def test_a_broken_cache_costs_the_score_only(rank, make, emulator, caplog, what):
     """A cache that raises does not fail the call; one warning names the failure and no content."""
     failure = OSError("disk gone")
-    reranker = make(cache=Broken(**{when: failure}))
 
-    ranking = rank(reranker, _QUERY, _DOCUMENTS)
+    ranking = rank(make(cache=fails(what, failure)), _QUERY, _DOCUMENTS)
 
     assert ranking.hits == make().rerank(_QUERY, _DOCUMENTS).hits
     (warning,) = [record for record in caplog.records if record.name == "qwen_rerank"]
@@ -295,18 +227,27 @@ def test_a_broken_cache_costs_the_score_only(rank, make, emulator, caplog, when)
 def test_the_callers_interrupt_goes_through(rank, make):
     """Ctrl-C in a cache is not taken for a broken cache."""
     with pytest.raises(KeyboardInterrupt):
-        rank(make(cache=Broken(reading=KeyboardInterrupt())), _QUERY, _DOCUMENTS)
+        rank(make(cache=fails("read", KeyboardInterrupt())), _QUERY, _DOCUMENTS)
 
 
-# Deadlines
+# What came before a call ended is kept, however it ended
+
+
+async def _holds(cache, scores):
+    """Whether *cache* holds as many *scores*, at last."""
+    for _ in range(5_000):
+        if len(cache.scores) == scores:
+            return True
+        await asyncio.sleep(0.001)
+    return False
 
 
 async def test_scores_are_kept_after_the_deadline(make, emulator, caplog):
-    """Scores that came before a deadline are kept."""
+    """Scores that came before a deadline are kept, and that takes no part of the time."""
     reranker = make(cache=Minimal(), max_documents_per_request=1)
     await reranker.arerank(_QUERY, ["a"])
     emulator.fault("no-answer", holding="tea")
-    reranker.timeout = 3.0  # of which the other request has to need less
+    reranker.timeout = 1.5  # of which the other request has to need less
 
     with pytest.raises(DeadlineError):
         await reranker.arerank(_QUERY, ["a red car", "green tea"])
@@ -316,48 +257,47 @@ async def test_scores_are_kept_after_the_deadline(make, emulator, caplog):
     assert caplog.messages == []
 
 
-class Struck(Reranker):
-    """One whose caller presses Ctrl-C before the second request."""
+@pytest.fixture(name="struck")
+def _struck(connection):
+    """A reranker whose caller presses Ctrl-C before the second request."""
 
-    @property
-    def _pace(self):
-        def take(*_):
-            if self.usage.requests:
-                raise KeyboardInterrupt
-            return True
+    class Struck(Reranker):
+        @property
+        def _pace(self):
+            def take(*_):
+                if self.usage.requests:
+                    raise KeyboardInterrupt
+                return True
 
-        async def atake(_):
-            return take()
+            async def atake(_):
+                return take()
 
-        return SimpleNamespace(counts_tokens=False, on_any_loop=False, take=take, atake=atake)
+            return SimpleNamespace(counts_tokens=False, on_any_loop=False, take=take, atake=atake)
 
-
-@pytest.mark.parametrize("cache", [dict, Minimal])
-def test_scores_are_kept_after_an_interrupt(rank, connection, cache):
-    """Scores that came before Ctrl-C are kept."""
     options = {"max_documents_per_request": 1, "max_concurrency": 1}
-    reranker = Struck(**connection, **options, cache=cache())
+    return Struck(**connection, **options, cache=Minimal())
 
+
+def test_scores_are_kept_after_an_interrupt(rank, struck):
+    """Scores that came before Ctrl-C are kept."""
     with pytest.raises(KeyboardInterrupt):
-        rank(reranker, _QUERY, ["a red car", "green tea"])
+        rank(struck, _QUERY, ["a red car", "green tea"])
 
-    assert asyncio.run(_holds(reranker.cache, 1))
+    assert asyncio.run(_holds(struck.cache, 1))
 
 
-def test_scores_are_kept_at_the_end_of_the_process(connection, monkeypatch):
+def test_scores_are_kept_at_the_end_of_the_process(struck, monkeypatch):
     """So they are when that was the last of the process, which lets no thread begin any more."""
 
     def submit(*_):
         raise RuntimeError("cannot schedule new futures after shutdown")
 
-    options = {"max_documents_per_request": 1, "max_concurrency": 1}
-    reranker = Struck(**connection, **options, cache=Minimal())
-    monkeypatch.setattr(reranker._shared.open(1).aside, "submit", submit)
+    monkeypatch.setattr(struck._shared.open(1).aside, "submit", submit)
 
     with pytest.raises(KeyboardInterrupt):
-        reranker.rerank(_QUERY, ["a red car", "green tea"])
+        struck.rerank(_QUERY, ["a red car", "green tea"])
 
-    assert asyncio.run(_holds(reranker.cache, 1))
+    assert asyncio.run(_holds(struck.cache, 1))
 
 
 _LAST = """
@@ -385,14 +325,13 @@ del reranker
 
 @pytest.mark.slow
 def test_the_end_of_the_process_waits_for_a_slow_cache(fresh, emulator):
-    """What a slow cache is still to be told when the process ends is told."""
+    """What a slow cache is still to be told when a call was cancelled at the very end is told."""
     assert fresh(_LAST, emulator.base_url, emulator.api_key) == "kept\n" * 2
 
 
-@pytest.mark.parametrize("cache", [dict, Minimal])
-async def test_scores_are_kept_after_a_cancellation(make, emulator, cache):
-    """Scores that came before a call was cancelled are kept, in a dict when that is raised."""
-    reranker = make(cache=cache(), max_documents_per_request=1)
+async def test_scores_are_kept_after_a_cancellation(make, emulator):
+    """Scores that came before a call was cancelled are in its dict when that is raised."""
+    reranker = make(cache={}, max_documents_per_request=1)
     emulator.fault("no-answer", holding="tea")
 
     call = asyncio.create_task(reranker.arerank(_QUERY, ["a red car", "green tea"]))
@@ -403,26 +342,17 @@ async def test_scores_are_kept_after_a_cancellation(make, emulator, cache):
     with pytest.raises(asyncio.CancelledError):
         await call
 
-    assert len(reranker.cache) == 1 if cache is dict else await _holds(reranker.cache, 1)
-
-
-async def _holds(cache, scores):
-    """Whether *cache* holds as many *scores*, at last."""
-    for _ in range(5_000):
-        if len(getattr(cache, "scores", cache)) == scores:
-            return True
-        await asyncio.sleep(0.001)
-    return False
+    assert len(reranker.cache) == 1
 
 
 async def test_a_cache_that_is_too_slow_to_write(make, caplog):
     """A ranking is not held back by its cache, which goes on in its thread; that is said."""
-    reranker = make(timeout=1.0)
+    reranker, held = make(timeout=1.0), Held("write")
     await reranker.arerank(_QUERY, ["a"])
 
-    reranker.cache = Held("writing")
+    reranker.cache = Minimal(held)
     ranking = await reranker.arerank(_QUERY, _DOCUMENTS)
-    reranker.cache.free.set()
+    held.free.set()
     await reranker.aclose()
 
     assert ranking[0].score is not None

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -16,6 +17,10 @@ _JOB = Job("model", "query", ("a", "b", "c"))
 def _prepared(*texts, query="query", instruct=""):
     items = (Item(text, 1, (Place(at),)) for at, text in enumerate(texts))
     return Prepared(Item(query, 1), Item(instruct, 0), tuple(items))
+
+
+def _with(item):
+    return replace(_prepared(), items=(item,))
 
 
 def _scored(prepared, *scores):
@@ -35,32 +40,38 @@ def test_known_and_unknown_are_all(texts, data):
     assert unknown.items == tuple(item for item in prepared.items if item not in kept)
 
 
-@pytest.mark.parametrize(
-    ("job", "asked", "place"),
-    [
-        (Job("other", "query", ()), {}, "here"),
-        (_JOB, {"instruct": "rules"}, "here"),
-        (_JOB, {"query": "another query"}, "here"),
-        (_JOB, {}, "there"),
-    ],
-)
-def test_a_score_is_for_its_own_question(job, asked, place):
-    """Another model, instruct, query or place asks anew."""
+_URL = "https://x.example/red.png"
+_IMAGE, _VIDEO = Item(_URL, 1, kind="image"), Item(_URL, 1, kind="video")
+_QUESTIONS = {
+    "a query and a text": (_JOB, _prepared("a"), "here"),
+    "another model": (_JOB._replace(model="other"), _prepared("a"), "here"),
+    "another place": (_JOB, _prepared("a"), "there"),
+    "another query": (_JOB, _prepared("a", query="squery"), "here"),
+    "an instruct": (_JOB, _prepared("a", instruct="rules"), "here"),
+    "a letter of it in the query": (_JOB, _prepared("a", query="squery", instruct="rule"), "here"),
+    "more fields in the body": (_JOB._replace(extra={"a": 1}), _prepared("a"), "here"),
+    "an address": (_JOB, _prepared(_URL), "here"),
+    "the image there": (_JOB, _with(_IMAGE), "here"),
+    "it beside a text": (_JOB, _with(_IMAGE._replace(beside="red")), "here"),
+    "it beside another text": (_JOB, _with(_IMAGE._replace(beside="blue")), "here"),
+    "the video there": (_JOB, _with(_VIDEO), "here"),
+    "fewer of its frames": (_JOB._replace(fps=0.5), _with(_VIDEO), "here"),
+    "the address as the query": (_JOB, _prepared("a", query=_URL), "here"),
+    "the image as the query": (_JOB, replace(_prepared("a"), query=_IMAGE), "here"),
+}
+
+
+def test_a_score_is_for_its_own_question():
+    """Whatever is asked in another way is asked anew, and nothing else is."""
     cache = {}
-    remember(_JOB, _prepared("a"), _scored(_prepared("a"), 0.5), "here", cache)
 
-    known, _ = recall(job, _prepared("a", **asked), place, cache)
-
-    assert known == ()
-
-
-def test_keys_do_not_run_together():
-    """Moving letters from the query to the instruct makes another key."""
-    cache = {}
-    one = _prepared("t", query="c", instruct="ab")
-    remember(_JOB, one, _scored(one, 0.5), "here", cache)
-
-    assert recall(_JOB, _prepared("t", query="bc", instruct="a"), "here", cache)[0] == ()
+    for said, (job, prepared, place) in _QUESTIONS.items():
+        assert recall(job, prepared, place, cache)[0] == (), said
+        scored = tuple(_scored(prepared, 0.5))
+        remember(job, prepared, scored, place, cache)
+        assert recall(job, prepared, place, cache)[0] == scored
+    fewer_of_an_image = _JOB._replace(fps=0.5), _with(_IMAGE), "here"
+    assert recall(*fewer_of_an_image, cache)[1].items == ()
 
 
 def test_keys_hold_no_text():
@@ -73,45 +84,22 @@ def test_keys_hold_no_text():
     assert "secret" not in key
 
 
-class _Fails:
-    """A value of others whose every look raises."""
-
-    def __init__(self, error):
-        self._error = error
-
-    def _fail(self, *_):
-        raise self._error
-
-    __float__ = __eq__ = __bool__ = __str__ = __repr__ = __index__ = __le__ = __ge__ = _fail
-    __hash__ = None
-
-
 class _Odd(float):
     """A number that is none when it is asked."""
 
     def __float__(self):
-        raise ZeroDivisionError
+        raise RecursionError
 
 
 _ODD = {
     "none": None,
     "true": True,
-    "empty": "",
     "of several lines": "0.5\n",
     "grouped": "1_0e-2",
     "of other digits": "\u0660",
-    "no number, in words": b"nan",
     "too large, in digits": "1e999",
     "broken bytes": b"\xff",
     "no number": math.nan,
-    "infinite below": -math.inf,
-    "a huge integer": 10**400,
-    "a huge decimal": Decimal("1e999"),
-    "a signal": Decimal("sNaN"),
-    "complex": 0.5 + 0j,
-    "a list": [0.5],
-    "what is not to be found": _Fails(KeyError("mine")),
-    "what recurses": _Fails(RecursionError("mine")),
     "a number that fails": _Odd(0.5),
 }
 
@@ -128,7 +116,7 @@ def test_what_is_no_score_is_asked_again(odd, caplog):
     assert f"({type(odd).__name__})" in record.getMessage()
 
 
-@pytest.mark.parametrize("kept", [-0.001, 1.001, 7, "1.5", Decimal(2)])
+@pytest.mark.parametrize("kept", [-0.001, "1.5"])
 def test_what_the_model_never_gives_is_asked_again(kept, caplog):
     """DashScope's scores are 0.0 to 1.0, so another number is not one of them."""
     prepared = _prepared("a")

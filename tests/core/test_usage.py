@@ -5,7 +5,6 @@ import copy
 import pickle
 import threading
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,11 +95,10 @@ async def test_threads_and_tasks(reranker, emulator):
     [
         copy.copy,
         copy.deepcopy,
-        lambda reranker: reranker.model_copy(),
         lambda reranker: reranker.model_copy(update={"top_n": 1}),
         lambda reranker: pickle.loads(pickle.dumps(reranker)),  # noqa: S301  our own bytes
     ],
-    ids=["copy", "deepcopy", "model_copy", "updated", "pickle"],
+    ids=["copy", "deepcopy", "model_copy", "pickle"],
 )
 def test_copies_begin_at_nothing(reranker, emulator, monkeypatch, copied):
     """A copy counts its own calls alone, and the original does not count them."""
@@ -171,171 +169,113 @@ async def test_what_a_cancelled_call_had_paid_for(reranker, emulator):
 # Cost
 
 
-class _Line(httpx.HTTPTransport):
-    """Brings to the emulator what is meant for Alibaba Cloud, by real HTTP."""
-
-    def __init__(self, emulator):
-        super().__init__()
-        self._to = httpx.URL(emulator.base_url)
-
-    def handle_request(self, request):
-        assert request.url.host.endswith(".aliyuncs.com")
-        request.url = request.url.copy_with(scheme="http", host=self._to.host, port=self._to.port)
-        return super().handle_request(request)
+@pytest.fixture(name="priced")
+def _priced(reranker, monkeypatch):
+    """A reranker whose emulator has the prices of Beijing."""
+    for (model, region), price in [*_models.PRICES.items()]:
+        if region == "cn-beijing":
+            monkeypatch.setitem(_models.PRICES, (model, ""), price)
+    return reranker
 
 
-@pytest.fixture(name="line")
-def _line(emulator):
-    with httpx.Client(transport=_Line(emulator)) as line:
-        yield line
-
-
-@pytest.fixture(name="china")
-def _china(emulator, line):
-    """A reranker of a region's."""
-    return Reranker(api_key=emulator.api_key, region="cn-beijing", http_client=line)
-
-
-@pytest.fixture(name="there")
-def _there(emulator, line):
-    """Ranks as a region's service would, and says what that and all calls so far cost."""
-    made = {}
-
-    def there(*arguments, region="cn-beijing", workspace=None, cache=None, **options):
-        if region not in made:
-            made[region] = Reranker(
-                api_key=emulator.api_key,
-                region=region,
-                workspace=workspace,
-                max_documents_per_request=2,
-                cache=cache,
-                http_client=line,
-            )
-        ranking = made[region].rerank(*arguments, **options)
-        return ranking.usage, made[region].usage
-
-    return there
+def listed(model, tokens):
+    """What *tokens* cost in Beijing."""
+    return pytest.approx(tokens * _models.PRICES[model, "cn-beijing"].per_million / 1e6)
 
 
 @pytest.mark.parametrize(("model", "region"), _models.PRICES)
-def test_cost(there, emulator, model, region):
-    """Where the list price is known, a text call's cost is that price of its billed tokens.
-
-    A workspace's host belongs to its region.
-    """
+def test_the_price_of_a_region(model, region):
+    """Where the list price is known, a text call's cost is that price of its tokens."""
     price = _models.PRICES[model, region]
 
-    usage, total = there(_QUERY, _DOCUMENTS, model=model, region=region, workspace="llm-1")
+    estimate = Reranker(api_key="sk-x", region=region, model=model).estimate(_QUERY, _DOCUMENTS)
+
+    assert estimate.list_price is price
+    assert estimate.cost == pytest.approx(estimate.tokens * price.per_million / 1e6)
+
+
+def test_cost(rank, priced, emulator):
+    """A call of several requests costs what all of its billed tokens do."""
+    priced.max_documents_per_request = 2
+
+    usage = rank(priced, _QUERY, _DOCUMENTS).usage
 
     assert (usage.requests, usage.tokens) == (2, billed(emulator).tokens)
-    assert usage.cost == pytest.approx(usage.tokens * price.per_million / 1e6)
-    assert usage.currency == price.currency
-    assert total == usage
+    assert (usage.cost, usage.currency) == (listed("qwen3-rerank", usage.tokens), "CNY")
+    assert priced.usage == usage
 
 
-@pytest.mark.parametrize(
-    ("model", "region"), [("gte-rerank-v2", "ap-southeast-1"), ("qwen3-rerank", "cn-hongkong")]
-)
-def test_no_cost_without_a_price(there, model, region):
-    """Of a model or region without a list price no cost is invented, nor of a sum with such."""
-    usage, _ = there(_QUERY, _DOCUMENTS, model=model, region=region)
+def test_no_cost_without_a_price(priced, monkeypatch):
+    """Costs of models of one currency are summed; one without a price leaves the sum without."""
+    first = priced.rerank(_QUERY, _DOCUMENTS).usage
+    second = priced.rerank(_QUERY, _DOCUMENTS, model="gte-rerank-v2").usage
+    assert (priced.usage.cost, priced.usage.currency) == (first.cost + second.cost, "CNY")
 
-    assert usage.tokens > 0
-    assert (usage.cost, usage.currency) == (None, None)
+    monkeypatch.delitem(_models.PRICES, ("gte-rerank-v2", ""))  # as everywhere but in a region
+    unknown = priced.rerank(_QUERY, _DOCUMENTS, model="gte-rerank-v2").usage
 
-
-def test_a_sum_without_a_price(there, monkeypatch):
-    """Costs of models of one currency are summed; one unknown leaves the whole sum unknown."""
-    first, _ = there(_QUERY, _DOCUMENTS)
-    second, total = there(_QUERY, _DOCUMENTS, model="gte-rerank-v2")
-    assert total.cost == pytest.approx(first.cost + second.cost)
-    assert (first.currency, second.currency, total.currency) == ("CNY",) * 3
-
-    monkeypatch.delitem(_models.PRICES, ("gte-rerank-v2", "cn-beijing"))
-    _, total = there(_QUERY, _DOCUMENTS, model="gte-rerank-v2")
-
-    assert total.requests == 6
-    assert (total.cost, total.currency) == (None, None)
-
-
-def test_no_cost_elsewhere(reranker):
-    """An emulator, a gateway or a proxy has no list price."""
-    assert reranker.rerank(_QUERY, _DOCUMENTS).usage.cost is None
-    assert reranker.usage.currency is None
+    assert unknown.tokens > 0
+    for usage in (unknown, priced.usage):
+        assert (usage.cost, usage.currency) == (None, None)
 
 
 @pytest.mark.parametrize(
     ("query", "documents"),
-    [
-        (_QUERY, [_PICTURE]),
-        (_QUERY, ["green tea", ("a red sports car", _PICTURE)]),
-        (_PICTURE, ["green tea"]),
-    ],
-    ids=["document", "both", "query"],
+    [(_QUERY, ["green tea", ("a red sports car", _PICTURE)]), (_PICTURE, ["green tea"])],
+    ids=["document", "query"],
 )
-def test_no_cost_of_images(there, query, documents):
+def test_no_cost_of_images(priced, query, documents):
     """Images have a price of their own, so that a call with one has no known cost."""
-    usage, _ = there(query, documents, model="qwen3-vl-rerank")
+    usage = priced.rerank(query, documents, model="qwen3-vl-rerank").usage
 
     assert usage.tokens > 0
     assert (usage.cost, usage.currency) == (None, None)
 
 
 @pytest.mark.parametrize("model", ["qwen3-rerank", "qwen3-vl-rerank"])
-def test_cost_where_only_texts_are_sent(china, emulator, model):
+def test_cost_where_only_texts_are_sent(priced, model):
     """Images beside them that were not asked about have no part in it, nor in an estimate."""
-    price = _models.PRICES[model, "cn-beijing"]
-    reranker = china.with_options(model=model, mixed="text")
+    reranker = priced.with_options(model=model, mixed="text")
     documents = ["green tea", ("a red sports car", _PICTURE), ("tea", "old hills")]
 
     expected = reranker.estimate(_QUERY, documents)
     usage = reranker.rerank(_QUERY, documents).usage
 
-    assert usage.tokens == billed(emulator).tokens
-    assert usage.cost == pytest.approx(usage.tokens * price.per_million / 1e6)
-    assert reranker.usage == usage
-    assert expected.cost == pytest.approx(expected.tokens * price.per_million / 1e6)
+    assert usage.cost == listed(model, usage.tokens)
+    assert expected.cost == listed(model, expected.tokens)
 
 
 @pytest.mark.parametrize("query", [_QUERY, _PICTURE])
-def test_images_that_the_cache_knew_cost_nothing(china, query):
-    """Nobody is asked about them; what it costs to ask about them is not known, nor estimated."""
-    reranker = china.with_options(model="qwen3-vl-rerank", cache={})
+def test_what_the_cache_knew_costs_nothing(priced, query):
+    """Nobody is asked about it: the sum stays as it was, and an estimate says so.
+
+    What it costs to ask about images is not known, nor estimated.
+    """
+    reranker = priced.with_options(model="qwen3-vl-rerank", cache={})
     documents = [_PICTURE, "green tea"]
     assert reranker.estimate(query, documents).cost is None
 
     first = reranker.rerank(query, documents).usage
     again = reranker.rerank(query, documents).usage
 
-    assert (first.cost, again.cost) == (None, 0.0)
+    assert (first.cost, again.cost, again.currency) == (None, 0.0, "CNY")
+    assert (again.requests, again.cache_hits) == (0, 2)
+    assert reranker.usage == first + again
     assert reranker.estimate(query, documents).cost == 0.0
 
 
-def test_cost_of_what_the_cache_knew(there):
-    """A call that the cache answers costs nothing, and leaves the sum as it was."""
-    cache = {}
-    first, _ = there(_QUERY, _DOCUMENTS, cache=cache)
-    usage, total = there(_QUERY, _DOCUMENTS)
-
-    assert (usage.requests, usage.cost) == (0, 0)
-    assert (total.cost, total.currency) == (first.cost, "CNY")
-    assert total.cache_hits == len(_DOCUMENTS)
-
-
-def test_no_cost_of_what_was_not_reported(there, emulator):
+def test_no_cost_of_what_was_not_reported(priced, emulator):
     """Where the service reported no tokens, neither they nor their cost are known; 0 is 0."""
     scores = [{"index": at, "relevance_score": 0.5} for at in range(2)]
     body = {"request_id": "1", "output": {"results": scores}}
     emulator.script(Reply(body=body | {"usage": {"total_tokens": 0}}), Reply(body=body))
 
-    free, _ = there(_QUERY, _DOCUMENTS[:2])
-    usage, total = there(_QUERY, _DOCUMENTS[:2])
+    free = priced.rerank(_QUERY, _DOCUMENTS[:2]).usage
+    usage = priced.rerank(_QUERY, _DOCUMENTS[:2]).usage
 
     assert (free.tokens, free.cost, free.currency) == (0, 0.0, "CNY")
-
-    assert (usage.requests, usage.tokens) == (1, None)
-    assert usage.cost is None
-    assert (total.requests, total.tokens, total.cost) == (2, None, None)
+    assert (usage.requests, usage.tokens, usage.cost) == (1, None, None)
+    assert priced.usage == free + usage
 
 
 # Sums

@@ -4,8 +4,6 @@ import json
 import re
 from pathlib import Path
 
-import pytest
-
 import langchain_qwen_rerank
 import llama_index_qwen_rerank
 from qwen_rerank import CallOptions, RerankSettings
@@ -32,35 +30,26 @@ def shown(field):
     return f"`{json.dumps(default) if type(default) is str else default}`"
 
 
-def test_names():
-    """The table has every option, and no other."""
-    assert ROWS.keys() == EVERY.keys()
+def test_names_and_defaults():
+    """The table has every option, and no other, with its default; where they differ, each."""
+    defaults = {name: shown(field) for name, field in EVERY.items()}
+    defaults["top_n"] += f", in `Reranker` {shown(CORE['top_n'])}"
+    defaults["callback_manager"] = "a new one"
+
+    assert {name: default for name, (default, _) in ROWS.items()} == defaults
+    assert {shown(door["top_n"]) for door in DOORS.values()} == {shown(EVERY["top_n"])}
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_defaults(name):
-    """Each default is the one in the code; where they differ, each is named."""
-    if name == "callback_manager":
-        pytest.skip("LlamaIndex makes a new one")
-    default, _ = ROWS[name]
-
-    if name == "top_n":
-        assert default == f"{shown(EVERY[name])}, in `Reranker` {shown(CORE[name])}"
-        assert all(shown(door[name]) == shown(EVERY[name]) for door in DOORS.values())
-    else:
-        assert default == shown(EVERY[name])
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_whose_it_is(name):
+def test_whose_it_is():
     """An option that the core lacks says which door has it."""
-    having = [door for door, fields in DOORS.items() if name in fields]
-    said = re.match(r"(QwenRerank|LangChain|LlamaIndex): ", ROWS[name][1])
+    for name, (_, values) in ROWS.items():
+        having = [door for door, fields in DOORS.items() if name in fields]
+        said = re.match(r"(QwenRerank|LangChain|LlamaIndex): ", values)
 
-    if name in CORE:
-        assert said is None
-    else:
-        assert said[1] == ("QwenRerank" if len(having) == 2 else having[0])
+        if name in CORE:
+            assert said is None, name
+        else:
+            assert said[1] == ("QwenRerank" if len(having) == 2 else having[0]), name
 
 
 def test_options_of_one_call():

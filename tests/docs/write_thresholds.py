@@ -3,13 +3,17 @@
 The passages are those of the running Python's reference; another version has other figures.
 """
 
+import contextlib
+import io
 import os
 import re
+import runpy
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import mock
+
+from qwen_rerank import cli
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "thresholds.md"
@@ -22,21 +26,16 @@ _BLOCKS = re.compile(
 def shown(folder: Path) -> tuple[str, bytes]:
     """What the page's commands print in *folder* now, and what they draw."""
     [(script, command, _)] = _BLOCKS.findall(PAGE.read_text(encoding="utf-8"))
-    _, path, *to = shlex.split(script)
-    _run(folder, str(ROOT / path), *to)
-    printed = _run(folder, "-m", "qwen_rerank.cli", *shlex.split(command)[1:])
-    return _trimmed(printed), (folder / "thresholds.svg").read_bytes()
-
-
-def _run(folder: Path, *words: str) -> str:
-    return subprocess.run(  # noqa: S603  what our page says to type
-        [sys.executable, *words],
-        cwd=folder,
-        env=os.environ | {"COLUMNS": "80", "PYTHONIOENCODING": "utf-8"},
-        check=True,
-        capture_output=True,
-        encoding="utf-8",
-    ).stdout
+    _, path, to = shlex.split(script)
+    printed = io.StringIO()
+    with (
+        contextlib.chdir(folder),
+        mock.patch.dict(os.environ, {"COLUMNS": "80"}),
+        contextlib.redirect_stdout(printed),
+    ):
+        runpy.run_path(str(ROOT / path))["main"](Path(to))
+        assert cli.main(shlex.split(command)[1:]) == 0  # else there is nothing to show
+    return _trimmed(printed.getvalue()), (folder / "thresholds.svg").read_bytes()
 
 
 def stored() -> str:

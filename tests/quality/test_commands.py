@@ -10,7 +10,10 @@ from qwen_rerank.cli import main
 
 @pytest.mark.slow
 def test_scifact_before_and_after(scifact, oracle, tmp_path, monkeypatch, capfd):
-    """BM25's lists are worth 0.686, and 0.914 after a server that knows the judgements."""
+    """BM25's lists are worth 0.686, and 0.914 after a server that knows the judgements.
+
+    No order of them is worth more.
+    """
     corpus, queries, qrels, before, after = (
         str(tmp_path / name) for name in ("corpus", "queries", "qrels", "before.tsv", "after.trec")
     )
@@ -27,18 +30,12 @@ def test_scifact_before_and_after(scifact, oracle, tmp_path, monkeypatch, capfd)
     Path(before).write_text(
         "".join("\t".join([query, *found]) + "\n" for query, found in scifact.found.items())
     )
-    monkeypatch.setenv("DASHSCOPE_BASE_URL", oracle.options["base_url"])
-    monkeypatch.setenv("DASHSCOPE_API_KEY", oracle.options["api_key"])
+    monkeypatch.setenv("DASHSCOPE_BASE_URL", oracle["base_url"])
+    monkeypatch.setenv("DASHSCOPE_API_KEY", oracle["api_key"])
     texts = ["--corpus", corpus, "--queries", queries]
 
     ranked = main(["rerank", "--run", before, *texts, "--output", after, "--format", "trec"])
     told = main(["evaluate", "--qrels", qrels, "--run", before, "--run", after])
-    tables = " ".join(capfd.readouterr().out.split())
-    main(["evaluate", "--qrels", qrels, "--run", before, "--run", after, "--json"])
-    found = json.loads(capfd.readouterr().out)
 
     assert (ranked, told) == (0, 0)
-    assert "nDCG@10 │ 0.686 │ 0.914" in tables
-    assert found["runs"][0]["means"]["nDCG@10"] == pytest.approx(0.686, abs=5e-4)
-    assert found["runs"][1]["means"]["nDCG@10"] == pytest.approx(0.914, abs=5e-4)
-    assert found["comparisons"][0]["p"] < 1e-3
+    assert "nDCG@10 │ 0.686 │ 0.914" in " ".join(capfd.readouterr().out.split())

@@ -9,9 +9,6 @@ from llama_index.core.schema import NodeWithScore, TextNode
 import langchain_qwen_rerank
 import llama_index_qwen_rerank
 
-# The best that any order of these lists can reach; from the description of the collection.
-PERFECT = 0.9137
-
 
 async def _with_documents(reranker, query, texts, *, native):
     documents = [Document(text, id=document) for document, text in texts.items()]
@@ -29,25 +26,19 @@ async def _with_nodes(reranker, query, texts, *, native):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("door", "ranked", "native", "width", "questions"),
+    ("door", "ranked", "native", "width"),
     [
-        (langchain_qwen_rerank.QwenRerank, _with_documents, False, 20, None),
-        (langchain_qwen_rerank.QwenRerank, _with_documents, True, 1, 10),
-        (llama_index_qwen_rerank.QwenRerank, _with_nodes, False, 7, 50),
-        (llama_index_qwen_rerank.QwenRerank, _with_nodes, True, 100, 50),
+        (langchain_qwen_rerank.QwenRerank, _with_documents, False, 20),
+        (langchain_qwen_rerank.QwenRerank, _with_documents, True, 1),
+        (llama_index_qwen_rerank.QwenRerank, _with_nodes, False, 7),
+        (llama_index_qwen_rerank.QwenRerank, _with_nodes, True, 100),
     ],
     ids=["langchain-sync", "langchain-async", "llama-index-sync", "llama-index-async"],
 )
-def test_perfect_scores_give_the_perfect_ranking(
-    scifact, oracle, door, ranked, native, width, questions
-):
+def test_perfect_scores_give_the_perfect_ranking(scifact, oracle, door, ranked, native, width):
     """However a list is cut, its ranking is what the scores say: the perfect bound, exactly."""
-    reranker = door(
-        top_n=None,
-        max_documents_per_request=width,
-        **oracle.options,
-    )
-    asked = list(scifact.found)[:questions]
+    reranker = door(top_n=None, max_documents_per_request=width, **oracle)
+    asked = list(scifact.found)[:20]
 
     async def rankings():
         return {
@@ -69,5 +60,3 @@ def test_perfect_scores_give_the_perfect_ranking(
         for query in asked
     }
     assert measured == scifact.ndcg(ideal)
-    if questions is None:
-        assert measured == pytest.approx(PERFECT, abs=0.00005)

@@ -257,9 +257,8 @@ async def test_scores_are_kept_after_the_deadline(make, emulator, caplog):
     assert caplog.messages == []
 
 
-@pytest.fixture(name="struck")
-def _struck(connection):
-    """A reranker whose caller presses Ctrl-C before the second request."""
+def test_scores_are_kept_at_the_end_of_the_process(connection, monkeypatch):
+    """So are those before a Ctrl-C that ends the process, where no thread begins any more."""
 
     class Struck(Reranker):
         @property
@@ -269,35 +268,19 @@ def _struck(connection):
                     raise KeyboardInterrupt
                 return True
 
-            async def atake(_):
-                return take()
-
-            return SimpleNamespace(counts_tokens=False, on_any_loop=False, take=take, atake=atake)
-
-    options = {"max_documents_per_request": 1, "max_concurrency": 1}
-    return Struck(**connection, **options, cache=Minimal())
-
-
-def test_scores_are_kept_after_an_interrupt(rank, struck):
-    """Scores that came before Ctrl-C are kept."""
-    with pytest.raises(KeyboardInterrupt):
-        rank(struck, _QUERY, ["a red car", "green tea"])
-
-    assert asyncio.run(_holds(struck.cache, 1))
-
-
-def test_scores_are_kept_at_the_end_of_the_process(struck, monkeypatch):
-    """So they are when that was the last of the process, which lets no thread begin any more."""
+            return SimpleNamespace(counts_tokens=False, on_any_loop=False, take=take)
 
     def submit(*_):
         raise RuntimeError("cannot schedule new futures after shutdown")
 
-    monkeypatch.setattr(struck._shared.open(1).aside, "submit", submit)
+    options = {"max_documents_per_request": 1, "max_concurrency": 1}
+    reranker = Struck(**connection, **options, cache=Minimal())
+    monkeypatch.setattr(reranker._shared.open(1).aside, "submit", submit)
 
     with pytest.raises(KeyboardInterrupt):
-        struck.rerank(_QUERY, ["a red car", "green tea"])
+        reranker.rerank(_QUERY, ["a red car", "green tea"])
 
-    assert asyncio.run(_holds(struck.cache, 1))
+    assert asyncio.run(_holds(reranker.cache, 1))
 
 
 _LAST = """

@@ -43,14 +43,6 @@ def kinds(entry):
     return Counter("text" if isinstance(one, str) else next(iter(one)) for one in documents)
 
 
-def held(log):
-    """Whether no request had more of any kind than the service takes."""
-    return all(
-        entry.documents <= 100 and kinds(entry)["image"] <= 40 and kinds(entry)["video"] <= 4
-        for entry in log
-    )
-
-
 @pytest.fixture(name="reranker")
 def _reranker(make):
     return make(model=_MODEL)
@@ -192,25 +184,7 @@ def test_a_hit_of_several_parts_is_shown_short(rank):
 # Many
 
 
-def expected(query, words):
-    """The order of one-by-one scoring."""
-    alone = [lexical_score(query, text) for text in words]
-    return sorted(range(len(words)), key=lambda at: -alone[at])
-
-
 _WORDS = ["red", "fast", "car", "sports", "tea", "green", "the"]
-_MAKERS = {"text": str, "image": image, "video": video}
-
-
-def many(counts, seed=1):
-    """A shuffled list of so many documents of each kind, all different, and what they say."""
-    chance = random.Random(seed)  # noqa: S311  no secret
-    names = [kind for kind, count in counts.items() for _ in range(count)]
-    chance.shuffle(names)
-    words = [
-        f"{' '.join(chance.choices(_WORDS, k=1 + at % 5))} number{at}" for at in range(len(names))
-    ]
-    return [_MAKERS[name](text) for name, text in zip(names, words, strict=True)], words
 
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -227,14 +201,23 @@ def many(counts, seed=1):
 def test_any_mix(rank, emulator, texts, images, videos, seed, by_image):
     """For any counts in any order: limits held, nobody lost, true order, fewest requests."""
     emulator.clear()
-    documents, words = many({"text": texts, "image": images, "video": videos}, seed)
-    query = image(_QUERY) if by_image else _QUERY
+    chance = random.Random(seed)  # noqa: S311  no secret
+    makers = [str] * texts + [image] * images + [video] * videos
+    chance.shuffle(makers)
+    words = [
+        f"{' '.join(chance.choices(_WORDS, k=1 + at % 5))} number{at}" for at in range(len(makers))
+    ]
+    documents = [make(text) for make, text in zip(makers, words, strict=True)]
 
-    ranking = rank(query, documents)
+    ranking = rank(image(_QUERY) if by_image else _QUERY, documents)
 
-    assert order(ranking) == expected(_QUERY, words)
+    alone = [lexical_score(_QUERY, text) for text in words]
+    assert order(ranking) == sorted(range(len(words)), key=lambda at: -alone[at])
     assert all(hit.score is not None for hit in ranking)
-    assert held(emulator.log)
+    for entry in emulator.log:
+        assert entry.documents <= 100
+        assert kinds(entry)["image"] <= 40
+        assert kinds(entry)["video"] <= 4
     least = max(-(-len(documents) // 100), -(-images // 40), -(-videos // 4))
     assert [entry.status for entry in emulator.log] == [200] * least
     assert ranking.usage == Usage(least, sum(entry.tokens for entry in emulator.log))

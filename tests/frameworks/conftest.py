@@ -1,6 +1,7 @@
 """The installed doors behind one face, so that one list of duties holds for all of them."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -37,6 +38,7 @@ class Door:
         see: Reads such an object.
         passed: The score that a list which was passed through comes back with.
         media: The options without which images are not looked at.
+        limiter: A rate limiter of the framework that permits what a function says.
         native: Whether the async way is taken.
     """
 
@@ -47,6 +49,7 @@ class Door:
     see: Callable[[Any], Seen]
     passed: float | None
     media: dict[str, Any]
+    limiter: Callable[[Callable[[], bool]], Any]
     native: bool = False
 
     def made(self, *texts: str, image: Path | None = None) -> list[Any]:
@@ -69,6 +72,7 @@ DOORS: dict[str, Door] = {}
 
 if find_spec("langchain_core"):
     from langchain_core.documents import Document
+    from langchain_core.rate_limiters import BaseRateLimiter
 
     import langchain_qwen_rerank
 
@@ -93,6 +97,20 @@ if find_spec("langchain_core"):
         score = metadata.pop("relevance_score", None)
         return Seen(document.page_content, score, type(document), document.id, metadata)
 
+    class Permitting(BaseRateLimiter):
+        """Asks *permits*, and never waits."""
+
+        def __init__(self, permits: Callable[[], bool]) -> None:
+            self._permits = permits
+
+        def acquire(self, *, blocking: bool = True) -> bool:  # noqa: ARG002  their signature
+            """Whether it is permitted now."""
+            return self._permits()
+
+        async def aacquire(self, *, blocking: bool = True) -> bool:  # noqa: ARG002  likewise
+            """Whether it is permitted now."""
+            return self._permits()
+
     _LANGCHAIN = {
         "kind": langchain_qwen_rerank.QwenRerank,
         "make": _document,
@@ -101,6 +119,7 @@ if find_spec("langchain_core"):
         "see": _seen_document,
         "passed": None,
         "media": {"image_key": "image"},
+        "limiter": Permitting,
     }
     DOORS["langchain-sync"] = Door(**_LANGCHAIN)
     DOORS["langchain-async"] = Door(**_LANGCHAIN, native=True)
@@ -133,6 +152,22 @@ if find_spec("llama_index"):
         node = found.node
         return Seen(node.text, found.score, type(node), node.node_id, node.metadata)
 
+    class Waiting:
+        """Waits until *permits* says so; of no class, as older releases have none."""
+
+        def __init__(self, permits: Callable[[], bool]) -> None:
+            self._permits = permits
+
+        def acquire(self, num_tokens: int = 0) -> None:  # noqa: ARG002  their signature
+            """Come back when it is permitted."""
+            while not self._permits():
+                time.sleep(0.01)
+
+        async def async_acquire(self, num_tokens: int = 0) -> None:  # noqa: ARG002  likewise
+            """Come back when it is permitted."""
+            while not self._permits():  # noqa: ASYNC110  nothing tells of it
+                await asyncio.sleep(0.01)
+
     _LLAMA_INDEX = {
         "kind": llama_index_qwen_rerank.QwenRerank,
         "make": _node,
@@ -141,6 +176,7 @@ if find_spec("llama_index"):
         "see": _seen_node,
         "passed": BEFORE,
         "media": {},
+        "limiter": Waiting,
     }
     DOORS["llama-index-sync"] = Door(**_LLAMA_INDEX)
     DOORS["llama-index-async"] = Door(**_LLAMA_INDEX, native=True)

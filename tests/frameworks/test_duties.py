@@ -1,6 +1,6 @@
 """What every door owes its users, sync and async alike."""
 
-import base64
+import asyncio
 import contextlib
 import copy
 import pickle
@@ -9,6 +9,7 @@ import threading
 import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -34,7 +35,6 @@ TEXTS = [
     "Green tea is grown in the hills.",
 ]
 QUERY = "a fast red sports car"
-SERVED = "Qwen/Qwen3-Reranker-0.6B"
 
 
 def test_no_door_is_left_out(doors):
@@ -58,44 +58,29 @@ def test_no_class_is_left_unbuilt(doors):
 
 
 def test_ranks_as_the_core_does(door, connection):
-    """A door adds nothing to the ranking: order and scores are the core's."""
+    """A door adds nothing to the ranking: order and scores are the core's, a blank's too.
+
+    Without top_n three are kept.
+    """
     ranking = Reranker(**connection).rerank(QUERY, TEXTS)
+    whole = [(hit.document, hit.score) for hit in ranking]
 
-    ranked = door(door.kind(top_n=None, **connection), QUERY, TEXTS)
-
-    assert ranked == [(hit.document, hit.score) for hit in ranking]
-
-
-def test_top_n_is_the_head(door, connection):
-    """A smaller top_n is the head of the whole ranking; without one three are kept."""
-    whole = door(door.kind(top_n=None, **connection), QUERY, TEXTS)
-
+    assert door(door.kind(top_n=None, **connection), QUERY, TEXTS) == whole
     assert door(door.kind(**connection), QUERY, TEXTS) == whole[:3]
-    assert door(door.kind(top_n=2, **connection), QUERY, TEXTS) == whole[:2]
-    assert door(door.kind(top_n=99, **connection), QUERY, TEXTS) == whole
-
-
-def test_blank_comes_last_without_a_score(door, connection, emulator):
-    """A blank candidate is not sent, keeps no number and is not lost."""
-    ranked = door(door.kind(top_n=None, **connection), QUERY, TEXTS)
-
-    assert ranked[-1] == ("", None)
-    assert sorted(text for text, _ in ranked) == sorted(TEXTS)
-    assert emulator.log[0].documents == 3
+    assert door(door.kind(score_threshold=whole[1][1], **connection), QUERY, TEXTS) == whole[:2]
+    assert whole[-1] == ("", None)
 
 
 def test_nothing_to_rank(door, connection, emulator):
-    """An empty list is an empty ranking, without a call."""
-    assert door(door.kind(**connection), QUERY, []) == []
+    """An empty list is an empty ranking, without a call; a blank query is wrong even then."""
+    reranker = door.kind(**connection)
+
+    assert door(reranker, QUERY, []) == []
+    for texts in (TEXTS, []):
+        with pytest.raises(RequestError, match="query is blank"):
+            door(reranker, " \n", texts)
+
     assert emulator.log == ()
-
-
-def test_threshold_keeps_what_reaches_it(door, connection):
-    """A score equal to the threshold is kept, everything below it is dropped."""
-    whole = door(door.kind(top_n=None, **connection), QUERY, TEXTS)
-    second = whole[1][1]
-
-    assert door(door.kind(score_threshold=second, **connection), QUERY, TEXTS) == whole[:2]
 
 
 def test_options_for_one_call(door, connection, emulator):
@@ -105,57 +90,29 @@ def test_options_for_one_call(door, connection, emulator):
 
     chosen = {"top_n": 1, "model": "qwen3.7-text-rerank", "instruct": "Match."}
     assert door(reranker.with_options(**chosen), QUERY, TEXTS) == whole[:1]
-    assert (reranker.top_n, reranker.instruct) == (3, None)
-    assert door(reranker, QUERY, TEXTS) == whole[:3]
-    _, body, _ = (seen.body for seen in emulator.log)
-    assert (body["model"], body["parameters"]) == ("qwen3.7-text-rerank", {"instruct": "Match."})
-    instructs = [seen.body["parameters"].get("instruct") for seen in emulator.log]
-    assert instructs == [None, "Match.", None]
-    with pytest.raises(
-        ValueError, match=r"QwenRerank has no option 'top_k'; did you mean 'top_n'\?"
-    ):
-        reranker.with_options(top_k=5)
-    with pytest.raises(ValueError, match="top_n"):
-        reranker.with_options(top_n=0)
-
-
-@pytest.mark.parametrize("name", ["api_key", "dashscope_api_key"])
-def test_another_key_for_one_call(door, connection, name):
-    """Such as a tenant's, by its own name or the one of older classes; the object keeps its own."""
-    reranker = door.kind(base_url=connection["base_url"], **{name: connection["api_key"]})
-
     with pytest.raises(AuthenticationError):
-        door(reranker.with_options(**{name: "sk-of-a-tenant-0123456789"}), QUERY, TEXTS)
+        door(reranker.with_options(dashscope_api_key="sk-of-a-tenant-0123456789"), QUERY, TEXTS)
+    assert door(reranker, QUERY, TEXTS) == whole[:3]
 
-    assert len(door(reranker, QUERY, TEXTS)) == 3
-
-
-@pytest.mark.parametrize("top_n", [0, True])
-def test_wrong_top_n(door, connection, top_n, emulator):
-    """A top_n that is no count is refused before anything is sent."""
-    with pytest.raises(ValueError, match="top_n"):
-        door.kind(top_n=top_n, **connection)
-
-    assert emulator.log == ()
+    asked = [(seen.body["model"], seen.body["parameters"]) for seen in emulator.log]
+    own = ("qwen3-rerank", {})
+    assert asked == [own, ("qwen3.7-text-rerank", {"instruct": "Match."}), own, own]
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
-    [("topn", r"'topn'; did you mean 'top_n'\?"), ("rank_fields", "'rank_fields': .*item=")],
+    ("options", "said"),
+    [
+        ({"top_n": 0}, r"^top_n"),
+        ({"top_n": True}, r"^top_n"),
+        ({"topn": 3}, r"QwenRerank has no option 'topn'; did you mean 'top_n'\?"),
+    ],
+    ids=str,
 )
-def test_unknown_option(door, connection, name, said):
-    """A misspelt option or one of peers is refused, with a guess at what was meant."""
-    with pytest.raises(ValueError, match=f"QwenRerank has no option {said}"):
-        door.kind(**{name: 3}, **connection)
-
-
-def test_blank_query(door, connection, emulator):
-    """A blank query is refused before anything is sent."""
-    for texts in (TEXTS, []):  # a wrong query is wrong whatever was found
-        with pytest.raises(RequestError, match="query is blank"):
-            door(door.kind(**connection), " \n", texts)
-
-    assert emulator.log == ()
+def test_wrong_options(door, connection, options, said):
+    """A wrong option is refused, for one call too, and a misspelt one with a guess at it."""
+    for refuses in (partial(door.kind, **connection), door.kind(**connection).with_options):
+        with pytest.raises(ValueError, match=said):
+            refuses(**options)
 
 
 def test_no_key(door):
@@ -164,30 +121,32 @@ def test_no_key(door):
         door.kind()
 
 
-def test_copies_keep_the_key(door, connection):
-    """A copy can be used like the original."""
-    for twin in (copy.copy, copy.deepcopy):
-        assert len(door(twin(door.kind(**connection)), QUERY, TEXTS)) == 3
+def _shouted(found):
+    return "GREEN TEA" if "green tea" in repr(found) else "A RED CAR"
 
 
-def test_copies_keep_what_was_found(door, emulator: Emulator, monkeypatch):
-    """Host and key that the environment named when it was made, whatever that names by now."""
+def test_copies_and_pickles(door, emulator: Emulator, monkeypatch):
+    """A copy has the host and key that were found when it was made, whatever is named by now.
+
+    A pickle holds no key, finds one when it is called, and keeps ``item``, but no rate limiter.
+    """
+    limiter = door.limiter(lambda: True)
     monkeypatch.setenv("DASHSCOPE_BASE_URL", emulator.base_url)
     monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
-    made = door.kind()
+    made = door.kind(item=_shouted, rate_limiter=limiter)
     monkeypatch.setenv("DASHSCOPE_BASE_URL", "http://127.0.0.1:9/api/v1")
     monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-of-another")
+    copies = [twin(made) for twin in (copy.copy, copy.deepcopy, door.kind.model_copy)]
+    stored = pickle.dumps(made.model_copy(update={"base_url": emulator.base_url}))
 
-    for twin in (copy.copy, copy.deepcopy, door.kind.model_copy):
-        assert len(door(twin(made), QUERY, TEXTS)) == 3
-
-
-def test_unpickled_finds_its_key_again(door, emulator: Emulator, monkeypatch):
-    """A pickle holds no key; the object finds one at its first call."""
-    stored = pickle.dumps(door.kind(base_url=emulator.base_url, api_key=emulator.api_key))
+    for each in copies:
+        assert len(door(each, QUERY, TEXTS)) == 3
+        assert each.rate_limiter is limiter
     monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
-
-    assert len(door(pickle.loads(stored), QUERY, TEXTS)) == 3  # noqa: S301  our own pickle
+    again = pickle.loads(stored)  # noqa: S301  our own pickle
+    assert again.rate_limiter is None
+    assert len(door(again, QUERY, ["green tea", "a red car"])) == 2
+    assert emulator.log[-1].body["input"]["documents"] == ["GREEN TEA", "A RED CAR"]
 
 
 # The objects that come back
@@ -205,23 +164,15 @@ def test_objects_come_back(door, connection):
     assert [seen._replace(score=None) for seen in ranked] == [known[seen.text] for seen in ranked]
 
 
-def test_passed_through(door, connection, emulator: Emulator, caplog):
-    """Without a ranking the first top_n come back as they were, with no score of ours.
-
-    While the service is known to be gone it is not asked, and each call logs one warning.
-    """
-    emulator.script(Reply.error(503, "ModelUnavailable", repeat=None))
+def test_passed_through(door, connection, emulator: Emulator):
+    """Without a ranking the first top_n come back as they were, with no score of ours."""
+    emulator.script(Reply.error(503, "ModelUnavailable"))
     reranker = door.kind(on_error="passthrough", max_retries=0, top_n=2, **connection)
     given = door.made(*TEXTS)
 
-    for _ in range(2):
-        ranked = door.ranked(reranker, QUERY, given)
+    ranked = door.ranked(reranker, QUERY, given)
 
-        assert ranked == [door.see(each)._replace(score=door.passed) for each in given[:2]]
-    assert len(emulator.log) == 1
-    assert {(each.name, each.levelname) for each in caplog.records} == {("qwen_rerank", "WARNING")}
-    assert len(caplog.messages) == 2
-    assert all("5 documents are passed through" in message for message in caplog.messages)
+    assert ranked == [door.see(each)._replace(score=door.passed) for each in given[:2]]
 
 
 def test_no_object(door, connection, emulator: Emulator):
@@ -266,58 +217,46 @@ def test_image_below_a_folder(door, seeing, emulator: Emulator, tmp_path):
 
 def test_image_that_cannot_be_sent(door, seeing, tmp_path):
     """It fails no call: its object is ranked by its text, or comes last without a score."""
+    reranker = door.kind(local_files=tmp_path, **seeing)
     gone = tmp_path / "gone.png"
     objects = door.made("", "a red sports car", image=gone) + door.made("green tea")
 
-    ranked = door.ranked(door.kind(local_files=tmp_path, **seeing), QUERY, objects)
+    ranked = door.ranked(reranker, QUERY, objects)
 
     assert [seen.text for seen in ranked] == ["a red sports car", "green tea", ""]
     assert ranked[-1].score is None
-
-
-def _shouted(found):
-    return "GREEN TEA" if "green tea" in repr(found) else "A RED CAR"
-
-
-def _image_of(_found):
-    return Image(path="/nowhere/gone.png")
+    assert door.estimate(reranker, QUERY, objects).requests == 1
 
 
 def test_item(door, connection, emulator: Emulator):
-    """item= is given the framework's object and says what is ranked, after a pickle too."""
-    reranker = door.kind(item=_shouted, **connection)
-
-    for each in (reranker, pickle.loads(pickle.dumps(reranker))):  # noqa: S301  our own pickle
-        each.api_key = connection["api_key"]
-        ranked = door(each, QUERY, ["green tea", "a red car"])
-
-        assert {text for text, _ in ranked} == {"green tea", "a red car"}
-        assert emulator.log[-1].body["input"]["documents"] == ["GREEN TEA", "A RED CAR"]
-
-
-def test_item_sees_every_object_once(door, connection):
-    """item= is given the caller's own objects, in their order."""
+    """item= is given the caller's own objects, each once, and says what is ranked."""
     seen, given = [], door.made("green tea", "a red car")
 
     def told(found):
         seen.append(found)
-        return "a text"
+        return _shouted(found)
 
-    door.ranked(door.kind(item=told, **connection), QUERY, given)
+    ranked = door.ranked(door.kind(item=told, **connection), QUERY, given)
 
     assert [id(each) for each in seen] == [id(getattr(each, "node", each)) for each in given]
+    assert [each.text for each in ranked] == ["a red car", "green tea"]
+    assert emulator.log[0].body["input"]["documents"] == ["GREEN TEA", "A RED CAR"]
 
 
 def test_item_may_read_any_file(door, seeing, tmp_path):
-    """An image by a path of the caller's own code is not bound to local_files."""
+    """An image by a path of the caller's own code is not bound to local_files.
+
+    One that cannot be sent is no mistake, as the object was found.
+    """
     (tmp_path / "car.png").write_bytes(drawn("a red sports car"))
     (tmp_path / "cars").mkdir()
-    item = Image(path=tmp_path / "car.png")
+    images = iter([Image(path=tmp_path / "car.png"), Image(path=tmp_path / "gone.png")])
 
-    reranker = door.kind(local_files=tmp_path / "cars", item=lambda _: item, **seeing)
+    reranker = door.kind(local_files=tmp_path / "cars", item=lambda _: next(images), **seeing)
 
-    [(_, score)] = door(reranker, QUERY, ["green tea"])
+    [(_, score), last] = door(reranker, QUERY, ["green tea", "a cup"])
     assert score > 0.5
+    assert last == ("a cup", None)
 
 
 def test_given_to_the_core(door, connection, emulator: Emulator):
@@ -331,39 +270,22 @@ def test_given_to_the_core(door, connection, emulator: Emulator):
     assert emulator.log == ()
 
 
-def test_item_of_a_wrong_type(door, connection, emulator: Emulator):
-    """That is the caller's mistake, named by its position whatever on_error says."""
-    items = iter(["a text", None])
-    reranker = door.kind(item=lambda _: next(items), on_error="passthrough", **connection)
-
-    with pytest.raises(RequestError, match="document 1 must be a str") as caught:
-        door(reranker, QUERY, ["green tea", "a red car"])
-
-    assert caught.value.documents == (1,)
-    assert emulator.log == ()
-
-
-def test_item_that_raises(door, connection, emulator: Emulator):
-    """The caller's own exception comes out as it is, whatever on_error says."""
-    problem = LookupError("no title")
-
-    def broken(_):
-        raise problem
-
-    with pytest.raises(LookupError) as caught:
-        door(door.kind(item=broken, on_error="passthrough", **connection), QUERY, TEXTS)
-
-    assert caught.value is problem
-    assert emulator.log == ()
-
-
-def test_item_that_raises_stop_iteration(door, connection, emulator: Emulator):
-    """As next() does without a default: that is an error as well, and loses no object."""
-    reranker = door.kind(item=lambda _: next(iter(())), on_error="passthrough", **connection)
+@pytest.mark.parametrize(
+    ("item", "error", "said"),
+    [
+        (lambda found: None if "car" in repr(found) else "", RequestError, "document 1 must be"),
+        (lambda _: {}["title"], KeyError, "title"),
+        (lambda _: next(iter(())), RuntimeError, "raised StopIteration"),
+    ],
+    ids=["no text", "raises", "raises StopIteration"],
+)
+def test_item_that_fails(door, connection, emulator: Emulator, item, error, said):
+    """That is the caller's mistake, which comes out whatever on_error says; nothing is sent."""
+    reranker = door.kind(item=item, on_error="passthrough", **connection)
 
     for call in (door.ranked, door.estimate):
-        with pytest.raises(RuntimeError, match="raised StopIteration"):
-            call(reranker, QUERY, door.made(*TEXTS))
+        with pytest.raises(error, match=said):
+            call(reranker, QUERY, door.made("green tea", "a red car"))
 
     assert emulator.log == ()
 
@@ -415,44 +337,18 @@ def test_a_long_list_where_a_cache_never_ends(door, connection):
         over.set()
 
 
-def test_item_that_cannot_be_sent(door, seeing):
-    """What item= names is no mistake of the caller's either."""
-    ranked = door(door.kind(item=_image_of, **seeing), QUERY, ["green tea"])
-
-    assert ranked == [("green tea", None)]
-
-
-def test_one_image_among_texts(door, connection, emulator: Emulator, caplog):
-    """For a model of texts an image without text comes last with a warning; the texts are ranked.
-
-    Both on the service and on a server of one's own, and whatever becomes of failures.
-    """
+def test_one_image_among_texts(door, connection, caplog):
+    """For a model of texts an image without text comes last, with a warning; texts are ranked."""
     objects = door.made("a red sports car") + door.made("", image="car.png") + door.made("tea")
-    vllm = {"server": "vllm", "base_url": emulator.server_url("vllm"), "model": SERVED}
-    for options in (connection, connection | {"on_error": "passthrough"}, vllm):
-        caplog.clear()
-        reranker = door.kind(top_n=None, **door.media, **options)
+    reranker = door.kind(top_n=None, **door.media, **connection)
 
-        ranked = door.ranked(reranker, QUERY, objects)
+    ranked = door.ranked(reranker, QUERY, objects)
 
-        assert [seen.text for seen in ranked] == ["a red sports car", "tea", ""]
-        assert [seen.score is None for seen in ranked] == [False, False, True]
-        [warning] = [record.getMessage() for record in caplog.records]
-        assert warning.startswith("Document 1 cannot be sent: it has no text, and ")
-        assert door.estimate(reranker, QUERY, objects).requests == 1
-
-
-def test_a_text_of_base64(door, connection, caplog):
-    """A document whose text is an image in base64 is ranked as text, and a warning names it."""
-    encoded = base64.b64encode(drawn("a red sports car") * 9).decode()
-    texts = ["green tea", encoded, f"data:image/png;base64,{encoded}"]
-
-    ranked = door(door.kind(**connection), QUERY, texts)
-
-    assert all(score is not None for _, score in ranked)
+    assert [seen.text for seen in ranked] == ["a red sports car", "tea", ""]
+    assert [seen.score is None for seen in ranked] == [False, False, True]
     [warning] = [record.getMessage() for record in caplog.records]
-    assert warning.startswith("Documents 1 and 2: the text is mostly base64")
-    assert encoded[:20] not in warning
+    assert warning.startswith("Document 1 cannot be sent: it has no text, and ")
+    assert door.estimate(reranker, QUERY, objects).requests == 1
 
 
 # estimate
@@ -467,11 +363,122 @@ def test_estimate(door, connection, emulator: Emulator):
     assert emulator.log == ()
 
 
-def test_estimate_of_what_cannot_be_sent(door, seeing, tmp_path):
-    """It is refused nowhere where the call would not be."""
-    objects = door.made("a red sports car", image=tmp_path / "gone.png")
+# Rate limiters
 
-    assert door.estimate(door.kind(**seeing), QUERY, objects).requests == 1
+
+def test_a_permission_for_every_request(door, connection, emulator: Emulator):
+    """Each request of a call asks for one, and each repetition; what the cache knows asks for none.
+
+    The limiter is asked no more often than that.
+    """
+    asked = []
+    limiter = door.limiter(lambda: asked.append(1) or True)
+    reranker = door.kind(rate_limiter=limiter, max_documents_per_request=1, cache={}, **connection)
+    emulator.script(Reply.error(503, "ServiceUnavailable", headers={"retry-after-ms": "1"}))
+
+    for _ in range(2):
+        assert len(door(reranker, QUERY, ["tea", "a car", "a hill"])) == 3
+
+    assert len(asked) == len(emulator.log) == 4
+
+
+def test_never_permitted(door, connection, emulator: Emulator):
+    """Whoever is not permitted in time fails in time, sends nothing, and keeps no turn."""
+    permitted = threading.Event()
+    limiter = door.limiter(permitted.is_set)
+    reranker = door.kind(rate_limiter=limiter, max_concurrency=1, timeout=0.2, **connection)
+
+    with pytest.raises(DeadlineError) as failure:
+        door(reranker, QUERY, TEXTS)
+
+    permitted.set()
+    assert failure.value.documents == (0, 1, 3, 4)
+    assert emulator.log == ()
+    reranker.timeout = 30
+    assert len(door(reranker, QUERY, TEXTS)) == 3
+
+
+@pytest.mark.parametrize("error", [LookupError("it is down"), TimeoutError("it is slow")], ids=repr)
+def test_the_limiters_own_error(door, connection, emulator: Emulator, error):
+    """What the limiter raises reaches the caller as it is, whatever on_error says."""
+
+    def fail():
+        raise error
+
+    limiter = door.limiter(fail)
+    reranker = door.kind(rate_limiter=limiter, on_error="passthrough", **connection)
+
+    with pytest.raises(type(error)) as failure:
+        door(reranker, QUERY, TEXTS)
+
+    assert failure.value is error  # a TimeoutError of the limiter is not that of the call
+    assert emulator.log == ()
+
+
+@pytest.mark.parametrize("limiter", ["120/min", object()], ids=["text", "object"])
+def test_no_limiter(door, connection, limiter):
+    """What cannot be asked is refused when it is given."""
+    with pytest.raises(ValueError, match=r"^rate_limiter: "):
+        door.kind(rate_limiter=limiter, **connection)
+
+
+# Subclasses
+
+
+def _shorter(kind, sync):
+    """A method like *sync* of *kind* that leaves the first object out."""
+
+    def method(self, objects, *given, **named):
+        return getattr(kind, sync)(self, objects[1:], *given, **named)
+
+    return method
+
+
+def _awaiting(kind, options):
+    """The same by the way that is awaited, with options or of the object itself."""
+    awaited = next(iter(kind._pairs.values()))
+
+    def method(self, objects, *given, **named):
+        reranker = self.with_options(**options) if options else self
+        return asyncio.run(getattr(reranker, awaited)(objects[1:], *given, **named))
+
+    return method
+
+
+def test_what_a_subclass_overrides(door, connection):
+    """It holds for awaited calls too, and once: a sync method of its own, of a mixin's too.
+
+    Also if that goes by the way that is awaited, of itself or with options of one call.
+    """
+    for sync in door.kind._pairs:
+        shorter = {sync: _shorter(door.kind, sync)}
+        mixin = type("Mixin", (), shorter)
+        for kind in (
+            type("Own", (door.kind,), shorter),
+            type("Mixed", (mixin, door.kind), {}),
+            type("Awaiting", (door.kind,), {sync: _awaiting(door.kind, {})}),
+            type("Optional", (door.kind,), {sync: _awaiting(door.kind, {"top_n": 99})}),
+        ):
+            ranked = door(kind(top_n=None, **connection), QUERY, ["a hill", "tea", "a car"])
+
+            assert {text for text, _ in ranked} == {"tea", "a car"}, (kind, sync)
+
+
+def test_a_subclass_that_overrides_both_ways(door, connection):
+    """Each way is its own then; what a class below overrides by the sync one alone is in both."""
+    for sync, awaited in door.kind._pairs.items():
+
+        async def most(self, objects, *given, _name=awaited, **named):
+            return await getattr(door.kind, _name)(self, objects[:3], *given, **named)
+
+        both = type("Both", (door.kind,), {sync: _shorter(door.kind, sync), awaited: most})
+        later = type("Later", (both,), {sync: _shorter(both, sync)})
+        texts = ["a hill", "tea", "a car", "a red car"]
+
+        ranked = {text for text, _ in door(both(**connection), QUERY, texts)}
+        assert ranked == (set(texts[:3]) if door.native else set(texts[1:])), sync
+        twice = {text for text, _ in door(later(**connection), QUERY, texts)}
+        assert {"a car"} <= twice <= set(texts[2:]), sync
 
 
 def test_a_long_list_does_not_hold_up_the_loop(doors, connection):

@@ -200,6 +200,21 @@ def test_no_documents_are_no_run(invoke, reranker):
     assert tracer.roots[0].child_runs == tracer.events == []
 
 
+def test_inside_a_runnable(invoke, reranker):
+    """Called without callbacks in a step or a node, it is traced below that all the same."""
+    tracer = _Tracer()
+
+    def rerank(query):
+        return reranker.compress_documents(DOCUMENTS, query)
+
+    async def arerank(query):
+        return await reranker.acompress_documents(DOCUMENTS, query)
+
+    invoke(RunnableLambda(rerank, arerank), QUERY, {"callbacks": [tracer]})
+
+    assert [run.name for run in tracer.roots[0].child_runs] == ["QwenRerank"]
+
+
 def test_nobody_listens(compress, monkeypatch):
     """Then nothing is made ready for tracers."""
     monkeypatch.setattr(_tracing, "_slim", pytest.fail)

@@ -1,6 +1,5 @@
 """Metadata fields in the text that is ranked."""
 
-import copy
 import pickle
 
 import pytest
@@ -32,12 +31,9 @@ def test_lines(keys, said):
     [
         ("two\nlines\t and  more", "key: two lines and more\n\n"),
         (0, "key: 0\n\n"),
-        (("a", "b"), "key: a, b\n\n"),
+        (["b", None, " ", "a", ("c", 0)], "key: b, a, c, 0\n\n"),
         pytest.param({"b", None, "a", 0, " c"}, "key: 0, a, b, c\n\n", id="set"),
-        pytest.param(frozenset([None]), "", id="empty set"),
-        (["a", None, " ", "b", ["c", 0]], "key: a, b, c, 0\n\n"),
         (None, ""),
-        (" \n", ""),
         ([None, [" "]], ""),
     ],
     ids=repr,
@@ -49,7 +45,7 @@ def test_values(value, line):
     assert WithMetadata("key")(document) == f"{line}Text."
 
 
-@pytest.mark.parametrize("keys", [(), ("",), ("title", None), (["title", "year"],), (3,)], ids=repr)
+@pytest.mark.parametrize("keys", [(), ("",), (["title", "year"],)], ids=repr)
 def test_wrong_keys(keys):
     """Without a key it would do nothing, and a list of keys is a slip."""
     with pytest.raises(ValueError, match="names of metadata fields"):
@@ -57,41 +53,30 @@ def test_wrong_keys(keys):
 
 
 def test_value():
-    """Two with the same keys in the same order are equal, hash alike, pickle and copy."""
+    """Two with the same keys in the same order are equal, hash alike, and pickle; it is frozen."""
     item = WithMetadata("title", "year")
 
-    assert item == WithMetadata("title", "year") != WithMetadata("year", "title")
+    assert pickle.loads(pickle.dumps(item)) == item != WithMetadata("year", "title")  # noqa: S301
     assert hash(item) == hash(WithMetadata("title", "year"))
-    assert pickle.loads(pickle.dumps(item)) == item  # noqa: S301  our own bytes
-    assert copy.copy(item) == copy.deepcopy(item) == item
-    assert (item.keys, repr(item)) == (("title", "year"), "WithMetadata(keys=('title', 'year'))")
     with pytest.raises(AttributeError):
         item.keys = ("id",)
 
 
 def test_as_item(connection, emulator: Emulator):
-    """It is what the service reads; the documents that come back are as they were, with a score."""
-    reranker = QwenRerank(item=WithMetadata("title"), **connection)
-    coffee = Document("It is good.", metadata={"title": "On Coffee"})
+    """It is what the service reads; the documents that come back are as they were, with a score.
 
-    ranked = reranker.compress_documents([TEA, coffee], "coffee")
+    Without a field and a text of its own a document comes last.
+    """
+    reranker = QwenRerank(item=WithMetadata("title"), **connection)
+    coffee = Document("", metadata={"title": "On Coffee"})
+
+    ranked = reranker.compress_documents([Document(""), TEA, coffee], "coffee")
 
     assert emulator.log[0].body["input"]["documents"] == [
         "title: On Tea\n\nTea is good.",
-        "title: On Coffee\n\nIt is good.",
+        "title: On Coffee\n\n",
     ]
-    assert [each.page_content for each in ranked] == ["It is good.", "Tea is good."]
+    assert [each.page_content for each in ranked] == ["", "Tea is good.", ""]
     score = ranked[0].metadata["relevance_score"]
     assert ranked[0].metadata == {"title": "On Coffee", "relevance_score": score}
-
-
-def test_a_title_alone(connection, emulator: Emulator):
-    """A document whose content is blank is ranked by its fields, and without them comes last."""
-    reranker = QwenRerank(item=WithMetadata("title"), **connection)
-    blank = [Document(""), Document("", metadata={"title": "On Tea"})]
-
-    ranked = reranker.compress_documents(blank, "tea")
-
-    assert emulator.log[0].documents == 1
-    assert [each.metadata.get("title") for each in ranked] == ["On Tea", None]
-    assert "relevance_score" not in ranked[1].metadata
+    assert ranked[2].metadata == {}

@@ -33,30 +33,24 @@ def _through(serializer, value):
 
 
 def test_as_itself(caplog):
-    """A serializer that is told of rankings gives the same one back, and warns of nothing.
+    """A serializer that is told of our classes gives the same values back, and warns of nothing.
 
     The error of a passed-through list is an error again, not its name.
     """
-    serializer = JsonPlusSerializer(allowed_msgpack_modules=[Ranking])
-
+    serializer = JsonPlusSerializer(allowed_msgpack_modules=[Ranking, Estimate])
     degraded = replace(_RANKING, degraded=DeadlineError("late", hint="Wait.", documents=(1,)))
-
-    with caplog.at_level(logging.WARNING):
-        again, late = (_through(serializer, each) for each in (_RANKING, degraded))
-
-    assert (type(again), again) == (Ranking, _RANKING)
-    assert type(late.degraded) is DeadlineError
-    assert vars(late.degraded) == vars(degraded.degraded)
-    assert not caplog.records
-
-
-def test_an_estimate():
-    """So does an estimate come back as it was."""
-    serializer = JsonPlusSerializer(allowed_msgpack_modules=[Estimate])
     price = Price(0.5, "CNY", "a page", "2026")
     estimate = Estimate(1, 8, truncated=(3,), cost=4e-06, list_price=price)
 
-    assert _through(serializer, estimate) == estimate
+    with caplog.at_level(logging.WARNING):
+        again, late, estimated = (
+            _through(serializer, each) for each in (_RANKING, degraded, estimate)
+        )
+
+    assert (type(again), again, estimated) == (Ranking, _RANKING, estimate)
+    assert type(late.degraded) is DeadlineError
+    assert vars(late.degraded) == vars(degraded.degraded)
+    assert not caplog.records
 
 
 def test_unnamed(caplog):

@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from llama_index_qwen_rerank import QwenRerank, _tracing
 from llama_index_qwen_rerank.events import QwenRerankEndEvent
-from qwen_rerank import RateLimitError, ServiceError
+from qwen_rerank import ServiceError
 from qwen_rerank.emulator import Reply
 
 pytestmark = pytest.mark.filterwarnings("ignore:.langchain-community. is being sunset")
@@ -29,7 +29,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.langchain-community. is being s
 QUERY = "a fast red sports car"
 TEXTS = ("green tea", "a red sports car", "a fast horse")
 DOWN = Reply.error(503, "ModelUnavailable", "down", repeat=None)
-BUSY = Reply.error(429, "Throttling.RateQuota", "slow down", repeat=None)
 
 sees_attributes = pytest.mark.skipif(
     version("openinference-instrumentation-llama-index").startswith("4.3."),
@@ -91,25 +90,34 @@ def _passing(connection):
 
 
 @both_ways
-def test_what_a_rerank_cost(reranker, emulator, told, native):
-    """The start has the candidates; the end says what was asked, and what it was billed."""
+def test_what_a_rerank_cost(reranker, emulator, told, older, native):
+    """The start has the candidates; the end says what was asked, and what it was billed.
+
+    The older callbacks, whose manager engines put into it, are told what was asked and what came.
+    """
     nodes = nodes_of(*TEXTS)
+    reranker.callback_manager = CallbackManager([older])
 
     ranked = run(reranker, nodes, native=native)
 
     [start], [end] = told.of(ReRankStartEvent), told.of(QwenRerankEndEvent)
     assert (start.query, start.top_n, start.model_name) == (QUERY, 2, "qwen3-rerank")
-    assert [each.node.node_id for each in start.nodes] == [each.node.node_id for each in nodes]
+    assert start.nodes == nodes
     assert start.span_id == end.span_id
     assert start.span_id.startswith(f"QwenRerank.{'_apostprocess' if native else '_postprocess'}")
     [request] = emulator.log
     assert (end.model_name, end.requests, end.total_tokens) == ("qwen3-rerank", 1, request.tokens)
-    assert end.total_tokens > 0
     assert end.request_ids == [request.request_id]
     assert (end.cache_hits, end.truncated, end.degraded) == (0, [], None)
     assert (end.query_truncated, end.cost, end.currency) == (False, None, None)
-    assert [each.score for each in end.nodes] == [each.score for each in ranked]
-    assert [each.node.node_id for each in end.nodes] == [each.node.node_id for each in ranked]
+    assert end.nodes == ranked
+    dumped = json.loads(json.dumps(end.model_dump(mode="json")))
+    assert (dumped["class_name"], dumped["requests"]) == ("QwenRerankEndEvent", 1)
+    [(began, ended)] = older.reranks()
+    assert began[EventPayload.QUERY_STR] == QUERY
+    assert began[EventPayload.MODEL_NAME] == "qwen3-rerank"
+    assert began[EventPayload.TOP_K] == 2
+    assert ended[EventPayload.NODES] == ranked
 
 
 def test_what_was_cut(reranker, told, emulator, in_dollars):
@@ -127,7 +135,6 @@ def test_what_was_cut(reranker, told, emulator, in_dollars):
     assert end.query_truncated is True
     assert len(end.nodes) == 2
     assert end.requests == 2
-    assert sorted(end.request_ids) == sorted(request.request_id for request in emulator.log)
     assert end.total_tokens == sum(request.tokens for request in emulator.log)
     assert end.cost == pytest.approx(in_dollars * end.total_tokens / 1e6)
     assert end.currency == "USD"
@@ -142,7 +149,6 @@ def test_passed_through(passing, emulator, told, spans, older, native):
     ranked = run(passing, nodes_of(*TEXTS), native=native)
 
     [end] = told.of(QwenRerankEndEvent)
-    assert "down" in end.degraded
     assert "HTTP 503" in end.degraded
     assert (end.model_name, end.requests, end.total_tokens) == ("qwen3-rerank", 0, 0)
     assert [(each.node.text, each.score) for each in end.nodes] == [(it, 0.5) for it in TEXTS[:2]]
@@ -158,27 +164,19 @@ def test_passed_through(passing, emulator, told, spans, older, native):
 
 @both_ways
 def test_after_a_failure(reranker, emulator, told, spans, older, native):
-    """What was raised ends the rerank with no nodes, and the span is dropped with the error.
-
-    What was billed before it is in the reranker's usage alone.
-    """
-    emulator.script(Reply(), BUSY)
-    reranker.max_documents_per_request = reranker.max_concurrency = 1
+    """What was raised ends the rerank with no nodes and no cost, and its span is dropped."""
+    emulator.script(DOWN)
     reranker.callback_manager = CallbackManager([older])
 
-    with pytest.raises(RateLimitError) as failure:
+    with pytest.raises(ServiceError) as failure:
         run(reranker, nodes_of(*TEXTS), native=native)
 
     [start], [end] = told.of(ReRankStartEvent), told.of(ReRankEndEvent)
     assert end.nodes == []
     assert (end.model_name, end.requests, end.total_tokens) == (None, 0, None)
-    assert (end.request_ids, end.truncated, end.degraded) == ([], [], None)
-    assert reranker.usage.tokens == emulator.log[0].tokens > 0
-    assert len(start.nodes) == len(TEXTS)
     [drop], [dropped] = told.of(SpanDropEvent), spans.dropped_spans
     assert drop.err_str == str(failure.value)
     assert drop.span_id == dropped.id_ == end.span_id == start.span_id
-    assert dropped.id_.startswith(f"QwenRerank.{'_apostprocess' if native else '_postprocess'}")
     assert spans.completed_spans == []
     [(_, ended)] = older.reranks()
     assert ended[EventPayload.EXCEPTION] is failure.value
@@ -196,32 +194,9 @@ def test_event_of_all_nodes(reranker, told):
     assert start.top_n == len(TEXTS)
 
 
-def test_dumps(reranker, told):
-    """What the event says is plain JSON."""
-    run(reranker, nodes_of(*TEXTS))
-    [end] = told.of(QwenRerankEndEvent)
-
-    dumped, stored = end.model_dump(), json.loads(end.model_dump_json())
-
-    facts = ("model_name", "requests", "total_tokens", "cache_hits", "request_ids", "truncated")
-    assert {name: dumped[name] for name in facts} == {name: stored[name] for name in facts}
-    assert dumped["request_ids"] == end.request_ids
-    assert dumped["degraded"] is stored["degraded"] is None
-    assert dumped["class_name"] == "QwenRerankEndEvent"
-    assert [each["score"] for each in stored["nodes"]] == [each.score for each in end.nodes]
-    assert json.dumps(end.model_dump(mode="json"))
-
-
 # Who listens
 
 PIXELS = "iVBORw0KGgo" * 40
-
-
-class _Mine(QwenRerank):
-    """A class whose module has a dispatcher of its own."""
-
-    def _postprocess_nodes(self, nodes, query_bundle=None):
-        return super()._postprocess_nodes(nodes, query_bundle)
 
 
 @both_ways
@@ -233,8 +208,7 @@ def test_nobody_listens(reranker, monkeypatch, native):
 
 
 @both_ways
-@pytest.mark.parametrize("kind", [QwenRerank, _Mine])
-def test_a_span_where_one_listens(connection, older, kind, native):
+def test_a_span_where_one_listens(connection, older, native):
     """A rerank has a span of its own if a tracer hears of it, which takes long, and else none."""
     spans = []
 
@@ -242,15 +216,14 @@ def test_a_span_where_one_listens(connection, older, kind, native):
         spans.append(active_span_id.get())
         return node.text
 
-    reranker = kind(**connection, item=item)
+    reranker = QwenRerank(**connection, item=item)
     run(reranker, nodes_of("green tea"), native=native)
     reranker.callback_manager = CallbackManager([older])
     run(reranker, nodes_of("green tea"), native=native)
 
     silent, told = spans
-    assert told.startswith(f"{kind.__name__}._")
-    if kind is QwenRerank:  # of a method that a subclass overrides, LlamaIndex makes one anyway
-        assert silent is None
+    assert silent is None
+    assert told.startswith("QwenRerank._")
 
 
 class _Reprs(SimpleSpanHandler):
@@ -293,6 +266,13 @@ def test_whoever_listens_sees_no_content(connection, reprs, native):
     assert ranked[0].node.image == PIXELS
 
 
+class _Mine(QwenRerank):
+    """One's own, whose method LlamaIndex makes a span of."""
+
+    def _postprocess_nodes(self, nodes, query_bundle=None):
+        return super()._postprocess_nodes(nodes, query_bundle)
+
+
 @both_ways
 def test_a_span_of_what_a_subclass_overrides(connection, reprs, native):
     """LlamaIndex's own span of it shows what it is given; the rerank's inside shows no image."""
@@ -303,42 +283,12 @@ def test_a_span_of_what_a_subclass_overrides(connection, reprs, native):
     assert [PIXELS in each for each in reprs.seen] == [True, False, False, True]
 
 
-@both_ways
-def test_a_span_of_somebody_else(reranker, told, native):
-    """A span that was open before the rerank is not written on, even by such a name."""
-    tracer = TracerProvider().get_tracer("theirs")
-
-    with tracer.start_as_current_span("try QwenRerank") as span:
-        run(reranker, nodes_of(*TEXTS), native=native)
-
-    assert told.seen
-    assert not span.attributes
-
-
-# The older callbacks
-
-
-@both_ways
-def test_the_older_callbacks(reranker, older, native):
-    """Its callback manager, which engines put into it, is told what was asked and what came."""
-    reranker.callback_manager = CallbackManager([older])
-
-    ranked = run(reranker, nodes_of(*TEXTS), native=native)
-
-    [(start, end)] = older.reranks()
-    assert start[EventPayload.QUERY_STR] == QUERY
-    assert start[EventPayload.MODEL_NAME] == "qwen3-rerank"
-    assert start[EventPayload.TOP_K] == 2
-    assert end[EventPayload.NODES] == ranked
-
-
-@pytest.mark.parametrize("manager", [None, "manager"])
-def test_no_manager(reranker, manager):
+def test_no_manager(reranker):
     """What is no callback manager is refused, and the old one stays."""
     before = reranker.callback_manager
 
     with pytest.raises(ValueError, match="must be a CallbackManager"):
-        reranker.callback_manager = manager
+        reranker.callback_manager = None
 
     assert reranker.callback_manager is before
 
@@ -369,9 +319,13 @@ def documents(span, side):
 
 @sees_attributes
 @both_ways
-def test_openinference(reranker, emulator, exported, canary, native):
-    """A trace shows one rerank, with its query, its model and the documents before and after."""
-    ranked = run(reranker, nodes_of(*TEXTS), native=native)
+def test_openinference(reranker, emulator, exported, native):
+    """A trace shows one rerank, with its query, its model and the documents before and after.
+
+    A span that was open before the rerank is not written on, even by such a name.
+    """
+    with TracerProvider().get_tracer("theirs").start_as_current_span("try QwenRerank") as theirs:
+        ranked = run(reranker, nodes_of(*TEXTS), native=native)
 
     [span] = exported()
     assert span.attributes["openinference.span.kind"] == "RERANKER"
@@ -380,13 +334,11 @@ def test_openinference(reranker, emulator, exported, canary, native):
     assert span.attributes["reranker.model_name"] == "qwen3-rerank"
     assert span.attributes["reranker.top_k"] == 2
     assert span.attributes["llm.token_count.prompt"] == emulator.log[0].tokens
-    assert span.attributes["llm.token_count.total"] == emulator.log[0].tokens
     assert span.attributes["qwen_rerank.request_ids"] == (emulator.log[0].request_id,)
-    assert span.attributes["qwen_rerank.truncated"] == ()
     assert documents(span, "input") == [(text, 0.5) for text in TEXTS]
     assert documents(span, "output") == [(each.node.text, each.score) for each in ranked]
     assert span.status.is_ok
-    assert canary not in str(dict(span.attributes))
+    assert not theirs.attributes
 
 
 @sees_attributes

@@ -23,48 +23,43 @@ def _reranker(connection):
 # As scripts
 
 
-@pytest.mark.slow
-def test_agent():
+def test_agent(capsys):
     """The agent's tool hands on the two best facts, and the scores stand beside them."""
-    done = run("langchain_agent")
+    assert run("langchain_agent") == 0
 
-    assert (done.returncode, done.stderr) == (0, "")
-    scores = re.findall(r"^ +(0\.\d{3})  (A \w+)", done.stdout, re.MULTILINE)
+    printed = capsys.readouterr().out
+    scores = re.findall(r"^ +(0\.\d{3})  (A \w+)", printed, re.MULTILINE)
     assert [fact for _, fact in scores] == ["A bat", "A bear"]
     assert scores == sorted(scores, reverse=True)
-    assert "\nA bat.\n" in done.stdout
-    assert "Usage(requests=1," in done.stdout
+    assert "\nA bat.\n" in printed
+    assert "Usage(requests=1," in printed
 
 
-@pytest.mark.slow
-def test_graph():
+def test_graph(capsys):
     """Each node says what it made: all facts, the best two of them, the answer."""
-    done = run("langgraph_node")
+    assert run("langgraph_node") == 0
 
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = [line.split() for line in done.stdout.splitlines()]
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     nodes = [at for at, line in enumerate(lines) if line[0] in {"retrieve", "rerank", "answer:"}]
     assert nodes == [0, 6, 9]
     assert lines[7][1:3] == ["A", "bat"]
     assert lines[9] == ["answer:", "A", "bat."]
 
 
-@pytest.mark.slow
-def test_tools():
+def test_tools(capsys):
     """Of two hundred tools the model is shown the five that fit, and the one it always has."""
-    done = run("langchain_choose_tools")
+    assert run("langchain_choose_tools") == 0
 
-    assert (done.returncode, done.stderr) == (0, "")
-    [shown] = re.findall(r"^Of 200 tools the model is shown 6: (.*)$", done.stdout, re.MULTILINE)
+    printed = capsys.readouterr().out
+    [shown] = re.findall(r"^Of 200 tools the model is shown 6: (.*)$", printed, re.MULTILINE)
     assert {"book_flight", "book_hotel", "pay_invoice"} < set(shown.split())
-    assert "Usage(requests=1," in done.stdout
+    assert "Usage(requests=1," in printed
 
 
 # The agent's tool
 
 
-@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
-def test_the_tool(reranker, native):
+async def test_the_tool(reranker):
     """The model reads plain facts; the artifact holds the documents, with their scores.
 
     In the trace the rerank stands below the retriever, and that below the tool.
@@ -72,9 +67,9 @@ def test_the_tool(reranker, native):
     module = example("langchain_agent")
     collector = RunCollectorCallbackHandler()
     agent = create_agent(module.scripted(), [module.search_tool(reranker)])
-    asked, config = {"messages": [("user", module.QUESTION)]}, {"callbacks": [collector]}
+    asked = {"messages": [("user", module.QUESTION)]}
 
-    state = asyncio.run(agent.ainvoke(asked, config)) if native else agent.invoke(asked, config)
+    state = await agent.ainvoke(asked, {"callbacks": [collector]})
 
     [told] = [each for each in state["messages"] if isinstance(each, ToolMessage)]
     assert told.content.split("\n\n") == [each.page_content for each in told.artifact]
@@ -107,96 +102,48 @@ def _module():
     return module
 
 
-@pytest.fixture(name="chosen", params=["sync", "async"])
-def _chosen(request, module, reranker):
+@pytest.fixture(name="chosen")
+def _chosen(module, reranker):
     """The tools that the model is shown, with these messages and these tools."""
 
-    def chosen(*messages, tools=None, **options):
-        middleware = module.RerankToolSelector(reranker, **options)
+    def chosen(messages, tools, **options):
         asked = ModelRequest(
-            model=module.Onlooker(responses=[AIMessage("")]),
-            messages=list(messages),
-            tools=module.tools() if tools is None else tools,
+            model=module.Onlooker(responses=[AIMessage("")]), messages=messages, tools=tools
         )
         seen = []
+        module.RerankToolSelector(reranker, **options).wrap_model_call(asked, seen.append)
+        return seen[0].tools
 
-        async def handler(given):
-            seen.append(given)
-
-        if request.param == "sync":
-            middleware.wrap_model_call(asked, seen.append)
-        else:
-            asyncio.run(middleware.awrap_model_call(asked, handler))
-        [given] = seen
-        return given.tools
-
-    chosen.tools = module.tools
     return chosen
 
 
-def names(tools):
-    """What *tools* are called."""
-    return [tool.name for tool in tools]
+def test_keeps_the_best(chosen, module, emulator):
+    """The k tools that fit what the user said last, in the order in which the agent has them.
 
-
-def test_keeps_the_best(chosen, emulator):
-    """The k tools that fit what the user said, in the order in which the agent has them."""
-    kept = names(chosen(HumanMessage(PLEASE), k=3))
-
-    assert kept[0] == "book_flight"
-    assert len(kept) == 3
-    assert kept == [name for name in names(chosen.tools()) if name in kept]
-    assert [seen.documents for seen in emulator.log] == [200]
-
-
-def test_the_last_thing_said_counts(chosen, emulator):
-    """Earlier wishes, answers and what tools said are not asked about."""
-    call = ToolCall(name="book_flight", args={}, id="1")
-    kept = chosen(
-        HumanMessage(PLEASE),
-        AIMessage("It is booked."),
-        HumanMessage([{"type": "text", "text": "Translate a letter"}]),
-        AIMessage("", tool_calls=[call]),
-        ToolMessage("Done.", tool_call_id="1"),
-        k=1,
-    )
-
-    assert names(kept) == ["translate_letter"]
-    assert emulator.log[0].body["input"]["query"] == "Translate a letter"
-
-
-def test_always_included(chosen, emulator):
-    """What is always included is not ranked, and takes no place of the k."""
-    kept = names(chosen(HumanMessage(PLEASE), k=2, always_include=["draw_song", "pay_taxi"]))
-
-    assert {"draw_song", "pay_taxi", "book_flight"} < set(kept)
-    assert len(kept) == 4
-    assert emulator.log[0].documents == 198
-
-
-def test_the_providers_tools_stay(chosen):
-    """A tool of the provider's own is a dict without a description, and is left alone."""
+    What is always included takes no place of the k, nor does a tool of the provider's own, which is
+    a dict without a description; neither is ranked.
+    """
     search = {"type": "web_search"}
+    messages = [HumanMessage("Translate a letter"), AIMessage("Done."), HumanMessage(PLEASE)]
 
-    kept = chosen(HumanMessage(PLEASE), tools=[search, *chosen.tools()], k=1)
+    kept = chosen(messages, [search, *module.tools()], k=3, always_include=["draw_song"])
 
     assert kept[0] is search
-    assert names(kept[1:]) == ["book_flight"]
+    names = [tool.name for tool in kept[1:]]
+    assert names[0] == "book_flight"
+    assert names == [tool.name for tool in module.tools() if tool.name in names]
+    assert (len(names), names[-1]) == (4, "draw_song")
+    assert (emulator.log[0].body["input"]["query"], emulator.log[0].documents) == (PLEASE, 199)
 
 
 @pytest.mark.parametrize(
-    "messages", [[], [AIMessage("Hello.")], [HumanMessage(" ")]], ids=["none", "no user", "blank"]
+    ("messages", "tools"),
+    [([AIMessage("Hello.")], 200), ([HumanMessage(" ")], 200), ([HumanMessage(PLEASE)], 3)],
+    ids=["no user", "blank", "few tools"],
 )
-def test_nothing_was_said(chosen, emulator, messages):
-    """Where the user has said nothing all tools are kept, and nothing is asked."""
-    assert len(chosen(*messages, k=3)) == 200
-    assert emulator.log == ()
-
-
-def test_few_tools(chosen, emulator):
-    """No more tools than k need no choosing."""
-    assert len(chosen(HumanMessage(PLEASE), tools=chosen.tools()[:3], k=3)) == 3
-    assert len(chosen(HumanMessage(PLEASE), tools=[], k=3)) == 0
+def test_nothing_to_choose(chosen, module, emulator, messages, tools):
+    """Where the user has said nothing, or no more tools are there than k, all tools are kept."""
+    assert len(chosen(messages, module.tools()[:tools], k=3)) == tools
     assert emulator.log == ()
 
 

@@ -14,9 +14,7 @@ from langchain_classic.retrievers import (
     EnsembleRetriever,
     MultiQueryRetriever,
 )
-from langchain_classic.retrievers.document_compressors import DocumentCompressorPipeline
 from langchain_core.documents import Document
-from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import (
@@ -29,9 +27,7 @@ from langchain_core.runnables import (
 )
 from langchain_core.tools import create_retriever_tool
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
-from langchain_core.vectorstores import InMemoryVectorStore
-from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import START, StateGraph
 from langgraph.runtime import get_runtime
 from pydantic import PrivateAttr
 
@@ -71,16 +67,6 @@ class _FindsNatively(_Finds):
         return self._get_relevant_documents(query, run_manager=run_manager, year=year)
 
 
-def _seeing(seen):
-    """A base that tells *seen* with which config it was called."""
-
-    def find(_query, config: RunnableConfig):
-        seen.append(config)
-        return [Document("green tea")]
-
-    return RunnableLambda(find)
-
-
 def _tenant(name):
     return {"configurable": {"tenant": name}}
 
@@ -96,8 +82,8 @@ def test_the_whole_config(invoke, reranker):
 
     Its run holds the base retriever's and then the rerank's, in that order.
     """
-    seen, collector, own = [], RunCollectorCallbackHandler(), uuid4()
-    config = {
+    collector, own = RunCollectorCallbackHandler(), uuid4()
+    given = {
         "configurable": {"tenant": "acme"},
         "tags": ["mine"],
         "metadata": {"user": "u1"},
@@ -109,10 +95,14 @@ def test_the_whole_config(invoke, reranker):
         "context": {"language": "en"},  # no key that LangChain knows, so it makes it configurable
     }
 
-    retriever = QwenRerankRetriever(base_retriever=_seeing(seen), reranker=reranker)
-    found = invoke(retriever, QUERY, config)
+    def find(_query, config: RunnableConfig):
+        got.update(config)
+        return [Document("green tea")]
 
-    (got,) = seen
+    retriever = QwenRerankRetriever(base_retriever=RunnableLambda(find), reranker=reranker)
+    got = {}
+    found = invoke(retriever, QUERY, given)
+
     assert got["configurable"] == {"tenant": "acme", "context": {"language": "en"}}
     assert (got["tags"], got["metadata"]["user"]) == (["mine"], "u1")
     assert (got["max_concurrency"], got["recursion_limit"]) == (3, 7)
@@ -120,7 +110,7 @@ def test_the_whole_config(invoke, reranker):
     assert (root.name, [run.name for run in root.child_runs]) == ("search", ["find", "QwenRerank"])
     assert own not in [run.id for run in root.child_runs]
     assert root.child_runs[1].outputs["documents"] == root.outputs["documents"] == found
-    assert config["configurable"] == {"tenant": "acme"}
+    assert given["configurable"] == {"tenant": "acme"}
 
 
 def test_tenants(invoke, tenants):
@@ -412,15 +402,6 @@ def test_declared_options(reranker, tenants):
 # langchain-classic
 
 
-def test_compressor_pipeline(reranker):
-    """It is one step of a `DocumentCompressorPipeline`."""
-    pipeline = DocumentCompressorPipeline(transformers=[reranker])
-
-    [best, _] = pipeline.compress_documents([Document("tea"), Document(QUERY)], QUERY)
-
-    assert best.page_content == QUERY
-
-
 _PAGE = Path(__file__).parents[2] / "docs" / "filters-and-tenants.md"
 
 
@@ -449,36 +430,6 @@ def test_what_the_page_says(invoke, reranker, tenants):
             assert arrived == (said != "**lost**"), (name, said)
 
 
-# A real vector store
-
-
-def _is_acme(document):
-    return document.metadata["tenant"] == "acme"
-
-
-def _store():
-    store = InMemoryVectorStore(DeterministicFakeEmbedding(size=8))
-    documents = [
-        Document(f"document {number} of {tenant}", metadata={"tenant": tenant})
-        for number in range(3)
-        for tenant in ("acme", "umbrella")
-    ]
-    store.add_documents(documents)
-    return store.as_retriever(search_kwargs={"k": 6})
-
-
-def test_a_vector_stores_filter(invoke, reranker):
-    """A filter for one call reaches the vector store, bound or given, and k is ours."""
-    retriever = QwenRerankRetriever(base_retriever=_store(), reranker=reranker, k=2)
-
-    for found in (
-        invoke(retriever, QUERY, filter=_is_acme),
-        invoke(retriever.bind(filter=_is_acme), QUERY),
-    ):
-        assert len(found) == 2
-        assert all(_is_acme(each) for each in found)
-
-
 # LangGraph
 
 
@@ -492,9 +443,8 @@ class _Context:
     language: str
 
 
-@pytest.mark.parametrize("explicit", [True, False], ids=["config", "no config"])
-def test_a_node_of_a_graph(invoke, reranker, explicit):
-    """In a node the base sees tenant, thread and run-time context, with the config or without."""
+def test_a_node_of_a_graph(invoke, reranker):
+    """In a node the base sees tenant, thread and run-time context, though it is handed none."""
 
     def find(query, config: RunnableConfig):
         asked, language = config["configurable"], get_runtime(_Context).context.language
@@ -502,21 +452,16 @@ def test_a_node_of_a_graph(invoke, reranker, explicit):
 
     retriever = QwenRerankRetriever(base_retriever=RunnableLambda(find), reranker=reranker)
 
-    def search(state: _State, config: RunnableConfig) -> _State:
-        given = (config,) if explicit else ()
-        return {"documents": retriever.invoke(state["query"], *given)}
+    def search(state: _State) -> _State:
+        return {"documents": retriever.invoke(state["query"])}
 
-    async def asearch(state: _State, config: RunnableConfig) -> _State:
-        given = (config,) if explicit else ()
-        return {"documents": await retriever.ainvoke(state["query"], *given)}
+    async def asearch(state: _State) -> _State:
+        return {"documents": await retriever.ainvoke(state["query"])}
 
     graph = StateGraph(_State, context_schema=_Context)
     graph.add_node("search", RunnableLambda(search, asearch))
     graph.add_edge(START, "search")
-    graph.add_edge("search", END)
-    compiled = graph.compile(checkpointer=InMemorySaver())
 
-    state = invoke(compiled, {"query": "tea"}, ACME, context=_Context("en"))
+    state = invoke(graph.compile(), {"query": "tea"}, ACME, context=_Context("en"))
 
     assert texts(state["documents"]) == ["tea acme 1 en"]
-    assert texts(compiled.get_state(ACME).values["documents"]) == ["tea acme 1 en"]

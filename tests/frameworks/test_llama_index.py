@@ -26,7 +26,6 @@ has_limiters = pytest.mark.skipif(
 
 QUERY = "a fast red sports car"
 TEXTS = ("green tea", "a red sports car", "a fast horse")
-DOWN = Reply.error(503, "ModelUnavailable", "down", repeat=None)
 
 both_ways = pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
 
@@ -179,7 +178,7 @@ def test_a_model_by_position(connection):
 
 @pytest.fixture(name="keeping")
 def _keeping(connection):
-    return QwenRerank(2, keep_retrieval_score=True, max_retries=0, **connection)
+    return QwenRerank(2, keep_retrieval_score=True, **connection)
 
 
 def test_retrieval_score_is_kept(keeping):
@@ -216,17 +215,6 @@ def test_retrieval_score_is_out_of_sight(keeping):
     for mode in (MetadataMode.LLM, MetadataMode.EMBED, MetadataMode.NONE):
         assert ranked.node.get_content(mode) == node.node.get_content(mode)
     assert "retrieval_score: 0.5" in ranked.node.get_content(MetadataMode.ALL)
-
-
-def test_retrieval_score_of_a_list_that_was_passed_through(keeping, emulator):
-    """Both the score and the metadata are those of the first stage."""
-    keeping.on_error = "passthrough"
-    emulator.script(DOWN)
-
-    ranked = run(keeping, nodes_of(*TEXTS))
-
-    assert [each.score for each in ranked] == [0.5, 0.5]
-    assert [each.node.metadata["retrieval_score"] for each in ranked] == [0.5, 0.5]
 
 
 def test_two_rerankers_in_a_row(connection, emulator):

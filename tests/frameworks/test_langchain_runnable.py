@@ -105,20 +105,6 @@ def test_declared_in_a_chain(invoke, reranker, emulator: Emulator):
     assert {seen.body["model"] for seen in emulator.log} == {"qwen3-rerank"}
 
 
-def test_a_server_keeps_what_is_declared(invoke, reranker, emulator: Emulator):
-    """Servers such as LangServe let through what ``config_schema`` names, with its defaults."""
-    reranker.instruct = "Find cars."
-    chain = reranker.as_runnable("rerank") | texts
-    sent = configured(rerank_top_n=1, temperature=1)
-
-    kept = chain.config_schema(include=["configurable"])(**sent).model_dump()
-
-    assert "temperature" not in kept["configurable"]
-    assert invoke(chain, ASKED, kept) == [QUERY]
-    assert emulator.log[0].body["model"] == "qwen3-rerank"
-    assert emulator.log[0].body["parameters"]["instruct"] == "Find cars."
-
-
 # Options of one call
 
 

@@ -312,29 +312,24 @@ def _full(connection, tmp_path):
     )
 
 
-def stored_and_found(reranker, how):
-    """*reranker* after a round trip through a dict, a JSON text or a pickle.
-
-    By LlamaIndex's methods, or by pydantic's, which models that hold it use.
-    """
-    return {
-        "dict": lambda: QwenRerank.from_dict(reranker.to_dict()),
-        "json": lambda: QwenRerank.from_json(reranker.to_json()),
-        "model": lambda: QwenRerank.model_validate(reranker.model_dump()),
-        "model-json": lambda: QwenRerank.model_validate_json(reranker.model_dump_json()),
-        "cloudpickle": lambda: pickle.loads(cloudpickle.dumps(reranker)),  # noqa: S301  our own
-    }[how]()
+# By LlamaIndex's methods, or by pydantic's, which models that hold it use.
+STORED = {
+    "dict": lambda reranker: QwenRerank.from_dict(reranker.to_dict()),
+    "json": lambda reranker: QwenRerank.from_json(reranker.to_json()),
+    "model": lambda reranker: QwenRerank.model_validate(reranker.model_dump()),
+    "model-json": lambda reranker: QwenRerank.model_validate_json(reranker.model_dump_json()),
+    "cloudpickle": lambda reranker: pickle.loads(cloudpickle.dumps(reranker)),  # noqa: S301  ours
+}
 
 
-@pytest.mark.parametrize("how", ["dict", "json", "model", "model-json", "cloudpickle"])
+@pytest.mark.parametrize("how", STORED)
 def test_round_trip(full, emulator, monkeypatch, how):
     """Every option comes back as it was but the key, which is found anew, and what is alive."""
     monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
 
+    again = STORED[how](full)
+
     assert full.to_dict()["class_name"] == "QwenRerank"
-
-    again = stored_and_found(full, how)
-
     assert again.to_dict() == full.to_dict()
     assert again.metadata_mode is MetadataMode.LLM
     assert again.local_files == full.local_files

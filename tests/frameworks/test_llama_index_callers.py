@@ -4,10 +4,9 @@ import asyncio
 
 import pytest
 from llama_index.core import VectorStoreIndex
-from llama_index.core.chat_engine import CondensePlusContextChatEngine
 from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.evaluation import RetrieverEvaluator
-from llama_index.core.llms import ChatMessage, LLMMetadata, MockLLM
+from llama_index.core.llms import LLMMetadata, MockLLM
 from llama_index.core.query_engine import CitationQueryEngine, RetrieverQueryEngine
 from llama_index.core.schema import TextNode
 from llama_index.core.tools import RetrieverTool
@@ -35,7 +34,6 @@ FACTS = [
     "A bat sleeps upside down, often in a cave.",
 ]
 RANKED = [FACTS[3], FACTS[1]]  # neither the first two nor in the order of the index
-GREETING = [ChatMessage("Hello.", role="user"), ChatMessage("Hello!", role="assistant")]
 
 embedding = MockEmbedding(embed_dim=4)  # every text is like every other
 
@@ -54,16 +52,6 @@ class Echo(MockLLM):
     def stream_complete(self, prompt, formatted=False, **options):
         """Stream the prompt in one piece."""
         yield self.complete(prompt, formatted, **options).model_copy(update={"delta": prompt})
-
-
-class Condenser(Echo):
-    """Writes the question that stands for a conversation, with stray blanks around it."""
-
-    def complete(self, prompt, formatted=False, **options):
-        """Rewrite the follow-up question, and echo all else."""
-        answer = super().complete(prompt, formatted, **options)
-        is_follow_up = "Follow Up" in prompt or "standalone question" in prompt.lower()
-        return answer.model_copy(update={"text": f"\n {QUESTION}\n"}) if is_follow_up else answer
 
 
 @pytest.fixture(name="index")
@@ -132,21 +120,13 @@ ENGINES = {
     "citation": lambda found, **options: CitationQueryEngine.from_args(
         found.__dict__["_index"], retriever=found, **options
     ),
-    "condense": lambda found, **options: CondensePlusContextChatEngine.from_defaults(
-        found, chat_history=GREETING, **options
-    ),
 }
 
 
-@pytest.mark.parametrize("kind", ENGINES)
-def test_filters_hold(ours, reranker, emulator, kind):
-    """What a retriever filtered is all that is sent and comes back, with its own metadata.
-
-    A chat engine asks the question that it made of the conversation, without the blanks around it.
-    """
-    engine = ENGINES[kind](ours, llm=Condenser(), node_postprocessors=[reranker])
-
-    answer, words = asked(engine, "query" if hasattr(engine, "query") else "chat")
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
+def test_filters_hold(ours, reranker, emulator, engine):
+    """What a retriever filtered is all that is sent and comes back, with its own metadata."""
+    answer, words = asked(engine(ours, llm=Echo(), node_postprocessors=[reranker]), "query")
 
     [request] = emulator.log
     assert request.body["input"]["query"] == QUESTION

@@ -94,6 +94,8 @@ def film(**options):
     return Node(video_resource=MediaResource(**options))
 
 
+# What looks like an image in metadata is none.
+METADATA = {"file_path": "car.png", "file_type": "image/png", "image_url": URL, "b": CAR_BASE64}
 # What makes a node below the folder, and what is sent of it.
 HOLDERS = {
     "ImageNode-image": (lambda _: ImageNode(image=CAR_BASE64), [PIXELS]),
@@ -115,8 +117,10 @@ HOLDERS = {
         ),
         [PIXELS, FILMED, {"text": SAID}],
     ),
-    "IndexNode": (
-        lambda _: IndexNode(text="a red sports car", index_id="x"),
+    "text": (
+        lambda _: Document(
+            text="a red sports car", metadata=METADATA, excluded_embed_metadata_keys=[*METADATA]
+        ),
         [{"text": "a red sports car"}],
     ),
 }
@@ -138,37 +142,19 @@ def test_every_holder(options, emulator, folder, holder):
     assert sent(emulator) == sorted(seen, key=str)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda meta: ImageNode(image=CAR_BASE64, metadata=meta),
-        lambda meta: Node(image_resource=MediaResource(data=CAR), metadata=meta),
-    ],
-    ids=["ImageNode", "Node"],
-)
-def test_metadata_of_a_caption(options, emulator, make):
+def test_metadata_of_a_caption(options, emulator):
     """Metadata count as part of a caption, as they do for the embedding, and never for media."""
-    node = make({"file_path": "/etc/passwd", "image_url": URL})
+    node = ImageNode(image=CAR_BASE64, metadata={"file_path": "/etc/passwd"})
     reranker = QwenRerank(**options)
 
-    reranker.postprocess_nodes([NodeWithScore(node=node)], query_str=QUERY)
+    rank(reranker, [node])
     assert sent(emulator) == [PIXELS]
 
     node.set_content(SAID)
-    reranker.postprocess_nodes([NodeWithScore(node=node)], query_str=QUERY)
+    rank(reranker, [node])
     caption = node.get_content(metadata_mode=MetadataMode.EMBED)
     assert caption != SAID
     assert sent(emulator) == sorted([PIXELS, PIXELS, {"text": caption}], key=str)
-
-
-def test_metadata_hold_no_images(options, emulator, folder):
-    """A node of text is ranked by its text, whatever its metadata look like."""
-    metadata = {"file_path": "car.png", "file_type": "image/png", "image_url": URL, "b": CAR_BASE64}
-    node = Document(text="red car", metadata=metadata)
-
-    rank(QwenRerank(local_files=folder, metadata_mode=MetadataMode.NONE, **options), [node])
-
-    assert sent(emulator) == [{"text": "red car"}]
 
 
 UNSENDABLE = {

@@ -55,8 +55,6 @@ class _Store(BaseRetriever):
 
 
 class _Tracer(BaseTracer):
-    run_inline = True  # what stands side by side begins in its order, in async too
-
     def __init__(self):
         super().__init__()
         self.root, self.events = None, {}
@@ -86,18 +84,10 @@ class _Tracer(BaseTracer):
         return "\n".join(drawn(label, [nested(self.root)]))
 
 
-@pytest.fixture(params=["sync", "async"], name="native")
-def _native(request):
-    return request.param == "async"
-
-
-def _invoked(runnable, given, tracer, *, native):
+def _invoked(runnable, given):
     # Steps that stand side by side run in threads: here one after the other, as on the page.
-    config = {"callbacks": [tracer], "max_concurrency": 1}
-    if native:
-        asyncio.run(runnable.ainvoke(given, config))
-    else:
-        runnable.invoke(given, config)
+    tracer = _Tracer()
+    runnable.invoke(given, {"callbacks": [tracer], "max_concurrency": 1})
     return tracer.tree()
 
 
@@ -107,37 +97,38 @@ def _answering(step):
     return RunnableParallel(query=RunnablePassthrough(), documents=step) | prompt | model
 
 
-def test_a_retriever_in_a_chain(connection, native):
+def test_a_retriever_in_a_chain(connection):
     """What a tracer of LangChain shows of a chain with `QwenRerankRetriever`."""
     reranker = langchain_qwen_rerank.QwenRerank(**connection)
     retriever = QwenRerankRetriever(base_retriever=_Store(), reranker=reranker)
 
-    tree = _invoked(_answering(retriever), QUESTION, _Tracer(), native=native)
+    tree = _invoked(_answering(retriever), QUESTION)
 
     assert tree == documented("A chain with `QwenRerankRetriever`")
 
 
-def test_a_step_of_a_chain(connection, native):
+def test_a_step_of_a_chain(connection):
     """What it shows of `as_runnable`."""
     reranker = langchain_qwen_rerank.QwenRerank(**connection)
     chain = RunnableParallel(query=RunnablePassthrough(), documents=_Store())
 
-    tree = _invoked(chain | reranker.as_runnable(), QUESTION, _Tracer(), native=native)
+    tree = _invoked(chain | reranker.as_runnable(), QUESTION)
 
     assert tree == documented("A chain with `as_runnable()`")
 
 
-def test_a_list_that_was_passed_through(emulator, connection, native):
+def test_a_list_that_was_passed_through(emulator, connection):
     """What it shows of a `ContextualCompressionRetriever` while the service is down."""
     emulator.script(Reply.error(503, "ModelUnavailable", repeat=None))
     reranker = langchain_qwen_rerank.QwenRerank(on_error="passthrough", max_retries=0, **connection)
     retriever = ContextualCompressionRetriever(base_compressor=reranker, base_retriever=_Store())
 
-    tree = _invoked(retriever, QUESTION, _Tracer(), native=native)
+    tree = _invoked(retriever, QUESTION)
 
     assert tree == documented("`ContextualCompressionRetriever` while the service is down")
 
 
+@pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
 def test_a_query_engine(connection, told, native):
     """What LlamaIndex's instrumentation shows of a query engine with the reranker."""
     nodes = [TextNode(text=text, id_=text) for text in TEXTS]

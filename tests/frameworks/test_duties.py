@@ -439,6 +439,7 @@ def _awaiting(kind, options):
     awaited = next(iter(kind._pairs.values()))
 
     def method(self, objects, *given, **named):
+        assert objects  # or it would go on for ever
         reranker = self.with_options(**options) if options else self
         return asyncio.run(getattr(reranker, awaited)(objects[1:], *given, **named))
 

@@ -266,11 +266,15 @@ class _Mine(QwenRerank):
 
 @both_ways
 def test_a_span_of_what_a_subclass_overrides(connection, reprs, native):
-    """LlamaIndex's own span of it shows what it is given; the rerank's inside shows no image."""
+    """LlamaIndex's own span of it shows what it is given; the rerank's inside shows no image.
+
+    Whoever overrides a method gets whole nodes, though somebody listens.
+    """
     nodes = [NodeWithScore(node=ImageNode(text="a red car", image=PIXELS))]
 
-    run(_Mine(**connection), nodes, native=native)
+    [ranked] = run(_Mine(**connection), nodes, native=native)
 
+    assert ranked.node is nodes[0].node
     assert [PIXELS in each for each in reprs.seen] == [True, False, False, True]
 
 

@@ -137,28 +137,24 @@ async def test_streams(step):
 # Wrong calls
 
 
-def test_wrong_options(invoke, step, emulator: Emulator):
-    """A wrong value in the config is refused by its name, whatever was found; nothing is sent."""
-    for asked in (ASKED, {"query": QUERY, "documents": []}):
-        with pytest.raises(ValueError, match=r"^top_n: "):
-            invoke(step, asked, configured(top_n=0))
-
-    assert emulator.log == ()
-
-
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "top_n", "said"),
     [
-        (QUERY, 'a dict with "query" and "documents" is needed, not str'),
-        ({"query": QUERY}, "has no 'documents'"),
-        ({"documents": DOCUMENTS}, "has no 'query'"),
+        (ASKED, 0, "^top_n: "),
+        ({"query": QUERY, "documents": []}, 0, "^top_n: "),
+        (QUERY, 3, 'a dict with "query" and "documents" is needed, not str'),
+        ({"query": QUERY}, 3, "has no 'documents'"),
+        ({"documents": DOCUMENTS}, 3, "has no 'query'"),
     ],
-    ids=lambda it: str(it)[:40],
+    ids=["option", "option though empty", "text", "no documents", "no query"],
 )
-def test_wrong_input(invoke, step, emulator: Emulator, asked, said):
-    """What is no question with documents is a `RequestError`, and nothing is sent."""
+def test_wrong_input(invoke, step, emulator: Emulator, asked, top_n, said):
+    """A wrong value in the config is refused by its name, and so is what is no question.
+
+    Nothing is sent.
+    """
     with pytest.raises(RequestError, match=said):
-        invoke(step, asked)
+        invoke(step, asked, configured(top_n=top_n))
 
     assert emulator.log == ()
 

@@ -1,4 +1,4 @@
-"""The LlamaIndex examples, run as a user runs them, and their parts on their own."""
+"""The LlamaIndex examples, run as a user runs them, and the search tool on its own."""
 
 import re
 
@@ -7,8 +7,6 @@ from example_scripts import example, run
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 
 from llama_index_qwen_rerank import QwenRerank
-
-PLEASE = "Please book a flight to Lisbon"
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.langchain-community. is being sunset"),
@@ -68,16 +66,3 @@ def test_the_search_tool(reranker, emulator):
     [request] = emulator.log
     assert request.body["input"]["query"] == module.QUESTION
     assert request.documents == len(module.FACTS)
-
-
-# The choice of tools
-
-
-def test_the_k_that_fit(reranker, emulator):
-    """What comes back is the tools themselves, the best first, all of them ranked at once."""
-    found = example("llama_index_choose_tools").chooser(reranker).retrieve(PLEASE)
-
-    assert found[0].metadata.name == "book_flight"
-    assert found[0]().content == "Done."
-    assert len(found) == 3
-    assert [request.documents for request in emulator.log] == [200]

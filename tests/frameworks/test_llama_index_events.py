@@ -34,7 +34,6 @@ sees_attributes = pytest.mark.skipif(
     version("openinference-instrumentation-llama-index").startswith("4.3."),
     reason="4.3 of OpenInference's instrumentor shows no attributes that others set",
 )
-both_ways = pytest.mark.parametrize("native", [False, True], ids=["sync", "async"])
 
 
 def nodes_of(*texts, score=0.5):
@@ -42,30 +41,29 @@ def nodes_of(*texts, score=0.5):
     return [NodeWithScore(node=TextNode(text=text), score=score) for text in texts]
 
 
-def run(reranker, nodes, query=QUERY, *, native=False):
+@pytest.fixture(name="run", params=["sync", "async"])
+def _run(request):
     """One rerank by the sync or the async way."""
-    bundle = QueryBundle(query) if isinstance(query, str) else query
-    if native:
+
+    def run(reranker, nodes, query=QUERY):
+        bundle = QueryBundle(query) if isinstance(query, str) else query
+        if request.param == "sync":
+            return reranker.postprocess_nodes(nodes, bundle)
         return asyncio.run(reranker.apostprocess_nodes(nodes, bundle))
-    return reranker.postprocess_nodes(nodes, bundle)
 
-
-class Strict(LlamaDebugHandler):
-    """Keeps the events of one manager."""
-
-    def __init__(self):
-        super().__init__(print_trace_on_end=False)
-
-    def reranks(self):
-        """The payloads of the reranks that were told, as they began and ended."""
-        pairs = self.get_event_pairs(CBEventType.RERANKING)
-        return [(start.payload, end.payload) for start, end in pairs]
+    return run
 
 
 @pytest.fixture(name="older")
 def _older():
     """What LlamaIndex's older callbacks are told."""
-    return Strict()
+    return LlamaDebugHandler(print_trace_on_end=False)
+
+
+def reranked(older):
+    """What *older* was told as the one rerank began, and as it ended."""
+    [(start, end)] = older.get_event_pairs(CBEventType.RERANKING)
+    return start.payload, end.payload
 
 
 @pytest.fixture(name="reranker")
@@ -73,16 +71,10 @@ def _reranker(connection):
     return QwenRerank(2, max_retries=0, **connection)
 
 
-@pytest.fixture(name="passing")
-def _passing(connection):
-    return QwenRerank(2, max_retries=0, on_error="passthrough", **connection)
-
-
 # The event
 
 
-@both_ways
-def test_what_a_rerank_cost(reranker, emulator, told, older, native):
+def test_what_a_rerank_cost(run, reranker, emulator, told, older):
     """The start has the candidates; the end says what was asked, and what it was billed.
 
     The older callbacks, whose manager engines put into it, are told what was asked and what came.
@@ -90,13 +82,13 @@ def test_what_a_rerank_cost(reranker, emulator, told, older, native):
     nodes = nodes_of(*TEXTS)
     reranker.callback_manager = CallbackManager([older])
 
-    ranked = run(reranker, nodes, native=native)
+    ranked = run(reranker, nodes)
 
     [start], [end] = told.of(ReRankStartEvent), told.of(QwenRerankEndEvent)
     assert (start.query, start.top_n, start.model_name) == (QUERY, 2, "qwen3-rerank")
     assert start.nodes == nodes
     assert start.span_id == end.span_id
-    assert start.span_id.startswith(f"QwenRerank.{'_apostprocess' if native else '_postprocess'}")
+    assert start.span_id.startswith("QwenRerank._")
     [request] = emulator.log
     assert (end.model_name, end.requests, end.total_tokens) == ("qwen3-rerank", 1, request.tokens)
     assert end.request_ids == [request.request_id]
@@ -105,14 +97,14 @@ def test_what_a_rerank_cost(reranker, emulator, told, older, native):
     assert end.nodes == ranked
     dumped = json.loads(json.dumps(end.model_dump(mode="json")))
     assert (dumped["class_name"], dumped["requests"]) == ("QwenRerankEndEvent", 1)
-    [(began, ended)] = older.reranks()
+    began, ended = reranked(older)
     assert began[EventPayload.QUERY_STR] == QUERY
     assert began[EventPayload.MODEL_NAME] == "qwen3-rerank"
     assert began[EventPayload.TOP_K] == 2
     assert ended[EventPayload.NODES] == ranked
 
 
-def test_what_was_cut(reranker, told, emulator, in_dollars):
+def test_what_was_cut(run, reranker, told, emulator, in_dollars):
     """Positions are those of the list that was given, whatever came back; and of the query too.
 
     Requests and their price are summed up.
@@ -132,13 +124,13 @@ def test_what_was_cut(reranker, told, emulator, in_dollars):
     assert end.currency == "USD"
 
 
-@both_ways
-def test_passed_through(passing, emulator, told, older, native):
+def test_passed_through(run, reranker, emulator, told, older):
     """Nodes that were passed through are told with their retrieval scores, and the reason why."""
     emulator.script(DOWN)
-    passing.callback_manager = CallbackManager([older])
+    reranker.on_error = "passthrough"
+    reranker.callback_manager = CallbackManager([older])
 
-    ranked = run(passing, nodes_of(*TEXTS), native=native)
+    ranked = run(reranker, nodes_of(*TEXTS))
 
     [end] = told.of(QwenRerankEndEvent)
     assert "HTTP 503" in end.degraded
@@ -149,19 +141,18 @@ def test_passed_through(passing, emulator, told, older, native):
     assert isinstance(failure.exception, ServiceError)
     assert failure.span_id == end.span_id
     assert told.of(SpanDropEvent) == []
-    [(_, ended)] = older.reranks()
+    _, ended = reranked(older)
     assert ended[EventPayload.NODES] == ranked
     assert ended[EventPayload.EXCEPTION] is failure.exception
 
 
-@both_ways
-def test_after_a_failure(reranker, emulator, told, older, native):
+def test_after_a_failure(run, reranker, emulator, told, older):
     """What was raised ends the rerank with no nodes and no cost, and its span is dropped."""
     emulator.script(DOWN)
     reranker.callback_manager = CallbackManager([older])
 
     with pytest.raises(ServiceError) as failure:
-        run(reranker, nodes_of(*TEXTS), native=native)
+        run(reranker, nodes_of(*TEXTS))
 
     [start], [end] = told.of(ReRankStartEvent), told.of(ReRankEndEvent)
     assert end.nodes == []
@@ -169,11 +160,11 @@ def test_after_a_failure(reranker, emulator, told, older, native):
     [drop] = told.of(SpanDropEvent)
     assert drop.err_str == str(failure.value)
     assert drop.span_id == end.span_id == start.span_id
-    [(_, ended)] = older.reranks()
+    _, ended = reranked(older)
     assert ended[EventPayload.EXCEPTION] is failure.value
 
 
-def test_event_of_all_nodes(reranker, told):
+def test_event_of_all_nodes(run, reranker, told):
     """top_n=None is told as the number of candidates; an empty list is no rerank to tell of."""
     reranker.top_n = None
 
@@ -190,16 +181,14 @@ def test_event_of_all_nodes(reranker, told):
 PIXELS = "iVBORw0KGgo" * 40
 
 
-@both_ways
-def test_nobody_listens(reranker, monkeypatch, native):
+def test_nobody_listens(run, reranker, monkeypatch):
     """Then nothing is made ready for tracers."""
     monkeypatch.setattr(_tracing, "all_thin", pytest.fail)
 
-    assert len(run(reranker, nodes_of(*TEXTS), native=native)) == 2
+    assert len(run(reranker, nodes_of(*TEXTS))) == 2
 
 
-@both_ways
-def test_a_span_where_one_listens(connection, older, native):
+def test_a_span_where_one_listens(run, connection, older):
     """A rerank has a span of its own if a tracer hears of it, which takes long, and else none."""
     spans = []
 
@@ -208,9 +197,9 @@ def test_a_span_where_one_listens(connection, older, native):
         return node.text
 
     reranker = QwenRerank(**connection, item=item)
-    run(reranker, nodes_of("green tea"), native=native)
+    run(reranker, nodes_of("green tea"))
     reranker.callback_manager = CallbackManager([older])
-    run(reranker, nodes_of("green tea"), native=native)
+    run(reranker, nodes_of("green tea"))
 
     silent, told = spans
     assert silent is None
@@ -243,14 +232,13 @@ def _seen_reprs(request):
     place.span_handlers.remove(handler)
 
 
-@both_ways
 @pytest.mark.parametrize("reprs", ["root", "llama_index_qwen_rerank.postprocessor"], indirect=True)
-def test_whoever_listens_sees_no_content(connection, reprs, native):
+def test_whoever_listens_sees_no_content(run, connection, reprs):
     """A handler of spans sees no image, whichever dispatcher it was added to."""
     nodes = [NodeWithScore(node=ImageNode(text="a red car", image=PIXELS)), *nodes_of("tea")]
     bundle = QueryBundle(QUERY, image_path=f"data:image/png;base64,{PIXELS}")
 
-    ranked = run(QwenRerank(2, **connection), nodes, bundle, native=native)
+    ranked = run(QwenRerank(2, **connection), nodes, bundle)
 
     assert PIXELS not in "".join(reprs.seen)
     assert reprs.seen
@@ -264,15 +252,14 @@ class _Mine(QwenRerank):
         return super()._postprocess_nodes(nodes, query_bundle)
 
 
-@both_ways
-def test_a_span_of_what_a_subclass_overrides(connection, reprs, native):
+def test_a_span_of_what_a_subclass_overrides(run, connection, reprs):
     """LlamaIndex's own span of it shows what it is given; the rerank's inside shows no image.
 
     Whoever overrides a method gets whole nodes, though somebody listens.
     """
     nodes = [NodeWithScore(node=ImageNode(text="a red car", image=PIXELS))]
 
-    [ranked] = run(_Mine(**connection), nodes, native=native)
+    [ranked] = run(_Mine(**connection), nodes)
 
     assert ranked.node is nodes[0].node
     assert [PIXELS in each for each in reprs.seen] == [True, False, False, True]
@@ -313,14 +300,13 @@ def documents(span, side):
 
 
 @sees_attributes
-@both_ways
-def test_openinference(reranker, emulator, exported, native):
+def test_openinference(run, reranker, emulator, exported):
     """A trace shows one rerank, with its query, its model and the documents before and after.
 
     A span that was open before the rerank is not written on, even by such a name.
     """
     with TracerProvider().get_tracer("theirs").start_as_current_span("try QwenRerank") as theirs:
-        ranked = run(reranker, nodes_of(*TEXTS), native=native)
+        ranked = run(reranker, nodes_of(*TEXTS))
 
     [span] = exported()
     assert span.attributes["openinference.span.kind"] == "RERANKER"

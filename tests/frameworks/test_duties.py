@@ -325,18 +325,6 @@ def test_item_that_never_ends(door, connection):
             over.set()
 
 
-def test_a_long_list_where_a_cache_never_ends(door, connection):
-    """What caches and files hold up of a reranker's calls holds up no others of it."""
-    reranker, over = door.kind(timeout=5, **connection), threading.Event()
-    threads = reranker._shared.open(reranker.max_concurrency).aside  # where these are waited for
-    try:
-        for _ in range(threads._max_workers):
-            threads.submit(over.wait, 30)
-        assert len(door(reranker, QUERY, ["green tea"] * 501)) == 3
-    finally:
-        over.set()
-
-
 def test_one_image_among_texts(door, connection, caplog):
     """For a model of texts an image without text comes last, with a warning; texts are ranked."""
     objects = door.made("a red sports car") + door.made("", image="car.png") + door.made("tea")
@@ -361,6 +349,46 @@ def test_estimate(door, connection, emulator: Emulator):
     assert door.estimate(door.kind(**connection), QUERY, door.made(*TEXTS)) == expected
     assert expected.requests == 1
     assert emulator.log == ()
+
+
+# Long lists
+
+
+def test_a_long_list_where_a_cache_never_ends(door, connection):
+    """What caches and files hold up of a reranker's calls holds up no others of it."""
+    reranker, over = door.kind(timeout=5, **connection), threading.Event()
+    threads = reranker._shared.open(reranker.max_concurrency).aside  # where these are waited for
+    try:
+        for _ in range(threads._max_workers):
+            threads.submit(over.wait, 30)
+        assert len(door(reranker, QUERY, ["green tea"] * 501)) == 3
+    finally:
+        over.set()
+
+
+def test_a_long_list_does_not_hold_up_the_loop(doors, connection):
+    """However many objects there are, little of what is done with each is done in the loop."""
+
+    def steps(door, count):
+        texts = [f"{number} is about a red car" for number in range(count)]
+        reranker, objects = door.kind(top_n=None, **connection), door.made(*texts)
+        seen = 0
+
+        def see(*_):
+            nonlocal seen
+            seen += 1
+
+        sys.setprofile(see)  # of this thread, where the loop runs
+        try:
+            ranked = door.rank(reranker, QUERY, objects, native=True)
+        finally:
+            sys.setprofile(None)
+        assert len(ranked) == count
+        return seen
+
+    for door in filter(lambda each: each.native, doors.values()):
+        steps(door, 1_000)  # imports what a call needs
+        assert steps(door, 2_000) - steps(door, 1_000) < 500, door.kind
 
 
 # Rate limiters
@@ -480,28 +508,3 @@ def test_a_subclass_that_overrides_both_ways(door, connection):
         assert ranked == (set(texts[:3]) if door.native else set(texts[1:])), sync
         twice = {text for text, _ in door(later(**connection), QUERY, texts)}
         assert {"a car"} <= twice <= set(texts[2:]), sync
-
-
-def test_a_long_list_does_not_hold_up_the_loop(doors, connection):
-    """However many objects there are, little of what is done with each is done in the loop."""
-
-    def steps(door, count):
-        texts = [f"{number} is about a red car" for number in range(count)]
-        reranker, objects = door.kind(top_n=None, **connection), door.made(*texts)
-        seen = 0
-
-        def see(*_):
-            nonlocal seen
-            seen += 1
-
-        sys.setprofile(see)  # of this thread, where the loop runs
-        try:
-            ranked = door.rank(reranker, QUERY, objects, native=True)
-        finally:
-            sys.setprofile(None)
-        assert len(ranked) == count
-        return seen
-
-    for door in filter(lambda each: each.native, doors.values()):
-        steps(door, 1_000)  # imports what a call needs
-        assert steps(door, 2_000) - steps(door, 1_000) < 500, door.kind

@@ -121,20 +121,6 @@ def test_no_documents(invoke, reranker, emulator: Emulator):
     assert emulator.log == ()
 
 
-def test_a_failed_search_is_not_ours(invoke, reranker, emulator: Emulator):
-    """The base retriever's error comes out as it is, and nothing is reranked."""
-
-    def fail(_):
-        raise LookupError("the index is gone")
-
-    retriever = QwenRerankRetriever(base_retriever=RunnableLambda(fail), reranker=reranker)
-
-    with pytest.raises(LookupError, match="the index is gone"):
-        invoke(retriever, QUERY)
-
-    assert emulator.log == ()
-
-
 @pytest.mark.parametrize(
     ("query", "given", "error", "said"),
     [

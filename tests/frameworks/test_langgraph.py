@@ -53,15 +53,6 @@ def test_as_itself(caplog):
     assert not caplog.records
 
 
-def test_unnamed(caplog):
-    """One that is told of nothing gives the same one back, and warns of this class at most."""
-    with caplog.at_level(logging.WARNING):
-        again = _through(JsonPlusSerializer(allowed_msgpack_modules=True), _RANKING)
-
-    assert again == _RANKING
-    assert {record.args[:2] for record in caplog.records} <= {("qwen_rerank._values", "Ranking")}
-
-
 def test_as_its_plain_form():
     """A strict serializer that is told of nothing gives the plain form, a ranking in waiting."""
     again = _through(JsonPlusSerializer(allowed_msgpack_modules=None), _RANKING)

@@ -187,6 +187,17 @@ def test_no_object(door, connection, emulator: Emulator):
     assert emulator.log == ()
 
 
+def test_given_to_the_core(door, connection, emulator: Emulator):
+    """Who gives the framework's objects to the class without a framework is told of the other."""
+    package = door.kind.__module__.partition(".")[0]
+
+    with pytest.raises(RequestError, match="document 0 must be a str") as caught:
+        Reranker(**connection).rerank(QUERY, door.made("a red car"))
+
+    assert caught.value.hint == f"{package}.QwenRerank is for these."
+    assert emulator.log == ()
+
+
 # Images and item
 
 
@@ -257,17 +268,6 @@ def test_item_may_read_any_file(door, seeing, tmp_path):
     [(_, score), last] = door(reranker, QUERY, ["green tea", "a cup"])
     assert score > 0.5
     assert last == ("a cup", None)
-
-
-def test_given_to_the_core(door, connection, emulator: Emulator):
-    """Who gives the framework's objects to the class without a framework is told of the other."""
-    package = door.kind.__module__.partition(".")[0]
-
-    with pytest.raises(RequestError, match="document 0 must be a str") as caught:
-        Reranker(**connection).rerank(QUERY, door.made("a red car"))
-
-    assert caught.value.hint == f"{package}.QwenRerank is for these."
-    assert emulator.log == ()
 
 
 @pytest.mark.parametrize(

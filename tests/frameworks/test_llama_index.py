@@ -42,6 +42,9 @@ def run(reranker, nodes, query=QUERY, *, native=False):
     return reranker.postprocess_nodes(nodes, query_str=query)
 
 
+[TEA] = nodes_of("green tea")
+
+
 @pytest.fixture(name="reranker")
 def _reranker(connection):
     return QwenRerank(2, **connection)
@@ -122,46 +125,34 @@ def test_estimate_takes_one_query(reranker):
         reranker.estimate(nodes, QueryBundle(QUERY), QUERY)
 
 
+_LIST, _NODE = "nodes must be a list of NodeWithScore, not", "node 1 must be a NodeWithScore, not"
+_ONE = "Put a single node into a list; a query goes into query_str=."
 _OF_LANGCHAIN = "A document of LangChain: write NodeWithScore(node=TextNode(text=it.page_content))."
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("nodes", "said"),
     [
-        ("b", "str\nWrite NodeWithScore(node=TextNode(text=text))."),
-        (TextNode(text="b"), "TextNode\nWrite NodeWithScore(node=node)."),
-        ((TextNode(text="b"), 0.5), "tuple\nWrite NodeWithScore(node=node, score=score)."),
-        (SimpleNamespace(page_content="b"), f"SimpleNamespace\n{_OF_LANGCHAIN}"),
-        (None, "None"),
+        (None, f"{_LIST} None\nWhere nothing was found, pass an empty list."),
+        (TEA, f"{_LIST} NodeWithScore\n{_ONE}"),
+        (QUERY, f"{_LIST} str\n{_ONE}"),
+        ([TEA, "b"], f"{_NODE} str\nWrite NodeWithScore(node=TextNode(text=text))."),
+        ([TEA, TextNode(text="b")], f"{_NODE} TextNode\nWrite NodeWithScore(node=node)."),
+        ([TEA, (TEA.node, 0.5)], f"{_NODE} tuple\nWrite NodeWithScore(node=node, score=score)."),
+        ([TEA, SimpleNamespace(page_content="b")], f"{_NODE} SimpleNamespace\n{_OF_LANGCHAIN}"),
+        ([TEA, None], f"{_NODE} None"),
     ],
-    ids=lambda value: type(value).__name__,
-)  # fmt: skip
-def test_not_a_node(reranker, emulator: Emulator, wrong, said):
-    """A candidate that is no node is named by its position, with what to write instead."""
-    with pytest.raises(RequestError) as caught:
-        run(reranker, [*nodes_of("a"), wrong])
-
-    assert str(caught.value) == f"node 1 must be a NodeWithScore, not {said}"
-    assert emulator.log == ()
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        (None, "None\nWhere nothing was found, pass an empty list."),
-        (
-            nodes_of("b")[0],
-            "NodeWithScore\nPut a single node into a list; a query goes into query_str=.",
-        ),
-    ],
-    ids=["none", "one"],
+    ids=["none", "one", "query", "text", "node", "pair", "document", "nothing"],
 )
-def test_no_nodes(reranker, emulator: Emulator, wrong, said):
-    """What is no list of nodes is told so, whatever its parts would be."""
-    with pytest.raises(RequestError) as caught:
-        run(reranker, wrong)
+def test_no_nodes(reranker, emulator: Emulator, nodes, said):
+    """What is no list of nodes is told so, and in a list its position, with what to write instead.
 
-    assert str(caught.value) == f"nodes must be a list of NodeWithScore, not {said}"
+    Nothing is sent.
+    """
+    with pytest.raises(RequestError) as caught:
+        run(reranker, nodes)
+
+    assert str(caught.value) == said
     assert emulator.log == ()
 
 
@@ -342,17 +333,13 @@ def test_round_trip(full, emulator, monkeypatch, how):
     assert run(again, nodes_of(*TEXTS))[0].node.text == TEXTS[1]
 
 
-def test_from_dict_of_another_class(connection):
-    """What a dump of something else calls itself is refused as any unknown option is."""
-    with pytest.raises(ValueError, match="class_name"):
-        QwenRerank(class_name="DashScopeRerank", **connection)
-
-
 def test_from_dict_with_more(reranker, emulator):
-    """The key and other options can be given beside the dict."""
+    """The key and other options can be given beside the dict, but no class of another's."""
     again = QwenRerank.from_dict(reranker.to_dict(), api_key=emulator.api_key, top_n=1)
 
     assert len(run(again, nodes_of(*TEXTS))) == 1
+    with pytest.raises(ValueError, match="class_name"):
+        QwenRerank(class_name="DashScopeRerank", api_key=emulator.api_key)
 
 
 def test_copies(full):

@@ -265,6 +265,15 @@ def test_a_span_of_what_a_subclass_overrides(run, connection, reprs):
     assert [PIXELS in each for each in reprs.seen] == [True, False, False, True]
 
 
+def test_a_span_of_somebody_else(run, reranker, told):
+    """A span that was open before the rerank is not written on, even by such a name."""
+    with TracerProvider().get_tracer("theirs").start_as_current_span("try QwenRerank") as theirs:
+        run(reranker, nodes_of(*TEXTS))
+
+    assert told.seen
+    assert not theirs.attributes
+
+
 def test_no_manager(reranker):
     """What is no callback manager is refused, and the old one stays."""
     before = reranker.callback_manager
@@ -301,12 +310,8 @@ def documents(span, side):
 
 @sees_attributes
 def test_openinference(run, reranker, emulator, exported):
-    """A trace shows one rerank, with its query, its model and the documents before and after.
-
-    A span that was open before the rerank is not written on, even by such a name.
-    """
-    with TracerProvider().get_tracer("theirs").start_as_current_span("try QwenRerank") as theirs:
-        ranked = run(reranker, nodes_of(*TEXTS))
+    """A trace shows one rerank, with its query, its model and the documents before and after."""
+    ranked = run(reranker, nodes_of(*TEXTS))
 
     [span] = exported()
     assert span.attributes["openinference.span.kind"] == "RERANKER"
@@ -319,4 +324,3 @@ def test_openinference(run, reranker, emulator, exported):
     assert documents(span, "input") == [(text, 0.5) for text in TEXTS]
     assert documents(span, "output") == [(each.node.text, each.score) for each in ranked]
     assert span.status.is_ok
-    assert not theirs.attributes

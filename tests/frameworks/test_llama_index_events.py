@@ -234,14 +234,15 @@ def _seen_reprs(request):
 
 @pytest.mark.parametrize("reprs", ["root", "llama_index_qwen_rerank.postprocessor"], indirect=True)
 def test_whoever_listens_sees_no_content(run, connection, reprs):
-    """A handler of spans sees no image, whichever dispatcher it was added to."""
-    nodes = [NodeWithScore(node=ImageNode(text="a red car", image=PIXELS)), *nodes_of("tea")]
+    """A handler of spans sees no image, whichever dispatcher it was added to, and all else."""
+    node = NodeWithScore(node=ImageNode(text="a red car", image=PIXELS), score=0.5)
     bundle = QueryBundle(QUERY, image_path=f"data:image/png;base64,{PIXELS}")
+    reranker = QwenRerank(2, keep_retrieval_score=True, **connection)
 
-    ranked = run(QwenRerank(2, **connection), nodes, bundle)
+    ranked = run(reranker, [node, *nodes_of("tea")], bundle)
 
     assert PIXELS not in "".join(reprs.seen)
-    assert reprs.seen
+    assert "retrieval_score" in reprs.seen[-1].partition("tea")[0]
     assert ranked[0].node.image == PIXELS
 
 

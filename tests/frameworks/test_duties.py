@@ -57,10 +57,10 @@ def test_no_class_is_left_unbuilt(doors):
     assert {kind.__base__.__pydantic_complete__ for kind in kinds} == {False}
 
 
-def test_ranks_as_the_core_does(door, connection):
+def test_ranks_as_the_core_does(door, connection, caplog):
     """A door adds nothing to the ranking: order and scores are the core's, a blank's too.
 
-    Without top_n three are kept.
+    Nobody is warned of that one. Without top_n three are kept.
     """
     ranking = Reranker(**connection).rerank(QUERY, TEXTS)
     whole = [(hit.document, hit.score) for hit in ranking]
@@ -69,6 +69,7 @@ def test_ranks_as_the_core_does(door, connection):
     assert door(door.kind(**connection), QUERY, TEXTS) == whole[:3]
     assert door(door.kind(score_threshold=whole[1][1], **connection), QUERY, TEXTS) == whole[:2]
     assert whole[-1] == ("", None)
+    assert caplog.messages == []
 
 
 def test_nothing_to_rank(door, connection, emulator):

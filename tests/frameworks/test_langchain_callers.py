@@ -240,7 +240,7 @@ class _OnlyAsync(_TakesNone):
         _TakesNone(),
         _OnlyAsync(),
         RunnableLambda(lambda _: []),
-        RunnableLambda(str.strip),
+        RunnableLambda(dir),  # whose parameters Python does not know
         RunnableParallel(query=RunnablePassthrough()) | (lambda _: []),
         _Finds().with_fallbacks([_TakesNone()]),
     ],

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from qwen_rerank.cli import main
+from qwen_rerank.cli.doctor.exams import EXAMS
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -38,3 +39,14 @@ def visit(capsys, tmp_path):
         return code, json.loads(file.read_text()), flat(out)
 
     return run
+
+
+@pytest.fixture
+def asking(monkeypatch):
+    """Has a visit ask no more than the questions that are named, which is quicker than all."""
+
+    def asking(*names):
+        exams = {name: EXAMS[name] for name in names}
+        monkeypatch.setattr("qwen_rerank.cli.doctor.flow.EXAMS", exams)
+
+    return asking

@@ -4,25 +4,47 @@ import io
 
 import pytest
 from rich.console import Console
-from visits import scored, settle
+from visits import scored
 
-from qwen_rerank import RequestError
+from qwen_rerank import QuotaError, RequestError
 from qwen_rerank._models import limits_for
 from qwen_rerank.cli.doctor import chart
 from qwen_rerank.cli.doctor.exams import (
     CANDIDATES,
+    blanks,
     independence,
     instruct,
     judged_independence,
     judged_length,
     latency,
     over_long,
-    passage,
 )
 from qwen_rerank.cli.doctor.probe import Rehearsal, Terms, Told
-from qwen_rerank.emulator import Emulator, Reply
 
 TERMS = Terms(limits_for("qwen3-rerank"), 500, takes_instruct=True)
+TOLD = Told((0.9, 0.5, 0.1), 100, 0.0)
+
+
+class Service:
+    """A service that answers as *reply* does to the documents it is asked about."""
+
+    def __init__(self, reply, terms=TERMS):
+        self.reply = reply
+        self.terms = terms
+
+    def ask(self, ask, **_):
+        """The answer."""
+        return self.reply(ask.documents)
+
+    def hang_up(self):
+        """Has no connection."""
+
+
+def shown(**findings):
+    """What a pipe would get of these."""
+    console = Console(width=300, file=io.StringIO())
+    console.print(chart.answers(findings))
+    return console.file.getvalue()
 
 
 def relevance(text):
@@ -30,26 +52,26 @@ def relevance(text):
     return 0.9 if text == CANDIDATES[1] else 0.5 if text == CANDIDATES[2] else 0.1
 
 
-def test_scores_that_depend_on_neighbours(live, visit):
-    """Scores that shrink with the length of the list are noticed, and by how much."""
-    live.script(scored(lambda text, _, all_: relevance(text) / (1 if len(all_) < 40 else 2)))
-    _, report, out = visit()
-    found = report["score_independence"]
-    assert found["answer"] == "depends"
-    assert found["alone"] == pytest.approx(0.45)
-    assert found["order"] == 0
-    assert "depends on the others" in out
-    assert "0.45 alone" in out
-    assert report["blanks"] == {"empty": "accepted", "spaces": "accepted", "said": None}
+@pytest.mark.parametrize(
+    ("score", "alone", "order"),
+    [
+        (lambda text, _, count: relevance(text) / (1 if count < 40 else 2), 0.45, 0),
+        (lambda text, place, count: relevance(text) + 0.05 * (place > count / 2), 0.05, 0.05),
+    ],
+    ids=["neighbours", "order"],
+)
+def test_scores_that_depend_on_others(score, alone, order):
+    """Scores that shrink with the list, or favour its head, are noticed, and by how much."""
 
+    def reply(documents):
+        count = len(documents)
+        return Told(tuple(score(text, at, count) for at, text in enumerate(documents)), count, 0.0)
 
-def test_scores_that_depend_on_the_order(live, visit):
-    """Scores that favour the head of the list are noticed."""
-    live.script(scored(lambda text, place, all_: relevance(text) + 0.05 * (place > len(all_) / 2)))
-    _, report, _ = visit()
-    found = report["score_independence"]
-    assert found["answer"] == "depends"
-    assert found["order"] == pytest.approx(0.05)
+    found = independence(Service(reply))
+
+    assert found.answer == "depends"
+    assert (found.alone, found.order) == pytest.approx((alone, order))
+    assert f"{alone} alone, {order} in reverse order" in shown(found=found)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +82,6 @@ def test_scores_that_depend_on_the_order(live, visit):
         ((0.2, 0.0, 0.0), "depends"),
         ((0.0, 0.2, 0.02), "depends"),
         ((0.02, 0.03, 0.02), "unsteady"),
-        ((0.5, 0.03, 0.02), "depends"),
     ],
 )
 def test_the_word_for_differences(differences, answer):
@@ -70,31 +91,16 @@ def test_the_word_for_differences(differences, answer):
     assert found.answer == answer
 
 
-def test_long_documents_that_are_refused(monkeypatch, visit, canary):
-    """A service that answers 400 is found to, and the length is narrowed down."""
-    with Emulator(api_key=canary, over_long="refuse") as emulator:
-        settle(monkeypatch, emulator)
-        code, report, out = visit()
-    found = report["over_long"]
-    assert code == 0
-    assert found["answer"] == "refused"
-    assert 3_800 < found["most_accepted"] <= 4_000 < found["least_refused"] < 4_200
-    assert "Range of input length should be [1, 4000]" in out
-
-
-class Strict(Rehearsal):
-    """A service that takes nothing over a tenth of its documented limit."""
-
-    def ask(self, ask, *, patient=True):
-        """Refuses."""
-        if max(map(len, ask.documents)) > 1_500:
-            raise RequestError("too long")
-        return super().ask(ask, patient=patient)
-
-
 def test_a_limit_far_below_the_documented_one():
     """If even a much shorter document is refused, it says so instead of searching on."""
-    found = over_long(Strict(TERMS, refuses=False))
+
+    def strict(documents):
+        if max(map(len, documents)) > 1_500:
+            raise RequestError("too long")
+        return TOLD
+
+    found = over_long(Service(strict))
+
     assert (found.answer, found.most_accepted, found.least_refused) == ("refused", None, 3_000)
 
 
@@ -104,8 +110,7 @@ def test_a_limit_far_below_the_documented_one():
         ((0.9, 0.1, 0.1), 3 * 4_008, "cut", 4_000),
         ((0.9, 0.8, 0.1), 3 * 5_008, "read", 5_000),
         ((0.1, 0.1, 0.1), 3 * 5_008, "unclear", 5_000),
-        ((0.9, 0.1, 0.1), 0, "cut", None),
-        ((0.9, 0.1, 0.1), 3, "cut", None),
+        ((0.9, 0.1, 0.1), None, "cut", None),
     ],
 )
 def test_the_word_for_long_documents(scores, tokens, answer, counted):
@@ -114,35 +119,33 @@ def test_the_word_for_long_documents(scores, tokens, answer, counted):
     assert (found.answer, found.counted) == (answer, counted)
 
 
-class Billed:
-    """A service that bills what it is told to."""
-
-    terms = TERMS
-
-    def __init__(self, *bills):
-        self.bills = list(bills)
-
-    def ask(self, ask, **_):
-        """The next bill."""
-        return Told((0.5,) * len(ask.documents), self.bills.pop(0), 0.0)
+def test_a_limit_that_nobody_documents():
+    """Of a model that we know nothing of, no guess of ours is called documented."""
+    terms = Terms(limits_for("my-own-reranker"), 500, takes_instruct=True)
+    found = over_long(Service(lambda _: TOLD, terms))
+    assert found.documented is None
+    assert "No limit is documented" in shown(found=found)
 
 
 @pytest.mark.parametrize(
-    ("bills", "answer"),
+    ("bills", "contrary", "billed", "counts"),
     [
-        ((124, 100), "per document"),
-        ((108, 100), "per request"),
-        ((100, 100), "not counted"),
-        ((100, 124), "unclear"),
-        ((0, 0), "unreported"),
-        ((None, None), "unreported"),
+        ((124, 100), 0.1, "per document", True),
+        ((108, 100), 0.1, "per request", True),
+        ((100, 100), 0.9, "not counted", False),
+        ((100, 124), 0.1, "unclear", True),
+        ((None, None), 0.9, "unreported", False),
     ],
 )
-def test_the_word_for_a_bill(bills, answer):
-    """Counted once for each document, once for the request, or not; or nobody says."""
-    found = instruct(Billed(*bills))
-    assert found.answer == answer
+def test_the_words_for_an_instruct(bills, contrary, billed, counts):
+    """How often it is billed, if anybody says; and whether a contrary one changes the scores."""
+    answers = [
+        Told((score,), bill, 0.0) for score, bill in zip((0.9, contrary), bills, strict=True)
+    ]
+    found = instruct(Service(lambda _: answers.pop(0)))
+    assert (found.answer, found.changes_scores) == (billed, counts)
     assert found.billed is None or found.billed >= 0
+    assert ("It counts here" if counts else "It does not count here") in shown(found=found)
 
 
 def test_a_server_with_small_requests_and_no_instruct():
@@ -154,109 +157,96 @@ def test_a_server_with_small_requests_and_no_instruct():
     assert [one.documents for one in latency(small).lists] == [1, 10]
 
 
+def test_blank_documents_are_two_questions():
+    """Empty and white text may be treated differently."""
+
+    def reply(documents):
+        if "" in documents:
+            raise RequestError("empty!")
+        return TOLD
+
+    said = shown(found=blanks(Service(reply)))
+
+    assert "empty refused, spaces accepted" in said
+    assert "It says: empty!" in said
+
+
+def test_a_size_that_fails():
+    """A length that the service refuses has its reason instead of a time."""
+
+    def reply(documents):
+        if len(documents) > 100:
+            raise RequestError("The request body is too large.")
+        return TOLD
+
+    found = latency(Service(reply))
+
+    *rest, last = found.lists
+    assert all(one.failed is None for one in rest)
+    assert (last.cold, last.failed) == (None, "The request body is too large.")
+    console = Console(width=200, file=io.StringIO())
+    console.print(chart.latencies(found))
+    assert "The request body is too large." in console.file.getvalue()
+
+
+def test_an_empty_purse_at_the_end_is_no_latency():
+    """Lists fail by their length only if the service says so of the request."""
+
+    def reply(_):
+        raise QuotaError("Top up.")
+
+    with pytest.raises(QuotaError):
+        latency(Service(reply))
+
+
 @pytest.mark.parametrize(
-    ("kind", "billed", "others", "blank"),
-    [
-        ("vllm", "per document", 50, "accepted"),
-        ("sglang", "unreported", 50, "refused"),
-        ("tei", "not taken", 31, "accepted"),
-    ],
+    ("kind", "over_long", "billed", "others"),
+    [("vllm", "refused", "per document", 50), ("tei", "cut", "not taken", 31)],
 )
-def test_servers_of_your_own(visit, emulator, kind, billed, others, blank):
+def test_servers_of_your_own(visit, emulator, kind, over_long, billed, others):
     """Each kind is examined in its own dialect and within its own limits, without a key."""
     there = ["--server", kind, "--base-url", emulator.server_url(kind)]
     code, report, out = visit(*there, "--model", "Qwen/Qwen3-Reranker-0.6B")
     assert code == 0
-    # The emulator's servers take 32,768 tokens for a pair; vLLM alone refuses more.
-    assert report["over_long"]["answer"] == ("refused" if kind == "vllm" else "cut")
-    told = "the server" if kind in ("vllm", "tei") else "the model's name"
-    length = {"value": "32,768 tokens for query and document", "found_in": told}
-    assert report["setup"]["length"] == length
+    assert report["over_long"]["answer"] == over_long
+    assert report["over_long"]["documented"] == 32_768
     assert report["instruct"]["answer"] == billed
     assert report["score_independence"]["others"] == others
-    assert report["over_long"]["documented"] == 32_768
-    assert report["blanks"]["empty"] == blank
+    assert report["blanks"]["empty"] == "accepted"
     assert report["setup"]["key"]["value"] is None
     assert report["setup"]["protocol"] == {"value": "compatible", "found_in": "--server"}
     for part in ("call", "spent"):
-        assert (report[part]["tokens"] is None) == (kind != "vllm")
-    assert ("no tokens reported" in out) == ("not reported" in out) == (kind != "vllm")
-
-
-@pytest.mark.parametrize("counts", [True, False])
-def test_whether_an_instruct_counts(counts):
-    """It is asked with a contrary one, and said in words."""
-    told = Told((0.9, 0.5, 0.1), 100, 0.0)
-    answers = [told, told._replace(scores=(0.1, 0.5, 0.9), tokens=90) if counts else told]
-
-    class Asked:
-        terms = TERMS
-
-        def ask(self, _, **__):
-            return answers.pop(0)
-
-    found = instruct(Asked())
-    console = Console(width=200, file=io.StringIO())
-    console.print(chart.answers({"instruct": found}))
-    words = "It counts here" if counts else "It does not count here"
-    assert words in console.file.getvalue()
+        assert (report[part]["tokens"] is None) == (kind == "tei")
+    assert ("no tokens reported" in out) == ("not reported" in out) == (kind == "tei")
 
 
 @pytest.mark.parametrize(
-    ("score", "error"),
+    ("scores", "error"),
     [
-        (lambda *_: 0.5, "Equal scores"),
-        (lambda _, text: 0.1 if "tea" in text else 0.8, "A tie"),
-        (lambda _, text: 0.6 if "Ines" in text else -0.4, "Negative scores"),
+        ((0.9, 0.1, 0.1), "Wrong order"),
+        ((0.5, 0.5, 0.5), "Equal scores"),
+        ((0.1, 0.8, 0.8), "A tie"),
+        ((-0.4, 0.6, -0.4), "Negative scores"),
     ],
 )
-def test_scores_that_are_odd(visit, score, error):
-    """Equal scores for all, and negative ones, are named for what they are."""
-    with Emulator(score=score) as emulator:
-        there = ["--server", "vllm", "--base-url", emulator.server_url("vllm")]
-        code, report, _ = visit(*there, "--model", "Qwen/Qwen3-Reranker-0.6B")
+def test_scores_that_are_odd(live, visit, asking, scores, error):
+    """What no reranker should say of the first texts has a name; the questions go on."""
+    asking("blanks")
+    live.script(scored(lambda text, *_: dict(zip(CANDIDATES, scores, strict=True)).get(text, 0)))
+    code, report, out = visit()
     assert code == 1
     assert [each["error"] for each in report["problems"]] == [error]
+    assert report["call"]["best_first"] is (error == "Negative scores")
+    assert report["blanks"]
+    assert error in out
 
 
-def test_a_server_that_answers_to_any_name(visit, emulator):
+def test_a_server_that_answers_to_any_name(visit, asking, emulator):
     """An Infinity with one model serves it under every name, and says which it used."""
+    asking("blanks")
     there = ["--server", "infinity", "--base-url", emulator.server_url("infinity")]
     code, report, _ = visit(*there, "--model", "my-reranker")
     assert code == 1
     [problem] = report["problems"]
     assert problem["error"] == "Another model"
     assert "Qwen/Qwen3-Reranker-0.6B" in problem["message"]
-
-
-def test_a_limit_that_nobody_documents(visit, emulator):
-    """Of a model that we know nothing of, no guess of ours is called documented."""
-    there = ["--server", "sglang", "--base-url", emulator.server_url("sglang")]
-    _, report, out = visit(*there, "--model", "my-own-reranker")
-    assert report["over_long"]["documented"] is None
-    assert "No limit is documented" in out
-
-
-def test_blank_documents_are_two_questions(live, visit):
-    """Empty and white text may be treated differently."""
-
-    def reply(request):
-        if request.method == "POST" and "" in request.body["input"]["documents"]:
-            return Reply.error(400, "InvalidParameter", "empty!", repeat=None)
-        return scored(lambda text, *_: relevance(text))(request)
-
-    live.script(reply)
-    _, report, out = visit()
-    assert report["blanks"] == {"empty": "refused", "spaces": "accepted", "said": "empty!"}
-    assert "empty refused, spaces accepted" in out
-
-
-def test_a_size_that_fails(live, visit):
-    """A length that the service refuses has its reason instead of a time."""
-    live.fault("413", holding=passage(400))
-    code, report, out = visit()
-    *rest, last = report["latency"]["lists"]
-    assert code == 0
-    assert all(one["failed"] is None for one in rest)
-    assert (last["cold"], last["failed"]) == (None, "The request body is too large.")
-    assert "The request body is too large." in out

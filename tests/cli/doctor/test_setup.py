@@ -9,6 +9,8 @@ from visits import flat, setup_of
 
 from qwen_rerank.cli import main
 
+_OPEN = "Qwen/Qwen3-Reranker-0.6B"
+
 
 def test_defaults_and_the_environment(capsys, monkeypatch, tmp_path):
     """A key's last four characters are shown with its variable; defaults are called so."""
@@ -34,17 +36,17 @@ def test_defaults_and_the_environment(capsys, monkeypatch, tmp_path):
 
 
 def test_options(capsys, monkeypatch, tmp_path):
-    """What an option says is shown as coming from it."""
+    """What an option says is shown as coming from it; of a header's value nothing is."""
     monkeypatch.setenv("MY_KEY", "sk-fedcba9876543210")
-    arguments = ["--api-key-env", "MY_KEY", "--region", "ap-southeast-1", "--workspace", "ws-1"]
+    monkeypatch.setenv("GATEWAY", "token-of-the-gateway")
     setup = setup_of(
-        capsys,
-        monkeypatch,
-        tmp_path,
-        *arguments,
+        *(capsys, monkeypatch, tmp_path),
+        *("--api-key-env", "MY_KEY", "--header-env", "X-Gateway=GATEWAY"),
+        *("--region", "ap-southeast-1", "--workspace", "ws-1"),
         *("--model", "qwen3-vl-rerank", "--protocol", "compatible"),
     )
     assert setup["key"] == ("...3210", "the environment variable MY_KEY")
+    assert setup["headers"] == ("x-gateway", "--header-env")
     assert setup["region"] == ("ap-southeast-1", "--region")
     assert setup["host"] == ("ws-1.ap-southeast-1.maas.aliyuncs.com", "--region")
     assert setup["workspace"] == ("ws-1", "--workspace")
@@ -83,35 +85,37 @@ def test_proxies_and_certificates(capsys, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "where", "known"),
+    ("kind", "arguments", "length", "found_in"),
     [
-        ([], "cn-beijing (Beijing)", True),
-        (["--region", "us-east-1"], "us-east-1 (Virginia)", False),
+        ("vllm", ["--model", _OPEN], "32,768", "the server"),
+        ("sglang", ["--model", _OPEN], "32,768", "the model's name"),
+        ("sglang", ["--model", "mine"], "512", "a guess: set --max-model-len"),
+        ("sglang", ["--model", "mine", "--max-model-len", "400"], "400", "--max-model-len"),
     ],
 )
-def test_regions(capsys, monkeypatch, arguments, where, known):
-    """A region is shown with its city, and that nobody knows whether one serves rerank."""
+def test_lengths(capsys, monkeypatch, tmp_path, emulator, kind, arguments, length, found_in):
+    """Of a server of one's own it says how long a pair may be, and who says so."""
+    there = ["--server", kind, "--base-url", emulator.server_url(kind)]
+    setup = setup_of(capsys, monkeypatch, tmp_path, *there, *arguments)
+    assert setup["length"] == (f"{length} tokens for query and document", found_in)
+
+
+@pytest.mark.parametrize(
+    ("region", "model", "said"),
+    [
+        ("cn-beijing", "qwen3.7-text-rerank", None),
+        ("cn-beijing", "qwen3-reranker", "Did you mean --model qwen3-rerank?"),
+        ("us-east-1", "qwen3-rerank", "for us-east-1 (Virginia): whether one is served"),
+        ("ap-southeast-1", "qwen3-rerank", None),
+        ("ap-southeast-1", "qwen3.7-text-rerank", "lists qwen3-rerank for ap-southeast-1"),
+    ],
+)
+def test_a_model_that_is_not_listed(capsys, monkeypatch, region, model, said):
+    """Before anything is paid for it warns of a model that the vendor does not list there."""
     monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-0123456789abcdef")
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
-    assert main(["doctor", *arguments]) == 1
+    assert main(["doctor", "--region", region, "--model", model]) == 1
     out = flat(capsys.readouterr().out)
-    assert f"region {where}" in out
-    assert (f"lists no rerank model for {where}: whether one is served" in out) != known
-
-
-def test_headers_of_a_gateway(visit, emulator, monkeypatch):
-    """--header-env names a header and the variable with its value, as --api-key-env does a key."""
-    monkeypatch.setenv("MY_KEY", emulator.api_key)
-    monkeypatch.setenv("GATEWAY", "token-of-the-gateway")
-    named = ["--header-env", "X-Gateway=GATEWAY", "--header-env", "x-team=MY_KEY"]
-    code, report, out = visit("--base-url", emulator.base_url, "--api-key-env", "MY_KEY", *named)
-    assert code == 0
-    assert report["setup"]["key"]["found_in"] == "the environment variable MY_KEY"
-    assert report["setup"]["host"]["found_in"] == "--base-url"
-    assert report["setup"]["headers"] == {
-        "value": "x-gateway, x-team",
-        "found_in": "--header-env",
-    }
-    assert "x-gateway, x-team" in out
-    assert "token-of-the-gateway" not in f"{out}{report}"
-    assert emulator.log[-1].headers["x-gateway"] == "token-of-the-gateway"
+    assert f"region {region} (" in out
+    assert ("The vendor lists" in out or "the vendor documents" in out) is (said is not None)
+    assert (said or "") in out

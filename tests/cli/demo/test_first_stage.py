@@ -43,37 +43,22 @@ def test_a_vector_has_unit_length():
         assert math.hypot(*embed(text)) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("text", ["", "   ", "the of and", "!?"])
-def test_a_text_without_words_is_all_zeros(text):
+def test_a_text_without_words_is_all_zeros():
     """A text of stop words alone is near to nothing, and no division fails."""
-    assert embed(text) == [0.0] * 128
+    assert embed("") == embed("the of, and!") == [0.0] * 128
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [("loops", "a Loop"), ("queries of the", "query")],
-)
-def test_words_that_count_as_the_same(one, other):
-    """Case, plural and stop words make no difference."""
-    assert embed(one) == embed(other)
-
-
-@pytest.mark.parametrize("word", ["class", "status", "gas"])
-def test_what_is_no_plural_stays(word):
-    """A word that merely ends in s is not cut into another one."""
-    assert embed(word) != embed(word[:-1])
-
-
-def test_repetition_counts_less_each_time():
-    """The tenth mention of a word adds less than the second."""
-    once, twice, often = (similarity("loop", "loop " * n + "tea green water") for n in (1, 2, 10))
-    assert 0 < twice - once > (often - twice) / 8
+def test_words_that_count_as_the_same():
+    """Case, plural and stop words make no difference; what merely ends in s is no plural."""
+    assert embed("Loops and the queries") == embed("a loop query")
+    for word in ("class", "status", "gas"):
+        assert embed(word) != embed(word[:-1])
 
 
 def test_vectors_are_the_same_in_every_process():
-    """Python's own string hash, which differs from process to process, has no part in it."""
-    vector = [(at, round(value, 3)) for at, value in enumerate(embed("stop a loop early")) if value]
-    assert vector == [(29, -0.577), (60, 0.577), (89, 0.577)]
+    """Python's own string hash has no part in them; a word's second mention counts for less."""
+    vector = [(at, round(value, 3)) for at, value in enumerate(embed("stop a loop, loop")) if value]
+    assert vector == [(29, -0.861), (89, 0.509)]
 
 
 def test_both_wrappers_embed_alike():

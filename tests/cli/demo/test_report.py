@@ -45,22 +45,13 @@ def shown(*renderables, width=80):
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a  b\n\tc ", "a b c"),
-        ("\x1b[31mred", "\\x1b[31mred"),
-        ("\u202egnp.exe", "\\u202egnp.exe"),
-        ("\ud800", "\\ud800"),
-        ("[/oops] é 变量", "[/oops] é 变量"),
-    ],
-)
-def test_control_characters_are_visible(text, expected):
+def test_control_characters_are_visible():
     """What would move the cursor, hide, or fail to encode is spelled out; the rest stays."""
-    assert _terminal.visible(text) == expected
+    text = "a  b\n\tc \x1b[31mred \u202egnp.exe \ud800 [/oops] é 变量 "
+    assert _terminal.visible(text) == r"a b c \x1b[31mred \u202egnp.exe \ud800 [/oops] é 变量"
 
 
-@pytest.mark.parametrize("width", [20, 40, 80, 120])
+@pytest.mark.parametrize("width", [20, 80])
 def test_hostile_text_is_shown_as_it_is(width):
     """Markup in passages, topics, questions and models is text, and no escape gets through."""
     order = (found(HOSTILE, f"Heading\n\n{HOSTILE}", 7.0), found("[b]", HOSTILE, -1.0))
@@ -70,15 +61,17 @@ def test_hostile_text_is_shown_as_it_is(width):
         Judged(order, Quality(0.2, 0.2)),
     )
     results = [result(hostile)]
+    names = {"host": HOSTILE, "model": HOSTILE}
     text = shown(
         *report.samples(results),
         report.summary(results, HOSTILE),
-        report.explanation(passages=1, questions=1, retrieved=1, host=HOSTILE, model=HOSTILE),
+        report.explanation(passages=1, questions=1, retrieved=1, **names),
+        report.intention(requests=1, retrieved=1, tokens=1, **names),
         width=width,
     )
     text.encode()
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
-    if width >= 80:
+    if width == 80:
         assert "[/oops] [bold]x[/bold] :smile: \\x1b[31mred" in text
 
 
@@ -185,20 +178,6 @@ def test_tokens_that_were_not_reported():
     assert re.search(r"tokens\W+unknown", shown(report.summary([unknown], "somebody")))
 
 
-def test_the_explanation_says_what_the_scores_are():
-    """Against the emulator the reader is told that nothing here measures the Qwen models."""
-    about = {"passages": 384, "questions": 99, "retrieved": 100, "model": "qwen3-rerank"}
-    text = " ".join(re.sub("[│\n]", " ", shown(report.explanation(host=None, **about))).split())
-    assert "384 passages" in text
-    assert "99 questions" in text
-    assert "weak on purpose" in text
-    assert "lexical stand-in" in text
-    assert "no measure of the Qwen models" in text
-    live = " ".join(shown(report.explanation(host="an.example", **about)).split())
-    assert "stand-in" not in live
-    assert "qwen3-rerank at an.example" in live
-
-
 def test_progress_leaves_no_trace():
     """A terminal has its bar while it lasts; elsewhere nothing is written."""
     for terminal in (True, False):
@@ -237,19 +216,3 @@ def test_who_cannot_be_asked_wants_nothing(monkeypatch, stream):
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     monkeypatch.setattr(sys, stream, None)
     assert not _terminal.agreed(Console(file=io.StringIO()))
-
-
-def test_the_intention_says_how_much():
-    """The user is told the requests, the model, the host and roughly the tokens, as plain text."""
-    about = {
-        "requests": 24,
-        "retrieved": 100,
-        "tokens": 612_345,
-        "model": HOSTILE,
-        "host": "an.example",
-    }
-    said = " ".join(shown(report.intention(**about), width=200).split())
-    assert "24 requests of 100 passages" in said
-    assert "about 612,345 tokens" in said
-    assert "to [/oops] [bold]x[/bold]" in said
-    assert "at an.example, about" in said

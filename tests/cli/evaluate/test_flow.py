@@ -19,41 +19,57 @@ from scipy.stats import bootstrap
 from qwen_rerank.cli import main
 from qwen_rerank.cli._runs import Ranked
 from qwen_rerank.cli.evaluate.compare import compared, measured, measures_of
-from qwen_rerank.cli.evaluate.threshold import Scores
+from qwen_rerank.cli.evaluate.threshold import Scores, written
 
 QRELS = "q1 0 a 1\nq1 0 b 2\nq2 0 c 1\nq3 0 d 1\n"
 
 
 @pytest.fixture
-def qrels(tmp_path):
-    """A file of judgements."""
-    path = tmp_path / "qrels"
-    path.write_text(QRELS)
-    return str(path)
+def file(tmp_path):
+    """Writes a file; its path."""
+
+    def file(name, text):
+        path = tmp_path / name
+        path.write_text(text)
+        return str(path)
+
+    return file
 
 
-def run(tmp_path, name, text):
-    """A file of a run."""
-    path = tmp_path / name
-    path.write_text(text)
-    return str(path)
+@pytest.fixture
+def evaluate(file, capfd):
+    """Runs the command with judgements; its exit code and what it says on either output."""
+    judgements = file("qrels", QRELS)
+
+    def evaluate(*arguments, qrels=judgements):
+        code = main(["evaluate", "--qrels", qrels, *arguments])
+        return code, *capfd.readouterr()
+
+    return evaluate
 
 
-def as_json(capfd, qrels, *runs, arguments=()):
-    """What --json prints."""
-    named = itertools.chain.from_iterable(("--run", each) for each in runs)
-    assert main(["evaluate", "--qrels", qrels, *named, "--json", *arguments]) == 0
-    return json.loads(capfd.readouterr().out)
+@pytest.fixture
+def as_json(evaluate):
+    """What --json prints of these runs."""
+
+    def as_json(*runs, arguments=(), **options):
+        named = itertools.chain.from_iterable(("--run", each) for each in runs)
+        code, out, _ = evaluate(*named, "--json", *arguments, **options)
+        assert code == 0
+        return json.loads(out)
+
+    return as_json
 
 
-def test_the_tables(tmp_path, qrels, capfd):
+def test_the_tables(file, evaluate):
     """Means of each run, the difference with interval and test, and what changed most."""
-    before = run(tmp_path, "before.trec", "q1 Q0 a 1 2 x\nq1 Q0 b 2 1 x\nq2 Q0 z 1 1 x\n")
-    after = run(tmp_path, "after.trec", "q1 Q0 b 1 2 x\nq1 Q0 a 2 1 x\nq2 Q0 c 1 1 x\n")
+    before = file("before.trec", "q1 Q0 a 1 2 x\nq1 Q0 b 2 1 x\nq2 Q0 z 1 1 x\n")
+    after = file("after.trec", "q1 Q0 b 1 2 x\nq1 Q0 a 2 1 x\nq2 Q0 c 1 1 x\n")
 
-    assert main(["evaluate", "--qrels", qrels, "--run", before, "--run", after]) == 0
+    code, out, _ = evaluate("--run", before, "--run", after)
 
-    out = " ".join(capfd.readouterr().out.split())
+    assert code == 0
+    out = " ".join(out.split())
     assert "nDCG@10 │ 0.287 │ 0.667" in out
     assert "after against before" in out
     assert re.search(r"nDCG@10 │ \+0\.380 │ \+0\.\d+ to \+\d\.\d+ │ 0\.5000 │ 2 │ 1 │ 0", out)
@@ -64,96 +80,86 @@ def test_the_tables(tmp_path, qrels, capfd):
     assert "after: lacks 1 of the judged queries." in out
 
 
-def test_it_is_what_ir_measures_says(tmp_path, qrels, capfd):
+def test_it_is_what_ir_measures_says(file, as_json):
     """Every figure of a run without ties is that of ir_measures called directly."""
     text = "q1 Q0 z 1 9 x\nq1 Q0 b 2 8 x\nq1 Q0 a 3 7 x\nq2 Q0 c 1 1 x\nq9 Q0 c 1 1 x\n"
-    path = run(tmp_path, "run", text)
     wanted = [nDCG @ 10, RR, R @ 100, nDCG @ 1]
     names = [name for measure in wanted for name in ("--measure", str(measure))]
 
-    found = as_json(capfd, qrels, path, arguments=names)
+    [found] = as_json(file("run", text), arguments=names)["runs"]
 
     expected = ir_measures.calc_aggregate(
         wanted, list(ir_measures.read_trec_qrels(QRELS)), list(ir_measures.read_trec_run(text))
     )
-    assert found["runs"][0]["means"] == pytest.approx(
-        {str(measure): value for measure, value in expected.items()}
-    )
-    assert (found["runs"][0]["missing"], found["runs"][0]["unjudged"]) == (1, 1)
+    assert found["means"] == pytest.approx({str(each): mean for each, mean in expected.items()})
+    assert (found["missing"], found["unjudged"]) == (1, 1)
 
 
-def test_equal_scores_keep_the_order_of_the_file(tmp_path, qrels, capfd):
+def test_equal_scores_keep_the_order_of_the_file(file, as_json):
     """Neither the ids nor the ranks decide, and the run is said to have ties."""
-    first = run(tmp_path, "first", "q2 Q0 c 2 1.0 x\nq2 Q0 z 1 1.0 x\n")
-    second = run(tmp_path, "second", "q2 Q0 z 2 1.0 x\nq2 Q0 c 1 1.0 x\n")
+    first = file("first", "q2 Q0 c 2 1.0 x\nq2 Q0 z 1 1.0 x\n")
+    second = file("second", "q2 Q0 z 2 1.0 x\nq2 Q0 c 1 1.0 x\n")
 
-    found = as_json(capfd, qrels, first, second, arguments=["--measure", "RR"])
+    found = as_json(first, second, arguments=["--measure", "RR"])["runs"]
 
-    assert [each["means"]["RR"] for each in found["runs"]] == pytest.approx([1 / 3, 1 / 6])
-    assert [each["tied"] for each in found["runs"]] == [1, 1]
+    assert [each["means"]["RR"] for each in found] == pytest.approx([1 / 3, 1 / 6])
+    assert [each["tied"] for each in found] == [1, 1]
 
 
-def test_every_form_of_a_run_is_the_same(tmp_path, qrels, capfd):
-    """A TREC run, lists with tabs, gzipped ones and our own JSON lines are read alike."""
-    trec = run(tmp_path, "trec", "q1 Q0 z 1 3 x\nq1 Q0 b 2 2 x\nq1 Q0 a 3 1 x\n")
-    tabs = run(tmp_path, "tabs", "q1\tz\tb\ta\n")
-    zipped = tmp_path / "zipped.gz"
-    zipped.write_bytes(gzip.compress(b"q1\tz\tb\ta\n"))
-    results = [{"index": 0, "id": name, "score": None} for name in "zba"]
-    lines = run(tmp_path, "lines", json.dumps({"line": 1, "id": "q1", "results": results}))
+def test_every_form_of_a_run_is_the_same(file, tmp_path, as_json):
+    """A TREC run, lists with tabs, gzipped ones and our own JSON lines are read alike.
 
-    found = as_json(capfd, qrels, trec, tabs, str(zipped), lines)
+    What was ranked without ids is judged by its line and places.
+    """
+    qrels = file("numbers", "1 0 0 1\n1 0 2 2\n")
+    trec = file("trec", "1 Q0 1 1 3 x\n1 Q0 2 2 2 x\n1 Q0 0 3 1 x\n")
+    tabs = file("tabs", "1\t1\t2\t0\n")
+    (tmp_path / "zipped.gz").write_bytes(gzip.compress(b"1\t1\t2\t0\n"))
+    bare = [{"index": place, "score": None} for place in (1, 2, 0)]
+    lists = [
+        {"line": 7, "id": "1", "results": [{"id": each["index"], "index": 9} for each in bare]},
+        {"line": 1, "results": bare},
+    ]
+    ours = [file(f"lines{number}", json.dumps(each)) for number, each in enumerate(lists)]
+
+    found = as_json(trec, tabs, str(tmp_path / "zipped.gz"), *ours, qrels=qrels)
 
     means = [each["means"] for each in found["runs"]]
-    assert means == [means[0]] * 4
+    assert means == [means[0]] * 5
+    assert means[0]["RR"] == 0.5
     assert all(each["difference"] == 0 and each["p"] == 1 for each in found["comparisons"])
 
 
-def test_lists_without_ids(tmp_path, capfd):
-    """What was ranked without ids is judged by its line and places, as in a TREC run of it."""
-    qrels = run(tmp_path, "qrels", "1 0 1 1\n")
-    trec = run(tmp_path, "trec", "1 Q0 1 1 2 x\n1 Q0 0 2 1 x\n")
-    results = [{"index": 1, "score": 0.9}, {"index": 0, "score": 0.1}]
-    lines = run(tmp_path, "lines", json.dumps({"line": 1, "results": results}))
-
-    first, second = as_json(capfd, qrels, trec, lines, arguments=["--measure", "RR"])["runs"]
-
-    assert first["means"] == second["means"]
-    assert first["means"]["RR"] == 1
-
-
-def test_judgements_of_beir(tmp_path, capfd):
+def test_judgements_of_beir(file, as_json):
     """Three columns with a head are read like four without."""
-    qrels = run(tmp_path, "qrels.tsv", "query-id\tcorpus-id\tscore\nq1\ta\t1\n")
-    found = as_json(capfd, qrels, run(tmp_path, "run", "q1\ta\n"))
+    qrels = file("qrels.tsv", "query-id\tcorpus-id\tscore\nq1\ta\t1\n")
+    found = as_json(file("run", "q1\ta\n"), qrels=qrels)
     assert found["queries"] == 1
     assert found["runs"][0]["means"]["RR"] == 1
 
 
-def test_names(tmp_path, qrels, capfd):
+def test_names(file, tmp_path, evaluate, as_json):
     """A run may be named; equal names become paths; the same file twice needs names."""
     (tmp_path / "x").mkdir()
-    one, two = run(tmp_path, "run.trec", "q1\ta\n"), run(tmp_path, "x/run.trec", "q1\tb\n")
+    one, two = file("run.trec", "q1\ta\n"), file("x/run.trec", "q1\tb\n")
 
-    found = as_json(capfd, qrels, one, two)
-    assert [each["name"] for each in found["runs"]] == [one, two]
-    found = as_json(capfd, qrels, f"old={one}", f"new={one}")
-    assert [each["name"] for each in found["runs"]] == ["old", "new"]
-    assert main(["evaluate", "--qrels", qrels, "--run", one, "--run", one]) == 2
-    assert "NAME=FILE" in capfd.readouterr().err
+    assert [each["name"] for each in as_json(one, two)["runs"]] == [one, two]
+    found = as_json(f"old={one}", f"new={one}")["runs"]
+    assert [each["name"] for each in found] == ["old", "new"]
+    code, _, err = evaluate("--run", one, "--run", one)
+    assert code == 2
+    assert "NAME=FILE" in err
 
 
-def test_text_of_others_is_only_shown(tmp_path, capfd):
+def test_text_of_others_is_only_shown(file, evaluate):
     """Ids with markup or control characters neither break nor colour the tables."""
-    qrels = run(tmp_path, "qrels", "[/red]\x1b[2J 0 a 1\n")
-    before, after = (
-        run(tmp_path, name, f"[/red]\x1b[2J\t{documents}\n")
-        for name, documents in (("b", "z\ta"), ("a", "a\tz"))
-    )
+    name = "[/red]\x1b[2J"
+    before, after = file("b", f"{name}\tz\ta\n"), file("a", f"{name}\ta\tz\n")
+    qrels = file("qrels", f"{name} 0 a 1\n")
 
-    assert main(["evaluate", "--qrels", qrels, "--run", f"[x]={before}", "--run", after]) == 0
+    code, out, _ = evaluate("--run", f"[x]={before}", "--run", after, qrels=qrels)
 
-    out = capfd.readouterr().out
+    assert code == 0
     assert "\x1b" not in out
     assert r"[/red]\x1b[2J" in out
     assert "[x]" in out
@@ -168,106 +174,95 @@ def test_text_of_others_is_only_shown(tmp_path, capfd):
         ("q1 Q0 a 1 2 x\nq1 a\n", "line 2 is no line of a run"),
         ("one two\n", "line 1 is no line of a run"),
         ('{"line": 1}\n', "has no 'results'"),
-        ('{"line": 1, "results": [{"score": 0.5}]}\n', "has no 'index'"),
         ('{"line": 1, "results": 3}\n', "line 1: "),
         ("{\n", "line 1: the line is not JSON"),
     ],
 )
-def test_what_is_no_run(tmp_path, qrels, capfd, text, said):
+def test_what_is_no_run(file, evaluate, text, said):
     """One sentence, with the line, instead of a wrong figure."""
-    assert main(["evaluate", "--qrels", qrels, "--run", run(tmp_path, "run", text)]) == 2
-    out, err = capfd.readouterr()
-    assert out == ""
+    code, out, err = evaluate("--run", file("run", text))
+    assert (code, out) == (2, "")
     assert said in err
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "holds no judgements"),
         ("query-id corpus-id score\n", "holds no judgements"),  # a head and nothing below it
         ("q 0 d 1\nq 0 d 0\n", "line 2 gives a document a second grade"),
         ("q 0 d 1\nq 0 d x\n", "line 2 is no judgement"),
     ],
 )
-def test_what_are_no_judgements(tmp_path, capfd, text, said):
+def test_what_are_no_judgements(file, evaluate, text, said):
     """Likewise."""
-    good = run(tmp_path, "run", "q1\ta\n")
-    assert main(["evaluate", "--qrels", run(tmp_path, "qrels", text), "--run", good]) == 2
-    assert said in capfd.readouterr().err
+    code, _, err = evaluate("--run", file("run", "q1\ta\n"), qrels=file("qrels", text))
+    assert code == 2
+    assert said in err
 
 
-def test_other_mistakes(tmp_path, qrels, capfd):
+@pytest.mark.parametrize(
+    ("content", "arguments", "said"),
+    [
+        (b"q1\t\xff\n", [], "is not UTF-8"),
+        (gzip.compress(b"q1\ta\n")[:10] + b"\xff" * 20, [], "run.gz: "),
+        (gzip.compress(b"q1\ta\n"), ["--run", "missing"], "No such file"),
+        (gzip.compress(b"q1\ta\n"), ["--measure", "nDCC@10"], "is no measure"),
+        (gzip.compress(b"q1\ta\n"), ["--measure", "NumRet"], "counts over all queries"),
+    ],
+)
+def test_other_mistakes(tmp_path, evaluate, content, arguments, said):
     """A file that is not there, one that is not UTF-8 and a measure that is none are said."""
-    good = run(tmp_path, "run", "q1\ta\n")
-    bad = tmp_path / "bad"
-    bad.write_bytes(b"q1\t\xff\n")
-    harmed = tmp_path / "harmed.gz"
-    harmed.write_bytes(gzip.compress(b"q1\ta\n")[:10] + b"\xff" * 20)
-    for arguments, said in (
-        (["--run", "missing"], "No such file"),
-        (["--run", str(bad)], "is not UTF-8"),
-        (["--run", str(harmed)], "harmed.gz: "),
-        (["--run", good, "--measure", "nDCC@10"], "is no measure"),
-        (["--run", good, "--measure", "NumRet"], "counts over all queries"),
-    ):
-        assert main(["evaluate", "--qrels", qrels, *arguments]) == 2
-        assert said in capfd.readouterr().err
+    path = tmp_path / ("run.gz" if content.startswith(b"\x1f\x8b") else "run")
+    path.write_bytes(content)
+    code, _, err = evaluate("--run", str(path), *arguments)
+    assert code == 2
+    assert said in err
 
 
-def test_a_measure_that_fails(tmp_path, qrels, capfd, monkeypatch):
+def test_a_measure_that_fails(file, evaluate, monkeypatch):
     """A measure that cannot be computed of these files ends in a sentence."""
 
     def fails(*_):
         raise RuntimeError
 
     monkeypatch.setattr(ir_measures, "iter_calc", fails)
-    assert main(["evaluate", "--qrels", qrels, "--run", run(tmp_path, "run", "q1\ta\n")]) == 2
-    assert "nDCG@10, RR, R@100 cannot be computed of run" in capfd.readouterr().err
+    code, _, err = evaluate("--run", file("run", "q1\ta\n"))
+    assert code == 2
+    assert "nDCG@10, RR, R@100 cannot be computed of run" in err
 
 
-def comparison(gains):
-    """Two runs of one document a query, which differ by *gains* in reciprocal rank."""
-    judged = {f"q{number}": {"good": 1} for number in range(len(gains))}
-    orders = {1: ("good",), 0: ("bad", "good"), -1: ()}
-    before, after = (
-        measured(
-            name,
-            [
-                Ranked(f"q{number}", orders[gain if name == "after" else 0])
-                for number, gain in enumerate(gains)
-            ],
-            judged,
-            measures_of(["RR"]),
-        )
-        for name in ("before", "after")
-    )
-    return compared(before, after, "RR")
-
-
-def test_the_losses_stand_beside_the_gains(tmp_path, capfd):
+def test_the_losses_stand_beside_the_gains(file, evaluate):
     """However large the gains are, the largest losses are shown too, and how many there were."""
     gained, lost = [f"up{number}" for number in range(6)], ["down1", "down2"]
-    orders = {"before": ("z\ta", "a\tz"), "after": ("a\tz", "z\ta")}
-    qrels = run(tmp_path, "qrels", "".join(f"{query} 0 a 1\n" for query in gained + lost))
-    paths = [
-        run(
-            tmp_path,
-            name,
-            "".join(f"{query}\t{up}\n" for query in gained)
-            + "".join(f"{query}\t{down}\n" for query in lost),
-        )
-        for name, (up, down) in orders.items()
-    ]
+    qrels = file("qrels", "".join(f"{query} 0 a 1\n" for query in gained + lost))
+    good, bad = "{}\ta\tz\n", "{}\tz\ta\n"
+    before = file("before", "".join([*map(bad.format, gained), *map(good.format, lost)]))
+    after = file("after", "".join([*map(good.format, gained), *map(bad.format, lost)]))
 
-    arguments = ["--qrels", qrels, "--run", paths[0], "--run", paths[1], "--changed", "3"]
-    assert main(["evaluate", *arguments]) == 0
+    _, out, _ = evaluate("--run", before, "--run", after, "--changed", "3", qrels=qrels)
 
-    improved, worsened = capfd.readouterr().out.partition("most improved")[2].split("most worsened")
+    improved, worsened = out.partition("most improved")[2].split("most worsened")
     assert "nDCG@10: 3 of 6" in improved
     assert (improved.count("up"), improved.count("down")) == (3, 0)
     assert "nDCG@10: 2 of 2" in worsened
     assert (worsened.count("up"), worsened.count("down"), worsened.count("-0.369")) == (0, 2, 2)
+
+
+def comparison(gains):
+    """Two runs of one document a query, which differ by *gains* in reciprocal rank."""
+    orders = {1: ("good",), 0: ("bad", "good"), -1: ()}
+    names = [f"q{number}" for number in range(len(gains))]
+    judged = {name: {"good": 1} for name in names}
+    before, after = (
+        [Ranked(name, orders[gain]) for name, gain in zip(names, of_run, strict=True)]
+        for of_run in ([0] * len(gains), gains)
+    )
+    measures = measures_of(["RR"])
+    return compared(
+        measured("before", before, judged, measures),
+        measured("after", after, judged, measures),
+        "RR",
+    )
 
 
 def test_the_interval_of_a_difference():
@@ -285,7 +280,6 @@ def test_the_interval_of_a_difference():
 
 def test_the_paired_test():
     """It is scipy's permutation test: few differences are counted exactly, many by a fixed lot."""
-    assert comparison([0, 0]).p == 1
     assert comparison([1]).p == 1
     assert comparison([1] * 5 + [0] * 9).p == pytest.approx(2 / 2**5)
     assert comparison([-1] * 10).p == pytest.approx(2 / 2**10)
@@ -298,91 +292,59 @@ def test_the_paired_test():
 
 def lists(*results):
     """Lines as `qwen-rerank rerank` writes them: for each query a dict of scores by document."""
-    return "".join(
-        json.dumps(
-            {
-                "line": number,
-                "id": f"q{number}",
-                "results": [
-                    {"index": place, "id": name, "score": score}
-                    for place, (name, score) in enumerate(of_query.items())
-                ],
-            }
-        )
-        + "\n"
-        for number, of_query in enumerate(results, 1)
-    )
+    lines = []
+    for number, scores in enumerate(results, 1):
+        hits = [{"index": 0, "id": name, "score": score} for name, score in scores.items()]
+        lines.append(json.dumps({"line": number, "id": f"q{number}", "results": hits}) + "\n")
+    return "".join(lines)
 
 
-def of_thresholds(capfd, qrels, path, *arguments):
-    """What --threshold --json prints."""
-    command = ["evaluate", "--qrels", qrels, "--run", path, "--threshold", "--json"]
-    assert main([*command, *arguments]) == 0
-    return json.loads(capfd.readouterr().out)
-
-
-def test_what_each_threshold_keeps_and_loses(tmp_path, qrels, capfd):
+def test_what_each_threshold_keeps_and_loses(file, as_json):
     """Counted over all questions; a score that equals the threshold is kept."""
-    path = run(
-        tmp_path, "run", lists({"a": 0.9, "z": 0.8, "b": 0.5}, {"y": 0.4, "c": 0.3}, {"x": 0.2})
-    )
+    path = file("run", lists({"a": 0.9, "z": 0.8, "b": 0.5}, {"y": 0.4, "c": 0.3}, {"x": 0.2}))
 
-    found = of_thresholds(capfd, qrels, path)
+    found = as_json(path, arguments=["--threshold"])
 
     rows = {row["threshold"]: row for row in found["thresholds"]}
-    assert rows[None] == {
-        "threshold": None,
-        "documents": 6,
-        "relevant": 3,
-        "precision": 0.5,
-        "recall": 1.0,
-        "empty": 0,
-        "unanswered": 0,
-    }
+    everything = {"documents": 6, "relevant": 3, "precision": 0.5, "recall": 1.0}
+    assert rows[None] == {"threshold": None, **everything, "empty": 0, "unanswered": 0}
     half = {"documents": 3, "relevant": 2, "precision": 2 / 3, "recall": 2 / 3}
     assert rows[0.5] == {"threshold": 0.5, **half, "empty": 2, "unanswered": 1}
     assert (rows[0.9]["documents"], rows[0.9]["empty"]) == (1, 2)
     assert (found["relevant"], found["found"], found["unjudged"]) == (4, 3, 3)
 
 
-def test_the_proposed_threshold(tmp_path, capfd):
+def test_the_proposed_threshold(file, as_json):
     """The highest that has the wanted recall; what is a relevant document is said by its grade."""
-    scores = {f"d{number}": number / 20 for number in range(20)}
-    qrels = run(tmp_path, "qrels", "".join(f"q1 0 d{each} {1 + each % 2}\n" for each in range(20)))
-    path = run(tmp_path, "run", lists(scores))
+    qrels = file("qrels", "".join(f"q1 0 d{each} {1 + each % 2}\n" for each in range(20)))
+    path = file("run", lists({f"d{number}": number / 20 for number in range(20)}))
 
-    assert of_thresholds(capfd, qrels, path)["proposed"]["threshold"] == 0.05
-    half = of_thresholds(capfd, qrels, path, "--recall", "0.5")["proposed"]
+    def proposed(*arguments):
+        return as_json(path, arguments=["--threshold", *arguments], qrels=qrels)["proposed"]
+
+    assert proposed()["threshold"] == 0.05
+    half = proposed("--recall", "0.5")
     assert (half["threshold"], half["documents"], half["recall"]) == (0.5, 10, 0.5)
     assert half["interval"] is None  # of one question
-    odd = of_thresholds(capfd, qrels, path, "--recall", "0.7", "--min-grade", "2")["proposed"]
+    odd = proposed("--recall", "0.7", "--min-grade", "2")
     assert (odd["threshold"], odd["recall"]) == (0.35, 0.7)  # d19, d17, ... d7
 
 
 @pytest.mark.parametrize(
     ("scores", "proposed"),
     [
-        ([0.9998678, 0.9991234], "0.9998678"),  # six digits would say 0.999868
-        ([1000.1267, 999.9], "1000.1267"),
-        ([0.57, 0.0], "0.57"),  # 57 hundredths in floats are a little less than 57
-        ([0.30005, 0.0], "0.3"),  # down, to four digits of the span
-        ([0.30009, 0.0], "0.3"),
-        ([0.12345678901234566] * 2, "0.12345678901234566"),  # without a span
-        ([2.0, -2.0], "2"),
+        ((0.9998678, 0.9991234), "0.9998678"),  # six digits would say 0.999868
+        ((0.57, 0.0), "0.57"),  # 57 hundredths in floats are a little less than 57
+        ((0.30005, 0.0), "0.3"),  # down, to four digits of the span
+        ((0.12345678901234566, 0.12345678901234566), "0.12345678901234566"),  # without a span
+        ((2.0, -2.0), "2"),
     ],
 )
-def test_the_proposed_threshold_is_what_was_measured(tmp_path, qrels, capfd, scores, proposed):
-    """The number to copy, from the table, the sentence or the picture, is the one that is kept."""
-    path = run(tmp_path, "run", lists(dict(zip("az", scores, strict=True))))
-    drawn = tmp_path / "drawn.svg"
-    command = ["evaluate", "--qrels", qrels, "--run", path, "--threshold", "--recall", "1"]
-
-    assert main([*command, "--picture", str(drawn)]) == 0
-
-    out = " ".join(capfd.readouterr().out.replace("│", " ").split())
-    assert f"▸ {proposed} " in out
-    assert f"score_threshold={proposed} keeps 1 of 1" in out
-    assert f"run: score_threshold={proposed} has a recall of 1" in texts(drawn)
+def test_the_proposed_threshold_is_what_was_measured(scores, proposed):
+    """The number to copy is the one that is kept."""
+    found = Scores([Ranked("q1", ("a", "z"), scores)], {"q1": {"a": 1}}, 1).proposal(1)
+    assert written(found.kept.threshold) == proposed
+    assert found.kept.relevant == 1
 
 
 @given(
@@ -395,23 +357,17 @@ def test_the_proposed_threshold_is_what_was_measured(tmp_path, qrels, capfd, sco
 )
 def test_a_proposal_keeps_what_it_says(questions, recall):
     """Whatever the scores are, it has the wanted recall, and its figures are those of a count."""
-    pairs = [pair for of_question in questions for pair in of_question]
+    questions = [*questions, [(9.5, True), (9.25, False)]]  # one relevant, and no ranks
     ranked, judged = [], {}
-    for number, of_question in enumerate(questions):
-        name = f"q{number}"
-        documents = tuple(f"d{place}" for place in range(len(of_question)))
-        ranked.append(Ranked(name, documents, tuple(score for score, _ in of_question)))
-        judged[name] = {
-            document: int(is_relevant)
-            for document, (_, is_relevant) in zip(documents, of_question, strict=True)
-        }
-    pairs += [(9.5, True), (9.25, False)]  # something relevant, and scores that are no ranks
-    ranked.append(Ranked("last", ("a", "b"), (9.5, 9.25)))
-    judged["last"] = {"a": 1}
-    questions = [*questions, pairs[-2:]]
+    for number, pairs in enumerate(questions):
+        documents = tuple(f"d{place}" for place in range(len(pairs)))
+        ranked.append(Ranked(f"q{number}", documents, tuple(score for score, _ in pairs)))
+        grades = [int(is_relevant) for _, is_relevant in pairs]
+        judged[f"q{number}"] = dict(zip(documents, grades, strict=True))
 
     kept = Scores(ranked, judged, 1).proposal(recall).kept
 
+    pairs = [pair for of_question in questions for pair in of_question]
     above = [is_relevant for score, is_relevant in pairs if score >= kept.threshold]
     assert (kept.documents, kept.relevant) == (len(above), sum(above))
     assert kept.recall == kept.relevant / sum(is_relevant for _, is_relevant in pairs)
@@ -443,13 +399,13 @@ def test_the_interval_of_a_threshold():
     assert found.precision[0] < found.kept.precision < found.precision[1]
 
 
-def test_the_tables_of_thresholds(tmp_path, qrels, capfd):
+def test_the_tables_of_thresholds(file, evaluate):
     """The proposed one is marked, and it is said what the number does not carry over to."""
-    path = run(tmp_path, "run", lists({"a": 0.91, "z": 0.8, "b": 0.5}, {"y": 0.4, "c": 0.3}))
+    path = file("run", lists({"a": 0.91, "z": 0.8, "b": 0.5}, {"y": 0.4, "c": 0.3}))
 
-    assert main(["evaluate", "--qrels", qrels, "--run", path, "--threshold"]) == 0
+    code, out, _ = evaluate("--run", path, "--threshold")
 
-    out = capfd.readouterr().out
+    assert code == 0
     assert max(map(len, out.splitlines())) <= 80
     out = " ".join(out.replace("│", " ").split())
     assert "none 0.600 1.000 5 0 0 0" in out
@@ -461,20 +417,18 @@ def test_the_tables_of_thresholds(tmp_path, qrels, capfd):
     assert "lexical stand-in's" in out
 
 
-def test_documents_without_a_score(tmp_path, qrels, capfd):
+def test_documents_without_a_score(file, tmp_path, evaluate, as_json):
     """Every threshold drops them, so there may be none that keeps enough."""
-    path = run(tmp_path, "run", lists({"a": 0.9, "b": None}, {"c": None}))
+    path = file("run", lists({"a": 0.9, "b": None}, {"c": None}))
 
-    found = of_thresholds(capfd, qrels, path)
+    found = as_json(path, arguments=["--threshold"])
     assert (found["proposed"], found["unscored"]) == (None, 2)
-    assert found["thresholds"][0]["recall"] == 1
-    assert found["thresholds"][1]["recall"] == pytest.approx(1 / 3)
-    found = of_thresholds(capfd, qrels, path, "--recall", "0.3")
+    assert [row["recall"] for row in found["thresholds"]] == pytest.approx([1, 1 / 3])
+    found = as_json(path, arguments=["--threshold", "--recall", "0.3"])
     assert found["proposed"]["threshold"] == 0.9
     picture = tmp_path / "none.svg"
-    command = ["evaluate", "--qrels", qrels, "--run", path, "--threshold"]
-    assert main([*command, "--picture", str(picture)]) == 0
-    assert "No threshold keeps 95%" in capfd.readouterr().out
+    _, out, _ = evaluate("--run", path, "--threshold", "--picture", str(picture))
+    assert "No threshold keeps 95%" in out
     assert "no threshold has a recall of 0.95" in picture.read_text()
 
 
@@ -489,17 +443,16 @@ def test_documents_without_a_score(tmp_path, qrels, capfd):
         ('{"line": 1, "results": [{"id": "a", "score": "high"}]}\n', [], "'high' is no score"),
         ("q1 Q0 a 1 0.5 x\n", ["--run", "other"], "give --run once"),
         ("q1 Q0 a 1 0.5 x\n", ["--changed", "3"], "--changed is not for --threshold"),
-        ("q1 Q0 a 1 0.5 x\n", ["--recall", "0"], "--recall"),
         ("q1 Q0 a 1 0.5 x\n", ["--recall", "nan"], "'--recall': nan is no share"),
         ("q1 Q0 a 1 0.5 x\n", ["--picture", "a.gif"], "must end in .png or .svg"),
         ("q1 Q0 a 1 0.5 x\n", ["--picture", "missing/a.png"], "no folder missing"),
     ],
 )
-def test_where_no_threshold_can_be_set(tmp_path, qrels, capfd, text, arguments, said):
+def test_where_no_threshold_can_be_set(file, evaluate, text, arguments, said):
     """One sentence instead of a number that means nothing."""
-    path = run(tmp_path, "run", text)
-    assert main(["evaluate", "--qrels", qrels, "--run", path, "--threshold", *arguments]) == 2
-    assert said in capfd.readouterr().err
+    code, _, err = evaluate("--run", file("run", text), "--threshold", *arguments)
+    assert code == 2
+    assert said in err
 
 
 def texts(picture):
@@ -510,53 +463,54 @@ def texts(picture):
     ]
 
 
-def test_pictures(tmp_path, capfd):
+def test_pictures(file, tmp_path, evaluate):
     """Each query before and after, or what thresholds keep; the same files, the same picture."""
-    qrels = run(tmp_path, "qrels", "q1 0 a 1\nq2 0 a 1\nq3 0 a 1\nq3 0 b 1\n")
-    before = run(tmp_path, "before", "q1\tz\ta\nq2\ta\tz\nq3\ta\n")
-    after = run(tmp_path, "after", lists({"a": 0.9, "z": 0.1}, {"z": 0.9, "a": 0.2}, {"a": 0.8}))
-    pair = ["evaluate", "--qrels", qrels, "--run", before, "--run", f"$x$={after}", "--picture"]
-    cut = ["evaluate", "--qrels", qrels, "--run", after, "--threshold", "--json", "--picture"]
+    qrels = file("qrels", "q1 0 a 1\nq2 0 a 1\nq3 0 a 1\nq3 0 b 1\n")
+    before = file("before", "q1\tz\ta\nq2\ta\tz\nq3\ta\n")
+    after = file("after", lists({"a": 0.9, "z": 0.1}, {"z": 0.9, "a": 0.2}, {"a": 0.8}))
     drawn = tmp_path / "drawn.svg"
 
-    assert main([*pair, str(drawn)]) == 0
-    shown = texts(drawn)
-    assert {"1 better", "1 equal", "1 worse", "before", "$x$"} <= set(shown)
-    assert "rises for 1, falls for 1 of 3" in shown
+    def draw(*arguments, to=drawn):
+        return evaluate(*arguments, "--picture", str(to), qrels=qrels)
 
-    assert main([*cut, str(drawn)]) == 0
+    pair = ["--run", before, "--run", f"$x$={after}"]
+    assert draw(*pair)[0] == 0
+    assert {"1 better", "1 equal", "1 worse", "before", "$x$"} <= set(texts(drawn))
+    assert "rises for 1, falls for 1 of 3" in texts(drawn)
+
+    cut = ["--run", after, "--threshold"]
+    assert draw(*cut)[0] == 0
     first = drawn.read_bytes()
     assert {"recall", "precision", "documents kept"} <= set(texts(drawn))
     assert "after: score_threshold=0.2 has a recall of 0.95" in texts(drawn)
-    assert main([*cut, str(drawn)]) == 0
+    assert draw(*cut)[0] == 0
     assert drawn.read_bytes() == first
 
-    for command in (pair, cut):
-        assert main([*command, str(tmp_path / "drawn.PNG")]) == 0
-        with Image.open(tmp_path / "drawn.PNG") as picture:
-            assert min(picture.size) > 500
-    capfd.readouterr()
-    assert main([*pair[:5], "--picture", str(drawn)]) == 2
-    assert "give two of --run" in capfd.readouterr().err
+    assert draw(*pair, to=tmp_path / "drawn.PNG")[0] == 0
+    with Image.open(tmp_path / "drawn.PNG") as picture:
+        assert min(picture.size) > 500
+    code, _, err = draw("--run", before)
+    assert code == 2
+    assert "give two of --run" in err
 
 
-def test_one_score_for_all(tmp_path, qrels, capfd):
-    """There is one threshold then, and its picture is drawn."""
-    path = run(tmp_path, "run", lists({"a": 0.5, "z": 0.5}, {"c": 0.5}))
-    found = of_thresholds(capfd, qrels, path, "--picture", str(tmp_path / "one.svg"))
-    assert found["proposed"]["threshold"] == 0.5
-    assert [row["threshold"] for row in found["thresholds"]] == [None, 0.5]
+def test_one_score_for_all(file, tmp_path, evaluate):
+    """There is one threshold then; table, sentence and picture have every digit of it."""
+    path = file("run", lists({"a": 0.9998678, "z": 0.9998678}, {"c": 0.9998678}))
+    picture = tmp_path / "one.svg"
+    _, out, _ = evaluate("--run", path, "--threshold", "--picture", str(picture))
+    out = " ".join(out.replace("│", " ").split())
+    assert out.count("0.9998678 0.667") == out.count("▸ 0.9998678 0.667") == 1
+    assert "score_threshold=0.9998678 " in out
+    assert "run: score_threshold=0.9998678 has a recall of 0.95" in texts(picture)
 
 
-def test_progress_is_for_a_terminal(tmp_path, qrels, capfd, monkeypatch):
+def test_progress_is_for_a_terminal(file, evaluate, monkeypatch):
     """It is on standard error and only on a terminal, so that tables and JSON stay clean."""
-    path = run(tmp_path, "run", "q1\ta\n")
-    command = ["evaluate", "--qrels", qrels, "--run", path, "--json"]
-    assert main(command) == 0
-    plain, silent = capfd.readouterr()
+    command = ["--run", file("run", "q1\ta\n"), "--json"]
+    _, plain, silent = evaluate(*command)
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich: as on a terminal
-    assert main(command) == 0
-    again, told = capfd.readouterr()
+    _, again, told = evaluate(*command)
 
     assert again == plain
     assert silent == ""

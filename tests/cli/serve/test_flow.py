@@ -5,9 +5,6 @@ import os
 import re
 import shlex
 import signal
-import socket
-import subprocess
-import sys
 
 import httpx
 import pytest
@@ -15,8 +12,6 @@ import pytest
 from qwen_rerank import Reranker
 from qwen_rerank.cli import main
 from qwen_rerank.emulator import FAULTS, Emulator
-
-RUN = "import sys; from qwen_rerank.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 @pytest.fixture(name="once_it_serves")
@@ -47,34 +42,24 @@ def test_it_ends_on_a_signal(once_it_serves, capfd, number):
     assert err == ""
 
 
-def test_what_it_prints_can_be_exported(monkeypatch):
+def test_what_it_prints_can_be_exported(once_it_serves, monkeypatch, capsys):
     """The two variables it shows send a reranker's calls there, whatever the key looks like."""
-    key = "sk-my'own$key"
-    arguments = ["serve", "--port", "0", "--api-key", key, "--over-long", "refuse"]
-    with subprocess.Popen(  # noqa: S603  our own interpreter, our own code
-        [sys.executable, "-c", RUN, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as server:
-        try:
-            shown = ""
-            while "Ctrl-C" not in shown:
-                line = server.stdout.readline()
-                assert line, server.stderr.read()
-                shown += line
-            for name, value in re.findall(r"^  export (\w+)=(.*)$", shown, re.MULTILINE):
-                monkeypatch.setenv(name, shlex.split(value)[0])
-            with Reranker() as reranker:
-                ranking = reranker.rerank("a red car", ["green tea", "a red sports car"])
-            assert [hit.index for hit in ranking] == [1, 0]
-            assert f"  {key}\n" in shown
-            assert re.search(r"http://127\.0\.0\.1:\d+/compatible-api/v1\n", shown)
-        finally:
-            server.terminate()
-        assert server.wait(30) == 0
-        assert server.stdout.read().endswith("Stopped. Requests seen: 1\n")
-        assert server.stderr.read() == ""
+    key, best = "sk-my'own$key", []
+
+    def follow(greeting):
+        for name, value in re.findall(r"^  export (\w+)=(.*)$", greeting, re.MULTILINE):
+            monkeypatch.setenv(name, shlex.split(value)[0])
+        with Reranker() as reranker:
+            best.append(reranker.rerank("a red car", ["green tea", "a red sports car"])[0].index)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    once_it_serves(follow)
+    assert main(["serve", "--port", "0", "--api-key", key, "--over-long", "refuse"]) == 0
+    out = capsys.readouterr().out
+    assert best == [1]
+    assert f"  {key}\n" in out
+    assert re.search(r"http://127\.0\.0\.1:\d+/compatible-api/v1\n", out)
+    assert out.endswith("Stopped. Requests seen: 1\n")
 
 
 def test_it_serves_faults(once_it_serves, capsys):
@@ -107,21 +92,13 @@ def test_it_lists_the_faults(capsys):
     assert listed == FAULTS
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--host", "0.0.0.0"], "loopback only"),  # noqa: S104  that is what is refused
-        (["--fault", "500", "--fault", "score-nam"], "the nearest name is 'score-nan'"),
-        (["--fault", "503:first=x"], ":first=N, :nth=N, :percent=P or :holding=TEXT"),
-    ],
-)
-def test_what_the_emulator_refuses(capsys, arguments, said):
+def test_what_the_emulator_refuses(capsys):
     """A refused setting is one sentence and exit code 2."""
-    assert main(["serve", *arguments]) == 2
+    assert main(["serve", "--host", "0.0.0.0"]) == 2  # noqa: S104  that is refused
     out, err = capsys.readouterr()
     assert out == ""
-    assert said in err
     assert err.startswith("qwen-rerank serve: ")
+    assert "loopback only" in err
     assert err.count("\n") == 1
 
 
@@ -132,16 +109,6 @@ def test_a_taken_port(capsys, emulator: Emulator):
     assert main(["serve", "--port", port]) == 1
     assert f"cannot listen on 127.0.0.1:{port}: " in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
-def test_ipv6_loopback(once_it_serves, capsys):
-    """The other loopback address works, and its URL is a URL."""
-    once_it_serves(lambda _: os.kill(os.getpid(), signal.SIGINT))
-    code = main(["serve", "--host", "::1", "--port", "0"])
-    if code:
-        pytest.skip("this machine has no ::1")
-    assert "http://[::1]:" in capsys.readouterr().out
 
 
 def test_a_closed_pipe_is_no_taken_port(monkeypatch, capsys):

@@ -1,45 +1,62 @@
 """Files of lists for the tests of `qwen-rerank rerank`, and what became of them."""
 
 import json
-import random
 import sys
 
 from qwen_rerank.cli import main
 
 COMMAND = [sys.executable, "-m", "qwen_rerank.cli", "rerank"]
-WORDS = "red green car tea fast slow cave bat rain snow book road".split()  # noqa: SIM905
 RED = {"query": "a red car", "documents": ["green tea", "a red sports car"]}
 
 
-def write(path, *lines):
-    """A file of JSON lines; what is bytes stands there as it is."""
-    path.write_bytes(
-        b"".join(
-            (line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n"
-            for line in lines
+class Job:
+    """A bulk job with its files in *folder*."""
+
+    def __init__(self, folder):
+        folder.mkdir(exist_ok=True)
+        self.source, self.output, self.errors = (folder / name for name in ("in", "out", "errors"))
+
+    def write(self, *lines):
+        """Makes these the lists to rank; what is bytes stands there as it is."""
+        with self.source.open("wb") as file:
+            for line in lines:
+                file.write(line if isinstance(line, bytes) else json.dumps(line).encode())
+                file.write(b"\n")
+
+    def write_many(self, count):
+        """Makes so many different lists the lists to rank."""
+        self.write(
+            *(
+                {
+                    "id": f"q{number}",
+                    "query": f"a red car, {number} years old",
+                    "documents": [
+                        {"id": place, "text": f"a {word} with {number} seats or leaves"}
+                        for place, word in enumerate(("tea", "car", "bat", "red car"))
+                    ],
+                }
+                for number in range(count)
+            )
         )
-    )
-    return str(path)
 
+    def arguments(self, *more, errors=True):
+        """What the command is run with."""
+        kept = ["--errors", str(self.errors)] * errors
+        return [str(self.source), "--output", str(self.output), *kept, *more]
 
-def many(path, count):
-    """A file of that many different lists, always the same."""
-    chance = random.Random(7)  # noqa: S311  no secret
+    def rank(self, *more, errors=True):
+        """The exit code of the command."""
+        return main(["rerank", *self.arguments(*more, errors=errors)])
 
-    def text(length):
-        return " ".join(chance.choices(WORDS, k=length))
+    @property
+    def ranked(self):
+        """The lines of the output."""
+        return read(self.output)
 
-    return write(
-        path,
-        *(
-            {
-                "id": f"q{number}",
-                "query": text(3),
-                "documents": [{"id": f"d{place}", "text": text(6)} for place in range(4)],
-            }
-            for number in range(count)
-        ),
-    )
+    @property
+    def failed(self):
+        """The lines of the file of errors."""
+        return read(self.errors)
 
 
 def read(path):
@@ -48,8 +65,3 @@ def read(path):
     numbers = [each["line"] for each in found]
     assert len(set(numbers)) == len(numbers)
     return {each.pop("line"): each for each in found}
-
-
-def rank(source, output, *arguments):
-    """The exit code of the command."""
-    return main(["rerank", str(source), "--output", str(output), *arguments])

@@ -7,6 +7,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from bulk_files import Job
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
@@ -20,3 +22,9 @@ def at_the_emulator(monkeypatch, emulator):
     """Key and host come from the environment, as they do for a user."""
     monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
     monkeypatch.setenv("DASHSCOPE_BASE_URL", emulator.base_url)
+
+
+@pytest.fixture
+def job(tmp_path):
+    """A bulk job."""
+    return Job(tmp_path)

@@ -9,23 +9,24 @@ import subprocess
 import threading
 
 import pytest
-from bulk_files import COMMAND, RED, many, rank, read, write
+from bulk_files import COMMAND, RED, Job
 
 from qwen_rerank.cli import main
 from qwen_rerank.cli.rerank.view import View
 from qwen_rerank.emulator import Emulator
 
 
-def test_options_reach_the_service(tmp_path, emulator):
+def test_options_reach_the_service(job, emulator):
     """Model, instruct, top_n and the end of an over-long query are those of the arguments."""
-    out = tmp_path / "out"
     query = "green tea " * 5_000 + "a red car"
+    job.write(RED | {"query": query})
     arguments = ["--model", "qwen3.7-text-rerank", "--instruct", "Find cars.", "--top-n", "1"]
 
-    assert rank(write(tmp_path / "in", RED | {"query": query}), out, *arguments) == 0
-    assert rank(tmp_path / "in", tmp_path / "tail", *arguments, "--long-query", "tail") == 0
+    assert job.rank(*arguments) == 0
+    assert len(job.ranked[1]["results"]) == 1
+    job.output.unlink()
+    assert job.rank(*arguments, "--long-query", "tail") == 0
 
-    assert len(read(out)[1]["results"]) == 1
     head, tail = (request.body for request in emulator.log)
     assert head["model"] == "qwen3.7-text-rerank"
     assert head["parameters"]["instruct"] == "Find cars."
@@ -36,16 +37,16 @@ def test_options_reach_the_service(tmp_path, emulator):
 @pytest.mark.parametrize(
     ("variable", "value"), [("HTTPS_PROXY", "ftp://h"), ("CURL_CA_BUNDLE", "/none.pem")]
 )
-def test_surroundings_that_stop_every_call(tmp_path, capfd, monkeypatch, variable, value):
+def test_surroundings_that_stop_every_call(job, capfd, monkeypatch, variable, value):
     """A proxy or certificates that cannot be followed are complained of once, not per line."""
     monkeypatch.setenv("DASHSCOPE_BASE_URL", "https://dashscope.aliyuncs.com")
     monkeypatch.setenv(variable, value)
-    out = tmp_path / "out"
+    job.write_many(9)
 
-    assert rank(many(tmp_path / "in", 9), out) == 2
+    assert job.rank() == 2
 
     assert capfd.readouterr().err.count(variable) == 1
-    assert not out.exists()
+    assert not job.output.exists()
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_wrong_arguments(capsys, arguments, said):
 def test_wrong_settings(tmp_path, monkeypatch, capfd, arguments, said):
     """One sentence, before anything is sent."""
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / "in", RED)
+    Job(tmp_path).write(RED)
     os.mkfifo(tmp_path / "pipe")
 
     assert main(["rerank", *arguments]) == 2
@@ -99,32 +100,32 @@ def test_wrong_settings(tmp_path, monkeypatch, capfd, arguments, said):
     assert err.count("\n") == 1
 
 
-def test_an_option_that_no_line_can_be_sent_with(tmp_path, capfd, emulator):
+def test_an_option_that_no_line_can_be_sent_with(job, capfd, emulator):
     """It is complained of once and before anything is written, not at every line."""
-    source, out = many(tmp_path / "in", 9), tmp_path / "out"
+    job.write_many(9)
     server = ["--server", "tei", "--base-url", emulator.server_url("tei")]
 
-    assert rank(source, out, *server, "--instruct", "Find cars.") == 2
+    assert job.rank(*server, "--instruct", "Find cars.") == 2
 
     assert "Leave --instruct out" in capfd.readouterr().err
-    assert not out.exists()
+    assert not job.output.exists()
 
 
-def test_secrets_by_the_names_of_their_variables(tmp_path, monkeypatch, emulator):
+def test_secrets_by_the_names_of_their_variables(job, monkeypatch, emulator):
     """--api-key-env names the one with the key, --header-env that of a header for every request."""
     monkeypatch.setenv("OTHER_KEY", emulator.api_key)
     monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-wrong")
     monkeypatch.setenv("TENANT", "seven")
-    named = ["--api-key-env", "OTHER_KEY", "--header-env", "X-T=TENANT"]
+    job.write(RED)
 
-    assert rank(write(tmp_path / "in", RED), tmp_path / "out", *named) == 0
+    assert job.rank("--api-key-env", "OTHER_KEY", "--header-env", "X-T=TENANT") == 0
     assert {seen.headers["x-t"] for seen in emulator.log} == {"seven"}
 
 
 @pytest.mark.parametrize(("interrupts", "kept"), [(1, 2), (2, 0)])
-def test_ctrl_c_finishes_what_is_paid_for(tmp_path, monkeypatch, interrupts, kept):
+def test_ctrl_c_finishes_what_is_paid_for(job, monkeypatch, interrupts, kept):
     """The lines in flight are finished; a second Ctrl-C drops them. --resume goes on."""
-    source, out = many(tmp_path / "in", 30), tmp_path / "out"
+    job.write_many(30)
     asked, said, answering = [], [], threading.Event()
 
     def score(*_):
@@ -146,27 +147,26 @@ def test_ctrl_c_finishes_what_is_paid_for(tmp_path, monkeypatch, interrupts, kep
         monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
         monkeypatch.setenv("DASHSCOPE_BASE_URL", emulator.base_url)
 
-        assert rank(source, out, "--concurrency", "2", "--timeout", "600") == 130
+        assert job.rank("--concurrency", "2", "--timeout", "600") == 130
 
         assert "once more drops them" in said[0]
-        assert len(read(out)) == kept
-        assert rank(source, out, "--resume") == 0
-    assert set(read(out)) == set(range(1, 31))
+        assert len(job.ranked) == kept
+        assert job.rank("--resume") == 0
+    assert set(job.ranked) == set(range(1, 31))
 
 
-def test_whoever_reads_the_output_may_leave(tmp_path):
+def test_whoever_reads_the_output_may_leave(job):
     """`| head` ends it without a traceback."""
-    source = many(tmp_path / "in", 60)
+    job.write_many(60)
     with subprocess.Popen(  # noqa: S603  our own interpreter, our own code
-        [*COMMAND, source, "--output", "-"],
+        [*COMMAND, job.source, "--output", "-"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     ) as process:
         assert json.loads(process.stdout.readline())
         process.stdout.close()
         assert process.wait(60) == 1
-        assert process.stderr.read() == ""
+        assert process.stderr.read() == b""
 
 
 @pytest.mark.parametrize("name", ["-", "pipe", "pipe.gz"])

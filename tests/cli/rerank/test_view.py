@@ -2,47 +2,44 @@
 
 import os
 import re
-from pathlib import Path
 
 import pytest
-from bulk_files import RED, many, rank, read, write
+from bulk_files import RED
 
 from qwen_rerank.emulator import Reply
 
 
-def test_without_a_file_of_errors_they_are_told(tmp_path, capfd):
+def test_without_a_file_of_errors_they_are_told(job, capfd):
     """Standard error has each, in one visible line, and --resume tries them again."""
-    out = tmp_path / "out"
-    source = write(tmp_path / "in", RED, {"query": "q", "documents": [{"\x1b[2J[/red]": ""}]})
+    job.write(RED, {"query": "q", "documents": [{"\x1b[2J[/red]": ""}]})
 
-    assert rank(source, out) == 4
+    assert job.rank(errors=False) == 4
     said = capfd.readouterr().err
     assert "line 2 failed: document 0 needs" in said
     assert "\x1b" not in said
-    assert rank(source, out, "--resume") == 4
+    assert job.rank("--resume", errors=False) == 4
     said = capfd.readouterr().err
     assert "line 2 failed" in said
     assert "0 lines ranked, 1 failed, 1 done before" in said
 
 
-def test_what_was_cut_is_said(tmp_path):
+def test_what_was_cut_is_said(job):
     """A line tells which documents, and whether the query, were scored by their head."""
-    out = tmp_path / "out"
     long = "red " * 9000
-    source = write(tmp_path / "in", {"query": long, "documents": ["red", long]})
+    job.write({"query": long, "documents": ["red", long]})
 
-    assert rank(source, out) == 0
+    assert job.rank() == 0
 
-    assert read(out)[1]["truncated"] == [1]
-    assert read(out)[1]["query_truncated"] is True
+    assert job.ranked[1]["truncated"] == [1]
+    assert job.ranked[1]["query_truncated"] is True
 
 
-def test_warnings_are_told_with_their_line(tmp_path, capfd):
+def test_warnings_are_told_with_their_line(job, capfd):
     """The first five are shown with their line and the command's options, then only counted."""
-    out = tmp_path / "out"
     long = {"query": "red " * 9_000, "documents": ["red"]}
+    job.write(RED, *[long] * 7, RED)
 
-    assert rank(write(tmp_path / "in", RED, *[long] * 7, RED), out) == 0
+    assert job.rank() == 0
 
     said = capfd.readouterr().err.splitlines()
     told = [line for line in said if "The query is too long" in line]
@@ -53,7 +50,7 @@ def test_warnings_are_told_with_their_line(tmp_path, capfd):
 
 
 @pytest.mark.parametrize("piped", [False, True])
-def test_a_terminal_sees_how_far_it_is(tmp_path, monkeypatch, emulator, capfd, piped):
+def test_a_terminal_sees_how_far_it_is(request, job, monkeypatch, emulator, capfd, piped):
     """Lines, rate, tokens and, of a file, the time left; the bar is gone at the end."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "150")
@@ -61,19 +58,19 @@ def test_a_terminal_sees_how_far_it_is(tmp_path, monkeypatch, emulator, capfd, p
     monkeypatch.setattr("qwen_rerank.cli._lines.LONGEST", 4096)  # is what is read ahead
     emulator.script(*[Reply(delay=0.02)] * 10)
     emulator.fault("400-content", nth=1)
-    source = many(tmp_path / "in", 40)
+    job.write_many(40)
     if piped:
         reading, writing = os.pipe()
-        os.write(writing, Path(source).read_bytes())
+        os.write(writing, job.source.read_bytes())
         os.close(writing)
-        with open(reading) as file:  # noqa: PTH123
-            monkeypatch.setattr("sys.stdin", file)
-            assert rank("-", tmp_path / "out", "--concurrency", "2") == 4
-    else:
-        assert rank(source, tmp_path / "out", "--concurrency", "2") == 4
+        request.addfinalizer((stdin := os.fdopen(reading)).close)
+        monkeypatch.setattr("sys.stdin", stdin)
+        job.source = "-"
+
+    assert job.rank("--concurrency", "2") == 4
 
     err = capfd.readouterr().err
     assert re.search(r"\d+ lines · [\d.]+/s · [\d,]+ tokens", err)
     assert " · 1 failed" in err
     assert ("%" in err) is not piped
-    assert "39 lines ranked, 1 failed, " in err.splitlines()[-1]
+    assert "39 lines ranked, 1 failed, " in err.splitlines()[-2]

@@ -4,7 +4,6 @@ import io
 
 import pytest
 from rich.console import Console
-from visits import scored
 
 from qwen_rerank import QuotaError, RequestError
 from qwen_rerank._models import limits_for
@@ -20,6 +19,7 @@ from qwen_rerank.cli.doctor.exams import (
     over_long,
 )
 from qwen_rerank.cli.doctor.probe import Rehearsal, Terms, Told
+from qwen_rerank.emulator import Reply
 
 TERMS = Terms(limits_for("qwen3-rerank"), 500, takes_instruct=True)
 TOLD = Told((0.9, 0.5, 0.1), 100, 0.0)
@@ -232,7 +232,9 @@ def test_servers_of_your_own(visit, emulator, kind, over_long, billed, others):
 def test_scores_that_are_odd(live, visit, asking, scores, error):
     """What no reranker should say of the first texts has a name; the questions go on."""
     asking("blanks")
-    live.script(scored(lambda text, *_: dict(zip(CANDIDATES, scores, strict=True)).get(text, 0)))
+    results = [{"index": at, "relevance_score": score} for at, score in enumerate(scores)]
+    answer = Reply(200, {"output": {"results": results}, "request_id": "r"})
+    live.script(Reply(), Reply(), answer)  # to two requests that ask nothing, and to the call
     code, report, out = visit()
     assert code == 1
     assert [each["error"] for each in report["problems"]] == [error]

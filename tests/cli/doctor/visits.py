@@ -6,7 +6,6 @@ import re
 import sys
 
 from qwen_rerank.cli import main
-from qwen_rerank.emulator import Reply
 
 
 def settle(monkeypatch, emulator):
@@ -23,23 +22,6 @@ def flat(out):
 def posts(emulator):
     """The questions that *emulator* was asked."""
     return [request for request in emulator.log if request.method == "POST"]
-
-
-def scored(function):
-    """A script that gives each document ``function(document, place, documents)``."""
-
-    def reply(request):
-        if request.method != "POST":
-            return Reply(200, "", repeat=None)
-        documents = request.body.get("input", request.body)["documents"]
-        results = [
-            {"index": place, "relevance_score": function(text, place, documents)}
-            for place, text in enumerate(documents)
-        ]
-        body = {"output": {"results": results}, "results": results, "request_id": "r"}
-        return Reply(200, body, repeat=None)
-
-    return reply
 
 
 def setup_of(capsys, monkeypatch, tmp_path, *arguments):

@@ -22,6 +22,7 @@ from qwen_rerank.cli.evaluate.compare import compared, measured, measures_of
 from qwen_rerank.cli.evaluate.threshold import Scores, written
 
 QRELS = "q1 0 a 1\nq1 0 b 2\nq2 0 c 1\nq3 0 d 1\n"
+HARMED = (gzip.compress(b"q1\ta\n")[:10] + b"\xff" * 20).decode(errors="surrogateescape")
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def file(tmp_path):
 
     def file(name, text):
         path = tmp_path / name
-        path.write_text(text)
+        path.write_text(text, errors="surrogateescape")
         return str(path)
 
     return file
@@ -166,55 +167,43 @@ def test_text_of_others_is_only_shown(file, evaluate):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("name", "text", "said"),
     [
-        ("q1 Q0 a 1 2 x\nq1 Q0 a 2 1 x\n", "query 'q1' has a document twice"),
-        ("q1 Q0 a 1 2 x\nq2 Q0 a 1 1 x\nq1 Q0 b 2 1 x\n", "is there twice, or its lines"),
-        ("q1 Q0 a 1 nan x\n", "line 1 is no line of a run"),
-        ("q1 Q0 a 1 2 x\nq1 a\n", "line 2 is no line of a run"),
-        ("one two\n", "line 1 is no line of a run"),
-        ('{"line": 1}\n', "has no 'results'"),
-        ('{"line": 1, "results": 3}\n', "line 1: "),
-        ("{\n", "line 1: the line is not JSON"),
+        ("run", "q1 Q0 a 1 2 x\nq1 Q0 a 2 1 x\n", "query 'q1' has a document twice"),
+        ("run", "q1 Q0 a 1 2 x\nq2 Q0 a 1 1 x\nq1 Q0 b 2 1 x\n", "is there twice, or its lines"),
+        ("run", "q1 Q0 a 1 nan x\n", "line 1 is no line of a run"),
+        ("run", "q1 Q0 a 1 2 x\nq1 a\n", "line 2 is no line of a run"),
+        ("run", "one two\n", "line 1 is no line of a run"),
+        ("run", "q1\t\udcff\n", "is not UTF-8"),
+        ("run", '{"line": 1}\n', "has no 'results'"),
+        ("run", '{"line": 1, "results": 3}\n', "line 1: "),
+        ("run", "{\n", "line 1: the line is not JSON"),
+        ("run.gz", HARMED, "run.gz: "),
+        ("qrels", "query-id corpus-id score\n", "holds no judgements"),  # nothing below its head
+        ("qrels", "q 0 d 1\nq 0 d 0\n", "line 2 gives a document a second grade"),
+        ("qrels", "q 0 d 1\nq 0 d x\n", "line 2 is no judgement"),
     ],
 )
-def test_what_is_no_run(file, evaluate, text, said):
+def test_files_that_make_no_sense(file, evaluate, name, text, said):
     """One sentence, with the line, instead of a wrong figure."""
-    code, out, err = evaluate("--run", file("run", text))
+    given = file(name, text)
+    files = {"qrels": given} if name == "qrels" else {}
+    code, out, err = evaluate("--run", file("good", "q1\ta\n") if files else given, **files)
     assert (code, out) == (2, "")
     assert said in err
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("arguments", "said"),
     [
-        ("query-id corpus-id score\n", "holds no judgements"),  # a head and nothing below it
-        ("q 0 d 1\nq 0 d 0\n", "line 2 gives a document a second grade"),
-        ("q 0 d 1\nq 0 d x\n", "line 2 is no judgement"),
+        (["--run", "missing"], "No such file"),
+        (["--measure", "nDCC@10"], "is no measure"),
+        (["--measure", "NumRet"], "counts over all queries"),
     ],
 )
-def test_what_are_no_judgements(file, evaluate, text, said):
-    """Likewise."""
-    code, _, err = evaluate("--run", file("run", "q1\ta\n"), qrels=file("qrels", text))
-    assert code == 2
-    assert said in err
-
-
-@pytest.mark.parametrize(
-    ("content", "arguments", "said"),
-    [
-        (b"q1\t\xff\n", [], "is not UTF-8"),
-        (gzip.compress(b"q1\ta\n")[:10] + b"\xff" * 20, [], "run.gz: "),
-        (gzip.compress(b"q1\ta\n"), ["--run", "missing"], "No such file"),
-        (gzip.compress(b"q1\ta\n"), ["--measure", "nDCC@10"], "is no measure"),
-        (gzip.compress(b"q1\ta\n"), ["--measure", "NumRet"], "counts over all queries"),
-    ],
-)
-def test_other_mistakes(tmp_path, evaluate, content, arguments, said):
-    """A file that is not there, one that is not UTF-8 and a measure that is none are said."""
-    path = tmp_path / ("run.gz" if content.startswith(b"\x1f\x8b") else "run")
-    path.write_bytes(content)
-    code, _, err = evaluate("--run", str(path), *arguments)
+def test_names_of_nothing(file, evaluate, arguments, said):
+    """A file that is not there and a measure that is none are said."""
+    code, _, err = evaluate("--run", file("run", "q1\ta\n"), *arguments)
     assert code == 2
     assert said in err
 

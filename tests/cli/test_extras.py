@@ -18,6 +18,11 @@ EXTRAS = PROJECT["optional-dependencies"]
 CLI = Path(sys.modules["qwen_rerank.cli"].__file__).parent
 DISTRIBUTIONS = packages_distributions()
 _UNINSTALLED = {"llama_index": "llama-index-core"}  # where the environment does not tell
+_BRING_THEIR_OWN = {
+    "langchain_qwen_rerank": {"langchain_core"},
+    "llama_index_qwen_rerank": {"llama_index"},
+    "qwen_rerank.emulator": {"fastapi", "uvicorn"},
+}
 
 
 def _named(requirements):
@@ -45,16 +50,9 @@ def _packages(command):
     """What a command takes that is neither Python's own nor asked for by one of its options."""
     modules = set(_imported(CLI, CLI / command))
     roots = {each.partition(".")[0] for each in modules}
-    if "qwen_rerank.emulator" in modules or any(
-        each.startswith("qwen_rerank.emulator.") for each in modules
-    ):
-        roots |= {"fastapi", "uvicorn"}
-    for package, extra in (
-        ("langchain_qwen_rerank", "langchain_core"),
-        ("llama_index_qwen_rerank", "llama_index"),
-    ):
-        if package in roots:
-            roots.add(extra)
+    for ours, theirs in _BRING_THEIR_OWN.items():
+        if any(f"{each}.".startswith(f"{ours}.") for each in modules):
+            roots |= theirs
     return {
         each
         for each in roots - sys.stdlib_module_names - _ON_REQUEST.keys()

@@ -84,6 +84,7 @@ def test_questions_are_spread():
     assert len(places) == 12
     assert min(gaps) > 0
     assert max(gaps) - min(gaps) <= 1
+    assert places[-1] + max(gaps) >= len(questions)
     assert _spread(questions, None) == _spread(questions, 10_000) == questions
 
 

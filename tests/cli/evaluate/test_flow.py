@@ -485,12 +485,12 @@ def test_pictures(file, tmp_path, evaluate):
 
 def test_one_score_for_all(file, tmp_path, evaluate):
     """There is one threshold then; table, sentence and picture have every digit of it."""
-    path = file("run", lists({"a": 0.9998678, "z": 0.9998678}, {"c": 0.9998678}))
+    path = file("run", lists({"a": 0.9998678, "z": 0.9998678}))
     picture = tmp_path / "one.svg"
     _, out, _ = evaluate("--run", path, "--threshold", "--picture", str(picture))
     out = " ".join(out.replace("│", " ").split())
-    assert out.count("0.9998678 0.667") == out.count("▸ 0.9998678 0.667") == 1
-    assert "score_threshold=0.9998678 " in out
+    assert out.count("0.9998678 0.500") == out.count("▸ 0.9998678 0.500") == 1
+    assert "score_threshold=0.9998678 keeps 1 of 1 " in out
     assert "run: score_threshold=0.9998678 has a recall of 0.95" in texts(picture)
 
 

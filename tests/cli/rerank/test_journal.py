@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import subprocess
+import threading
 import time
 import tracemalloc
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_rerank.cli.rerank.journal import ChangedError, Settled
-from qwen_rerank.emulator import Emulator
+from qwen_rerank.emulator import Emulator, Reply
 
 
 def test_an_output_is_never_overwritten(job, capfd):
@@ -296,6 +297,21 @@ def test_a_full_disk_tears_no_line(job, monkeypatch, capfd, fmt, lines):
     assert job.rank("--format", fmt, "--resume") == 0
     written = job.output.read_text().splitlines()
     assert len(written) == len(set(written)) == lines
+
+
+def test_the_disk_keeps_what_is_written_meanwhile(job, monkeypatch, emulator):
+    """A machine that loses its power in a long run loses a few seconds of it."""
+    monkeypatch.setattr("qwen_rerank.cli.rerank.bulk._SYNC_EVERY", 0.01)
+    kept = threading.Event()
+    monkeypatch.setattr("qwen_rerank.cli.rerank.journal.os.fsync", lambda _: kept.set())
+
+    def reply(_):
+        return Reply() if kept.wait(10) else Reply.error(400, "InvalidParameter")
+
+    emulator.script(reply)
+    job.write(RED)
+
+    assert job.rank() == 0
 
 
 @pytest.mark.slow

@@ -27,7 +27,6 @@ def test_the_options_of_a_command(name):
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("doctor", "set --server vllm, --allow-http and --api-key-env; max_concurrency= (in Py"),
         ("rerank", "set --server vllm, --allow-http and --api-key-env; --concurrency"),
         ("demo", "set server='vllm' (in Python), allow_http=True (in Python) and api_key= (in P"),
     ],

@@ -1,6 +1,8 @@
 """A doctor that sees a wide pipe, and asks the emulator."""
 
+import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -10,8 +12,6 @@ from qwen_rerank.cli import main
 from qwen_rerank.cli.doctor.exams import EXAMS
 
 sys.path.insert(0, str(Path(__file__).parent))
-
-from visits import flat, settle
 
 
 @pytest.fixture(autouse=True)
@@ -23,22 +23,38 @@ def wide(monkeypatch):
 @pytest.fixture
 def live(monkeypatch, emulator):
     """An environment in which the service is the emulator."""
-    settle(monkeypatch, emulator)
+    monkeypatch.setenv("DASHSCOPE_BASE_URL", emulator.base_url)
+    monkeypatch.setenv("DASHSCOPE_API_KEY", emulator.api_key)
     return emulator
 
 
 @pytest.fixture
 def visit(capsys, tmp_path):
-    """Runs the doctor without a question; its exit code, report and output on one line."""
+    """Runs the doctor; its exit code, its report, and its words without frames, on one line."""
 
-    def run(*arguments, yes=True):
+    def visit(*arguments, confirmed=True):
         file = tmp_path / "report.json"
-        code = main(["doctor", "--json", str(file), *["--yes"] * yes, *arguments])
+        code = main(["doctor", "--json", str(file), *["--yes"] * confirmed, *arguments])
         out, err = capsys.readouterr()
-        assert err == "" or not yes
-        return code, json.loads(file.read_text()), flat(out)
+        assert err == "" or not confirmed
+        words = re.sub(r"[│╭╮╰╯─├┤┬┴┼]", " ", out).split()
+        return code, json.loads(file.read_text()), " ".join(words)
 
-    return run
+    return visit
+
+
+@pytest.fixture
+def look(visit, monkeypatch):
+    """Has the doctor show the set-up and send nothing: that of its report, and its words."""
+
+    def look(*arguments):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+        code, report, words = visit(*arguments, confirmed=False)
+        assert code == 1
+        setup = report["setup"].items()
+        return {name: (each["value"], each["found_in"]) for name, each in setup}, words
+
+    return look
 
 
 @pytest.fixture

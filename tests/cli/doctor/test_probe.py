@@ -1,6 +1,5 @@
 """`qwen-rerank doctor`: what it asks with, how long the way takes, and what it will cost."""
 
-import json
 import socket
 import ssl
 from urllib.parse import urlsplit
@@ -9,10 +8,9 @@ import pytest
 from proxies import Proxy, relay
 from pydantic import SecretStr
 from self_signed import PAIR
-from visits import flat, posts, settle, setup_of
+from visits import posts
 
 from qwen_rerank._endpoint import Endpoint
-from qwen_rerank.cli import main
 from qwen_rerank.cli.doctor.probe import key_end
 from qwen_rerank.emulator import Emulator
 
@@ -24,14 +22,14 @@ from qwen_rerank.emulator import Emulator
         ("truncate", ["--model", "gte-rerank-v2"]),
     ],
 )
-def test_what_it_announces_is_what_is_billed(monkeypatch, visit, canary, over, arguments):
+@pytest.mark.usefixtures("live")
+def test_what_it_announces_is_what_is_billed(visit, canary, over, arguments):
     """What is named first is billed to a tenth, whatever becomes of over-long documents.
 
     Where they are refused, how long one may be is narrowed down.
     """
     with Emulator(api_key=canary, over_long=over) as emulator:
-        settle(monkeypatch, emulator)
-        code, report, out = visit(*arguments)
+        code, report, out = visit("--base-url", emulator.base_url, *arguments)
         sent = posts(emulator)
     billed, planned = sum(request.tokens or 0 for request in sent), report["planned"]
     found = report["over_long"]
@@ -48,20 +46,20 @@ def test_what_it_announces_is_what_is_billed(monkeypatch, visit, canary, over, a
         assert report["protocols"]["answer"] == "refused"
 
 
-def test_a_quote_within_a_key(capsys, monkeypatch, tmp_path):
+def test_a_quote_within_a_key(monkeypatch, look):
     """One that stands inside may be meant, so it is shown beside the key's end."""
     monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-01234'56789abcdef")
-    assert setup_of(capsys, monkeypatch, tmp_path)["key"][0] == "...cdef (with a quote in it)"
+    setup, _ = look()
+    assert setup["key"][0] == "...cdef (with a quote in it)"
 
 
 @pytest.mark.parametrize(
     ("key", "end"),
-    [(None, None), ("abc", ""), ("abcdefgh", "gh"), ("sk-0123456789abcdef", "cdef")],
+    [("abc", ""), ("abcdefgh", "gh"), ("sk-0123456789abcdef", "cdef")],
 )
 def test_no_more_than_a_quarter_of_a_key(key, end):
     """Of a short key less is shown; never more than four characters."""
-    secret = None if key is None else SecretStr(key)
-    shown = Endpoint("http://x/", "x", local=False, api_key=secret, workspace=None)
+    shown = Endpoint("http://x/", "x", local=False, api_key=SecretStr(key), workspace=None)
     assert key_end(shown) == end
 
 
@@ -107,19 +105,16 @@ def test_encryption_is_timed(visit, asking, emulator, tmp_path, monkeypatch):
     assert all(report["reach"][step] > 0 for step in ("connect", "tls", "answer"))
 
 
-def test_the_name_is_timed_too(monkeypatch, tmp_path, capsys):
+def test_the_name_is_timed_too(monkeypatch, visit):
     """Of a host that is not this machine the look-up is measured by itself."""
     real = socket.getaddrinfo
     monkeypatch.setattr(
         socket, "getaddrinfo", lambda _, *rest, **more: real("127.0.0.1", *rest, **more)
     )
     monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-0123456789abcdef")
-    file = tmp_path / "report.json"
     with Emulator() as emulator:
         base_url = emulator.base_url.replace("127.0.0.1", "gateway.example")
-        arguments = ["--base-url", base_url, "--allow-http", "--json", str(file), "--yes"]
-        assert main(["doctor", *arguments]) == 1
-    report = json.loads(file.read_text())
+        _, report, out = visit("--base-url", base_url, "--allow-http")
     assert report["reach"]["look_up"] > 0
     assert report["setup"]["key"]["value"] is None  # a found key is not for this host
-    assert "this machine alone: set --api-key-env" in flat(capsys.readouterr().out)
+    assert "this machine alone: set --api-key-env" in out

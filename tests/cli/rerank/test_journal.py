@@ -188,17 +188,6 @@ def test_an_output_without_end(job, monkeypatch, capfd, fmt, device, code):
     assert not Path(f"{device}.journal").exists()
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device")  # noqa: PTH110  likewise
-def test_errors_without_room(job, capfd):
-    """A file of errors that takes nothing ends the run as a full disk does."""
-    job.write(b"{")
-
-    job.errors = "/dev/full"
-    assert job.rank() == 2
-
-    assert "/dev/full: No space left on device" in capfd.readouterr().err
-
-
 def test_a_line_that_claims_to_be_far_away():
     """An odd number in an output asks for no memory."""
     settled = Settled()

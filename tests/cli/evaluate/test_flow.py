@@ -18,7 +18,7 @@ from scipy.stats import bootstrap
 
 from qwen_rerank.cli import main
 from qwen_rerank.cli._runs import Ranked
-from qwen_rerank.cli.evaluate.compare import compared, measured, measures_of
+from qwen_rerank.cli.evaluate.compare import Measured, compared
 from qwen_rerank.cli.evaluate.threshold import Scores, written
 
 QRELS = "q1 0 a 1\nq1 0 b 2\nq2 0 c 1\nq3 0 d 1\n"
@@ -238,20 +238,11 @@ def test_the_losses_stand_beside_the_gains(file, evaluate):
 
 
 def comparison(gains):
-    """Two runs of one document a query, which differ by *gains* in reciprocal rank."""
-    orders = {1: ("good",), 0: ("bad", "good"), -1: ()}
-    names = [f"q{number}" for number in range(len(gains))]
-    judged = {name: {"good": 1} for name in names}
-    before, after = (
-        [Ranked(name, orders[gain]) for name, gain in zip(names, of_run, strict=True)]
-        for of_run in ([0] * len(gains), gains)
-    )
-    measures = measures_of(["RR"])
-    return compared(
-        measured("before", before, judged, measures),
-        measured("after", after, judged, measures),
-        "RR",
-    )
+    """Two runs that differ by *gains* in reciprocal rank, query by query."""
+    before = {f"q{number}": 0.0 for number in range(len(gains))}
+    after = dict(zip(before, map(float, gains), strict=True))
+    runs = [Measured(name, {"RR": of}, 0, 0, 0) for name, of in (("x", before), ("y", after))]
+    return compared(*runs, "RR")
 
 
 def test_the_interval_of_a_difference():

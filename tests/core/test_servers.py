@@ -1,4 +1,8 @@
-"""Servers that people run themselves. Bodies are as seen, or of the sources in `_servers`."""
+"""Servers that people run themselves. Bodies are as seen, or of the sources in `_servers`.
+
+What their refusals mean is in `test_refusal.py`, and what a server that tells a length makes of
+long texts in `test_prepare.py`.
+"""
 
 import json
 import math
@@ -6,6 +10,7 @@ import pickle
 import threading
 from typing import get_args
 
+import httpx
 import pytest
 
 from qwen_rerank import Reranker, RerankSettings, _endpoint, _loop, _servers, _wire, errors
@@ -20,6 +25,7 @@ MODEL = theirs.MODEL
 HOST = "gpu.example:8000"
 ASKED = Endpoint(f"http://{HOST}/rerank", HOST, local=False, api_key=None, workspace=None)
 TEXTS = ["green tea", "a fast red car", "a fast car"]
+LONG = ["red car " * 1_000]  # more than a pair may have where no server tells
 
 
 def _request(*texts, instruct=None):
@@ -40,35 +46,33 @@ def _error(*arguments, **options):
     return caught.value
 
 
-def _at(emulator, server, kind=Reranker, *, told=None, **options):
-    """A reranker for the *server* that the emulator plays, or *told* that it is another one."""
-    options = {"model": MODEL, "max_retries": 0, **options}
-    return kind(
-        server=told or server,
-        base_url=emulator.server_url(server),
-        **options,
-    )
+def _at(emulator, played, **options):
+    """A reranker for the server that the emulator plays."""
+    options = {"server": played, "model": MODEL, "max_retries": 0, **options}
+    return Reranker(base_url=emulator.server_url(played), **options)
 
 
-def _serving(answer):
-    """What makes a server of *answer*, of a request its status and body."""
+@pytest.fixture(name="own")
+def _own():
+    """Makes a reranker whose server is a function of a request, and the requests it was sent."""
 
-    def behave(server, connection):
-        while (request := server.read(connection)).strip():
-            line, body = answer(request)
-            raw = json.dumps(body).encode()
-            connection.sendall(
-                b"HTTP/1.1 %s\r\ncontent-length: %d\r\n\r\n" % (line, len(raw)) + raw
-            )
+    def make(answer, **options):
+        asked = []
 
-    return behave
+        def answering(request):
+            asked.append(request)
+            return answer(request)
 
+        transport = httpx.MockTransport(answering)
+        reranker = Reranker(
+            base_url="http://127.0.0.1:8000",
+            http_client=httpx.Client(transport=transport),
+            async_http_client=httpx.AsyncClient(transport=transport),
+            **{"server": "vllm", "model": "m", "max_retries": 0, **options},
+        )
+        return reranker, asked
 
-def _answering(answer, told=None, status=b"200 OK"):
-    """Likewise; a GET gets *told*."""
-    return _serving(
-        lambda request: (status, told) if request.startswith(b"GET") else answer(request)
-    )
+    return make
 
 
 # The table
@@ -115,11 +119,8 @@ def test_requests(server):
     [
         ("vllm", "http://h:8000/", "http://h:8000/v1/rerank"),
         ("vllm", "http://h:8000/rerank", "http://h:8000/rerank"),
-        ("vllm", "http://h:8000/v1", "http://h:8000/v1/rerank"),
-        ("vllm", "http://h:8000/v1/rerank", "http://h:8000/v1/rerank"),
-        ("sglang", "https://gw/models/a", "https://gw/models/a/v1/rerank"),
+        ("vllm", "http://gw/models/a/v1", "http://gw/models/a/v1/rerank"),
         ("infinity", "http://h:7997/prefix", "http://h:7997/prefix/rerank"),
-        ("litellm", "http://h:4000/v2", "http://h:4000/v2/rerank"),
     ],
 )
 def test_paths(server, base, url):
@@ -163,25 +164,10 @@ def test_replies(server, body, tokens):
     assert reply.request_id == (None if isinstance(body, list) else "1")
 
 
-def test_raw_scores_are_ranked_as_they_come(emulator):
-    """A ranking by logits: highest first, and a threshold may be negative."""
-    emulator.script(
-        Reply(body=json.dumps([{"index": i, "score": s} for i, s in enumerate((-3.5, 6.0, -0.5))]))
-    )
-
-    ranking = _at(emulator, "tei").rerank("q", TEXTS, score_threshold=-1.0)
-
-    assert [(hit.index, hit.score) for hit in ranking] == [(1, 6.0), (2, -0.5)]
-
-
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", ["vllm", "tei", "cohere"])
 @pytest.mark.parametrize(
-    "body",
-    [
-        b"", b"[]", b"{}", {"results": {}}, {"output": {"results": _RESULTS}},
-        [{"index": 0}, {"index": 1}],
-    ],
-)  # fmt: skip
+    "body", [b"", b"[]", {"output": {"results": _RESULTS}}, [{"index": 0}, {"index": 1}]]
+)
 def test_answers_of_another_shape(server, body):
     """An answer that is no ranking in this dialect names the setting to look at."""
     error = _error(server, body)
@@ -193,52 +179,27 @@ def test_answers_of_another_shape(server, body):
 # Refusals: an envelope of each kind; docs/failures.md has every hint, which a test compares
 
 _VLLM = {"message": "m", "type": "BadRequestError", "param": None, "code": 400}
-_DETAIL = {"type": "missing", "loc": ["body", "documents"], "msg": "Field required", "input": {}}
+_TEI = {"error": "Inference failed", "error_type": "Backend"}
+_OF_DASHSCOPE = {"code": "Arrearage", "message": "m"}
 _REFUSALS = {
     "vLLM, bad value": (400, {"error": _VLLM}, errors.RequestError, "BadRequestError", "m"),
-    "vLLM before 2026": (400, {"object": "error", **_VLLM}, errors.RequestError, "BadReq", "m"),
     "vLLM, key": (401, {"error": "Unauthorized"}, errors.AuthenticationError, None, "api_key="),
     "FastAPI, path": (404, {"detail": "Not Found"}, errors.RequestError, None, "server="),
-    "FastAPI, body": (
-        422,
-        {"detail": [_DETAIL]},
-        errors.RequestError,
-        None,
-        "body.documents: Field required",
-    ),
-    "FastAPI, odd": (422, {"detail": [1, {"loc": 2}]}, errors.RequestError, None, "server="),
-    "TEI, broken": (
-        424,
-        {"error": "Inference failed", "error_type": "Backend"},
-        errors.ServiceError,
-        "Backend",
-        "Inference failed",
-    ),
-    "TEI, no key": (401, b"", errors.AuthenticationError, None, "api_key="),
-    "a code of DashScope's": (
-        400,
-        {"error": {"code": "Arrearage", "message": "m"}},
-        errors.RequestError,
-        "Arrearage",
-        "m",
-    ),
+    "TEI, broken": (424, _TEI, errors.ServiceError, "Backend", "Inference failed"),
+    "a code of DashScope's": (400, {"error": _OF_DASHSCOPE}, errors.RequestError, "Arrearage", "m"),
     "proxy": (502, b"Bad Gateway", errors.ServiceError, None, HOST),
-    "plain text": (422, b"missing field `texts`", errors.RequestError, None, "missing field `text"),
 }
 
 
-@pytest.mark.parametrize("server", ["vllm", "tei"])
 @pytest.mark.parametrize("row", _REFUSALS.values(), ids=_REFUSALS)
-def test_refusals(server, row):
+def test_refusals(row):
     """Every envelope ends in the error whose move is next, with the server's words kept."""
     status, body, kind, code, said = row
-    headers = {"location": "https://sso.example/", "content-type": "text/plain; charset=utf-8"}
 
-    error = _error(server, body, status=status, headers=headers)
+    error = _error("vllm", body, status=status)
 
     assert type(error) is kind
-    assert error.status == status
-    assert (error.code or "").startswith(code or "")
+    assert (error.status, error.code) == (status, code)
     assert said in str(error)
     assert "Alibaba" not in str(error)
 
@@ -261,19 +222,23 @@ def test_a_vllm_that_generates():
     assert "--runner pooling" in error.hint
 
 
-def test_a_model_that_is_not_served_by_who_has_no_list(emulator, serve):
-    """Without a list the error says what it can, and a key in a list is not shown."""
-    models = {"data": [{"id": "my sk-of-a-tenant"}, {"id": "b"}]}
-    refusal = b"404 Not Found", {"detail": "Model not found in the model list"}
-    url = f"http://{serve(_answering(lambda _: refusal, models)).address}"
-    reranker = Reranker(server="xinference", base_url=url, model="a", api_key="sk-of-a-tenant")
-    with pytest.raises(errors.RequestError) as caught:
-        reranker.rerank("car", TEXTS)
-    with pytest.raises(errors.RequestError) as listless:
-        _at(emulator, "xinference", told="tei", model="a").rerank("car", TEXTS)
+def test_what_is_said_of_the_models_that_are_served(own):
+    """A key that stands in the list is not shown; without a list the error says what it can."""
 
-    assert caught.value.hint.endswith("It serves my ***, b.")
-    assert listless.value.hint
+    def refuse(request):
+        if request.method == "GET":
+            return httpx.Response(200, json={"data": [{"id": "my sk-of-a-tenant"}, {"id": "b"}]})
+        return httpx.Response(404, json={"detail": "Model not found in the model list"})
+
+    hints = []
+    for server in ("xinference", "tei"):  # which serves one model, and lists none
+        reranker, _ = own(refuse, server=server, api_key="sk-of-a-tenant")
+        with pytest.raises(errors.RequestError) as caught:
+            reranker.rerank("car", TEXTS)
+        hints.append(caught.value.hint)
+
+    assert hints[0].endswith("It serves my ***, b.")
+    assert hints[1].startswith("m is not served by 127.0.0.1:8000")
 
 
 # Behind a gateway
@@ -282,17 +247,14 @@ def test_a_model_that_is_not_served_by_who_has_no_list(emulator, serve):
 @pytest.mark.parametrize(
     ("status", "code", "kind", "hint"),
     [
-        (400, "DataInspectionFailed", errors.ContentError, "Moderation refused"),
         (400, "Arrearage", errors.QuotaError, "top up the Alibaba Cloud account"),
         (401, "InvalidApiKey", errors.AuthenticationError, "gateway's own settings"),
-        (429, "Throttling.RateQuota", errors.RateLimitError, "max_concurrency="),
         (404, "ModelNotFound", errors.RequestError, "my-gateway-model"),
-        (500, "InternalError", errors.ServiceError, None),
     ],
 )
 def test_what_is_behind_a_gateway(emulator, status, code, kind, hint):
     """A refusal that LiteLLM wraps is what it was before, and its id is that of the gateway."""
-    emulator.script(*[Reply.error(status, code, "said so")] * 2)
+    emulator.script(Reply.error(status, code, "said so"))
     reranker = _at(emulator, "litellm", model="my-gateway-model")
 
     with pytest.raises(errors.RerankError) as caught:
@@ -302,10 +264,7 @@ def test_what_is_behind_a_gateway(emulator, status, code, kind, hint):
     assert type(error) is kind
     assert (error.code, error.status) == (code, status)
     assert error.request_id == emulator.log[0].request_id
-    assert hint is None or hint in error.hint
-    if kind.passes_through:
-        passed = reranker.with_options(on_error="passthrough").rerank("car", TEXTS)
-        assert type(passed.degraded) is kind
+    assert hint in error.hint
 
 
 def _cooling(after):
@@ -314,22 +273,21 @@ def _cooling(after):
 
 
 def test_a_gateway_that_cools_down_does_not_hide_the_cause(emulator):
-    """After a failure LiteLLM refuses everybody for a while; the failure is what is told."""
-    emulator.script(Reply.error(503, "ModelUnavailable", "too busy"), *[_cooling(0)] * 2)
+    """After a failure LiteLLM refuses everybody for a while; the failure is what is told.
 
-    with pytest.raises(errors.ServiceError, match="too busy"):
-        _at(emulator, "litellm", max_retries=2).rerank("car", TEXTS)
-
-    assert len(emulator.log) == 3
-
-
-def test_a_gateway_that_cools_down_hides_no_outage(emulator):
-    """That it asks nobody for a while is no sign that what is behind it is there."""
-    emulator.script(Reply.error(503, "ModelUnavailable"), *[_cooling(0)] * 2)
+    That it asks nobody is no sign either that what is behind it is there: the outage is known.
+    """
+    soon = {"retry-after-ms": "20"}
+    busy = Reply.error(503, "ModelUnavailable", "too busy", headers=soon)
+    emulator.script(busy, *[_cooling(0)] * 2)
     reranker = _at(emulator, "litellm", max_retries=2, on_error="passthrough")
 
-    assert reranker.rerank("car", TEXTS).degraded.status == 503
+    failure = reranker.rerank("car", TEXTS).degraded
+
+    assert failure.status == 503
+    assert "too busy" in failure.message
     assert "was not asked" in reranker.rerank("car", TEXTS).degraded.message
+    assert len(emulator.log) == 3
 
 
 def test_a_gateway_that_cools_down(emulator):
@@ -382,7 +340,7 @@ _ALIKE = {
 @pytest.mark.parametrize("told", SERVERS)
 def test_every_pair(emulator, told, actual):
     """The wrong dialect ends in an error that names server=, or, where both are alike, in order."""
-    reranker = _at(emulator, actual, told=told)
+    reranker = _at(emulator, actual, server=told)
     if told == actual or (told, actual) in _ALIKE:
         assert [hit.index for hit in reranker.rerank("fast red car", TEXTS)] == [1, 2, 0]
         return
@@ -396,7 +354,7 @@ def test_every_pair(emulator, told, actual):
     assert f"server={told!r}" in caught.value.hint
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", ["vllm", "tei"])
 def test_a_server_that_nobody_named(emulator, server):
     """Whether server= is missing, or given where DashScope answers, the error says so."""
     at = {"protocol": "compatible", "api_key": "k"}
@@ -440,9 +398,7 @@ _ENDS = ("moon", "stone", "fast red car")
 _LONG = [f"{'green tea and old hills ' * 400}{end}" for end in _ENDS]
 
 
-@pytest.mark.parametrize(
-    ("server", "told"), [("vllm", {}), ("tei", {}), ("infinity", {"max_model_len": 512})]
-)
+@pytest.mark.parametrize(("server", "told"), [("tei", {}), ("infinity", {"max_model_len": 512})])
 def test_what_is_too_long_is_cut_and_said(short, server, told):
     """Documents that end alike after a cut are named; split, all windows are read to their end."""
     reranker = _at(short, server, **told)
@@ -460,19 +416,11 @@ def test_what_is_too_long_is_cut_and_said(short, server, told):
     assert ranking.truncated == ()
 
 
-def test_refused_before_anything_is_sent(short):
-    """With "error" the documents are named with what they may have, and nothing is posted."""
-    reranker = _at(short, "vllm", long_documents="error")
-
-    with pytest.raises(errors.RequestError, match="of the 512 of query, document") as caught:
-        reranker.rerank("fast red car", ["a fast car", *_LONG])
-
-    assert caught.value.documents == (1, 2, 3)
-    assert short.log == ()
-
-
 def test_room_for_query_instruct_and_template(short):
-    """A long query and instruct leave less to a document, and the server takes it all the same."""
+    """A long query and instruct leave less to a document, and the server takes it all the same.
+
+    What vLLM bills for Qwen3-Reranker's template, 74 tokens a pair, is counted beforehand.
+    """
     reranker = _at(short, "vllm", instruct="Find what is said of cars in any of these texts.")
 
     ranking = reranker.rerank("fast red car " * 60, [*_LONG, "a fast car"])
@@ -480,36 +428,32 @@ def test_room_for_query_instruct_and_template(short):
     assert ranking.truncated == (0, 1, 2)
     assert not ranking.query_truncated
     assert reranker.rerank("fast red car " * 600, [_LONG[2]]).query_truncated
-
-
-def test_the_template_is_in_the_estimate(short):
-    """What vLLM bills for Qwen3-Reranker's template, 74 tokens a pair, is counted beforehand."""
-    reranker = _at(short, "vllm", instruct="Find cars.")
-
     expected = reranker.estimate("fast red car", TEXTS).tokens
-
     assert reranker.rerank("fast red car", TEXTS).usage.tokens == expected > 3 * 74
 
 
-def test_a_name_that_says_too_much(short, rank):
-    """Infinity tells no length: that a model reads less than its name says, only an option does."""
-    known = _at(short, "infinity")
+@pytest.mark.parametrize(
+    ("options", "cut", "warnings"),
+    [
+        ({}, (), 0),  # its name promises 32,768 tokens
+        ({"max_model_len": 512}, (0, 1, 2), 0),
+        ({"max_tokens_per_doc": 50}, (0, 1, 2), 0),
+        ({"model": "my-reranker"}, (0, 1, 2), 1),
+    ],
+)
+def test_a_server_that_tells_no_length(short, caplog, options, cut, warnings):
+    """What a model takes is what its name says, or what an option says.
 
-    assert rank(known, "fast red car", _LONG).truncated == ()
-    assert rank(known.with_options(max_model_len=512), "car", _LONG).truncated == (0, 1, 2)
-
-
-def test_nothing_tells(short, rank, caplog):
-    """Where nobody tells, a pair may have 512 tokens; a warning says so, once, and what to set."""
-    reranker = Reranker(
-        server="infinity", base_url=short.server_url("infinity"), model="my-reranker"
-    )
+    Of a name that nobody knows it is 512 tokens a pair: a warning says so, once, and what to set.
+    """
+    reranker = _at(short, "infinity", **options)
 
     for _ in range(2):
-        assert rank(reranker, "fast red car", _LONG).truncated == (0, 1, 2)
+        assert reranker.rerank("fast red car", _LONG).truncated == cut
 
-    [warning] = [each for each in caplog.messages if "max_model_len=" in each]
-    assert "512 tokens" in warning
+    said = [each for each in caplog.messages if "max_model_len=" in each]
+    assert len(said) == warnings
+    assert all("512 tokens" in each for each in said)
 
 
 def test_another_model_answers(emulator, caplog):
@@ -524,15 +468,6 @@ def test_another_model_answers(emulator, caplog):
     assert f"it used {MODEL}" in warning
 
 
-def test_a_number_of_ones_own(short):
-    """With max_tokens_per_doc= a document has so many tokens by our count, and nobody is asked."""
-    reranker = _at(short, "infinity", max_tokens_per_doc=50)
-    text = "a fast red car " * 12
-
-    assert reranker.rerank("car", [text]).truncated == ()
-    assert reranker.rerank("car", [text * 2]).truncated == (0,)
-
-
 @pytest.mark.parametrize("name", ["max_model_len", "max_tokens_per_doc"])
 def test_lengths_are_for_servers_of_ones_own(name):
     """DashScope's limits are what they are."""
@@ -540,143 +475,106 @@ def test_lengths_are_for_servers_of_ones_own(name):
         RerankSettings(api_key="k", **{name: 512})
 
 
-def _one_score(_):
-    return b"200 OK", {"results": [{"index": 0, "relevance_score": 0.5}]}
+# Asking for them
 
-
-@pytest.mark.parametrize(
-    ("kind", "tells", "paths"),
-    [
-        ("vllm", {"max_model_len": 4_096}, ["/v1/models"]),
-        (
-            "xinference",  # where models have a name besides the one that they are served under
-            {"model_name": "my reranker", "max_tokens": 4_096},
-            ["/v1/models", "/v1/model_registrations/rerank/my%20reranker"],
-        ),
-    ],
-)
-def test_a_server_is_asked_once(serve, rank, kind, tells, paths):
-    """Its length is asked before the first text that could be too long, with the key, and kept."""
-    server = serve(_answering(_one_score, {"data": [{"id": "m", **tells}]}))
-    reranker = Reranker(
-        server=kind, base_url=f"http://{server.address}", model="m", api_key="k" * 9
-    )
-
-    rank(reranker, "car", ["short"])
-    for _ in range(2):
-        assert rank(reranker, "car", ["red car " * 1_000]).truncated == ()
-    rank(reranker.with_options(top_n=1), "car", ["red car " * 1_000])
-
-    asked = [request for request in server.requests if request.startswith(b"GET")]
-    assert [*map(_path, asked)] == paths
-    assert all(b"authorization: Bearer kkkkkkkkk" in request for request in asked)
-    assert server.requests.index(asked[0]) == 1
-
-
-@pytest.mark.parametrize(
-    ("models", "status"),
-    [
-        ({"detail": "Not Found"}, b"404 Not Found"),
-        ({"data": [{"id": "m"}]}, b"200 OK"),
-        ({"data": [{"id": "a", "max_model_len": 9}, {"id": "b", "max_model_len": 9}]}, b"200 OK"),
-        ({"data": [{"id": "m", "max_model_len": "512"}]}, b"200 OK"),
-        ([1], b"200 OK"),
-    ],
-)
-def test_a_server_that_does_not_tell(serve, models, status):
-    """What tells no length is asked no more either, and planned for as if there were 512."""
-    server = serve(_answering(_one_score, models, status))
-    reranker = Reranker(server="vllm", base_url=f"http://{server.address}", model="m")
-
-    for _ in range(2):
-        assert reranker.rerank("car", ["red car " * 1_000]).truncated == (0,)
-
-    assert sum(request.startswith(b"GET") for request in server.requests) == 1
-
-
-def _path(request):
-    return request.split()[1].decode()
-
-
-_TELL = {
+_TOLD = {
     "/info": {"max_input_length": 4_096},
-    "/v1/models": {"data": [{"id": "m", "model_name": "own", "max_model_len": 4_096}]},
-    "/v1/model_registrations/rerank/own": {"max_tokens": 4_096},
+    # Where models have a name besides the one that they are served under.
+    "/v1/models": {"data": [{"id": "m", "model_name": "my own", "max_model_len": 4_096}]},
+    "/v1/model_registrations/rerank/my%20own": {"max_tokens": 4_096},
 }
 
 
+def _telling(request):
+    """Tells the length of its model, as each server does, and ranks one document."""
+    path = request.url.raw_path.decode()
+    if path in _TOLD:
+        return httpx.Response(200, json=_TOLD[path])
+    results = [{"index": 0, "relevance_score": 0.5, "score": 0.5}]
+    is_tei = path == "/rerank"
+    return httpx.Response(200, json=results if is_tei else {"results": results})
+
+
+def _paths(asked):
+    """Where a server was asked how long a pair may be."""
+    return [each.url.raw_path.decode() for each in asked if each.method == "GET"]
+
+
 @pytest.mark.parametrize(
-    ("kind", "path", "status"),
+    ("server", "paths"),
     [
-        *[("vllm", "/v1/models", status) for status in (401, 403, 408, 425, 429, 500, 502, 503)],
-        ("tei", "/info", 429),
-        ("xinference", "/v1/models", 503),
-        ("xinference", "/v1/model_registrations/rerank/own", 503),
+        ("vllm", ["/v1/models"]),
+        ("tei", ["/info"]),
+        ("xinference", ["/v1/models", "/v1/model_registrations/rerank/my%20own"]),
     ],
 )
-def test_a_refusal_that_may_pass(serve, rank, kind, path, status):
-    """A server that starts or is busy when it is asked is asked again by the next call."""
+def test_a_server_is_asked_once(own, rank, server, paths):
+    """Its length is asked before the first text that could be too long, with the key, and kept."""
+    reranker, asked = own(_telling, server=server, api_key="k" * 9)
+
+    rank(reranker, "car", ["short"])
+    assert _paths(asked) == []
+    for options in ({}, {}, {"top_n": 1}):
+        assert rank(reranker.with_options(**options), "car", LONG).truncated == ()
+
+    assert _paths(asked) == paths
+    assert {each.headers["authorization"] for each in asked} == {"Bearer kkkkkkkkk"}
+
+
+@pytest.mark.parametrize(("status", "models"), [(404, {}), (200, {"data": [{"id": "m"}]})])
+def test_a_server_that_does_not_tell(own, status, models):
+    """What tells no length is asked no more either, and planned for as if there were 512."""
+
+    def answer(request):
+        return httpx.Response(status, json=models) if request.method == "GET" else _telling(request)
+
+    reranker, asked = own(answer)
+
+    for _ in range(2):
+        assert reranker.rerank("car", LONG).truncated == (0,)
+
+    assert len(_paths(asked)) == 1
+
+
+@pytest.mark.parametrize(
+    ("server", "path"),
+    [
+        ("vllm", "/v1/models"),
+        ("xinference", "/v1/models"),
+        ("xinference", "/v1/model_registrations/rerank/my%20own"),
+    ],
+)
+@pytest.mark.parametrize("status", [401, 503])
+def test_a_refusal_that_may_pass(own, server, path, status):
+    """A server that wants a key, starts or is busy when it is asked is asked by the next call."""
     refused = {path}
 
     def answer(request):
-        asked = _path(request)
+        asked = request.url.raw_path.decode()
         if asked in refused:
             refused.remove(asked)
-            return b"%d Not Now" % status, {}
-        if asked in _TELL:
-            return b"200 OK", _TELL[asked]
-        results = [{"index": 0, "relevance_score": 0.5, "score": 0.5}]
-        return b"200 OK", results if kind == "tei" else {"results": results}
+            return httpx.Response(status)
+        return _telling(request)
 
-    server = serve(_serving(answer))
-    reranker = Reranker(server=kind, base_url=f"http://{server.address}", model="m")
+    reranker, _ = own(answer, server=server)
 
-    cut = [rank(reranker, "car", ["red car " * 1_000]).truncated for _ in range(3)]
+    cut = [reranker.rerank("car", LONG).truncated for _ in range(3)]
 
     assert cut == [(0,), (), ()]
 
 
-def test_a_model_that_is_served_later(serve, rank):
-    """Who cannot tell because the model is not there yet is asked again after that failure."""
-    launched = False
-
-    def answer(request):
-        if launched:
-            return b"200 OK", _TELL.get(_path(request)) or _one_score(request)[1]
-        if _path(request) == "/v1/models":
-            return b"200 OK", {"data": []}
-        return b"404 Not Found", {"detail": "Model not found in the model list, uid: m"}
-
-    server = serve(_serving(answer))
-    reranker = Reranker(server="xinference", base_url=f"http://{server.address}", model="m")
-    with pytest.raises(errors.RequestError, match="Model not found"):
-        rank(reranker, "car", ["red car " * 1_000])
-
-    launched = True
-
-    assert rank(reranker, "car", ["red car " * 1_000]).truncated == ()
-
-
-def test_a_service_that_starts(serve):
-    """However often calls failed before it was there, the first one that succeeds cuts nothing."""
+@pytest.mark.parametrize("status", [503, 404])
+def test_a_server_that_starts(own, status):
+    """However often calls failed before it or its model was there, the next one cuts nothing."""
     starts = True
-
-    def answer(request):
-        if starts:
-            return b"503 Service Unavailable", {}
-        return b"200 OK", _TELL.get(_path(request)) or _one_score(request)[1]
-
-    server = serve(_serving(answer))
-    reranker = Reranker(
-        server="vllm", base_url=f"http://{server.address}", model="m", max_retries=0
-    )
+    reranker, _ = own(lambda asked: httpx.Response(status) if starts else _telling(asked))
     for _ in range(5):
-        with pytest.raises(errors.ServiceError):
-            reranker.rerank("car", ["red car " * 1_000])
+        with pytest.raises(errors.RerankError):
+            reranker.rerank("car", LONG)
 
     starts = False
 
-    assert reranker.rerank("car", ["red car " * 1_000]).truncated == ()
+    assert reranker.rerank("car", LONG).truncated == ()
 
 
 @pytest.mark.parametrize(
@@ -726,49 +624,39 @@ def test_how_long_a_question_is_put_off_after_another_kind_of_failure(before, af
     assert not lengths.is_to_be_asked(*key, 0)
 
 
-def test_a_server_that_swallows_the_question(serve):
+def test_a_server_that_swallows_the_question(own):
     """One that does not answer it leaves half of the time for the call, which has a text cut.
 
     It is asked again by a call that would wait twice as long, and before a minute by no other.
     """
+    tells = threading.Event()
 
-    def behave(server, connection):
-        while (request := server.read(connection)).strip():
-            if request.startswith(b"GET") and not tells.is_set():
-                server.over.wait()
-                return
-            said = told if request.startswith(b"GET") else _one_score(request)[1]
-            raw = json.dumps(said).encode()
-            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(raw) + raw)
+    def answer(request):
+        if request.method == "GET":
+            tells.wait(30)
+        return _telling(request)
 
-    def asked():
-        return sum(request.startswith(b"GET") for request in server.requests)
-
-    server, tells = serve(behave), threading.Event()
-    told = {"data": [{"id": "m", "max_model_len": 4_096}]}
-    reranker = Reranker(server="vllm", base_url=f"http://{server.address}", model="m", timeout=3)
-    reranker.rerank("car", ["short"])
+    reranker, asked = own(answer, timeout=3)
 
     for _ in range(2):
-        assert reranker.rerank("car", ["red car " * 1_000]).truncated == (0,)
-    assert asked() == 1
+        assert reranker.rerank("car", LONG).truncated == (0,)
+    assert len(_paths(asked)) == 1
 
     tells.set()
     patient = reranker.with_options(timeout=30)
     for same in (patient, reranker):
-        assert same.rerank("car", ["red car " * 1_000]).truncated == ()
-    assert asked() == 2
+        assert same.rerank("car", LONG).truncated == ()
+    assert len(_paths(asked)) == 2
 
 
 @pytest.mark.parametrize("behind", ["another question", "imports"])
-def test_a_server_that_is_not_waited_for(serve, behind):
+def test_a_server_that_is_not_waited_for(emulator, behind):
     """What a call waited for before it could ask says nothing of the server: the next one asks."""
-    server = serve(_answering(_one_score, {"data": [{"id": "m", "max_model_len": 4_096}]}))
-    reranker = Reranker(server="vllm", base_url=f"http://{server.address}", model="m")
+    reranker = _at(emulator, "vllm", timeout=0.4, on_error="passthrough")
     line = reranker._line()
     lock = line.transport._opening if behind == "imports" else line.lengths.turn
     if behind != "imports":
-        reranker.rerank("car", ["short"])
+        reranker.with_options(timeout=30).rerank("car", ["short"])
 
     async def hold_up(_):
         await lock.acquire()
@@ -777,12 +665,10 @@ def test_a_server_that_is_not_waited_for(serve, behind):
         lock.release()
 
     _loop.run(hold_up)
-    hasty = reranker.with_options(timeout=1.0, on_error="passthrough", outage_pause=0)
-    hasty.rerank("car", ["red car " * 1_000])
+    reranker.rerank("car", LONG)
     _loop.run(go_on)
 
-    # Not twice the time, so that it would not ask again.
-    assert reranker.with_options(timeout=1.8).rerank("car", ["red car " * 1_000]).truncated == ()
+    assert line.lengths.is_to_be_asked(line.endpoint.url, MODEL, 0)
 
 
 _TOO_LONG = (
@@ -796,44 +682,38 @@ def test_too_long_for_the_server(emulator, wrapped):
     """A 400 about length names the documents by our count, and the option; it may pass through."""
     said = f"litellm.BadRequestError: VllmException - {_TOO_LONG}" if wrapped else _TOO_LONG
     body = {"error": {"message": said, "type": "BadRequestError", "code": 400}}
-    emulator.script(*[Reply(status=400, body=json.dumps(body))] * 2)
+    emulator.script(Reply(status=400, body=json.dumps(body)))
     server = "litellm" if wrapped else "vllm"
-    reranker = _at(emulator, server, max_model_len=4_096)
+    reranker = _at(emulator, server, max_model_len=4_096, on_error="passthrough")
     texts = ["a fast car", "red car " * 600, "green tea", "old car " * 700]
 
-    with pytest.raises(errors.RequestError) as caught:
-        reranker.rerank("car", texts)
-    passed = reranker.with_options(on_error="passthrough").rerank("car", texts)
+    passed = reranker.rerank("car", texts)
 
-    assert caught.value.documents == (1, 3)
-    assert "documents 1 and 3. Set max_model_len=512" in caught.value.hint
-    assert [hit.index for hit in passed] == [0, 1, 2, 3]
+    assert type(passed.degraded) is errors.RequestError
     assert passed.degraded.documents == (1, 3)
+    assert "documents 1 and 3. Set max_model_len=512" in passed.degraded.hint
+    assert [hit.index for hit in passed] == [0, 1, 2, 3]
 
 
 # Keys
 
 
-@pytest.fixture(name="guarded", scope="module")
-def _guarded():
-    with Emulator(server_key="sk-theirs") as emulator:
-        yield emulator
-
-
-@pytest.mark.parametrize("server", SERVERS)
-def test_keys_are_checked_where_they_can_be(monkeypatch, guarded, server):
+@pytest.mark.parametrize("server", ["vllm", "litellm"])
+def test_keys_are_checked_where_they_can_be(monkeypatch, server):
     """A wrong key and none are told as such, and none is sent that was found in the environment.
 
     By vLLM too, which guards its versioned paths only.
     """
     monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-theirs")
     monkeypatch.setenv("DASHSCOPE_WORKSPACE", "ws-1")
-    good = _at(guarded, server, api_key="sk-theirs")
 
-    assert len(good.rerank("car", TEXTS)) == 3
-    for key in (None, "sk-of-somebody-else"):
-        with pytest.raises(errors.AuthenticationError, match="api_key="):
-            good.with_options(api_key=key).rerank("car", TEXTS)
+    with Emulator(server_key="sk-theirs") as guarded:
+        good = _at(guarded, server, api_key="sk-theirs")
+        assert len(good.rerank("car", TEXTS)) == 3
+        for key in (None, "sk-of-somebody-else"):
+            with pytest.raises(errors.AuthenticationError, match="api_key="):
+                good.with_options(api_key=key).rerank("car", TEXTS)
+
     assert not any("workspace" in str(seen.headers).lower() for seen in guarded.log)
 
 
@@ -844,9 +724,7 @@ def test_keys_are_checked_where_they_can_be(monkeypatch, guarded, server):
     "options",
     [
         {"server": "vllm"},
-        {"server": "vllm", "protocol": "compatible"},
         {"server": "vllm", "protocol": "dashscope", "base_url": "http://127.0.0.1:8000"},
-        {"server": "tei", "protocol": "compatible", "region": "cn-beijing"},
     ],
 )
 def test_server_needs_its_address(monkeypatch, options):
@@ -863,14 +741,12 @@ def test_a_server_implies_its_protocol():
     made = RerankSettings(server="vllm", base_url=at)
     later = RerankSettings(base_url=at)
     later.server = "vllm"
-    copied = RerankSettings(base_url=at).model_copy(update={"server": "vllm"})
     loaded = pickle.loads(pickle.dumps(made))  # noqa: S301  our own pickle
+    dumped = RerankSettings(**made.model_dump())
 
-    for settings in (made, later, copied, loaded):
+    for settings in (made, later, loaded, dumped):
         assert settings.protocol == "compatible"
         assert settings._resolve().url == f"{at}/v1/rerank"
-    for dump in (made.model_dump(), made.model_dump(exclude_unset=True)):
-        assert RerankSettings(**dump).protocol == "compatible"
     later.server = None
     assert later.protocol == "dashscope"
     chosen = RerankSettings(server="vllm", protocol="compatible", base_url=at)
@@ -878,52 +754,41 @@ def test_a_server_implies_its_protocol():
     assert chosen.protocol == "compatible"
 
 
-# Instructions
+def test_an_instruct_for_a_server_that_takes_none(emulator):
+    """It is refused before anything is sent, and may be taken back for one call."""
+    reranker = _at(emulator, "tei", instruct="Find cars.")
 
-
-@pytest.mark.parametrize("server", SERVERS)
-def test_instruct(emulator, server):
-    """An instruction reaches a server that takes one, and is refused before any other is asked."""
-    reranker = _at(emulator, server, instruct="Find cars.")
-    name = _REQUESTS[server][1]
-
-    if name is None:
-        with pytest.raises(errors.RequestError, match=f"{server}.* takes none"):
-            reranker.rerank("fast red car", TEXTS)
-        assert emulator.log == ()
-        assert reranker.rerank("fast red car", TEXTS, instruct=None)[0].index == 1
-    else:
+    with pytest.raises(errors.RequestError, match=r"tei.* takes none"):
         reranker.rerank("fast red car", TEXTS)
-        assert "Find cars." in emulator.log[0].body[name]
+    assert emulator.log == ()
+
+    assert reranker.rerank("fast red car", TEXTS, instruct=None)[0].index == 1
 
 
-# The same rooms
-
-
-@pytest.mark.parametrize("server", SERVERS)
-def test_splitting(emulator, server):
-    """A long list goes in as few requests as a server takes, of 100 texts at most, none alike."""
-    texts = [f"text {number}" for number in range(120)]
-
-    ranking = _at(emulator, server).rerank("text 33", texts)
-
-    sizes = [request.documents for request in emulator.log]
-    assert len(set(sizes)) == {"tei": 4, "infinity": 1}.get(server, 2)
-    assert max(sizes) <= {"tei": 32, "infinity": 120}.get(server, 100)
-    assert sorted(hit.index for hit in ranking) == list(range(120))
-    assert ranking[0].index == 33
+# Requests and what they cost
 
 
 @pytest.mark.parametrize(
-    ("server", "given", "sizes"),
-    [("tei", 20, [20] * 4 + [19]), ("vllm", 50, [50, 49]), ("vllm", 150, [150])],
+    ("server", "options", "requests", "most"),
+    [
+        ("vllm", {}, 2, 100),
+        ("tei", {}, 4, 32),
+        ("infinity", {}, 1, 120),
+        ("tei", {"max_documents_per_request": 20}, 6, 20),
+        ("vllm", {"max_documents_per_request": 150}, 1, 120),
+    ],
 )
-def test_a_server_with_another_limit(emulator, server, given, sizes):
-    """max_documents_per_request says how a server was started; less is always possible."""
-    texts = [f"text {number}" for number in range(sum(sizes))]
-    _at(emulator, server, max_documents_per_request=given).rerank("q", texts)
+def test_splitting(emulator, server, options, requests, most):
+    """A long list goes in as few requests as a server takes by default, or was started to take."""
+    texts = [f"text {number}" for number in range(120)]
 
-    assert sorted((request.documents for request in emulator.log), reverse=True) == sizes
+    ranking = _at(emulator, server, **options).rerank("text 33", texts)
+
+    sizes = [request.documents for request in emulator.log]
+    assert len(sizes) == requests
+    assert max(sizes) <= most
+    assert sorted(hit.index for hit in ranking) == list(range(120))
+    assert ranking[0].index == 33
 
 
 def test_tokens_of_a_request(emulator):

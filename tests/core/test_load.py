@@ -3,13 +3,10 @@
 import base64
 import logging
 import os
-import struct
 import sys
-import zlib
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import PIL.Image
 import pytest
 from pictures import drawn
@@ -31,17 +28,6 @@ _FORMATS = {
     "ICNS": "icns",
     "SGI": "sgi",
 }
-
-
-def hollow(width, height):
-    """A PNG that says it has this size, and has no pixels."""
-
-    def chunk(name, content):
-        checked = name + content
-        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
-
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 def half(content):
@@ -104,16 +90,13 @@ def test_formats_are_recognised_by_content(tmp_path, kind, subtype):
     assert sent(Image(path=misnamed)) == item
 
 
-@pytest.mark.parametrize("kind", ["GIF", "PPM", "PDF"])
-def test_other_formats_are_refused(tmp_path, kind):
+def test_other_formats_are_refused(tmp_path):
     """A format that the service does not take is refused, whatever the file is called."""
-    content = drawn(kind=kind)
-    (tmp_path / "a.png").write_bytes(content)
+    path = tmp_path / "a.png"
+    path.write_bytes(drawn(kind="GIF"))
 
-    for image in (Image(data=content), Image(path=tmp_path / "a.png")):
-        assert "document 1 cannot be sent" in refused(image)
-    if kind != "PDF":
-        assert f"does not take {kind} images" in refused(image)
+    for image in (Image(data=drawn(kind="GIF")), Image(path=path)):
+        assert "the service does not take GIF images" in refused(image)
 
 
 def test_several_pictures_in_a_jpeg():
@@ -125,21 +108,12 @@ def test_several_pictures_in_a_jpeg():
     assert sent(Image(data=file.getvalue())).text.startswith("data:image/jpeg;base64,")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        " {}\n",
-        "DATA:IMAGE/PNG;BASE64,{}",
-        "\n data:image/png;base64,\r\n{}",
-        "data:application/octet-stream;base64,{}",
-    ],
-)
+@pytest.mark.parametrize("text", [" {}\n", "\n DATA:application/octet-stream;BASE64,\r\n{}"])
 def test_base64_as_it_is_found(text):
     """Base64 text may be a data URI in any letters, and have blanks around or within it."""
     content = drawn()
     folded = "\n".join(text_of(content)[at : at + 76] for at in range(0, 20_000, 76))
 
-    assert sent(Image(data=text.format(text_of(content)))) == sent(Image(data=content))
     assert sent(Image(data=text.format(folded))) == sent(Image(data=content))
 
 
@@ -158,14 +132,6 @@ def test_urls_are_passed_on():
 def test_tokens_by_pixels(size, tokens):
     """A token for each started square of 32 pixels a side and two around, at least four."""
     assert sent(Image(data=drawn(size=size))).tokens == tokens
-
-
-def test_a_large_image_has_the_tokens_of_an_item(reranker):
-    """An image of more pixels than an item has tokens is scaled down, not refused."""
-    file = BytesIO()
-    PIL.Image.new("1", (4_000, 4_000)).save(file, "PNG")
-
-    assert 7_600 <= reranker.estimate("red", [Image(data=file.getvalue())]).tokens <= 8_001
 
 
 @pytest.mark.parametrize("most", [3_000, 1_000], ids=["a warning", "an error"])
@@ -198,19 +164,14 @@ _BAD = {
     "folder": (lambda at: Image(path=at), "is not a file"),
     "no path": (lambda _: Image(path=""), "is not a file"),
     "NUL": (lambda _: Image(path="a\0b"), "cannot be read"),
-    "endless name": (lambda _: Image(path="a" * 5_000), "cannot be read: File name too long"),
-    "circle": (lambda at: Image(path=_link(at, "a.png")), "cannot be read"),
     "empty file": (lambda at: Image(path=_file(at, b"")), "is empty"),
     "no bytes": (lambda _: Image(data=b""), "it is empty"),
     "odd base64": (lambda _: Image(data="QQ="), "it is not base64"),
     "accents": (lambda _: Image(data="\u00e9\u00e9\u00e9\u00e9"), "it is not base64"),
     "broken head": (lambda _: Image(data=drawn()[:20]), "no image that can be recognised"),
-    **{
-        f"half a {kind}": (lambda _, kind=kind: Image(data=half(drawn(kind=kind))), "")
-        for kind in ("WEBP", "PNG", "JPEG")
-    },
+    "half a PNG": (lambda _: Image(data=half(drawn())), "cut short or broken"),
+    "half a JPEG": (lambda _: Image(data=half(drawn(kind="JPEG"))), "cut short or broken"),
     "too low": (lambda _: Image(data=drawn(size=(64, 9))), "64 x 9 pixels are too few"),
-    "no size": (lambda _: Image(data=hollow(0, 0)), ""),
     "too stretched": (lambda _: Image(data=drawn(size=(2_001, 10))), "2001 x 10 is stretched"),
     "30 MB": (lambda _: Image(data=bytes(30_000_000)), "29 MiB are more than the 14"),
     "30 MB as text": (lambda _: Image(data="A" * 40_000_000), "29 MiB are more than the 14"),
@@ -234,11 +195,6 @@ def _file(folder: Path, content):
 
 def _pipe(folder: Path):
     os.mkfifo(folder / "a.png")
-    return folder / "a.png"
-
-
-def _link(folder: Path, target):
-    (folder / "a.png").symlink_to(folder / target)
     return folder / "a.png"
 
 
@@ -280,11 +236,10 @@ def test_what_cannot_be_sent_comes_last(reranker, emulator):
     assert [position for position, _ in ranking.unsendable] == [1]
 
 
-@pytest.mark.parametrize("lenient", [(), range(100)])
-def test_a_query_that_cannot_be_sent(lenient):
+def test_a_query_that_cannot_be_sent():
     """Without its query a call is nothing, whoever made the image."""
     with pytest.raises(errors.RequestError, match=r"^query cannot be sent: it is empty") as caught:
-        loaded("a", query=Image(data=b""), lenient=lenient)
+        loaded("a", query=Image(data=b""), lenient=range(100))
 
     assert caught.value.documents == ()
 
@@ -302,16 +257,13 @@ def test_at_most_five_warnings_and_a_count(caplog, bad, records):
         assert said[5].startswith(f"{bad - 5} more document")
 
 
-@pytest.mark.parametrize(
-    "document", [None, b"a", ["a"], (), ("a", {"text": "b"}), ("a", ("b",)), np.zeros(3)]
-)
-@pytest.mark.parametrize("lenient", [(), range(100)])
-def test_what_is_no_document_at_all(reranker, emulator, document, lenient):
+@pytest.mark.parametrize("document", [None, (), ("a", ("b",))])
+def test_what_is_no_document_at_all(reranker, emulator, document):
     """Another type, or nothing to send, is a mistake in any case, told with its place."""
     with pytest.raises(
         errors.RequestError, match=r"^document 1 (must be a str|is an empty tuple)"
     ) as caught:
-        reranker._rank("red", ["a", document], {}, lenient=lenient)
+        reranker._rank("red", ["a", document], {}, lenient=range(100))
 
     assert caught.value.documents == (1,)
     assert emulator.log == ()
@@ -340,7 +292,6 @@ def test_a_url_that_is_no_utf_8():
         ((" ", "image"), "max", ["image"]),
         (("", "image"), "text", ["image"]),
         (("a",), "media", ["text"]),
-        (("a", "bad"), "max", ["text"]),
         (("a", "bad"), "media", ["text"]),
     ],
 )
@@ -367,32 +318,27 @@ def test_what_is_not_wanted_is_not_read(mixed, hint):
 # Where only texts can be sent
 
 _NO_TEXT = "it has no text, and qwen3-rerank takes texts only here. Use model='qwen3-vl-rerank'."
-_ODD = {
-    "image": (Image(url="https://x.example/a.png"), _NO_TEXT),
-    "blank and image": ((" ", Image(data=b"none")), _NO_TEXT),
-    "no folder": (("", found_image("a.png", None)), _NO_TEXT),
-    "unsendable": (Unsendable("it is a sculpture"), "it is a sculpture"),
-}
 
 
-@pytest.mark.parametrize(("document", "reason"), _ODD.values(), ids=_ODD)
-def test_a_document_without_text(connection, emulator, caplog, document, reason):
-    """One that was found comes last with a warning; the caller's own is a mistake in any case."""
+def test_a_document_without_text(connection, emulator):
+    """One that was found comes last, with what to change; the caller's own is always a mistake.
+
+    What cannot be sent anywhere keeps its own reason.
+    """
+    image = Image(url="https://x.example/a.png")
+    documents = [image, "green", "red", Unsendable("it is a sculpture")]
     with Reranker(on_error="passthrough", **connection) as using:
-        ranking = using._rank("red", [document, "green", "red"], {}, lenient=range(3))
+        ranking = using._rank("red", documents, {}, lenient=range(4))
         with pytest.raises(errors.RequestError) as caught:
-            using.rerank("red", ["red", document])
+            using.rerank("red", ["red", image])
 
-    assert [hit.index for hit in ranking] == [2, 1, 0]
-    assert ranking[2].score is None
-    assert ranking.unsendable == ((0, reason),)
-    assert [record.getMessage() for record in caplog.records] == [
-        f"Document 0 cannot be sent: {reason}"
-    ]
+    assert [hit.index for hit in ranking] == [2, 1, 0, 3]
+    assert ranking.unsendable == ((0, _NO_TEXT), (3, "it is a sculpture"))
     assert [seen.body["input"]["documents"] for seen in emulator.log] == [["green", "red"]]
-    message, _, hint = reason.partition(". ")
-    assert caught.value.message == f"document 1 cannot be sent: {message}"
-    assert (caught.value.hint or "", caught.value.documents) == (hint, (1,))
+    assert f"{caught.value.message}. {caught.value.hint}" == (
+        f"document 1 cannot be sent: {_NO_TEXT}"
+    )
+    assert caught.value.documents == (1,)
 
 
 @pytest.mark.parametrize(
@@ -413,17 +359,16 @@ def test_a_document_without_text(connection, emulator, caplog, document, reason)
         ),
     ],
 )
-@pytest.mark.parametrize("is_query", [False, True])
-def test_the_hint_names_what_is_to_be_changed(connection, options, named, unnamed, is_query):
+def test_the_hint_names_what_is_to_be_changed(connection, options, named, unnamed):
     """Nothing that the caller has already is asked for."""
     image = Image(url="https://x.example/a.png")
-    call = (image, ["red"]) if is_query else ("red", [image])
 
-    with pytest.raises(errors.RequestError, match="takes texts only") as caught:
-        Reranker(**connection, **options).rerank(*call)
+    for call in ((image, ["red"]), ("red", [image])):
+        with pytest.raises(errors.RequestError, match="takes texts only") as caught:
+            Reranker(**connection, **options).rerank(*call)
 
-    assert all(text in caught.value.hint for text in named)
-    assert not any(text in caught.value.hint for text in unnamed)
+        assert all(text in caught.value.hint for text in named)
+        assert not any(text in caught.value.hint for text in unnamed)
 
 
 def test_what_is_ignored_is_said_once(connection, caplog):
@@ -476,7 +421,6 @@ def _folder(tmp_path):
     [
         " a.png\n",
         "deep/../a.png",
-        "../in/a.png",
         "{folder}/a.png",
         "folder-in/b.png",
         "../out/link-in.png",
@@ -501,66 +445,44 @@ def test_files_within_the_folder(folder, path):
         "folder-out/c.png",
         "twice.png",
         "~/e.png",
-        "/dev/zero",
         "",
         "a.png\0",
-        "file:///etc/passwd",
-        Path("../e.png"),
     ],
 )
-@pytest.mark.parametrize("relative", [False, True])
-def test_files_out_of_the_folder(folder, path, monkeypatch, relative):
+def test_files_out_of_the_folder(folder, path, monkeypatch):
     """Nothing else is: not by dots, links, a home or a longer name of the folder."""
-    if isinstance(path, str):
-        path = path.format(folder=folder)
     monkeypatch.chdir(folder)
 
-    result = loaded("a", found_image(path, "." if relative else folder), lenient=range(100))
+    for within in (folder, "."):
+        result = loaded("a", found_image(path, within), lenient=range(100))
 
-    assert result.parts[1] == ()
-    assert [position for position, _ in result.unsendable] == [1]
-
-
-@pytest.fixture(name="exchange")
-def _exchange(folder, monkeypatch):
-    """Exchanges what is in the folder for a link out of it, just before the nth opening."""
-    (folder.parent / "out" / "b.png").write_bytes(drawn(size=(640, 640)))
-    openings = []
-
-    def exchange(name, target, at):
-        really = os.open
-
-        def opening(path, *arguments, **options):
-            openings.append(path)
-            if len(openings) == at:
-                (folder / name).rename(folder.parent / "away")
-                (folder / name).symlink_to(folder.parent / target)
-            return really(path, *arguments, **options)
-
-        monkeypatch.setattr("qwen_rerank._load.os.open", opening)
-        return openings
-
-    return exchange
+        assert result.parts[1] == ()
+        assert [position for position, _ in result.unsendable] == [1]
 
 
 @pytest.mark.skipif(not _load._BY_PARTS, reason="paths are opened as a whole")
 @pytest.mark.parametrize("at", [1, 2, 3])
-@pytest.mark.parametrize(
-    ("name", "target"),
-    [("deep", "out"), ("deep/b.png", "out/b.png"), ("deep/b.png", "none")],
-)
-@pytest.mark.parametrize("path", ["deep/b.png", "folder-in/b.png"])
-def test_a_folder_that_is_exchanged_for_a_link(folder, exchange, path, name, target, at):
-    """Whenever that happens after the path was checked: what lies outside is not read."""
+@pytest.mark.parametrize(("name", "target"), [("deep", "out"), ("deep/b.png", "out/b.png")])
+def test_a_folder_that_is_exchanged_for_a_link(folder, monkeypatch, name, target, at):
+    """Just before any opening after the path was checked: what lies outside is not read."""
     inside = sent(Image(path=folder / "deep" / "b.png"))
-    openings = exchange(name, target, at)
+    (folder.parent / "out" / "b.png").write_bytes(drawn(size=(640, 640)))
+    openings, really = [], os.open
 
-    result = loaded("a", found_image(path, folder), lenient=range(9))
+    def opening(path, *arguments, **options):
+        openings.append(path)
+        if len(openings) == at:
+            (folder / name).rename(folder.parent / "away")
+            (folder / name).symlink_to(folder.parent / target)
+        return really(path, *arguments, **options)
+
+    monkeypatch.setattr("qwen_rerank._load.os.open", opening)
+
+    result = loaded("a", found_image("deep/b.png", folder), lenient=range(9))
 
     assert len(openings) >= at
-    if result.parts[1]:
-        assert result.parts[1] == (inside,)  # it had been opened by then
-        assert (name, at) == ("deep", 3)
+    if (name, at) == ("deep", 3):  # it had been opened by then
+        assert result.parts[1] == (inside,)
     else:
         assert "cannot be read" in result.unsendable[0][1]
 
@@ -568,11 +490,11 @@ def test_a_folder_that_is_exchanged_for_a_link(folder, exchange, path, name, tar
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
 def test_a_pipe_is_not_opened(tmp_path, monkeypatch):
     """Nor is a device: whoever opens one may wait for ever."""
-    pipe = _pipe(tmp_path)
+    os.mkfifo(tmp_path / "a.png")
     monkeypatch.setattr(os, "open", None)
 
-    assert "is not a file" in refused(Image(path=pipe))
-    assert "is not a file" in refused(Image(path="/dev/zero"))
+    for path in (tmp_path / "a.png", "/dev/zero"):
+        assert "is not a file" in refused(Image(path=path))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
@@ -604,15 +526,13 @@ def test_no_descriptor_stays_open(folder):
     assert len(list(descriptors.iterdir())) == before
 
 
-@pytest.mark.parametrize("path", ["a.png/", "a.png/.", "a.png/x/..", "link-in.png/"])
-@pytest.mark.parametrize("within", [False, True])
-def test_a_file_is_no_folder(folder, path, within):
+@pytest.mark.parametrize("path", ["a.png/", "a.png/.", "a.png/x/.."])
+def test_a_file_is_no_folder(folder, path):
     """A path that ends like a folder's names no file, as everywhere else."""
-    image = found_image(path, folder) if within else Image(path=f"{folder}/{path}")
+    for image in (found_image(path, folder), Image(path=f"{folder}/{path}")):
+        said = refused(image)
 
-    said = refused(image)
-
-    assert "is not a file" in said or "cannot be read: Not a directory" in said
+        assert "is not a file" in said or "cannot be read: Not a directory" in said
 
 
 @pytest.mark.skipif(not _load._BY_PARTS, reason="paths are opened as a whole")
@@ -621,8 +541,9 @@ def test_where_paths_cannot_be_opened_by_parts(folder, monkeypatch):
     monkeypatch.setattr(_load, "_BY_PARTS", False)
 
     assert sent(found_image("folder-in/b.png", folder)).size > 0
-    said = refused(found_image("folder-out/c.png", folder))
-    assert "folder-out/c.png' leads out of the folder that files may be read from" in said
+    for path in ("folder-out/c.png", "../in-private/d.png"):
+        said = refused(found_image(path, folder))
+        assert f"{path}' leads out of the folder that files may be read from" in said
 
 
 def test_a_folder_that_is_missing(folder):
@@ -639,10 +560,9 @@ def test_a_folder_that_is_missing(folder):
     [
         lambda content: Image(data="A" * 30_000_000 + content),
         lambda content: Image(url=f"data:image/png;base64,{content}!"),
-        lambda content: Image(data=base64.b64decode(content)[9:]),
         lambda content: found_image(content.translate({43: 45, 47: 95}) + "_", "/"),
     ],
-    ids=["too large", "data URI", "bytes", "found and URL-safe"],
+    ids=["too large", "data URI", "found and URL-safe"],
 )
 def test_no_content_is_shown(reranker, caplog, hidden):
     """Neither an error nor a warning nor a ranking repeats what an image holds."""
@@ -659,7 +579,6 @@ def test_no_content_is_shown(reranker, caplog, hidden):
     for at in (0, 1_000, 20_000):
         piece = content[at : at + 40]
         assert not any(piece in text or piece.replace("/", "_") in text for text in shown)
-    assert not any("\\x89PNG" in text for text in shown)
 
 
 # Pillow
@@ -672,14 +591,11 @@ def _no_pillow(monkeypatch, picture):
 
 
 @pytest.mark.usefixtures("no_pillow")
-@pytest.mark.parametrize("lenient", [(), range(100)])
-def test_pillow_is_missing(reranker, emulator, picture, lenient):
+def test_pillow_is_missing(reranker, emulator, picture):
     """Images that have to be read need Pillow, and the error says how to get it."""
-    for document in (Image(path=picture), Image(data=b"a"), ("a", Image(data="QQ=="))):
+    for query, document in (("red", Image(data=b"a")), (Image(path=picture), "a")):
         with pytest.raises(ImportError, match=r"qwen-rerank\[images\]"):
-            reranker._rank("red", ["a", document], {}, lenient=lenient)
-    with pytest.raises(ImportError, match=r"qwen-rerank\[images\]"):
-        reranker._rank(Image(path=picture), ["a"], {}, lenient=lenient)
+            reranker._rank(query, [document], {}, lenient=range(100))
 
     assert emulator.log == ()
 

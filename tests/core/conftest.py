@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import ssl
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,48 @@ def _serve() -> Iterator[Callable[..., Server]]:
     yield start
     for server in servers:
         server.stop()
+
+
+class _Scorer:
+    """A service that scores every document, and notes from which port each query came."""
+
+    def __init__(self) -> None:
+        self.ports: dict[str, set[int]] = {}
+        self.url = ""
+
+    def __call__(self, server: Server, connection: socket.socket) -> None:
+        while (request := server.read(connection)).strip():
+            answer = b""  # to a warm-up
+            if body := request.partition(b"\r\n\r\n")[2]:
+                asked = json.loads(body)["input"]
+                port = connection.getpeername()[1]
+                self.ports.setdefault(asked["query"], set()).add(port)
+                scores = [
+                    {"index": at, "relevance_score": 0.5} for at in range(len(asked["documents"]))
+                ]
+                answer = json.dumps({"output": {"results": scores}}).encode()
+            head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(answer)
+            connection.sendall(head + answer)
+
+
+@pytest.fixture(name="scorer")
+def _scorer(serve: Callable[..., Server]) -> _Scorer:
+    """One that runs, for what the emulator would not tell or would take too long for."""
+    scorer = _Scorer()
+    scorer.url = f"http://{serve(scorer).address}/api/v1"
+    return scorer
+
+
+@pytest.fixture(name="until")
+def _until() -> Callable[[Callable[[], object]], Awaitable[None]]:
+    """Waits in an event loop for something that there is no event for."""
+
+    async def until(is_so: Callable[[], object]) -> None:
+        async with asyncio.timeout(30):
+            while not is_so():  # noqa: ASYNC110  see above
+                await asyncio.sleep(0.001)
+
+    return until
 
 
 @pytest.fixture(name="make")

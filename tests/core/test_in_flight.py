@@ -1,7 +1,9 @@
-"""With a cache, what one call asks for is not asked by another meanwhile, whoever makes it."""
+"""With a cache, what one call asks for is not asked by another meanwhile, whoever makes it.
+
+That a child waits for no call of its parent is in `test_lifetimes.py`, beside other forks.
+"""
 
 import asyncio
-import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -9,7 +11,7 @@ from functools import partial
 import httpx
 import pytest
 
-from qwen_rerank import DeadlineError, Reranker, ServiceError, Usage, _loop
+from qwen_rerank import DeadlineError, ServiceError, Usage, _loop
 from qwen_rerank._in_flight import InFlight
 from qwen_rerank.emulator import Reply
 
@@ -17,65 +19,30 @@ _QUERY = "a fast red sports car"
 _TEXTS = ["green tea", "the red car is fast", "sports in the city"]
 
 
-def _threads(calls):
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return [each.result() for each in [pool.submit(*call) for call in calls]]
-
-
-def _tasks(calls):
-    async def main():
-        return await asyncio.gather(*(_awaited(*call) for call in calls))
-
-    return asyncio.run(main())
-
-
-def _loops(calls):
-    return _threads([(asyncio.run, _awaited(*call)) for call in calls])
-
-
-def _at_once(calls):
-    """A third each from threads, from tasks of one loop and from loops in threads."""
-    third = len(calls) // 3
-    with ThreadPoolExecutor(3) as pool:
-        parts = [calls[:third], calls[third : 2 * third], calls[2 * third :]]
-        made = [
-            pool.submit(way, part)
-            for way, part in zip([_threads, _tasks, _loops], parts, strict=True)
-        ]
-    return [ranking for each in made for ranking in each.result()]
-
-
-async def _awaited(rerank, *arguments):
-    return await rerank.__self__.arerank(*arguments)
+async def _at_once(calls):
+    """All *calls* at once: of three one in a thread, one in a thread's own loop, one in this."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(len(calls)))
+    ways = (
+        lambda one, *asked: asyncio.to_thread(one.rerank, *asked),
+        lambda one, *asked: asyncio.to_thread(asyncio.run, one.arerank(*asked)),
+        lambda one, *asked: one.arerank(*asked),
+    )
+    return await asyncio.gather(*(ways[at % 3](*call) for at, call in enumerate(calls)))
 
 
 @pytest.fixture(name="make")
-def _make(connection):
-    made = []
-
-    def make(**options):
-        made.append(Reranker(**{**connection, "max_concurrency": 64, **options}))
-        return made[-1]
-
-    yield make
-    for reranker in made:
-        reranker.close()
+def _make(make):
+    yield partial(make, max_concurrency=64)
     assert not _loop.engine().in_flight._by_key
 
 
-async def _seen(emulator, requests):
-    async with asyncio.timeout(20):
-        while emulator.requests_seen < requests:  # noqa: ASYNC110  it has no event for that
-            await asyncio.sleep(0.001)
-
-
-def test_fifty_identical_calls(make, emulator):
+async def test_fifty_identical_calls(make, emulator):
     """Fifty identical calls at once with one cache are one request, and each has the ranking."""
     emulator.script(Reply(delay=0.1))
     cache = {}
     rerankers = [make(cache=cache, top_n=2), make(cache=cache, top_n=2)]  # two objects, one cache
 
-    rankings = _at_once([(rerankers[at % 2].rerank, _QUERY, _TEXTS) for at in range(50)])
+    rankings = await _at_once([(rerankers[at % 2], _QUERY, _TEXTS) for at in range(50)])
 
     assert emulator.requests_seen == 1
     assert len({ranking.hits for ranking in rankings}) == 1
@@ -87,7 +54,7 @@ def test_fifty_identical_calls(make, emulator):
     assert sum((each.usage for each in rerankers), Usage()).tokens == paid[0].tokens
 
 
-def test_lists_that_overlap(make, emulator):
+async def test_lists_that_overlap(make, emulator):
     """Calls whose lists overlap ask for each document once, and never wait for each other."""
     texts = [f"document {number} about a red car" for number in range(30)]
     reranker = make(cache={}, max_documents_per_request=4, timeout=60.0)
@@ -96,7 +63,7 @@ def test_lists_that_overlap(make, emulator):
     chance = random.Random(1)  # noqa: S311  the same lists in every run
     lists = [chance.sample(texts, 15) for _ in range(40)]
 
-    rankings = _at_once([(reranker.rerank, _QUERY, each) for each in lists])
+    rankings = await _at_once([(reranker, _QUERY, each) for each in lists])
 
     assert sum(request.documents for request in emulator.log) == len(
         {text for each in lists for text in each}
@@ -106,49 +73,43 @@ def test_lists_that_overlap(make, emulator):
         assert all(hit.score == plain[hit.document] for hit in ranking)
 
 
-def test_other_questions_are_asked(make, emulator):
-    """Nobody waits for another's query, model, instruct or cache."""
+async def test_other_questions_are_asked(make, emulator):
+    """Nobody waits for another's query, model, instruct or cache, nor without a cache."""
     cache = {}
     reranker = make(cache=cache)
     calls = [
-        (reranker.rerank, _QUERY, _TEXTS),
-        (reranker.rerank, "green tea", _TEXTS),
-        (make(cache=cache, model="gte-rerank-v2").rerank, _QUERY, _TEXTS),
-        (make(cache=cache, instruct="find cars").rerank, _QUERY, _TEXTS),
-        (make(cache={}).rerank, _QUERY, _TEXTS),
+        (reranker, _QUERY, _TEXTS),
+        (reranker, "green tea", _TEXTS),
+        (make(cache=cache, model="gte-rerank-v2"), _QUERY, _TEXTS),
+        (make(cache=cache, instruct="find cars"), _QUERY, _TEXTS),
+        (make(cache={}), _QUERY, _TEXTS),
     ]
 
-    _threads(calls * 4)
-
+    await _at_once(calls * 4)
     assert emulator.requests_seen == len(calls)
 
-
-def test_without_a_cache_each_asks(make, emulator):
-    """With the cache off, every call asks for itself."""
-    reranker = make()
-
-    _at_once([(reranker.rerank, _QUERY, _TEXTS)] * 9)
-
-    assert emulator.requests_seen == 9
+    emulator.clear()
+    await _at_once([(make(), _QUERY, _TEXTS)] * 6)
+    assert emulator.requests_seen == 6
 
 
-def test_when_the_first_fails_the_next_asks(make, emulator):
+async def test_when_the_first_fails_the_next_asks(make, emulator):
     """A failure is that of the call that asked; the others get a ranking, for one more request."""
     emulator.script(Reply.error(500, "InternalError", delay=0.1))
     reranker = make(cache={}, max_retries=0, on_error="passthrough", outage_pause=0)
 
-    rankings = _at_once([(reranker.rerank, _QUERY, _TEXTS)] * 9)
+    rankings = await _at_once([(reranker, _QUERY, _TEXTS)] * 9)
 
     assert [type(each.degraded) for each in rankings if each.degraded] == [ServiceError]
     assert emulator.requests_seen == 2
 
 
-async def test_when_the_first_is_cancelled_the_next_asks(make, emulator):
+async def test_when_the_first_is_cancelled_the_next_asks(make, emulator, until):
     """A cancelled call takes nobody with it: one of those that waited asks."""
     emulator.fault("no-answer", first=1)
     reranker = make(cache={})
     first = asyncio.create_task(reranker.arerank(_QUERY, _TEXTS))
-    await _seen(emulator, 1)
+    await until(lambda: emulator.requests_seen)
     others = [asyncio.create_task(reranker.arerank(_QUERY, _TEXTS)) for _ in range(5)]
     others.append(asyncio.create_task(asyncio.to_thread(reranker.rerank, _QUERY, _TEXTS)))
     await asyncio.sleep(0.05)
@@ -164,84 +125,40 @@ async def test_when_the_first_is_cancelled_the_next_asks(make, emulator):
     assert cancelled.cancelled()
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
-async def test_each_waits_until_its_own_deadline(make, emulator, colour):
-    """A call with less time ends in its own DeadlineError, and the one it waited for goes on."""
-    emulator.fault("no-answer", first=1)
-    cache = {}
-    first = asyncio.create_task(make(cache=cache).arerank(_QUERY, _TEXTS))
-    await _seen(emulator, 1)
-    hasty = make(cache=cache, timeout=0.2)
-    rerank = hasty.arerank if colour == "async" else partial(asyncio.to_thread, hasty.rerank)
+async def test_each_waits_until_its_own_deadline(make, emulator, until):
+    """A call with less time ends in its own DeadlineError, and the one it waited for goes on.
 
-    with pytest.raises(DeadlineError) as caught:
-        await rerank(_QUERY, _TEXTS)
-
-    assert caught.value.documents == (0, 1, 2)
-    assert (emulator.requests_seen, first.done()) == (1, False)
-    first.cancel()
-    await asyncio.wait([first])
-
-
-async def test_what_was_paid_for_is_kept_when_a_wait_ends(make, emulator):
-    """A call that runs out of time waiting for others has kept the scores of its own requests."""
+    It has kept the scores of its own requests.
+    """
     emulator.fault("no-answer", first=1)
     cache = {}
     first = asyncio.create_task(make(cache=cache).arerank(_QUERY, _TEXTS[:1]))
-    await _seen(emulator, 1)
+    await until(lambda: emulator.requests_seen)
 
     with pytest.raises(DeadlineError) as caught:
         await make(cache=cache, timeout=1.5).arerank(_QUERY, _TEXTS)
 
     assert caught.value.documents == (0,)
     assert len(cache) == 2
+    assert (emulator.requests_seen, first.done()) == (2, False)
     first.cancel()
     await asyncio.wait([first])
 
 
-async def test_a_sync_call_that_holds_up_its_loop(make, emulator):
-    """A sync call inside a loop asks for itself what a task of that loop is asking for."""
+async def test_a_sync_call_that_holds_up_its_loop(make, emulator, until):
+    """A sync call inside a loop asks for itself what a task of that loop is asking for.
+
+    Nor does it queue for a turn that this task has.
+    """
     emulator.script(Reply(delay=0.2))
     async with httpx.AsyncClient() as client:  # whose answers come only while this loop runs
-        reranker = make(cache={}, async_http_client=client, timeout=10.0)
+        reranker = make(cache={}, async_http_client=client, max_concurrency=1, timeout=10.0)
         first = asyncio.create_task(reranker.arerank(_QUERY, _TEXTS))
-        await _seen(emulator, 1)
+        await until(lambda: emulator.requests_seen)
 
         assert len(reranker.rerank(_QUERY, _TEXTS)) == 3
         assert (emulator.requests_seen, first.done()) == (2, False)
         assert len(await first) == 3
-
-
-_FORK = """
-import os, sys, threading, time, warnings
-warnings.simplefilter("ignore", DeprecationWarning)  # later Pythons warn of any such fork
-from qwen_rerank import Reranker, _loop
-reranker = Reranker(base_url=sys.argv[1], api_key=sys.argv[2], cache={}, timeout=20)
-call = threading.Thread(target=reranker.rerank, args=("query", ["a", "b"]))
-call.start()
-while not _loop.engine().in_flight._by_key:
-    time.sleep(0.001)
-child = os.fork()
-if not child:
-    try:
-        assert len(reranker.rerank("query", ["a", "b"])) == 2
-        sys.stderr.flush()
-    finally:
-        os._exit(0 if sys.exc_info()[0] is None else 1)
-assert os.waitpid(child, 0)[1] == 0
-call.join()
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_child_waits_for_no_call_of_its_parent(fresh, emulator):
-    """What is in flight in a parent is asked anew in a child, which shares nothing with it."""
-    emulator.script(Reply(delay=1.0))
-
-    fresh(_FORK, emulator.base_url, emulator.api_key)
-
-    assert emulator.requests_seen == 2
 
 
 def _on_the_engine(serve):

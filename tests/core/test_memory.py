@@ -12,8 +12,7 @@ _CHINESE = "\u7eff\u8336\u751f\u957f\u5728\u5c71\u4e0a\uff0c"
 _CLIENT = """
 import asyncio, json, sys
 from qwen_rerank import Reranker
-address, *sentences = sys.argv[1:]
-base_url = f"http://{address}/api/v1"
+base_url, *sentences = sys.argv[1:]
 def cut(text):
     return text.encode()[:4_096].decode(errors="ignore")
 documents = [cut(f"{number} " + sentences[number % 2] * 400) for number in range(10_000)]
@@ -41,26 +40,13 @@ print(json.dumps([grown, payload, ranking.usage.requests]))
 """
 
 
-def _answer(server, connection):
-    """Scores every document; a warm-up has none."""
-    while (request := server.read(connection)).strip():
-        body = request.partition(b"\r\n\r\n")[2]
-        texts = json.loads(body)["input"]["documents"] if body else []
-        results = [{"index": i, "relevance_score": 0.5} for i in range(len(texts))]
-        answer = json.dumps({"output": {"results": results}}).encode() if body else b""
-        head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(answer)
-        connection.sendall(head + answer)
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="reads the process's peak in /proc"
 )
-def test_ten_thousand_candidates(fresh, serve):
+def test_ten_thousand_candidates(fresh, scorer):
     """Ranking 10,000 candidates of 4 KB takes less than twice their size on top of them."""
-    grown, payload, requests = json.loads(
-        fresh(_CLIENT, serve(_answer).address, _ENGLISH, _CHINESE)
-    )
+    grown, payload, requests = json.loads(fresh(_CLIENT, scorer.url, _ENGLISH, _CHINESE))
 
     assert 40_000_000 < payload <= 10_000 * 4_096
     assert requests >= 20

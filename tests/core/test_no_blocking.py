@@ -38,7 +38,9 @@ _CASES = {
     "first calls of what is made in the loop, many at once": """
 import pickle
 from qwen_rerank import Reranker
-os.environ["DASHSCOPE_API_KEY"] = key
+os.environ["DASHSCOPE_API_KEY_FILE_PATH"] = os.path.join(folder, "key")
+with open(os.environ["DASHSCOPE_API_KEY_FILE_PATH"], "w") as file:
+    file.write(key)
 async def main():
     made = Reranker(**options, max_documents_per_request=1, max_concurrency=2)
     reranker = pickle.loads(pickle.dumps(made))
@@ -62,41 +64,16 @@ async def main():
         ranking = await split.arerank(query, long)
         assert next(hit for hit in ranking if hit.index == 0).window
 """,
-    "a cache on disk": """
-import diskcache
+    "a cache on disk and a client of the caller's": """
+import diskcache, httpx
 from qwen_rerank import Reranker
-reranker = Reranker(**options, cache=diskcache.Cache(folder))
+client = httpx.AsyncClient()
+reranker = Reranker(**options, cache=diskcache.Cache(folder), async_http_client=client)
 async def main():
-    async with reranker:
+    async with client, reranker:
         first = await reranker.arerank(query, short)
         again = await reranker.arerank(query, short)
         assert (again.hits, again.usage.cache_hits) == (first.hits, 4)
-""",
-    "a client of the caller's": """
-import httpx
-from qwen_rerank import Reranker
-client = httpx.AsyncClient()
-reranker = Reranker(**options, async_http_client=client)
-async def main():
-    async with client, reranker:
-        assert len(await reranker.arerank(query, short)) == len(short)
-""",
-    "a dashscope client for the sync calls": """
-import httpx
-from qwen_rerank import Reranker
-class Sdk:
-    transport = None
-sdk = Sdk()
-sdk.transport = Sdk()
-sdk.transport.http_client = httpx.Client(base_url=base_url)
-os.environ["DASHSCOPE_API_KEY_FILE_PATH"] = os.path.join(folder, "key")
-with open(os.environ["DASHSCOPE_API_KEY_FILE_PATH"], "w") as file:
-    file.write(key)
-reranker = Reranker(client=sdk, base_url=base_url)
-async def main():
-    async with reranker:
-        assert len(await reranker.arerank(query, short)) == len(short)
-        assert len(await reranker.arerank(query, short)) == len(short)
 """,
     "LangChain": """
 from langchain_core.documents import Document

@@ -348,11 +348,10 @@ def test_a_blocking_client_is_used_in_threads(connection):
     """They see the caller's context variables, as tracing relies on, and end with the call."""
     user, seen = contextvars.ContextVar("user", default="nobody"), []
 
-    def answer(_):
+    def note(_):
         seen.append((user.get(), threading.current_thread()))
-        return _one_score()
 
-    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+    with httpx.Client(event_hooks={"request": [note]}) as client:
         reranker = Reranker(**connection, http_client=client, max_documents_per_request=1)
         user.set("ann")
         reranker.rerank(_QUERY, _MANY)

@@ -20,7 +20,6 @@ from qwen_rerank import Reranker, _drive, _loop, errors
 from qwen_rerank.emulator import Reply
 
 _QUERY = "a fast red sports car"
-_DOCUMENTS = ["green tea", "the red car is fast", "", "sports in the city", "a fast red sports car"]
 _MANY = [f"document {i} about a red car" for i in range(6)]
 
 

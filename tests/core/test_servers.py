@@ -781,13 +781,6 @@ def test_splitting(emulator, server, options, requests, most):
     assert ranking[0].index == 33
 
 
-def test_tokens_of_a_request(emulator):
-    """A server of your own scores each pair by itself: long texts do not make more requests."""
-    texts = [f"{number} " + "word " * 1_000 for number in range(60)]
-
-    assert _at(emulator, "vllm").estimate("q", texts).requests == 1
-
-
 def test_usage_that_no_server_reports(emulator):
     """Where a server tells no tokens they are unknown, in every sum with its answers."""
     reranker = _at(emulator, "tei")

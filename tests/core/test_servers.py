@@ -392,12 +392,12 @@ _LONG = [f"{'green tea and old hills ' * 400}{end}" for end in _ENDS]
 def test_what_is_too_long_is_cut_and_said(short, server, told):
     """Documents that end alike after a cut are named; split, all windows are read to their end."""
     reranker = _at(short, server, **told)
+    assert reranker.estimate("fast red car", _LONG).truncated == (0, 1, 2)
 
     ranking = reranker.rerank("fast red car", [*_LONG, "a fast car"])
 
     assert ranking.truncated == (0, 1, 2)
     assert ranking[0].index == 3
-    assert reranker.estimate("fast red car", _LONG).truncated == (0, 1, 2)
 
     ranking = reranker.with_options(long_documents="split").rerank("fast red car", _LONG)
 

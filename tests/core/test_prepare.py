@@ -24,20 +24,23 @@ _DOCUMENT = st.one_of(
 _DOCUMENTS = st.lists(_DOCUMENT, max_size=12)
 
 
-class OneTokenPerCharacter:
-    """A tokenizer whose arithmetic can be done in one's head."""
+class TokensPerCharacter:
+    """A tokenizer whose arithmetic can be done in one's head: every character has so many."""
+
+    def __init__(self, each=1):
+        self._each = each
 
     def count(self, text):
-        return len(text)
+        return self._each * len(text)
 
     def head(self, text, most):
-        return min(most, len(text))
+        return min(most // self._each, len(text))
 
     def tail(self, text, most):
-        return max(0, len(text) - most)
+        return max(0, len(text) - most // self._each)
 
     def windows(self, text, most, characters):
-        step = min(most, characters)
+        step = min(most // self._each, characters)
         return [(at, min(at + step, len(text))) for at in range(0, len(text), step)]
 
 
@@ -61,181 +64,138 @@ def _limits(tokens=10, characters=300_000):
 def _measured(*documents, query="q", long_documents="truncate", long_query="head", **limits):
     prepared = prepare(_job(*documents, query=query))
     return measure(
-        prepared, _limits(**limits), OneTokenPerCharacter(), long_documents, long_query=long_query
+        prepared, _limits(**limits), TokensPerCharacter(), long_documents, long_query=long_query
     )
 
 
 @given(_DOCUMENTS)
-def test_conservation(documents):
-    """Every document that is not blank is asked about exactly once, and no blank one ever."""
-    prepared = prepare(_job(*documents))
+def test_every_document_is_in_one_item(documents):
+    """All but the blank ones, and no text twice; items stand in the order of their first place."""
+    items = prepare(_job(*documents)).items
 
-    places = [place for item in prepared.items for place in _positions(item)]
-    assert [i for i, text in enumerate(documents) if not is_blank(text)] == sorted(places)
-
-
-@given(_DOCUMENTS)
-def test_equal_texts_are_one_item(documents):
-    """No text is sent twice, and items stand in the order of their first document."""
-    prepared = prepare(_job(*documents))
-
-    texts = [item.text for item in prepared.items]
-    firsts = [_positions(item)[0] for item in prepared.items]
-    assert len(texts) == len(set(texts))
-    assert sorted(firsts) == firsts
-    for item in prepared.items:
-        assert sorted(_positions(item)) == _positions(item)
-    assert prepared.truncated == ()
+    places = [_positions(item) for item in items]
+    of_all = sorted(place for each in places for place in each)
+    assert of_all == [i for i, text in enumerate(documents) if not is_blank(text)]
+    assert len({item.text for item in items}) == len(items)
+    assert sorted(places) == places
+    assert [sorted(each) for each in places] == places
 
 
 @given(_DOCUMENT, _DOCUMENTS)
-def test_everything_can_be_sent(query, documents):
-    """What will be sent always encodes to UTF-8."""
+def test_texts_are_sent_as_they_are(query, documents):
+    """Neither stripped nor normalised, but for what UTF-8 cannot carry: all of them can be sent."""
     prepared = prepare(_job(*documents, query=query))
 
-    for item in (prepared.query, *prepared.items):
-        item.text.encode()
-
-
-@given(_DOCUMENTS)
-def test_clean_texts_are_sent_as_they_are(documents):
-    """A text that UTF-8 can carry is not touched: neither stripped nor normalised."""
-    prepared = prepare(_job(*documents))
-
-    for item in prepared.items:
-        for place in _positions(item):
-            if not re.search(r"[\ud800-\udfff]", documents[place]):
-                assert documents[place] == item.text
+    sent = {place: item.text for item in prepared.items for place in _positions(item)}
+    for text in (prepared.query.text, *sent.values()):
+        text.encode()
+    for place, text in sent.items():
+        assert text == documents[place] or re.search(r"[\ud800-\udfff]", documents[place])
 
 
 @pytest.mark.parametrize(
     ("given_text", "sent"),
     [
         ("a\ud83d\ude00b", "a\ufffd\ufffdb"),
-        ("\ufeff\ud83da\ude00", "\ufeff\ufffda\ufffd"),
-        ("\x00\ud800\U0001f600", "\x00\ufffd\U0001f600"),
+        ("\ufeff\x00\ud800\U0001f600", "\ufeff\x00\ufffd\U0001f600"),
     ],
 )
 def test_surrogates(given_text, sent):
-    """Surrogates are replaced one by one, so that offsets stay true; the rest stays."""
-    prepared = prepare(_job(given_text, query=given_text))
+    """They are replaced one by one, so that offsets stay true; what is equal then is sent once."""
+    prepared = prepare(_job(given_text, sent, query=given_text))
 
-    assert sent == prepared.items[0].text
-    assert sent == prepared.query.text
-
-
-def test_texts_that_become_equal_share_an_item():
-    """Two texts that differ only in what cannot be sent are sent once."""
-    prepared = prepare(_job("\ud83d", "\ufffd"))
-
-    assert [_positions(item) for item in prepared.items] == [[0, 1]]
+    [item] = prepared.items
+    assert (item.text, _positions(item)) == (sent, [0, 1])
+    assert prepared.query.text == sent
 
 
 def test_blank():
     """White space, control and format characters are blank, alone and together; no other is."""
-    invisible = [
-        character
-        for character in map(chr, range(sys.maxunicode + 1))
-        if character.isspace() or unicodedata.category(character) in {"Zs", "Zl", "Zp", "Cc", "Cf"}
-    ]
+    assigned = [c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) != "Cn"]
+    blank = {"Zs", "Zl", "Zp", "Cc", "Cf"}
+    invisible = [c for c in assigned if c.isspace() or unicodedata.category(c) in blank]
 
+    assert [c for c in assigned if is_blank(f"\u200b {c}")] == invisible
     assert prepare(_job("", *invisible, "".join(invisible))).items == ()
 
 
-@pytest.mark.parametrize("kind", ["Lu", "Ll", "Lo", "Mn", "Nd", "Po", "Sc", "So", "Co"])
-def test_no_other_category_is_blank(kind):
-    """A character of any other category is something to read."""
-    visible = [c for c in map(chr, range(0xFFFF)) if unicodedata.category(c) == kind]
+def test_counts_take_the_place_of_bounds():
+    """Of documents, query and instruct; the last one's surrogates are replaced too."""
+    prepared = prepare(_job("\u4e2d\u6587", query="\u4e2d", instruct="\ud800"))
 
-    assert not any(is_blank(f"\u200b {character}") for character in visible)
+    measured = measure(prepared, _limits(), TokensPerCharacter(), "truncate")
 
-
-def test_instruct_is_bounded():
-    """The instruction's length is known too, also where it cannot be sent as it is; and counted."""
+    for each, tokens in ((prepared, [6, 3, 3]), (measured, [2, 1, 1])):
+        assert [item.tokens for item in (*each.items, each.query, each.instruct)] == tokens
     assert prepare(_job("a")).instruct.tokens == 0
-    prepared = prepare(_job("a", instruct="\ud800"))
-    assert prepared.instruct.tokens == 3
-
-    measured = measure(prepared, _limits(), OneTokenPerCharacter(), "truncate")
-
-    assert measured.instruct.tokens == 1
 
 
-def test_measure_counts():
-    """Counts take the place of bounds."""
-    measured = _measured("\u4e2d\u6587", query="\u4e2d")
+@pytest.mark.parametrize("limits", [{"tokens": 10}, {"tokens": 99, "characters": 10}])
+def test_what_is_over_long_is_cut(caplog, limits):
+    """To the planned tokens or the service's characters; what fits, if only by its count, is not.
 
-    assert measured.items[0].tokens == 2
-    assert measured.query.tokens == 1
-
-
-def test_measure_cuts_by_tokens():
-    """A text over the planned tokens is cut to them, and its position is reported."""
-    measured = _measured("a" * 9, "b" * 10, "c" * 11)
+    Cut documents are reported, and nothing is said of a query that fits.
+    """
+    measured = _measured("a" * 9, "\u00e9" * 10, "c" * 11, query="q" * 10, **limits)
 
     assert [(item.text, item.tokens) for item in measured.items] == [
         ("a" * 9, 9),
-        ("b" * 10, 10),
+        ("\u00e9" * 10, 10),
         ("c" * 10, 10),
     ]
     assert measured.truncated == (2,)
+    assert (measured.query.text, measured.query_truncated) == ("q" * 10, False)
+    assert caplog.records == []
 
 
-def test_measure_cuts_by_characters():
-    """A text over the service's length in characters is cut to it, and reported."""
-    measured = _measured("a" * 5, "b" * 6, characters=5)
-
-    assert [item.text for item in measured.items] == ["aaaaa", "bbbbb"]
-    assert measured.truncated == (1,)
-
-
-@pytest.mark.parametrize("limits", [{"tokens": 10}, {"characters": 10}])
-@pytest.mark.parametrize(("end", "kept"), [("head", "0123456789"), ("tail", "12345678\u00e9?")])
-def test_measure_cuts_the_query(caplog, end, kept, limits):
+@pytest.mark.parametrize("limits", [{"tokens": 10}, {"tokens": 99, "characters": 10}])
+@pytest.mark.parametrize(
+    ("end", "kept", "other"),
+    [("head", "0123456789", "tail"), ("tail", "12345678\u00e9?", "head")],
+)
+def test_measure_cuts_the_query(caplog, end, kept, other, limits):
     """Of an over-long query the chosen end is asked; one warning says how much, and what to do."""
     measured = _measured("a", query="0123456789012345678\u00e9?", long_query=end, **limits)
 
     assert (measured.query.text, measured.query.tokens) == (kept, 10)
     assert measured.query_truncated
-    [said] = [record.getMessage() for record in caplog.records]
-    assert f"asked by its {end} alone: 10 of its 21 characters" in said
-    assert f"{limits.get('tokens', 10)} tokens (50% of the limit)" in said
-    assert f"long_query={'head' if end == 'tail' else 'tail'!r}" in said
+    [said] = caplog.messages
+    tokens, characters = limits["tokens"], limits.get("characters", 300_000)
+    assert said == (
+        f"The query is too long, and asked by its {end} alone: 10 of its 21 characters. "
+        f"It may have {tokens} tokens (50% of the limit) and {characters:,} characters. "
+        f"Ask a shorter one, or set long_query={other!r} to keep its other end."
+    )
 
 
-@pytest.mark.parametrize("end", ["head", "tail"])
-def test_a_query_that_fits_is_asked_whole(caplog, end):
-    """Nothing is said of it, whichever end would be kept."""
-    measured = _measured("a" * 11, query="q" * 10, long_query=end)
+@pytest.mark.parametrize(
+    ("query", "end", "asked"),
+    [
+        ("\u200b" * 30 + "why?" + "x" * 20, "head", "why?xxxxxx"),
+        ("x" * 20 + "why?" + "\u200b" * 30, "tail", "xxxxxxwhy?"),
+        ("\u200b" * 11, "head", "\u200b" * 10),  # there is no better end of it
+        ("\u200b" * 11, "tail", "\u200b" * 10),
+    ],
+)
+def test_a_cut_leaves_no_blank(query, end, asked):
+    """What nobody sees at the end that is kept is no question; a blank document fails all."""
+    measured = _measured(" " * 50 + "word", query=query, long_query=end, characters=10)
 
-    assert (measured.query.text, measured.query_truncated) == ("q" * 10, False)
-    assert caplog.records == []
-
-
-@pytest.mark.parametrize("limits", [{"tokens": 10}, {"characters": 10}])
-def test_the_end_of_a_query_is_no_blank(limits):
-    """What nobody sees at its end is no question."""
-    measured = _measured("a", query="x" * 20 + "why?" + "\u200b" * 30, long_query="tail", **limits)
-
-    assert measured.query.text == "xxxxxxwhy?"
-
-
-def test_texts_that_become_equal_by_cutting_share_an_item():
-    """What is equal as sent is sent once."""
-    measured = _measured("a" * 11, "a" * 12, "a" * 10)
-
-    assert [_positions(item) for item in measured.items] == [[0, 1, 2]]
-    assert measured.truncated == (0, 1)
+    assert [item.text for item in measured.items] == ["word"]
+    assert measured.query.text == asked
 
 
 def test_split():
-    """An over-long text becomes windows that know where they stand; nothing counts as cut."""
-    measured = _measured("short", "abcdefghijkl", long_documents="split")
+    """An over-long text becomes windows that know where they stand; nothing counts as cut.
+
+    A window of nothing but blanks, which would fail the whole request, is left out.
+    """
+    measured = _measured("short", "abcdefghij" + " " * 10 + "kl", long_documents="split")
 
     assert [(item.text, item.places) for item in measured.items] == [
         ("short", (Place(0),)),
         ("abcdefghij", (Place(1, (0, 10)),)),
-        ("kl", (Place(1, (10, 12)),)),
+        ("kl", (Place(1, (20, 22)),)),
     ]
     assert measured.truncated == ()
 
@@ -245,39 +205,35 @@ def test_equal_parts_of_several_documents_are_one_item():
     head, long = "a" * 10, "a" * 20
     prepared = prepare(_job(long, (head, long), long), Loaded(parts={1: (head, long)}))
 
-    [item] = measure(prepared, _limits(), OneTokenPerCharacter(), "split").items
+    [item] = measure(prepared, _limits(), TokensPerCharacter(), "split").items
 
     assert _positions(item) == [0, 0, 1, 1, 1, 2, 2]
     assert {window for _, window in item.places} == {None, (0, 10), (10, 20)}
 
 
-def test_split_drops_blank_windows():
-    """A window of nothing but blanks would fail the whole request."""
-    measured = _measured("a" * 10 + " " * 10 + "b", long_documents="split")
-
-    assert [item.text for item in measured.items] == ["a" * 10, "b"]
-
-
-def test_refusing_names_the_positions(caplog):
-    """With long_documents="error" nothing is sent, and the message says which are too long."""
-    with pytest.raises(RequestError, match="documents 1 and 2; it may have 10 tokens") as caught:
-        _measured("a", "b" * 11, "b" * 11, long_documents="error")
-    with pytest.raises(RequestError, match="too long for one item: the query;") as of_query:
+def test_refusing(caplog):
+    """With long_documents="error" nothing is cut; it says what is too long, and what to do."""
+    with pytest.raises(RequestError) as caught:
+        _measured("a", "b" * 11, "b" * 11, query="q" * 11, long_documents="error")
+    with pytest.raises(RequestError) as of_documents:
+        _measured("a" * 11, long_documents="error")
+    with pytest.raises(RequestError, match="item: the query;"):
         _measured("a", query="q" * 11, long_documents="error")
 
-    assert "truncate" in caught.value.hint
-    assert "long_query" not in caught.value.hint
-    assert "long_query" in of_query.value.hint
-    assert caplog.records == []  # nothing is asked, by its head or otherwise
+    assert caught.value.message == (
+        "too long for one item: the query and documents 1 and 2; it may have "
+        "10 tokens (50% of the limit) and 300,000 characters"
+    )
+    assert caught.value.documents == (1, 2)
+    assert caught.value.hint == (
+        "long_documents='truncate' scores the head, 'split' the best of overlapping windows; "
+        "under both the query is cut, as long_query= says."
+    )
+    assert of_documents.value.hint == (
+        "long_documents='truncate' scores the head, 'split' the best of overlapping windows."
+    )
+    assert caplog.records == []
     assert len(_measured("a", long_documents="error").items) == 1
-
-
-@pytest.mark.parametrize("limits", [{"tokens": 10}, {"characters": 10}])
-def test_a_cut_never_leaves_a_blank(limits):
-    """A text with a long blank head is not cut to a blank one, which would fail the request."""
-    measured = _measured(" " * 50 + "word", **limits)
-
-    assert all(item.text.strip() for item in measured.items)
 
 
 @given(_DOCUMENTS, st.integers(1, 6), st.sampled_from(["truncate", "split"]))
@@ -285,7 +241,7 @@ def test_measure_keeps_every_position(documents, tokens, long_documents):
     """Measuring loses no document, and makes every text fit."""
     prepared = prepare(_job(*documents))
 
-    measured = measure(prepared, _limits(tokens), OneTokenPerCharacter(), long_documents)
+    measured = measure(prepared, _limits(tokens), TokensPerCharacter(), long_documents)
 
     before, after = (
         {position for item in each.items for position, _ in item.places}
@@ -318,7 +274,7 @@ def test_parts():
         ("https://h/a.png", [1, 2]),
     ]
     assert prepared.unsendable == ((2, "a song"),)
-    measured = measure(prepared, _limits(), OneTokenPerCharacter(), "truncate")
+    measured = measure(prepared, _limits(), TokensPerCharacter(), "truncate")
     assert measured.unsendable == ((2, "a song"),)
 
 
@@ -360,14 +316,14 @@ def test_images_beside_texts(long_documents):
     )
     prepared = Prepared(Item("q", 1), Item("", 0), (Item("a", 1, (Place(5),)), *images))
 
-    measured = measure(prepared, _limits(), OneTokenPerCharacter(), long_documents)
+    measured = measure(prepared, _limits(), TokensPerCharacter(), long_documents)
 
     assert [(item.tokens, item.beside) for item in measured.items] == [
         (1, ""), (10, ""), (10, ""), (10, "a"), (10, "abcdef"), (8, "  \u00e9d"),
     ]  # fmt: skip
     assert measured.truncated == (2, 3)
     with pytest.raises(RequestError) as caught:
-        measure(prepared, _limits(), OneTokenPerCharacter(), "error")
+        measure(prepared, _limits(), TokensPerCharacter(), "error")
     assert caught.value.documents == (2, 3)
 
 
@@ -381,7 +337,7 @@ def test_an_image_beside_texts_that_are_cut_alike():
     ]
     prepared = prepare(job, Loaded(parts={at: (item,) for at, item in enumerate(items)}))
 
-    measured = measure(prepared, _limits(), OneTokenPerCharacter(), "truncate")
+    measured = measure(prepared, _limits(), TokensPerCharacter(), "truncate")
 
     assert [(item.beside, item.size, _positions(item)) for item in measured.items] == [
         ("abcdef", 106, [0, 1, 3]),
@@ -421,7 +377,7 @@ def test_counted_until_it_is_enough(surplus, holds, tokens, seen):
     budget = _Enough(surplus, holds)
 
     measured = measure(
-        Prepared(Item("q", 1), Item("", 0), items), _limits(), OneTokenPerCharacter(), "truncate",
+        Prepared(Item("q", 1), Item("", 0), items), _limits(), TokensPerCharacter(), "truncate",
         budget=budget,
     )  # fmt: skip
 
@@ -432,105 +388,34 @@ def test_counted_until_it_is_enough(surplus, holds, tokens, seen):
 def test_what_was_not_cut_keeps_its_bound():
     """Beside a text that was cut, where nothing more is counted."""
     measured = measure(
-        prepare(_job("abc", "b" * 11)), _limits(), OneTokenPerCharacter(), "truncate",
+        prepare(_job("abc", "b" * 11)), _limits(), TokensPerCharacter(), "truncate",
         budget=_Enough(0, True),
     )  # fmt: skip
 
     assert [(item.text, item.tokens) for item in measured.items] == [("abc", 3), ("b" * 10, 10)]
 
 
-def test_what_is_too_long_is_said():
-    """The message and its hint, whole."""
-    with pytest.raises(RequestError) as caught:
-        _measured("a" * 11, query="q" * 11, long_documents="error")
-
-    assert caught.value.message == (
-        "too long for one item: the query and document 0; it may have "
-        "10 tokens (50% of the limit) and 300,000 characters"
-    )
-    assert caught.value.documents == (0,)
-    assert caught.value.hint == (
-        "long_documents='truncate' scores the head, 'split' the best of overlapping windows; "
-        "under both the query is cut, as long_query= says."
-    )
-    with pytest.raises(RequestError) as caught:
-        _measured("a" * 11, long_documents="error")
-    assert caught.value.hint == (
-        "long_documents='truncate' scores the head, 'split' the best of overlapping windows."
-    )
-
-
-@pytest.mark.parametrize(
-    ("limits", "said"),
-    [
-        (
-            limits_for("any", "vllm", max_model_len=512),
-            "of the 512 of query, document and template",
-        ),
-        (_limits()._replace(document_tokens=10), "10 tokens (by max_tokens_per_doc=)"),
-    ],
-)
-def test_whose_limit_it_is(limits, said):
-    """The message says where the number comes from."""
-    prepared = prepare(_job("a" * 600))
-
-    with pytest.raises(RequestError) as caught:
-        measure(prepared, limits, OneTokenPerCharacter(), "error")
-
-    assert said in caught.value.message
-
-
-def test_a_cut_query_is_said(caplog):
-    """The warning, whole; the head is what is kept where nothing else is said."""
-    prepared = prepare(_job("a", query="q" * 11))
-
-    measured = measure(prepared, _limits(), OneTokenPerCharacter(), "truncate")
-
-    assert measured.query.text == "q" * 10
-    [said] = [record.getMessage() for record in caplog.records]
-    assert said == (
-        "The query is too long, and asked by its head alone: 10 of its 11 characters. It may have "
-        "10 tokens (50% of the limit) and 300,000 characters. Ask a shorter one, or set "
-        "long_query='tail' to keep its other end."
-    )
-
-
-def test_what_fits_by_its_count_is_not_cut():
-    """A bound over the limit is no reason to cut."""
-    measured = _measured("\u00e9" * 10, "\u00e9" * 11)
-
-    assert [item.text for item in measured.items] == ["\u00e9" * 10]
-    assert measured.truncated == (1,)
+def _beside(instruct, *documents, query="q", long_documents="truncate", each=1, **told):
+    """Measured on a server of one's own, where a pair may have 380 tokens unless it is told."""
+    limits = limits_for("any", "vllm", **(told or {"max_model_len": 512}))
+    prepared = prepare(_job(*documents, query=query, instruct="i" * instruct))
+    return measure(prepared, limits, TokensPerCharacter(each), long_documents)
 
 
 def test_documents_have_what_query_and_instruct_leave():
     """On servers that have one limit for all of them; each message says the limit that counts."""
-    limits = limits_for("any", "vllm", max_model_len=512)  # 384 to plan with, and 4 around them
-
-    def measured(*documents, query="q" * 10, long_documents="truncate"):
-        prepared = prepare(_job(*documents, query=query, instruct="i" * 20))
-        return measure(prepared, limits, OneTokenPerCharacter(), long_documents)
-
-    assert [len(item.text) for item in measured("a" * 400).items] == [350]
-    with pytest.raises(RequestError, match="document 0; it may have 350 tokens"):
-        measured("a" * 351, long_documents="error")
+    assert [len(item.text) for item in _beside(20, "a" * 400, query="q" * 10).items] == [350]
+    with pytest.raises(RequestError, match=r"document 0; it may have 350 tokens \(of the 512 of"):
+        _beside(20, "a" * 351, query="q" * 10, long_documents="error")
     with pytest.raises(RequestError, match="the query; it may have 180 tokens"):
-        measured("a", query="q" * 181, long_documents="error")
+        _beside(20, "a", query="q" * 181, long_documents="error")
 
 
-def _beside(instruct, *documents, query="q", long_documents="truncate"):
-    """Measured where query, instruct and document may have 380 tokens together."""
-    limits = limits_for("any", "vllm", max_model_len=512)
-    prepared = prepare(_job(*documents, query=query, instruct="i" * instruct))
-    return measure(prepared, limits, OneTokenPerCharacter(), long_documents)
-
-
-@pytest.mark.parametrize("how", ["truncate", "split", "error"])
-@pytest.mark.parametrize("texts", [("q", "a" * 400), ("q" * 400, "a")])
-def test_an_instruct_that_leaves_too_little(texts, how, caplog):
+@pytest.mark.parametrize(
+    ("query", "document", "how"), [("q", "a" * 400, "error"), ("q" * 400, "a", "truncate")]
+)
+def test_an_instruct_that_leaves_too_little(query, document, how, caplog):
     """What was cut to a few tokens would be ranked all the same, so the call is refused."""
-    query, document = texts
-
     with pytest.raises(RequestError) as caught:
         _beside(349, document, query=query, long_documents=how)
 
@@ -552,39 +437,19 @@ def test_an_instruct_that_leaves_enough():
 
 def test_a_server_that_takes_very_little():
     """Where 16 tokens are more than half, a document has what there is, an instruct part of it."""
-    limits = limits_for("Qwen3-Reranker", "vllm", max_model_len=100)  # 21 beside the template
+    little = {"query": "q" * 30, "max_model_len": 32}  # 20 beside the template
 
-    def measured(instruct):
-        prepared = prepare(_job("a" * 30, query="q" * 30, instruct="i" * instruct))
-        return measure(prepared, limits, OneTokenPerCharacter(), "truncate")
-
-    assert [len(item.text) for item in measured(0).items] == [11]
-    assert [len(item.text) for item in measured(11).items] == [5]
+    assert [len(item.text) for item in _beside(0, "a" * 30, **little).items] == [10]
+    assert [len(item.text) for item in _beside(10, "a" * 30, **little).items] == [5]
     with pytest.raises(RequestError, match="instruct leaves too little"):
-        measured(12)
+        _beside(11, "a" * 30, **little)
 
 
-class _ThreeTokensPerCharacter(OneTokenPerCharacter):
-    def count(self, text):
-        return 3 * len(text)
+def test_a_number_of_ones_own():
+    """The message says whose it is; a text of which no character fits is left out like a blank."""
+    with pytest.raises(RequestError, match=r" 2 tokens \(by max_tokens_per_doc=\)"):
+        _beside(0, "b" * 9, long_documents="error", max_tokens_per_doc=2)
 
-    def head(self, text, most):
-        return min(most // 3, len(text))
-
-
-@pytest.mark.parametrize("most", [1, 2])
-def test_a_character_that_is_too_long(most):
-    """A text of which not even that fits is left out, as a blank one is, and said to be cut."""
-    limits = limits_for("any", "vllm", max_tokens_per_doc=most)
-    prepared = prepare(_job("\U00020000 car", "b" * 9))
-
-    measured = measure(prepared, limits, _ThreeTokensPerCharacter(), "truncate")
-
+    measured = _beside(0, "\U00020000 car", "b" * 9, each=3, max_tokens_per_doc=2)
     assert measured.items == ()
     assert measured.truncated == (0, 1)
-
-
-@pytest.mark.parametrize("end", ["head", "tail"])
-def test_a_query_of_blanks_is_cut_too(end):
-    """There is no better end of it."""
-    assert _measured("a", query=" " * 11, long_query=end).query.text == " " * 10

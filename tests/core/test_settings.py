@@ -40,16 +40,9 @@ def _pickled(value):
     [
         ("dashscope_api_key", SecretStr("sk-theirs"), SecretStr("sk-theirs")),  # as of LangChain
         ("model", " my-own-rerank ", "my-own-rerank"),
-        ("top_n", 10**6, 10**6),
         ("base_url", " https://gateway.example/api/v1\n", "https://gateway.example/api/v1"),
-        ("region", "ap-southeast-1", "ap-southeast-1"),
-        ("region", None, None),
-        ("instruct", " Find \u4e2d\u6587. ", "Find \u4e2d\u6587."),
-        ("score_threshold", 0, 0.0),
         ("score_threshold", -1, -1.0),
-        ("timeout", 0.001, 0.001),
         ("timeout", 10**6, 1e6),
-        ("allow_http", True, True),
     ],
 )
 def test_good_values(name, given, kept):
@@ -67,45 +60,25 @@ def test_good_values(name, given, kept):
 _BAD = {
     "unknown": ({"verbose": True}, "RerankSettings has no option 'verbose'"),
     "misspelt": ({"top_k": 3}, "has no option 'top_k'; did you mean 'top_n'"),
-    **{
-        f"{peer} of a peer": ({peer: 3}, f"has no option '{peer}'; did you mean '{ours}'")
-        for peer, ours in {
-            "batch_size": "max_documents_per_request",
-            "k": "top_n",
-            "max_retry": "max_retries",
-            "similarity_cutoff": "score_threshold",
-        }.items()
-    },
+    "of a peer": ({"k": 3}, "has no option 'k'; did you mean 'top_n'"),
     "return_documents": ({"return_documents": True}, ": documents come back anyway"),
     "model blank": ({"model": "  "}, "^model: string should have at least 1 character"),
-    "model None": ({"model": None}, "^model: input should be a valid string"),
     "top_n 0": ({"top_n": 0}, "^top_n: input should be greater than or equal to 1"),
-    "top_n 2.0": ({"top_n": 2.0}, "^top_n: input should be a valid integer"),
-    "top_n text": ({"top_n": "3"}, "^top_n: input should be a valid integer"),
     "top_n True": ({"top_n": True}, "^top_n: input should be a valid integer"),
-    "instruct blank": ({"instruct": " "}, "^instruct: string should have at least 1"),
     "instruct surrogate": ({"instruct": "a\ud800"}, "^instruct: input should be a valid string"),
     "threshold inf": ({"score_threshold": float("inf")}, "^score_threshold: .*finite"),
-    "threshold text": ({"score_threshold": "high"}, "^score_threshold: .*valid number"),
     "timeout 0": ({"timeout": 0}, "^timeout: input should be greater than 0"),
-    "timeout NaN": ({"timeout": float("nan")}, "^timeout: .*finite"),
     "timeout endless": ({"timeout": 1e10}, "^timeout: .*less than or equal to 1000000$"),
-    "timeout None": ({"timeout": None}, "^timeout: .*number"),
     "protocol": ({"protocol": "openai"}, "^protocol: input should be 'dashscope' or 'compat"),
     "region": ({"region": "eu-west-1"}, "^region must be one of cn-beijing"),
-    "workspace": ({"workspace": "a.b"}, "^workspace must be an id"),
-    "http": ({"base_url": "http://gateway.example"}, "^base_url is plain http.*allow_http"),
     "client": ({"client": object()}, "^client: must be a client of dashscope 2"),
-    "async_client": ({"async_client": httpx.Client}, "^async_client: must be a client of dash"),
-    "http_client": ({"http_client": object()}, "^http_client: must be an httpx or httpx2 client$"),
     "a session": ({"http_client": requests.Session()}, "^http_client: must be an httpx or httpx2"),
-    "async_http_client": ({"async_http_client": "x"}, "^async_http_client: must be an httpx"),
     "cache True": ({"cache": True}, r"^cache: must be a cache with \[\]"),
     "cache class": ({"cache": dict}, "^cache: must be a cache .* or a store with mget and mset"),
-    "cache defaultdict": ({"cache": defaultdict(float)}, "^cache: must raise KeyError"),
     "cache Counter": ({"cache": Counter()}, "^cache: must raise KeyError .* a Counter makes up"),
+    "cache defaultdict": ({"cache": defaultdict(float)}, "^cache: must raise KeyError"),
     "many": ({"top_n": 0, "timeout": 0}, "^top_n: .*; timeout: "),
-}  # fmt: skip
+}
 
 
 def _assigned(settings, options):
@@ -163,36 +136,27 @@ async def test_clients_of_the_other_colour(name, client):
         _made(**{name: client()})
 
 
-# What is shown, beside the key (tests/test_secrets.py)
-
-
-def test_clients_are_not_dumped():
-    """Live clients are neither printed nor dumped."""
-    with httpx.Client() as client:
-        made = _made(http_client=client)
-
-        assert "client" not in repr(made)
-        assert not any("client" in name for name in made.model_dump())
-
-
 # Copies and pickles
 
 
 @pytest.mark.parametrize("twin", [copy.copy, copy.deepcopy, lambda made: made.model_copy()])
 def test_copies_keep_key_and_clients(twin):
-    """A copy can make the same calls, and changing it does not change the original."""
+    """A copy can make the same calls, and changing it does not change the original.
+
+    The client is in no dump.
+    """
     with httpx.Client() as client:
         made = Reranker(dashscope_api_key=_KEY, http_client=client, top_n=3, base_url=_URL)
 
         again = twin(made)
-        again.top_n = 5
 
         assert type(again) is Reranker
-        assert again.api_key == SecretStr(_KEY)
+        assert vars(again) == vars(made)
         assert again.http_client is client
-        assert again.base_url == _URL
-        assert (made.top_n, again.top_n) == (3, 5)
         assert again.model_fields_set == made.model_fields_set
+        again.top_n = 5
+        assert (made.top_n, again.top_n) == (3, 5)
+        assert not any("client" in shown for shown in (repr(made), *made.model_dump()))
 
 
 @pytest.mark.parametrize(
@@ -226,33 +190,19 @@ def test_the_former_copy_is_deprecated_and_whole():
     made = _made()
 
     with pytest.warns(PydanticDeprecatedSince20):
-        again = made.copy()
-    assert vars(again) == vars(made)
+        assert vars(made.copy()) == vars(made)
     with pytest.raises(ValueError, match="model_copy"):
         made.copy(exclude={"api_key"})
 
 
-@pytest.mark.parametrize("names", [("region", "base_url"), ("base_url", "region")])
-def test_an_update_is_checked_as_a_whole(names):
+def test_an_update_is_checked_as_a_whole():
     """Options of an update that only go together are given in any order."""
     made = _made(base_url="https://dashscope.aliyuncs.com/api/v1")
-    values = {"region": "ap-southeast-1", "base_url": None}
 
-    again = made.model_copy(update={name: values[name] for name in names})
+    again = made.model_copy(update={"region": "ap-southeast-1", "base_url": None})
 
     assert again._resolved.endpoint.host == "dashscope-intl.aliyuncs.com"
     assert made._resolved.endpoint.host == "dashscope.aliyuncs.com"
-
-
-def test_a_refused_update():
-    """A refused update leaves the object as it was."""
-    made = _made(region="ap-southeast-1")
-    before = made.model_dump()
-
-    with pytest.raises(ValueError, match="region"):
-        made.model_copy(update={"top_n": 7, "region": "eu-west-1"})
-
-    assert made.model_dump() == before
 
 
 def test_pickles_drop_key_and_clients():
@@ -296,11 +246,14 @@ def test_subclasses_may_keep_more():
 class _Secretive(Reranker):
     _second: SecretStr | None = PrivateAttr(default=None)
     _more: dict[str, SecretStr] = PrivateAttr(default_factory=dict)
-    _plain: dict[str, int] = PrivateAttr(default_factory=dict)
+    _plain: dict[str, object] = PrivateAttr(default_factory=dict)
 
 
 def test_secrets_that_subclasses_keep():
-    """They go along into copies, and into no pickle, where they begin anew."""
+    """They go along into copies, and into no pickle, where they begin anew.
+
+    What no pickle can hold raises, as in a pickle of any such object.
+    """
     made = _Secretive(api_key=_KEY, headers={"x-pass": _KEY})
     made._second, made._more, made._plain = made.api_key, made.headers, {"one": 1}
 
@@ -309,13 +262,7 @@ def test_secrets_that_subclasses_keep():
     assert _KEY.encode() not in pickle.dumps(made)
     assert (twin._second, twin._more, twin._plain) == (made._second, made._more, {"one": 1})
     assert (again._second, again._more, again._plain) == (None, {}, {"one": 1})
-
-
-def test_what_subclasses_keep_and_no_pickle_can_hold():
-    """That raises, as a pickle of any such object does, instead of being left out unseen."""
-    made = _Secretive(api_key=_KEY)
-    made._plain = {"lock": threading.Lock()}
-
+    made._plain["lock"] = threading.Lock()
     with pytest.raises(TypeError, match="cannot pickle"):
         pickle.dumps(made)
 
@@ -406,8 +353,6 @@ def test_a_subclass_of_ones_own():
 
 
 class _Narrow(Reranker):
-    tenant: str
-
     @field_validator("model")
     @classmethod
     def _is_allowed(cls, model: str) -> str:
@@ -415,10 +360,14 @@ class _Narrow(Reranker):
             raise ValueError("not for us")
         return model
 
+    @functools.cached_property
+    def most(self) -> int:
+        return 5 if self.model == "qwen3-rerank" else 50
+
     @model_validator(mode="after")
     def _go_together(self) -> "_Narrow":
-        if self.tenant == "small" and (self.top_n or 0) > 5:
-            raise ValueError("too many for a small tenant")
+        if (self.top_n or 0) > self.most:
+            raise ValueError(f"at most {self.most}")
         if self.model == "qwen3-vl-rerank" and self.top_n == 4:
             raise ValueError("no 4 of this model")
         if self.model == "qwen3-rerank" and self.top_n == 3:
@@ -430,58 +379,40 @@ class _Narrow(Reranker):
     ("options", "said"),
     [
         ({"model": "gte-rerank-v2"}, "model: not for us"),
-        ({"top_n": 6}, "too many for a small tenant"),
+        ({"top_n": 6}, "at most 5"),
+        ({"top_n": 3}, "no 3 of that model"),
         ({"top_n": 0}, "top_n: "),
-        ({"model": "qwen3-vl-rerank", "top_n": 4}, "no 4 of this model"),
     ],
 )
 def test_a_subclass_checks_options_of_one_call_too(options, said):
-    """Together, by its own rules and with its own options; nothing is changed."""
-    narrow = _Narrow(api_key=_KEY, tenant="small")
+    """By its own rules; nothing is changed."""
+    narrow = _Narrow(api_key=_KEY)
 
     for refused in (narrow.with_options, lambda **options: narrow.rerank("q", ["a"], **options)):
         with pytest.raises(ValueError, match=said):
             refused(**options)
-    for top_n in (3, 5):
-        assert narrow._wanted({"model": "qwen3-vl-rerank", "top_n": top_n})["top_n"] == top_n
     assert (narrow.model, narrow.top_n) == ("qwen3-rerank", None)
 
 
 @pytest.mark.parametrize("names", [("model", "top_n"), ("top_n", "model")])
 def test_a_subclass_checks_options_together(names):
     """Its rules about several options see all that are given, in whatever order they are."""
-    narrow = _Narrow(api_key=_KEY, tenant="small", top_n=4)  # with either of them it is refused
+    narrow = _Narrow(api_key=_KEY, top_n=4)  # with either of them it is refused
     values = {"model": " qwen3-vl-rerank ", "top_n": 3}
     options = {name: values[name] for name in names}
 
     for made in (narrow.with_options(**options), narrow.model_copy(update=options)):
         assert (made.model, made.top_n) == ("qwen3-vl-rerank", 3)
     assert narrow._wanted(options)["model"] == "qwen3-vl-rerank"
-    with pytest.raises(ValueError, match="no 3 of that model"):
-        narrow.with_options(top_n=3)
-    assert narrow.top_n == 4
-
-
-class _Labelled(Reranker):
-    @functools.cached_property
-    def most(self) -> int:
-        return 5 if self.model == "qwen3-rerank" else 50
-
-    @model_validator(mode="after")
-    def _are_few(self) -> "_Labelled":
-        if (self.top_n or 0) > self.most:
-            raise ValueError(f"at most {self.most}")
-        return self
+    assert (narrow.model, narrow.top_n) == ("qwen3-rerank", 4)
 
 
 def test_cached_properties_of_a_subclass():
     """They are those of the options of the call, and the object keeps its own."""
-    labelled = _Labelled(api_key=_KEY, top_n=3)
+    narrow = _Narrow(api_key=_KEY)
 
-    assert labelled._wanted({"model": "gte-rerank-v2", "top_n": 9})["top_n"] == 9
-    assert vars(labelled)["most"] == 5
-    with pytest.raises(ValueError, match="at most 5"):
-        labelled._wanted({"top_n": 9})
+    assert narrow._wanted({"model": "qwen3-vl-rerank", "top_n": 9})["top_n"] == 9
+    assert vars(narrow)["most"] == 5
 
 
 def test_a_frozen_subclass_takes_options_of_one_call(connection):

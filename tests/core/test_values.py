@@ -18,18 +18,11 @@ def _ranking():
 
 def test_ranking_is_a_sequence(ranking):
     """A ranking is used like a list of hits."""
-    assert len(ranking) == 3
-    assert list(_HITS) == list(ranking)
-    assert _HITS[0] == ranking[0]
-    assert _HITS[-1] == ranking[-1]
-    assert _HITS[:2] == ranking[:2]
-    assert _HITS[1] in ranking
+    assert list(ranking) == [ranking[0], *ranking[1:]] == list(_HITS)
     assert ranking.index(_HITS[1]) == 1
     assert list(reversed(_HITS)) == list(reversed(ranking))
-    assert ranking
+    assert len(ranking) == 3
     assert not Ranking((), "m")
-    with pytest.raises(IndexError):
-        ranking[3]
 
 
 @pytest.mark.parametrize("value", [_HITS[0], Usage(), Ranking(_HITS, "m")])
@@ -43,21 +36,17 @@ def test_frozen(value):
 
 
 def test_reprs_are_short(ranking):
-    """Printing a ranking of long documents stays readable."""
-    long = Hit(0, 0.25, "x" * 10_000)
+    """Printing a ranking of long documents stays readable, and no document writes to a terminal."""
+    long = Hit(0, 0.25, "\x1b[2J" + "x" * 10_000)
 
-    assert len(repr(long)) < 100
-    assert "Hit(index=0, score=0.25, document='xxx" in repr(long)
+    assert len(repr(long)) <= 100
+    assert repr(long).startswith(r"Hit(index=0, score=0.25, document='\x1b[2Jxxx")
     assert "\u2026" in repr(long)
+    assert len(repr(Hit(0, 0.25, {"text": "x" * 10_000}))) < 100
     assert repr(_HITS[0]) == "Hit(index=1, score=0.9, document='b')"
     assert "], 1 hit, " in repr(Ranking(_HITS[:1], "m"))
     assert "3 hits, model='m', Usage(requests=2, tokens=30, cache_hits=0)" in repr(ranking)
     assert "...], 9 hits" in repr(Ranking(_HITS * 3, "m"))
-
-
-def test_repr_of_control_characters():
-    """A document cannot write to the terminal through a repr."""
-    assert "\x1b" not in repr(Hit(0, None, "\x1b[2J"))
 
 
 def _pickled(value):
@@ -66,17 +55,11 @@ def _pickled(value):
 
 @pytest.mark.parametrize("twin", [copy.deepcopy, _pickled])
 def test_rankings_travel(ranking, twin):
-    """A ranking can be copied, pickled and compared."""
+    """A ranking can be copied, pickled and compared, and an error in it goes along."""
     assert ranking == twin(ranking)
+    degraded = Ranking((), "m", degraded=errors.ServiceError("down", status=503))
 
-
-def test_degraded_travels():
-    """The error of a passed-through list survives a pickle."""
-    ranking = Ranking((), "m", degraded=errors.ServiceError("down", status=503))
-
-    again = _pickled(ranking)
-
-    assert again.degraded.status == 503
+    assert twin(degraded).degraded.status == 503
 
 
 def test_places_of_whole_documents():

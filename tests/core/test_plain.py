@@ -129,17 +129,14 @@ def test_what_comes_back_is_what_went(ranking):
 @pytest.mark.parametrize(
     "value",
     [
-        Hit(3, 0.5, ("a text", Image(data=b"\xff\x00")), (0, 5), "image"),
         Estimate(1, 20, (3,), True, 2, 0.1, Price(0.5, "CNY", "a page", "2026-11-24")),
-        Price(0.5, "CNY", "a page", "2026-11-24"),
         Image(path="a.png", within="pictures"),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_each_value(value):
     """Every value is a field of a pydantic model, as itself and read from JSON."""
-    kind = type(value)
-    adapter = TypeAdapter(kind)
+    adapter = TypeAdapter(type(value))
 
     assert adapter.validate_json(adapter.dump_json(value)) == value
     assert adapter.validate_python(value) is value
@@ -149,8 +146,7 @@ def test_a_hit_with_lists_for_tuples():
     """As MessagePack gives them back."""
     document = ("a text", Video("https://pictures.example/1.mp4"))
 
-    assert Hit(3, 0.5, "a text", [0, 5]) == Hit(3, 0.5, "a text", (0, 5))
-    assert Hit(3, 0.5, list(document)) == Hit(3, 0.5, document)
+    assert Hit(3, 0.5, list(document), [0, 5]) == Hit(3, 0.5, document, (0, 5))
     assert Hit(3, 0.5, {"type": "image"}, [0, 5]).document == {"type": "image"}
 
 
@@ -175,31 +171,36 @@ def test_a_field_of_a_model():
 
 def test_lone_surrogates_are_replaced():
     """JSON cannot hold them, and no document makes an answer fail."""
-    document = ("a \ud800 text", Image(path="\udcff.png"))
-    documents = ["\ud800", document, {"\ud800": ["\udfff", {"text": "a \ud800"}]}]
-    ranking = Ranking(tuple(Hit(0, 0.5, each) for each in documents), "m")
+    documents = ["\ud800", Image(path="\udcff.png"), {"\ud800": ["\udfff", {"text": "a \ud800"}]}]
 
-    again = _RANKING.validate_json(_RANKING.dump_json(ranking))
+    again = _RANKING.validate_json(_RANKING.dump_json(_of(*documents)))
 
-    document = ("a \ufffd text", Image(path="\ufffd.png"))
-    documents = ["\ufffd", document, {"\ufffd": ["\ufffd", {"text": "a \ufffd"}]}]
+    documents = ["\ufffd", Image(path="\ufffd.png"), {"\ufffd": ["\ufffd", {"text": "a \ufffd"}]}]
     assert [hit.document for hit in again] == documents
 
 
-def test_named_tuples_and_the_like():
-    """They are written as pydantic writes them, as lists, whatever their own classes take."""
-    document = {"text": "a", "span": _Span(3, 9), "tags": _Tags("b", "c")}
-    ranking = Ranking((Hit(0, 0.5, document),), "m")
+def test_what_a_dict_holds_besides():
+    """Other values stay what they are in Python, and are in JSON as pydantic writes them.
 
-    plain = {"text": "a", "span": (3, 9), "tags": ["b", "c"]}
-    assert _RANKING.dump_python(ranking)["hits"][0]["document"] == plain
+    Of a namedtuple and the like that is a list, whatever its own class takes.
+    """
+    document = {"read": date(2026, 11, 29), "raw": b"\xff", "span": _Span(3), "tags": _Tags("b")}
+    ranking = _of(MappingProxyType(document))
+
+    plain = _RANKING.dump_python(ranking)["hits"][0]["document"]
     written = json.loads(_RANKING.dump_json(ranking))["hits"][0]["document"]
-    assert written == json.loads(TypeAdapter(dict).dump_json(document))
+
+    assert plain == {**document, "span": (3,), "tags": ["b"]}
+    assert written == {"read": "2026-11-29", "raw": "_w==", "span": [3], "tags": ["b"]}
+
+
+def _of(*documents):
+    """A ranking of *documents*."""
+    return Ranking(tuple(Hit(0, 0.5, each) for each in documents), "m")
 
 
 class _Span(NamedTuple):
     start: int
-    end: int
 
 
 class _Tags(list[str]):
@@ -207,23 +208,11 @@ class _Tags(list[str]):
         super().__init__(tags)
 
 
-def test_what_a_dict_holds_besides():
-    """Other values stay what they are in Python, and are in JSON as pydantic writes them."""
-    document = MappingProxyType({"text": "a", "read": date(2026, 11, 29), "raw": b"\xff"})
-    ranking = Ranking((Hit(0, 0.5, document),), "m")
-
-    assert _RANKING.dump_python(ranking)["hits"][0]["document"] == dict(document)
-    assert json.loads(_RANKING.dump_json(ranking))["hits"][0]["document"] == {
-        "text": "a", "read": "2026-11-29", "raw": "_w=="
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("plain", "said"),
     [
         ({"type": "image", "data": "!", "encoding": "base64"}, "base64"),
         ({"type": "image"}, "exactly one of url, data and path"),
-        ({"type": "image", "encoding": "base64"}, "exactly one of url, data and path"),
         ({"type": "video", "url": "file:///etc"}, "a Video takes an https"),
         ({"type": "image", "url": "https://pictures.example/1.png", "text": "a"}, '"type": "dict"'),
     ],
@@ -251,40 +240,33 @@ def _app(connection):
         query: str
         documents: list[Candidate]
 
-    @app.post("/declared", response_model=Ranking)
-    async def declared(question: Question) -> object:
-        return await reranker.arerank(question.query, question.documents)
-
-    @app.post("/annotated")
-    async def annotated(question: Question) -> Ranking:
+    @app.post("/rerank")
+    async def _(question: Question) -> Ranking:
         return await reranker.arerank(question.query, question.documents)
 
     return app
 
 
-async def _asked(app, path, **sent):
+async def _asked(app, method, path, sent=None):
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-        return await (client.post(path, json=sent) if sent else client.get(path))
+        return await client.request(method, path, json=sent)
 
 
-@pytest.mark.parametrize("path", ["/declared", "/annotated"])
-async def test_an_answer_of_fastapi(app, emulator, path):
+async def test_an_answer_of_fastapi(app, emulator):
     """A ranking is a response model, with an error in it as well, and its client reads it again."""
     car = {"type": "dict", "fields": {"type": "image", "text": "a red sports car"}}
     sent = {"query": "a fast red car", "documents": [{"text": "green tea", "id": 7}, car, ""]}
 
-    answer = await _asked(app, path, **sent)
+    answer = await _asked(app, "POST", "/rerank", sent)
 
-    assert answer.status_code == 200
     assert [hit["document"] for hit in answer.json()["hits"]] == [car, sent["documents"][0], ""]
     ranking = _RANKING.validate_json(answer.content)
     assert [hit.index for hit in ranking] == [1, 0, 2]
     assert ranking[0].document == car["fields"]
-    assert (ranking.usage.requests, ranking.degraded) == (1, None)
 
     emulator.fault("503", first=1)
-    failed = _RANKING.validate_json((await _asked(app, path, **sent)).content)
+    failed = _RANKING.validate_json((await _asked(app, "POST", "/rerank", sent)).content)
 
     assert (type(failed.degraded), failed.degraded.status) == (ServiceError, 503)
     assert [hit.score for hit in failed] == [None] * 3
@@ -292,17 +274,13 @@ async def test_an_answer_of_fastapi(app, emulator, path):
 
 async def test_what_fastapi_says_of_it(app):
     """The OpenAPI page of such a service names each value and what it holds."""
-    said = (await _asked(app, "/openapi.json")).json()
+    said = (await _asked(app, "GET", "/openapi.json")).json()
     schemas = said["components"]["schemas"]
 
-    answer = said["paths"]["/declared"]["post"]["responses"]["200"]["content"]["application/json"]
+    answer = said["paths"]["/rerank"]["post"]["responses"]["200"]["content"]["application/json"]
     assert answer["schema"] == {"$ref": "#/components/schemas/Ranking"}
-    assert {"Ranking", "Hit", "Usage", "Image", "Video", "Unsendable", "RerankError"} < set(schemas)
     for kind in (Ranking, Hit, Usage):
         assert list(schemas[kind.__name__]["properties"]) == [each.name for each in fields(kind)]
-    assert schemas["Ranking"]["properties"]["degraded"]["anyOf"] == [
-        {"$ref": "#/components/schemas/RerankError"},
-        {"type": "null"},
-    ]
+    assert {"RerankError", "Unsendable"} < set(schemas)
     kinds = {name: schemas[name]["properties"]["type"].get("const") for name in ("Image", "Video")}
     assert kinds == {"Image": "image", "Video": "video"}

@@ -157,7 +157,7 @@ def _row(text):
 
 
 def test_pages_of_notebooks():
-    """Nothing is loaded or typeset as a formula, and only arrows have a colour: pages may be dark."""
+    """Nothing is loaded, nor typeset as a formula; only arrows have a colour: pages may be dark."""
     page = Ranking(_HITS, "m", degraded=ServiceError("down"))._repr_html_()
 
     assert page.startswith('<div class="tex2jax_ignore mathjax_ignore"')

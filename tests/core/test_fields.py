@@ -36,7 +36,7 @@ def test_a_dict_is_ranked_by_its_text(reranker, rank, emulator: Emulator):
 def test_several_fields(reranker, emulator: Emulator):
     """They become lines with their names, in the order of rank_fields; a blank one is left out.
 
-    A single one is ranked by its bare value.
+    A single one is ranked by its bare value. An estimate counts what would be ranked.
     """
     dicts = [*_DICTS, {"text": "a car", "title": " "}]
 
@@ -47,8 +47,10 @@ def test_several_fields(reranker, emulator: Emulator):
         "text: a red sports car\ntitle: Cars",
         "text: a car",
     ]
-    reranker.rerank(_QUERY, _DICTS, rank_fields=["title"])
+    ranking = reranker.rerank(_QUERY, _DICTS, rank_fields=["title"])
     assert _sent(emulator) == ["Tea", "Cars"]
+    estimate = reranker.estimate(_QUERY, _DICTS, rank_fields=["title"])
+    assert estimate.tokens == ranking.usage.tokens
 
 
 def test_dicts_are_texts(reranker, emulator: Emulator):
@@ -62,36 +64,25 @@ def test_dicts_are_texts(reranker, emulator: Emulator):
     assert ranking.truncated == (3,)
 
 
-def test_estimate(reranker):
-    """An estimate counts what would be ranked."""
-    more = reranker.estimate(_QUERY, _DICTS, rank_fields=["title", "text"])
-
-    assert more.tokens > reranker.estimate(_QUERY, _DICTS).tokens
-
-
 @pytest.mark.parametrize(
-    ("document", "said"),
+    ("document", "options", "said"),
     [
-        ({"body": "a car"}, r"document 1 has no 'text'[^$]+Image\(\.\.\.\)"),
-        ({"text": ["a", "b"]}, "document 1 has list as its 'text'"),
+        ({"body": "a car"}, {}, r"document 1 has no 'text': .*\n.* Images are given as Image"),
+        ({"text": ["a", "b"]}, {}, "document 1 has list as its 'text'"),
+        ({"text": "a"}, {"rank_fields": ["title"]}, "has no 'title': a dict is ranked by texts$"),
     ],
     ids=str,
 )
-def test_dicts_without_a_text(reranker, emulator: Emulator, document, said):
-    """A field that is missing or no text is refused with its place before anything is sent."""
+def test_dicts_without_a_text(reranker, emulator: Emulator, document, options, said):
+    """A field that is missing or no text is refused with its place before anything is sent.
+
+    Who has named the fields is not told how to name them.
+    """
     with pytest.raises(RequestError, match=said) as caught:
-        reranker.rerank(_QUERY, ["a text", document])
+        reranker.rerank(_QUERY, [_DICTS[0], document], **options)
 
     assert caught.value.documents == (1,)
     assert len(emulator.log) == 0
-
-
-def test_a_dict_without_a_named_field(reranker):
-    """Who has named the fields is told which one is missing, and not how to name them."""
-    with pytest.raises(
-        RequestError, match=r"document 1 has no 'title': a dict is ranked by texts$"
-    ):
-        reranker.rerank(_QUERY, [_DICTS[0], {"text": "a car"}], rank_fields=["title"])
 
 
 @pytest.mark.parametrize("fields", ["text", {"text": 1}, 7, [], [7]], ids=repr)

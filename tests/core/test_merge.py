@@ -84,11 +84,13 @@ def test_threshold(threshold, kept):
 
 
 def test_facts():
-    """Usage, ids and what was cut are handed on."""
+    """Usage, ids and what was cut are handed on, also of documents that are left out."""
     told = {"query_truncated": True, "unsendable": ((2, "it is a song"),)}
     prepared = Prepared(Item("q", 1), Item("", 0), (), (1,), **told)
 
-    ranking = merge(_job("abc"), prepared, [(_item("a", 0), 0.1)], Usage(3, 15, 2), ("r1", "r3"))
+    ranking = merge(
+        _job("abc", top_n=1), prepared, [(_item("a", 0), 0.1)], Usage(3, 15, 2), ("r1", "r3")
+    )
 
     assert ranking.model == "m"
     assert Usage(3, 15, 2) == ranking.usage

@@ -11,18 +11,14 @@ from qwen_rerank.emulator import _models as theirs
 
 _ROWS = {**LIMITS, "any other name": UNKNOWN_MODEL}
 _OWN = {server: limits_for("any name", server) for server in SERVERS}
-_OPEN = {
-    name: limits_for(name, "vllm")
-    for name in ("Qwen/Qwen3-Reranker-4B", "BAAI/bge-reranker-v2-m3", "jina-reranker-v2-base")
-}
-_SOURCED = {**_ROWS, **_OWN, **_OPEN}
+_OPEN = ("Qwen/Qwen3-Reranker-4B", "BAAI/bge-reranker-v2-m3", "jina-reranker-v2-base")
 _NUMBERS = ("documents", "item_tokens", "request_tokens", "item_characters")
 
 
 def test_every_number_has_a_source_and_a_date():
     """Each limit and each rate says where it was read or seen, and when."""
     limits = [limit for row in RATES.values() for limit in (row.requests, row.tokens)]
-    for row in _SOURCED.values():
+    for row in (*_ROWS.values(), *_OWN.values(), *(limits_for(name, "vllm") for name in _OPEN)):
         limits += [getattr(row, number) for number in _NUMBERS]
 
     for limit in filter(None, limits):  # a server of one's own has no limit of a request
@@ -32,15 +28,10 @@ def test_every_number_has_a_source_and_a_date():
     assert {model for model, _ in RATES} <= set(LIMITS)
 
 
-@pytest.mark.parametrize("name", ["qwen9-rerank", "", "QWEN3-RERANK", "gte-rerank"])
-def test_unknown_models_get_the_conservative_row(name):
-    """Any other name is planned for as the strictest model."""
-    assert UNKNOWN_MODEL is limits_for(name)
-
-
 @pytest.mark.parametrize("row", LIMITS.values(), ids=LIMITS)
-def test_the_conservative_row_is_the_strictest(row):
+def test_unknown_models_are_planned_for_as_the_strictest(row):
     """Nothing that fits the row for unknown names is refused by a known model."""
+    assert UNKNOWN_MODEL is limits_for("QWEN3-RERANK")
     for number in _NUMBERS:
         assert getattr(UNKNOWN_MODEL, number).value <= getattr(row, number).value
     assert UNKNOWN_MODEL.share <= row.share
@@ -55,9 +46,7 @@ def test_nothing_is_planned_to_the_brim(row):
     assert row.planned_query_tokens() < row.planned_request_tokens
 
 
-@pytest.mark.parametrize(
-    "name", ["qwen3-reranker-4b", "/models/Qwen3-Reranker-8B", "x/Qwen3-Reranker-0.6B-seq-cls"]
-)
+@pytest.mark.parametrize("name", ["/models/qwen3-reranker-8b", "x/Qwen3-Reranker-0.6B-seq-cls"])
 def test_open_models_on_servers_of_your_own(name):
     """The open Qwen3 rerankers are known by their name, and their template costs tokens."""
     row = limits_for(name, "vllm")
@@ -66,45 +55,44 @@ def test_open_models_on_servers_of_your_own(name):
     assert row.planned_document_tokens(1_000) == int(32_768 * 0.95) - 74 - 1_000
 
 
-@pytest.mark.parametrize("server", ["vllm", "infinity"])
-def test_other_models_on_servers_of_your_own(server):
+def test_other_models_on_servers_of_your_own():
     """Of any other name a pair may have as little as most encoders take."""
-    row = limits_for("my-reranker", server)
+    row = limits_for("my-reranker", "infinity")
 
     assert UNTOLD is row.pair_tokens
     assert row.planned_document_tokens(20) == int(512 * 0.75) - 4 - 20
     assert row.planned_request_tokens == math.inf
 
 
-@pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize("model", ["my-reranker", "Qwen/Qwen3-Reranker-0.6B", "qwen3-rerank"])
-def test_what_a_pair_may_have(server, model):
+def test_what_a_pair_may_have(model):
     """Query, document and template are planned for together, and each gets something."""
-    row = limits_for(model, server, max_model_len=512)
+    row = limits_for(model, "vllm", max_model_len=512)
     query = row.planned_query_tokens()
 
     assert row.pair_tokens.value == 512
     assert query + row.planned_document_tokens(query) + row.template_tokens < 512
     assert row.planned_document_tokens(10_000) == 1
-    assert limits_for(model, server, max_model_len=16).planned_query_tokens() == 1 or (
-        row.template_tokens < 10
-    )
 
 
-@pytest.mark.parametrize("server", SERVERS)
-def test_what_a_document_may_have(server):
+def test_what_a_document_may_have():
     """A number of the user's own is taken as it is, and of nothing but documents."""
-    row = limits_for("my-reranker", server, max_tokens_per_doc=300)
+    row = limits_for("my-reranker", "tei", max_tokens_per_doc=300)
 
     assert row.planned_document_tokens(10_000) == 300
     assert row.planned_query_tokens() == 3_000
-    both = limits_for("my-reranker", server, max_tokens_per_doc=300, max_model_len=256)
+    both = limits_for("my-reranker", "tei", max_tokens_per_doc=300, max_model_len=256)
     assert both.planned_document_tokens(10) == 192 - 4 - 10
 
 
 def test_a_gateway_to_dashscope():
     """A model of DashScope's has its limits behind a gateway as well."""
     assert limits_for("qwen3-rerank", "litellm") == LIMITS["qwen3-rerank"]
+
+
+def test_another_tokenizer_gets_a_wider_margin():
+    """gte-rerank-v2 counts with another vocabulary and is planned at three quarters."""
+    assert limits_for("gte-rerank-v2").planned_query_tokens() == 3_000
 
 
 def test_the_servers_own_limits():
@@ -117,13 +105,6 @@ def test_the_servers_own_limits():
     }
     assert _OWN["infinity"].item_characters.value == theirs.INFINITY_CHARACTERS.value
     assert _OWN["tei"].body_bytes.value == 2_000_000
-
-
-def test_another_tokenizer_gets_a_wider_margin():
-    """gte-rerank-v2 counts with another vocabulary and is planned at three quarters."""
-    row = limits_for("gte-rerank-v2")
-
-    assert (row.planned_query_tokens(), row.planned_request_tokens) == (3_000, 22_500)
 
 
 @pytest.mark.parametrize("name", LIMITS)

@@ -1,13 +1,12 @@
 import functools
 from dataclasses import replace
-from itertools import combinations, product
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from qwen_rerank._models import LIMITS, Limit, limits_for
-from qwen_rerank._plan import Budget, _add_up, plan
+from qwen_rerank._plan import Budget, plan
 from qwen_rerank._values import Item, Job, Prepared, Request
 from qwen_rerank._wire import encode
 
@@ -150,37 +149,6 @@ def test_sizes_of_long_texts():
     assert len(set(sizes)) == len(sizes)
 
 
-@pytest.mark.parametrize(
-    ("items", "sizes"),
-    [
-        (0, []),
-        (1, [1]),
-        (500, [500]),
-        (501, [251, 250]),
-        (800, [399, 401]),
-        (1_000, [500, 500]),  # no other two would do
-        (1_001, [334, 335, 332]),
-        (10_000, [500] * 20),
-    ],
-)
-def test_sizes_for_qwen3(items, sizes):
-    """Short documents are split by the documented 500, evenly, and unevenly enough to differ."""
-    assert sizes == _sizes(_requests(_prepared([1] * items), _ROW))
-
-
-def test_ten_thousand_long_items():
-    """A list that is split by tokens is planned as well as one split by count."""
-    lengths = [3_000 + i % 800 for i in range(10_000)]
-
-    prepared = _prepared(lengths, query=100)
-    requests = _requests(prepared, _ROW)
-
-    costs = [_cost(request, prepared) for request in requests]
-    assert sum(len(request.items) for request in requests) == 10_000
-    assert max(costs) <= _ROW.planned_request_tokens
-    assert len(requests) <= sum(costs) / (_ROW.planned_request_tokens - 4_000) + 1
-
-
 def test_requests_carry_the_call():
     """A request has the job's model and options, and the query and instruction as prepared."""
     job = Job("m", "the query as given", (), instruct="the rules as given", fps=0.5, extra={"a": 1})
@@ -305,19 +273,6 @@ def test_surplus():
     limits = _limits(request=100)._replace(template_tokens=7)
 
     assert Budget(limits, 2).surplus(_prepared([50, 60, 70], query=10, instruct=3)) == 40
-
-
-def test_sizes_that_add_up():
-    """No sizes that would do are missed; where none is taken yet, none is looked for in vain."""
-    for widest, count in product(range(1, 6), range(1, 4)):
-        for taken in ((), (1,), (2,), (widest,), (1, 3)):
-            used = {size for size in taken if size <= widest}
-            free = [size for size in range(1, widest + 1) if size not in used]
-            sums = {sum(sizes) for sizes in combinations(free, count)}
-            for total in range(16):
-                might = _add_up(count, total, widest, used)
-                assert might or total not in sums
-                assert not might or total in sums or (used and count > 1)
 
 
 @pytest.mark.parametrize(

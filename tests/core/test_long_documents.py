@@ -55,19 +55,6 @@ def _hit(ranking, index):
     return hit
 
 
-def test_windows_are_planned_with_all_else(reranker, service):
-    """Windows and short documents share requests: no request is made for a document alone."""
-    documents = [f"short {i}" for i in range(40)]
-    documents[20] = _long("A tale of green tea. ", 20_000)
-
-    ranking = reranker.with_options(long_documents="split").rerank(_QUERY, documents)
-
-    assert len(service.log) == ranking.usage.requests == 1
-    assert len(_sent(service)) == 39 + len([text for text in _sent(service) if "tale" in text])
-    assert sorted(hit.index for hit in ranking) == list(range(40))
-    assert [hit.index for hit in ranking if hit.window] == [20]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "how"),

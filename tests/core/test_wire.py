@@ -24,9 +24,9 @@ _ASKED = Endpoint(
 )
 
 
-def _request(*texts, instruct=None):
+def _request(*texts):
     items = tuple(Item(text, 1, (Place(i),)) for i, text in enumerate(texts))
-    return Request("qwen3-rerank", "q", instruct, items)
+    return Request("qwen3-rerank", "q", None, items)
 
 
 def _results(*scores):
@@ -57,19 +57,21 @@ def _error(*arguments, **options):
 # Bodies
 
 
-@pytest.mark.parametrize("options", [{}, {"instruct": "rules"}])
+@pytest.mark.parametrize("options", [{}, {"instruct": "rules", "fps": 0.5}])
 def test_bodies(options):
     """The native protocol nests, the other is flat; what was not given is not sent, nor is top_n.
 
-    Parameters are sent even if there are none, as the SDK does.
+    Parameters are sent even if there are none, as the SDK does. Videos, and so their frames per
+    second, are for the native protocol alone.
     """
-    request = _request("a", "b", **options)
+    request = _request("a", "b")._replace(**options)
     asked = {"query": "q", "documents": ["a", "b"]}
 
     native, flat = (json.loads(_wire.encode(request, protocol)) for protocol in (_NATIVE, _FLAT))
 
     assert native == {"model": "qwen3-rerank", "input": asked, "parameters": options}
-    assert flat == {"model": "qwen3-rerank", **asked, **options}
+    of_texts = {name: value for name, value in options.items() if name != "fps"}
+    assert flat == {"model": "qwen3-rerank", **asked, **of_texts}
 
 
 def test_text_is_sent_as_utf8():
@@ -349,14 +351,6 @@ def test_images(server, text, image, both):
     body = json.loads(_wire.encode(request, _FLAT, server))
 
     assert body == {"model": "m", "query": image, "documents": [text, image, both]}
-
-
-def test_frames_per_second():
-    """They are a parameter of the native protocol, which alone has videos."""
-    request = _request("a")._replace(fps=0.5)
-
-    assert json.loads(_wire.encode(request, _NATIVE))["parameters"] == {"fps": 0.5}
-    assert "fps" not in json.loads(_wire.encode(request, _FLAT))
 
 
 def test_more_fields():

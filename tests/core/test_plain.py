@@ -130,7 +130,7 @@ def test_what_comes_back_is_what_went(ranking):
     "value",
     [
         Estimate(1, 20, (3,), True, 2, 0.1, Price(0.5, "CNY", "a page", "2026-11-24")),
-        Image(path="a.png", within="pictures"),
+        Hit(3, 0.5, ("a text", Image(data=b"\xff\x00")), (0, 5), "image"),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -110,10 +110,10 @@ def test_any_iterable(reranker):
         (("q", ["a", None]), "document 1 must be a str, .*, not NoneType"),
     ],
 )
-def test_bad_calls(reranker, emulator, arguments, said):
+def test_bad_calls(rank, emulator, arguments, said):
     """A call that cannot be right is refused before anything is sent."""
     with pytest.raises(errors.RequestError, match=said):
-        reranker.rerank(*arguments)
+        rank(*arguments)
 
     assert emulator.log == ()
 

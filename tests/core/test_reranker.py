@@ -168,23 +168,6 @@ def test_options_of_one_call(rank, reranker):
     assert _pairs(rank(_QUERY, _DOCUMENTS)) == whole[:3]
 
 
-def test_assigned_options(rank, reranker, emulator):
-    """Assigning an option takes effect on the next call."""
-    rank(_QUERY, ["a"])
-    reranker.model = "gte-rerank-v2"
-    reranker.instruct = "Find cars."
-    rank(_QUERY, ["a"])
-    reranker.model = "qwen3-rerank"
-    reranker.protocol = "compatible"
-    reranker.instruct = None
-    rank(_QUERY, ["a"])
-
-    one, two, three = (seen.body for seen in emulator.log)
-    assert (one["model"], one["parameters"]) == ("qwen3-rerank", {})
-    assert (two["model"], two["parameters"]) == ("gte-rerank-v2", {"instruct": "Find cars."})
-    assert three == {"model": "qwen3-rerank", "query": _QUERY, "documents": ["a"]}
-
-
 def test_assigned_during_a_call(rank, reranker, emulator):
     """Not on the call that is under way, whose failure is told and whose scores are kept as before.
 

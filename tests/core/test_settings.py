@@ -235,18 +235,12 @@ def test_subclasses_may_keep_more():
     assert made.shouted == "KEPT"
 
 
-class _Secretive(Reranker):
-    _second: SecretStr | None = PrivateAttr(default=None)
-    _more: dict[str, SecretStr] = PrivateAttr(default_factory=dict)
-    _plain: dict[str, object] = PrivateAttr(default_factory=dict)
-
-
 def test_secrets_that_subclasses_keep():
     """They go along into copies, and into no pickle, where they begin anew.
 
     What no pickle can hold raises, as in a pickle of any such object.
     """
-    made = _Secretive(api_key=_KEY, headers={"x-pass": _KEY})
+    made = _Mine("acme", api_key=_KEY, headers={"x-pass": _KEY})
     made._second, made._more, made._plain = made.api_key, made.headers, {"one": 1}
 
     twin, again = copy.copy(made), _pickled(made)
@@ -263,6 +257,9 @@ class _Mine(Reranker):
     extra: str = "default"
     _tenant: str = PrivateAttr(default="nobody")
     _since: object = PrivateAttr(default_factory=uuid4)
+    _second: SecretStr | None = PrivateAttr(default=None)
+    _more: dict[str, SecretStr] = PrivateAttr(default_factory=dict)
+    _plain: dict[str, object] = PrivateAttr(default_factory=dict)
 
     def __init__(self, tenant: str, **options: object) -> None:
         super().__init__(**options)

@@ -431,7 +431,10 @@ def test_an_instruct_that_leaves_too_little(query, document, how, caplog):
 
 def test_an_instruct_that_leaves_enough():
     """A document has 16 tokens at least, beside a long query too; what fits is never refused."""
-    assert [len(item.text) for item in _beside(348, "a" * 400, query="q" * 400).items] == [16]
+    measured = _beside(348, "a" * 400, query="q" * 16 + "u" * 400)
+
+    assert [len(item.text) for item in measured.items] == [16]
+    assert measured.query.text == "q" * 16
     assert [item.text for item in _beside(349, "a" * 30).items] == ["a" * 30]
 
 

@@ -196,6 +196,13 @@ def test_malformed(body, said):
     assert f"The answer from {_HOST} is no ranking: {said}." in str(error)
 
 
+def test_an_answer_for_a_single_document():
+    """It is spoken of as one."""
+    error = _error(_body(_results(0.1, 0.2)), 1)
+
+    assert "1 document was sent and 2 results came back" in str(error)
+
+
 def test_whose_answer_has_no_results():
     """The error names where they should be: by the protocol, or by the server that was named."""
     assert "where protocol='compatible' puts them" in str(_error({}, protocol=_FLAT))

@@ -54,7 +54,8 @@ def test_several_fields(reranker, emulator: Emulator):
 
 
 def test_dicts_are_texts(reranker, emulator: Emulator):
-    """Blanks come last unsent, equal texts are sent once, and long ones are cut."""
+    """Blanks come last unsent, equal texts are sent once, long ones are cut, a cache knows them."""
+    reranker.cache = {}
     dicts = [{"text": " "}, {"text": "a car"}, {"text": "a car", "id": 3}, {"text": "a " * 40_000}]
 
     ranking = reranker.rerank(_QUERY, dicts)
@@ -62,6 +63,7 @@ def test_dicts_are_texts(reranker, emulator: Emulator):
     assert len(_sent(emulator)) == 2
     assert ranking[-1].index == 0
     assert ranking.truncated == (3,)
+    assert reranker.rerank(_QUERY, ["a car"]).usage.cache_hits == 1
 
 
 @pytest.mark.parametrize(

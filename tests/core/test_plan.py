@@ -1,12 +1,13 @@
 import functools
 from dataclasses import replace
+from itertools import combinations, product
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from qwen_rerank._models import LIMITS, Limit, limits_for
-from qwen_rerank._plan import Budget, plan
+from qwen_rerank._plan import Budget, _add_up, plan
 from qwen_rerank._values import Item, Job, Prepared, Request
 from qwen_rerank._wire import encode
 
@@ -273,6 +274,19 @@ def test_surplus():
     limits = _limits(request=100)._replace(template_tokens=7)
 
     assert Budget(limits, 2).surplus(_prepared([50, 60, 70], query=10, instruct=3)) == 40
+
+
+def test_sizes_that_add_up():
+    """No sizes that would do are missed; where none is taken yet, none is looked for in vain."""
+    for widest, count in product(range(1, 6), range(1, 4)):
+        for taken in ((), (1,), (2,), (widest,), (1, 3)):
+            used = {size for size in taken if size <= widest}
+            free = [size for size in range(1, widest + 1) if size not in used]
+            sums = {sum(sizes) for sizes in combinations(free, count)}
+            for total in range(16):
+                might = _add_up(count, total, widest, used)
+                assert might or total not in sums
+                assert not might or total in sums or (used and count > 1)
 
 
 @pytest.mark.parametrize(

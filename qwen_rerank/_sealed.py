@@ -220,6 +220,8 @@ class Sealed(BaseModel):
                     # A subclass's rule about the whole, which has the value by now: it is asked
                     # again when it has them all.
                     waiting[name] = value
+            if len(sealed) > 1:
+                self._forget()  # some of it was made when not all were taken
             for name, value in waiting.items():
                 super().__setattr__(name, value)
             self._settle(sealed)
@@ -234,6 +236,11 @@ class Sealed(BaseModel):
         waiting.clear()
         del value
         raise problem
+
+    def _forget(self) -> None:
+        """Drops what is no option, which a subclass's cached properties made of other options."""
+        for name in self.__dict__.keys() - type(self).model_fields:
+            del self.__dict__[name]
 
     def _settle(self, given: Collection[str]) -> None:
         """Follows what the options in *given* imply.

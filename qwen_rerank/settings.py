@@ -414,11 +414,6 @@ class RerankSettings(Sealed):
             if name in self.model_fields_set and value is not None
         }
 
-    def _forget(self) -> None:
-        """Drops what is no option, which a subclass's cached properties made of other options."""
-        for name in self.__dict__.keys() - type(self).model_fields:
-            del self.__dict__[name]
-
     def _for_this_call(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """*options*, checked together as `with_options` does; the object's own stay as they are."""
         # A frozen class takes options for one call all the same, by the rules that all have.

@@ -384,12 +384,18 @@ def test_a_subclass_checks_options_together(names):
     assert (narrow.model, narrow.top_n) == ("qwen3-rerank", 4)
 
 
-def test_cached_properties_of_a_subclass():
-    """They are those of the options of the call, and the object keeps its own."""
+@pytest.mark.parametrize("names", [("model", "top_n"), ("top_n", "model")])
+def test_cached_properties_of_a_subclass(names):
+    """They are those of the options that are given, and the object keeps its own."""
     narrow = _Narrow(api_key=_KEY)
+    assert narrow.most == 5
+    for top_n in (2, 9):
+        values = {"model": "qwen3-vl-rerank", "top_n": top_n}
+        options = {name: values[name] for name in names}
 
-    assert narrow._wanted({"model": "qwen3-vl-rerank", "top_n": 9})["top_n"] == 9
-    assert vars(narrow)["most"] == 5
+        assert narrow._wanted(options)["top_n"] == top_n
+        assert narrow.with_options(**options).most == 50
+        assert vars(narrow)["most"] == 5
 
 
 def test_a_frozen_subclass_takes_options_of_one_call(connection):

@@ -336,7 +336,7 @@ def _limit(limits: ModelLimits, tokens: int) -> str:
     part = f"{limits.share:.0%} of the limit"
     if (pair := limits.pair_tokens) is not None:
         part = f"of the {pair.value:,} of query, document and template together"
-    elif limits.document_tokens is not None:
+    elif limits.document_tokens is not None and tokens <= limits.document_tokens:
         part = "by max_tokens_per_doc="
     return f"{tokens:,} tokens ({part}) and {limits.item_characters.value:,} characters"
 

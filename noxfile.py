@@ -174,9 +174,8 @@ def _install(
     wanted = nox.project.dependency_groups(PROJECT, *groups)
     if any(each.startswith("langchain-core==0.") for each in pins):  # it was LangChain itself then
         wanted = [each for each in wanted if not each.startswith("langchain-classic")]
-    session.install(
-        f"{PROJECT['project']['name']}[{','.join(extras)}] @ {wheel.as_uri()}", *wanted, *more
-    )
+    package = f"{PROJECT['project']['name']}[{','.join(extras)}] @ {wheel.as_uri()}"
+    session.install("--no-compile", package, *wanted, *more)  # as in the Makefile
     session.install("--force-reinstall", "--no-deps", wheel)  # nox -r keeps environments
 
 

@@ -636,30 +636,48 @@ def test_wrong_construction_shows_no_key(kind):
             _fails_quietly(partial(getattr(kind, how), text), ValueError, why=how)
 
 
-@_every_kind
-def test_what_a_subclass_raises_shows_no_key(kind):
-    """Nor has an error that is none of a value, such as one in a validator of a subclass."""
+def _failing(kind: type[BaseReranker], error: type[BaseException]) -> Any:
+    """A subclass of *kind* whose rule for instructions raises *error*."""
 
-    class Broken(kind):
+    class Failing(kind):
         @field_validator("instruct")
         @classmethod
         def _fails(cls, value):
             if value is not None:
-                raise RuntimeError
+                raise error
             return value
 
-    made = _with_other(Broken)
+    return Failing
+
+
+@_every_kind
+def test_what_a_subclass_raises_shows_no_key(kind):
+    """Nor has an error that is none of a value, such as one in a validator of a subclass."""
+    failing, given = _failing(kind, RuntimeError), {"api_key": _KEY, "instruct": "x"}
+    made = _with_other(failing)
     before = dict(vars(made))
-    given = {"api_key": _KEY, "instruct": "x"}
     for how, way in {
-        "made": partial(Broken, **given),
-        "validated": partial(Broken.model_validate, given),
+        "made": partial(failing, **given),
+        "validated": partial(failing.model_validate, given),
         "other options": partial(made.with_options, **given),
         "a copy": partial(made.model_copy, update=given),
         "assigned": partial(setattr, made, "instruct", "x"),
     }.items():
         _fails_quietly(way, RuntimeError, why=how)
     assert vars(made) == before
+    _fails_quietly(partial(_failing(kind, KeyboardInterrupt), **given), KeyboardInterrupt)
+
+
+@_every_kind
+def test_what_a_subclass_raises_in_models_of_others(kind):
+    """Likewise, whoever validates: no frame of ours holds what was given by then."""
+    theirs = create_model("Theirs", reranker=(_failing(kind, RuntimeError), ...))
+
+    error = _raised(partial(theirs, reranker={"api_key": _KEY, "instruct": "x"}))
+
+    assert type(error) is RuntimeError
+    assert _frames(error)
+    assert _KEY not in repr(_frames(error))
 
 
 _ASSIGNED: list[tuple[str, Any]] = [

@@ -8,6 +8,10 @@ from qwen_rerank import _wire, errors
 from qwen_rerank._endpoint import Endpoint
 from qwen_rerank._refusal import listed
 from qwen_rerank._values import Answer, Item, Place, Request
+from qwen_rerank.emulator._faults import BY_NAME
+from qwen_rerank.emulator._script import ErrorBody, Reply
+from qwen_rerank.emulator._service import RefusedError
+from qwen_rerank.emulator._wire import COMPATIBLE
 
 _HOST = "dashscope.aliyuncs.com"
 _ASKED = Endpoint(
@@ -94,6 +98,18 @@ def test_refusals(row):
     assert (error.status, error.code, error.message) == (status, code, message)
     assert error.request_id == "r-1"
     assert hint in error.hint
+
+
+def test_the_compatible_spelling():
+    """The compatible protocol has codes of its own: the same errors, with the same hints."""
+    replies = [each for each in BY_NAME.values() if isinstance(each, Reply)]
+    for status, said in {(each.status, each.body) for each in replies}:
+        if isinstance(said, ErrorBody):
+            flat = COMPATIBLE.failure(RefusedError(status, said.code, said.message), "r-1")
+            error = _error(flat, status=status, protocol="compatible")
+            native = _refused(said.code, error.message, status=status)
+
+            assert (type(error), error.hint) == (type(native), native.hint), said
 
 
 @pytest.mark.parametrize("protocol", _wire.PATHS)

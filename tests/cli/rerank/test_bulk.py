@@ -109,6 +109,16 @@ def test_a_line_that_always_fails_is_given_up(job, emulator):
     assert set(job.ranked) == set(range(2, 42))
 
 
+def test_a_line_that_is_throttled_is_not_given_up(job, emulator):
+    """Not even while others get through: what is throttled is no fault of its line."""
+    emulator.fault("429-rate", holding="unlucky")
+    job.write({"query": "q", "documents": ["unlucky"]}, *[RED] * 40)
+
+    assert job.rank("--concurrency", "1", "--patience", "0.5") == 1
+
+    assert job.failed == {}
+
+
 @pytest.mark.parametrize(
     ("fault", "arguments"), [("429-rate", ["--patience", "0.3"]), ("html-200", [])]
 )

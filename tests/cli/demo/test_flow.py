@@ -43,11 +43,6 @@ def figures(out):
     }
 
 
-def queries(emulator):
-    """What the emulator was asked, in order."""
-    return [request.body["input"]["query"] for request in emulator.log]
-
-
 def test_the_flow(capsys, monkeypatch, tmp_path):
     """An explanation, two samples and both frameworks' gains are printed, in 80 columns.
 
@@ -92,7 +87,7 @@ def test_live_sends_a_dozen_questions(live, capsys):
     """With --yes, twelve questions go to the host, which is named, once per framework."""
     assert main(["demo", "--live", "--yes"]) == 0
     out, err = capsys.readouterr()
-    asked = queries(live)
+    asked = [request.body["input"]["query"] for request in live.log]
     assert len(asked) == 24
     assert asked[:12] == asked[12:] == [question.text for question in _spread(load_questions(), 12)]
     assert {request.documents for request in live.log} == {100}

@@ -175,6 +175,16 @@ def test_a_server_that_quotes_them(connection, rank, emulator: Emulator, shown):
     assert _SECRET not in shown(caught.value)
 
 
+def test_a_ranking_that_quotes_them(connection, rank, emulator: Emulator):
+    """Nor into a ranking, as its request id."""
+    results = [{"index": at, "relevance_score": 0.5} for at in range(len(_TEXTS))]
+    emulator.script(Reply(200, {"output": {"results": results}, "request_id": _SECRET}))
+
+    ranking = rank(Reranker(headers={"x-api-key": _SECRET}, **connection), _QUERY, _TEXTS)
+
+    assert ranking.request_ids == ("***",)
+
+
 # Fields of the body
 
 

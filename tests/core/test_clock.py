@@ -55,6 +55,14 @@ def test_a_first_call(monkeypatch, is_late, over):
     assert is_late(Reranker(base_url="https://slow.invalid", api_key="sk-x", timeout=0.3))
 
 
+def test_a_warm_up(serve):
+    """A server that takes the connection and says nothing."""
+    silent = serve(lambda server, _: server.over.wait(20))
+
+    with pytest.raises(errors.DeadlineError, match="had answered nothing"):
+        Reranker(base_url=f"http://{silent.address}", api_key="sk-x", timeout=0.3).warm_up()
+
+
 def test_counting(connection, monkeypatch, is_late):
     """Texts whose tokens have to be counted: no further piece is, once the time is over."""
     tokenizer, pieces = _tokens.tokenizer(), []

@@ -180,6 +180,7 @@ def test_a_found_base_url_is_checked(monkeypatch):
         ("https://dashscope.aliyuncs.com/api/v1?token=hunter2", "no query"),
         ("https://dashscope.aliyuncs.com/hunter2\\api", "backslash"),
         ("https://dashscope.aliyuncs.com/api v1/hunter2", "spaces"),
+        ("https://dashscope.aliyuncs.com/\u00e9hunter2", "spaces"),
         ("http://dashscope.aliyuncs.com/api/v1/hunter2", "plain http.*allow_http=True"),
         ("file:///etc/hunter2", "must look like https://host/api/v1"),
         ("https://:443/hunter2", "must look like"),
@@ -217,10 +218,12 @@ _GATEWAY = "https://gw.example"
         (f"{_HERE}/api/v1/services/rerank/text-rerank", _HERE),
         (f"{_HERE}/v1", _HERE),
         (f"{_HERE}/api/v1/services/aigc/text-generation/generation", _HERE),
+        ("https://coding.dashscope.aliyuncs.com/v1", _HERE),
         ("https://coding-intl.dashscope.aliyuncs.com/v1", "https://dashscope-intl.aliyuncs.com"),
         ("https://token-plan.cn-beijing.maas.aliyuncs.com/compatible-mode/v1", _HERE),
         (f"{_GATEWAY}/api/v1/services/rerank", _GATEWAY),
         (f"{_GATEWAY}/v1/chat/completions", _GATEWAY),
+        (f"{_GATEWAY}:8443/compatible-mode/v1", f"{_GATEWAY}:8443"),
         (f"{_GATEWAY}/hunter2/v1/embeddings", f"{_GATEWAY}/..."),
     ],
 )  # fmt: skip
@@ -419,6 +422,7 @@ def test_a_found_key_never_goes_elsewhere(monkeypatch, loaded, where):
 _FOREIGN = [
     "dashscope.aliyuncs.com.evil.com",
     "evil-dashscope.aliyuncs.com",
+    "dashscope-x.y.aliyuncs.com",
     "bucket.oss-cn-beijing.aliyuncs.com",
     "maas.aliyuncs.com",
     "x.evilmaas.aliyuncs.com",

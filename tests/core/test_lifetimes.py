@@ -35,12 +35,6 @@ def _silent(fresh):
     return partial(fresh, silent=True)
 
 
-def _one_score():
-    """The answer to a request with one document."""
-    results = [{"index": 0, "relevance_score": 0.5}]
-    return httpx.Response(200, json={"output": {"results": results}})
-
-
 # The life of a process
 
 # Each is a process of its own, whose warnings are errors and whose stderr has to stay empty.
@@ -196,7 +190,7 @@ async def test_an_assigned_limit(single, emulator, until):
     """
     reranker = single(max_concurrency=1)
     made = reranker.with_options(top_n=1)
-    for limit in (2, 4):
+    for limit in (4, 2):
         emulator.clear()
         emulator.fault("no-answer")
         reranker.max_concurrency = limit
@@ -332,7 +326,8 @@ async def test_a_request_that_is_cancelled_alone(connection):
     async def answer(_):
         if next(turns) == 3:
             raise asyncio.CancelledError
-        return _one_score()
+        results = [{"index": 0, "relevance_score": 0.5}]
+        return httpx.Response(200, json={"output": {"results": results}})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         reranker = Reranker(**connection, async_http_client=client, max_documents_per_request=1)

@@ -193,17 +193,9 @@ def _file(folder: Path, content):
     return path
 
 
-def _pipe(folder: Path):
-    os.mkfifo(folder / "a.png")
-    return folder / "a.png"
-
-
 @pytest.mark.parametrize(("make", "reason"), _BAD.values(), ids=_BAD)
 def test_what_cannot_be_sent(caplog, tmp_path, make, reason):
-    """An image of the caller's own is a mistake; one that was found is left out with a warning.
-
-    Nothing is waited for, whatever the path is of.
-    """
+    """An image of the caller's own is a mistake; one that was found is left out with a warning."""
     image = make(tmp_path)
     with pytest.raises(errors.RequestError, match=r"^document 1 cannot be sent: ") as caught:
         loaded("red", image, "blue")
@@ -537,11 +529,14 @@ def test_a_file_is_no_folder(folder, path):
 
 @pytest.mark.skipif(not _load._BY_PARTS, reason="paths are opened as a whole")
 def test_where_paths_cannot_be_opened_by_parts(folder, monkeypatch):
-    """As on Windows, what is within the folder is read all the same, and nothing else."""
+    """As on Windows, what is within the folder is read all the same, and nothing else.
+
+    Of what is out of it nobody is told whether it is there.
+    """
     monkeypatch.setattr(_load, "_BY_PARTS", False)
 
     assert sent(found_image("folder-in/b.png", folder)).size > 0
-    for path in ("folder-out/c.png", "../in-private/d.png"):
+    for path in ("folder-out/c.png", "../in-private/d.png", "../none.png"):
         said = refused(found_image(path, folder))
         assert f"{path}' leads out of the folder that files may be read from" in said
 

@@ -3,6 +3,7 @@
 `test_endpoint.py` has the hosts that a key is for.
 """
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -52,19 +53,23 @@ def test_what_a_server_sees(serve, rank, monkeypatch):
 
 @pytest.mark.parametrize("own", [True, False], ids=["our own client", "the caller's"])
 def test_redirects_lead_nowhere(serve, rank, clients, own):
-    """No client takes key or documents to where an answer points, not even one told to follow."""
+    """No client takes key or documents to where an answer points, not even one told to follow.
+
+    A warm-up ends where it began, too.
+    """
     elsewhere = serve(_scoring)
     there = f"location: http://{elsewhere.address}/api/v1"
     server = serve(lambda server, each: server.answer(each, b"", "308 Elsewhere", there))
     given = {} if own else clients(follow_redirects=True)
     reranker = Reranker(base_url=f"http://{server.address}", api_key=_KEY, max_retries=0, **given)
 
+    reranker.warm_up()
     with pytest.raises(errors.RerankError, match="Redirects are not followed") as caught:
         rank(reranker, *_ASKED)
 
     assert caught.value.status == 308
     assert elsewhere.address in str(caught.value)
-    assert len(server.requests) == 1
+    assert len(server.requests) == 2
     assert elsewhere.requests == []
 
 
@@ -77,13 +82,16 @@ def test_a_warm_up_shows_no_key(serve, clients, own):
         login = {"authorization": f"Bearer {_KEY}"}
         given |= clients(headers=login, params={"key": _KEY}, cookies={"key": _KEY})
 
-    Reranker(base_url=f"http://{server.address}", **given).warm_up()
+    reranker = Reranker(base_url=f"http://{server.address}", **given)
+    reranker.warm_up()
+    asyncio.run(reranker.awarm_up())
 
-    assert len(server.requests) == 1
-    assert server.requests[0].startswith(b"HEAD / HTTP/1.1")
-    assert _KEY.encode() not in server.requests[0]
-    assert b"authorization" not in server.requests[0].lower()
-    assert b"ws-1" not in server.requests[0]
+    assert len(server.requests) == 2
+    for request in server.requests:
+        assert request.startswith(b"HEAD / HTTP/1.1")
+        assert _KEY.encode() not in request
+        assert b"authorization" not in request.lower()
+        assert b"ws-1" not in request
 
 
 @pytest.mark.parametrize(

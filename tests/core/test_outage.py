@@ -88,7 +88,16 @@ def test_it_tries_again(reranker, rank, emulator: Emulator, clock):
     assert rank(reranker, _QUERY, _TEXTS).degraded is None
 
 
-@pytest.mark.parametrize("reply", [_THROTTLED, Reply(307, "")], ids=["throttled", "redirected"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        _THROTTLED,
+        Reply.error(400, "DataInspectionFailed"),
+        Reply(307, ""),
+        Reply(200, {"output": {"results": []}}),
+    ],
+    ids=["throttled", "refused", "redirected", "no ranking"],
+)
 def test_an_answer_is_no_outage(reranker, rank, emulator: Emulator, reply):
     """A service that refuses, throttles or answers with nonsense is there: the next call asks."""
     emulator.script(reply)

@@ -1,7 +1,6 @@
 """Servers that people run themselves. Bodies are as seen, or of the sources in `_servers`.
 
-What their refusals mean is in `test_refusal.py`, and what a server that tells a length makes of
-long texts in `test_prepare.py`.
+What is made of long texts where a length is known is in `test_prepare.py`.
 """
 
 import json
@@ -385,24 +384,24 @@ def _short(of_512):
 
 # Three texts that differ only behind what such a server reads.
 _ENDS = ("moon", "stone", "fast red car")
-_LONG = [f"{'green tea and old hills ' * 400}{end}" for end in _ENDS]
+_ALIKE = [f"{'green tea and old hills ' * 400}{end}" for end in _ENDS]
 
 
 @pytest.mark.parametrize(("server", "told"), [("tei", {}), ("infinity", {"max_model_len": 512})])
 def test_what_is_too_long_is_cut_and_said(short, server, told):
     """Documents that end alike after a cut are named; split, all windows are read to their end."""
     reranker = _at(short, server, **told)
-    assert reranker.estimate("fast red car", _LONG).truncated == (0, 1, 2)
+    assert reranker.estimate("fast red car", _ALIKE).truncated == (0, 1, 2)
 
-    ranking = reranker.rerank("fast red car", [*_LONG, "a fast car"])
+    ranking = reranker.rerank("fast red car", [*_ALIKE, "a fast car"])
 
     assert ranking.truncated == (0, 1, 2)
     assert ranking[0].index == 3
 
-    ranking = reranker.with_options(long_documents="split").rerank("fast red car", _LONG)
+    ranking = reranker.with_options(long_documents="split").rerank("fast red car", _ALIKE)
 
     assert ranking[0].index == 2
-    assert ranking[0].window[1] == len(_LONG[2])
+    assert ranking[0].window[1] == len(_ALIKE[2])
     assert ranking.truncated == ()
 
 
@@ -413,11 +412,11 @@ def test_room_for_query_instruct_and_template(short):
     """
     reranker = _at(short, "vllm", instruct="Find what is said of cars in any of these texts.")
 
-    ranking = reranker.rerank("fast red car " * 60, [*_LONG, "a fast car"])
+    ranking = reranker.rerank("fast red car " * 60, [*_ALIKE, "a fast car"])
 
     assert ranking.truncated == (0, 1, 2)
     assert not ranking.query_truncated
-    assert reranker.rerank("fast red car " * 600, [_LONG[2]]).query_truncated
+    assert reranker.rerank("fast red car " * 600, [_ALIKE[2]]).query_truncated
     expected = reranker.estimate("fast red car", TEXTS).tokens
     assert reranker.rerank("fast red car", TEXTS).usage.tokens == expected > 3 * 74
 
@@ -439,7 +438,7 @@ def test_a_server_that_tells_no_length(short, caplog, options, cut, warnings):
     reranker = _at(short, "infinity", **options)
 
     for _ in range(2):
-        assert reranker.rerank("fast red car", _LONG).truncated == cut
+        assert reranker.rerank("fast red car", _ALIKE).truncated == cut
 
     said = [each for each in caplog.messages if "max_model_len=" in each]
     assert len(said) == warnings

@@ -348,17 +348,12 @@ _traced_for = contextvars.ContextVar("traced_for", default=None)
 
 @pytest.fixture(name="traced")
 def _traced(monkeypatch):
-    """All that aiohttp's tracing tells whoever put themselves into every session.
-
-    As OpenTelemetry's instrumentation does, which adds a header to what is sent.
-    """
+    """All that aiohttp's tracing tells whoever put themselves into every session."""
     config, told = aiohttp.TraceConfig(), []
     for name in [name for name in dir(config) if name.startswith("on_")]:
 
         async def tell(_session, _context, said, name=name):
             told.append((name, repr(said), _traced_for.get()))
-            if name == "on_request_start":
-                said.headers["traceparent"] = "00-ab-cd-01"
 
         getattr(config, name).append(tell)
     make = aiohttp.ClientSession.__init__
@@ -384,4 +379,33 @@ def test_tracing_shows_no_key(traced, send, serve):
     assert {who for _, _, who in traced} == {"ann"}
     assert _KEY not in repr(traced)
     assert _KEY.encode() in server.requests[0]
-    assert b"traceparent: 00-ab-cd-01" in server.requests[0].lower()
+
+
+def test_opentelemetry_captures_no_key(monkeypatch, emulator, make):
+    """OpenTelemetry's own instrumentation, told to capture all headers, has the span and no key.
+
+    It is below the caller's own, and goes on at the service.
+    """
+    sdk = pytest.importorskip("opentelemetry.sdk.trace")
+    of_aiohttp = pytest.importorskip("opentelemetry.instrumentation.aiohttp_client")
+    for what in ("REQUEST", "RESPONSE"):
+        name = f"OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_{what}"
+        monkeypatch.setenv(name, ".*")
+    ended, provider = [], sdk.TracerProvider()
+    keeping = sdk.SpanProcessor()
+    keeping.on_end = ended.append
+    provider.add_span_processor(keeping)
+
+    instrumentor = of_aiohttp.AioHttpClientInstrumentor()
+    instrumentor.instrument(tracer_provider=provider)
+    try:
+        with provider.get_tracer("mine").start_as_current_span("mine") as mine:
+            make().rerank("a query", ["a text"])
+    finally:
+        instrumentor.uninstrument()
+
+    post, _ = ended
+    assert post.parent.span_id == mine.context.span_id
+    assert "http.response.header.x_request_id" in post.attributes
+    assert emulator.api_key not in repr(post.attributes)
+    assert f"{post.context.span_id:016x}" in emulator.log[0].headers["traceparent"]

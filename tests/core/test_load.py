@@ -236,6 +236,15 @@ def test_a_query_that_cannot_be_sent():
     assert caught.value.documents == ()
 
 
+def test_an_image_beside_that_of_the_query(monkeypatch):
+    """They share a request, so a document's image may have what the query's leaves."""
+    content = drawn()
+    monkeypatch.setattr(_load, "_MOST_BYTES", 2 * len(content) - 1)
+
+    with pytest.raises(errors.RequestError, match=r"^document 0 .* too many beside the query"):
+        loaded(Image(data=content), query=Image(data=content))
+
+
 @pytest.mark.parametrize(("bad", "records"), [(5, 5), (6, 6)])
 def test_at_most_five_warnings_and_a_count(caplog, bad, records):
     """A folder full of broken images does not fill a log; documents count, not their parts."""

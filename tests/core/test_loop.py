@@ -62,18 +62,19 @@ def test_what_is_raised_there(serve, kind):
         serve(fail)
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
 @pytest.mark.parametrize("aside", [True, False], ids=["in a thread", "on the loop"])
-def test_what_would_end_the_loop(serve, aside):
+def test_what_would_end_the_loop(serve, kind, aside):
     """An exit out of a hook or a log handler reaches its caller, and the loop goes on."""
 
     def leave():
-        raise SystemExit("mine")
+        raise kind("mine")
 
     async def serve_it(_):
         await asyncio.to_thread(leave) if aside else leave()
 
     thread, _ = serve(_here)
-    with pytest.raises(SystemExit, match="mine"):
+    with pytest.raises(kind, match="mine"):
         serve(serve_it)
 
     assert serve(_here)[0] is thread

@@ -22,7 +22,7 @@ def _scoring(server: Any, connection: Any) -> None:
 
 
 def test_allow_http_cannot_be_taken_back_under_way():
-    """As long as the URL is a plain one, it stays."""
+    """It is needed for as long as the URL is a plain one."""
     reranker = Reranker(api_key=_KEY, base_url="http://gateway.example", allow_http=True)
 
     with pytest.raises(ValueError, match="plain http"):

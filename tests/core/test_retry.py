@@ -16,6 +16,7 @@ _NOW = 1_800_000_000.0
     ("headers", "seconds"),
     [
         ({}, None),
+        ({"retry-after": "0"}, 0.0),
         ({"retry-after": "0.5"}, 0.5),
         ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
         ({"retry-after-ms": "-1"}, 0.0),

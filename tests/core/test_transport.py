@@ -102,16 +102,22 @@ def test_a_name_that_nobody_can_look_up(send, shown):
     assert _KEY not in shown(caught.value)
 
 
-def test_a_flood_through_the_callers_client(connection, rank):
+def test_a_flood_through_the_callers_client(serve, rank, clients):
     """What a given client reads is capped too, and the client is left open."""
-    flood = httpx.MockTransport(lambda _: httpx.Response(200, content=b" " * 9 * 2**20))
-    clients = httpx.Client(transport=flood), httpx.AsyncClient(transport=flood)
-    reranker = Reranker(**connection, http_client=clients[0], async_http_client=clients[1])
+
+    def flood(server, connection):
+        server.read(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 999999999\r\n\r\n")
+        connection.sendall(b" " * 16 * 2**20)
+        server.over.wait(10)
+
+    given = clients()
+    reranker = Reranker(base_url=f"http://{serve(flood).address}", api_key=_KEY, **given)
 
     with pytest.raises(errors.ReplyError, match="more than"):
         rank(reranker, "a query", ["a text"])
 
-    assert not any(client.is_closed for client in clients)
+    assert not any(client.is_closed for client in given.values())
 
 
 def test_a_refusal_that_quotes_all_and_more(send, serve):

@@ -300,7 +300,7 @@ def test_answers_elsewhere_do_not_hide_an_outage(clock):
 
 
 def test_a_try_that_is_never_heard_of(clock):
-    """While one call tries others are spared; if it is never heard of, another may try in the end."""
+    """While one call tries others are spared; if it is never heard of, another tries in the end."""
     outages = Outages(clock)
     _watch(outages).ended(_GONE)
     clock.now += 10.0

@@ -233,16 +233,7 @@ def test_the_callers_interrupt_goes_through(rank, make):
 # What came before a call ended is kept, however it ended
 
 
-async def _holds(cache, scores):
-    """Whether *cache* holds as many *scores*, at last."""
-    for _ in range(5_000):
-        if len(cache.scores) == scores:
-            return True
-        await asyncio.sleep(0.001)
-    return False
-
-
-async def test_scores_are_kept_after_the_deadline(make, emulator, caplog):
+async def test_scores_are_kept_after_the_deadline(make, emulator, caplog, until):
     """Scores that came before a deadline are kept, and that takes no part of the time."""
     reranker = make(cache=Minimal(), max_documents_per_request=1)
     await reranker.arerank(_QUERY, ["a"])
@@ -251,13 +242,13 @@ async def test_scores_are_kept_after_the_deadline(make, emulator, caplog):
 
     with pytest.raises(DeadlineError):
         await reranker.arerank(_QUERY, ["a red car", "green tea"])
-    assert await _holds(reranker.cache, 2)
+    await until(lambda: len(reranker.cache.scores) == 2)
 
     assert reranker.usage.requests == 2
     assert caplog.messages == []
 
 
-def test_scores_are_kept_at_the_end_of_the_process(connection, monkeypatch):
+def test_scores_are_kept_at_the_end_of_the_process(connection, monkeypatch, until):
     """So are those before a Ctrl-C that ends the process, where no thread begins any more."""
 
     class Struck(Reranker):
@@ -280,7 +271,7 @@ def test_scores_are_kept_at_the_end_of_the_process(connection, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         reranker.rerank(_QUERY, ["a red car", "green tea"])
 
-    assert asyncio.run(_holds(reranker.cache, 1))
+    asyncio.run(until(lambda: len(reranker.cache.scores) == 1))
 
 
 _LAST = """
@@ -312,15 +303,13 @@ def test_the_end_of_the_process_waits_for_a_slow_cache(fresh, emulator):
     assert fresh(_LAST, emulator.base_url, emulator.api_key) == "kept\n" * 2
 
 
-async def test_scores_are_kept_after_a_cancellation(make, emulator):
+async def test_scores_are_kept_after_a_cancellation(make, emulator, until):
     """Scores that came before a call was cancelled are in its dict when that is raised."""
     reranker = make(cache={}, max_documents_per_request=1)
     emulator.fault("no-answer", holding="tea")
 
     call = asyncio.create_task(reranker.arerank(_QUERY, ["a red car", "green tea"]))
-    async with asyncio.timeout(20):
-        while not reranker.usage.requests:  # noqa: ASYNC110  it has no event for that
-            await asyncio.sleep(0.001)
+    await until(lambda: reranker.usage.requests)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call

@@ -69,6 +69,18 @@ _BAD = {
     "threshold inf": ({"score_threshold": float("inf")}, "^score_threshold: .*finite"),
     "timeout 0": ({"timeout": 0}, "^timeout: input should be greater than 0"),
     "timeout endless": ({"timeout": 1e10}, "^timeout: .*less than or equal to 1000000$"),
+    "timeout NaN": ({"timeout": float("nan")}, "^timeout: .*finite"),
+    **{
+        f"{name} {value}": ({name: value}, f"^{name}: input should be greater than or equal to")
+        for name, value in {
+            "max_retries": -1,
+            "max_concurrency": 0,
+            "max_documents_per_request": 0,
+            "max_model_len": 15,
+            "max_tokens_per_doc": 0,
+            "outage_pause": -1,
+        }.items()
+    },
     "protocol": ({"protocol": "openai"}, "^protocol: input should be 'dashscope' or 'compat"),
     "region": ({"region": "eu-west-1"}, "^region must be one of cn-beijing"),
     "client": ({"client": object()}, "^client: must be a client of dashscope 2"),

@@ -144,15 +144,16 @@ _OF_LANGCHAIN = "A document of LangChain: write NodeWithScore(node=TextNode(text
     ],
     ids=["none", "one", "query", "text", "node", "pair", "document", "nothing"],
 )
-def test_no_nodes(reranker, emulator: Emulator, nodes, said):
+def test_no_nodes(reranker, emulator: Emulator, told, nodes, said):
     """What is no list of nodes is told so, and in a list its position, with what to write instead.
 
-    Nothing is sent.
+    Nothing is sent, and a tracer that listens makes no other error of it.
     """
     with pytest.raises(RequestError) as caught:
         run(reranker, nodes)
 
     assert str(caught.value) == said
+    assert told.seen
     assert emulator.log == ()
 
 

@@ -163,8 +163,8 @@ def test_image_as_query(options, emulator, tmp_path):
     nodes = [TEA, ImageNode(image=CAR_BASE64, id_="car"), TextNode(text="red sports car", id_="t")]
     reranker = QwenRerank(local_files=folder, **options)
 
-    for path in (tmp_path / "mine.png", URL):
-        ranked = rank(reranker, nodes, QueryBundle(" \n", image_path=path))
+    for text, path in ((" \n", tmp_path / "mine.png"), (None, URL)):
+        ranked = rank(reranker, nodes, QueryBundle(text, image_path=path))
         assert set(ids(ranked)[:2]) == {"car", "t"}
 
     assert [seen.body["input"]["query"] for seen in emulator.log] == [PIXELS, LINKED]
@@ -260,6 +260,17 @@ def test_traces_without_base64(options, trace, node):
         assert node.node_id in text
         assert "told" in text
         assert base64_in(text) == []
+
+
+def test_what_is_shown_can_be_stored(options, told):
+    """Tracers may pickle a node without its content, which is read as a node with its score."""
+    node = NodeWithScore(node=ImageNode(image=CAR_BASE64, id_="car"), score=0.5)
+    rank(QwenRerank(**options), [node])
+
+    [start] = told.of(ReRankStartEvent)
+    [again] = pickle.loads(pickle.dumps(start.nodes))  # noqa: S301  our own pickle
+
+    assert (again.node.node_id, again.node.image, again.score) == ("car", None, 0.5)
 
 
 def test_trace_of_a_query(options, trace, told):

@@ -80,6 +80,7 @@ def test_paths_of_images():
     ("image", "shown"),
     [
         (Image(url="https://x/a.png"), "Image(url='https://x/a.png')"),
+        (Image(url=_URI), f"Image(<{len(_URI)} characters of base64>)"),
         (Image(path=Path("b") / "a.png", within="b"), "Image(path='b/a.png')"),
         (Image(data=b"\0" * 2_000), "Image(<2,000 bytes>)"),
         (Image(data=_BASE64), f"Image(<{len(_BASE64)} characters of base64>)"),

@@ -108,11 +108,15 @@ def test_same_nodes_in_new_wrappers(reranker, native):
     ],
     ids=["none", "empty", "text", "number"],
 )
-def test_wrong_queries(reranker, emulator: Emulator, query, said):
-    """A query that is missing, in the wrong place or no text is refused, and nothing is sent."""
+def test_wrong_queries(reranker, emulator: Emulator, told, query, said):
+    """A query that is missing, in the wrong place or no text is refused, and nothing is sent.
+
+    A tracer that listens makes no other error of it.
+    """
     with pytest.raises(RequestError, match=said):
         reranker.postprocess_nodes(nodes_of("a"), query)
 
+    assert told.seen
     assert emulator.log == ()
 
 

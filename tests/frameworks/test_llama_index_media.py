@@ -239,11 +239,15 @@ TRACED = {
     "video": Node(video_resource=MediaResource(data=CAR), text_resource=WORDS),
     "sound": Node(audio_resource=MediaResource(data=CAR), text_resource=WORDS),
     "relationships": TextNode(
-        text="told",
-        relationships={NodeRelationship.SOURCE: SOURCE, NodeRelationship.CHILD: [SOURCE]},
+        relationships={
+            NodeRelationship.SOURCE: SOURCE,
+            NodeRelationship.CHILD: [SOURCE],
+            NodeRelationship.NEXT: RelatedNodeInfo(node_id="told"),
+        },
     ),
-    "IndexNode": IndexNode(
-        text="told", index_id="x", obj=NodeWithScore(node=ImageNode(image=CAR_BASE64))
+    "IndexNode": IndexNode(text="", index_id="x", obj=ImageNode(image=CAR_BASE64, text="told")),
+    "IndexNode-of-a-scored-node": IndexNode(
+        text="", index_id="x", obj=NodeWithScore(node=ImageNode(image=CAR_BASE64, text="told"))
     ),
     "text": TextNode(text=CAR_URI, metadata={"said": "told"}),
     "Node-text": Node(text_resource=MediaResource(text=CAR_URI), metadata={"said": "told"}),

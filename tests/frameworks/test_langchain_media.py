@@ -83,16 +83,24 @@ UNTRUSTED = {
 }
 
 
-@pytest.mark.parametrize("image_key", [None, "picture"])
-def test_only_the_named_key_is_looked_at(options, emulator, caplog, tmp_path: Path, image_key):
+@pytest.mark.parametrize(
+    ("keys", "seen"),
+    [
+        ({}, []),
+        ({"image_key": "picture"}, [logged(CAR)]),
+        ({"video_key": "film"}, [{"video": FILM}]),
+    ],
+    ids=["none", "image", "video"],
+)
+def test_only_the_named_key_is_looked_at(options, emulator, caplog, tmp_path: Path, keys, seen):
     """Without a key nothing in metadata is looked at, and with one nothing else."""
     (tmp_path / "car.png").write_bytes(CAR)
-    reranker = QwenRerank(image_key=image_key, local_files=tmp_path, **options)
-    document = Document("green tea", metadata=UNTRUSTED | {"picture": "car.png"})
+    reranker = QwenRerank(local_files=tmp_path, **keys, **options)
+    metadata = UNTRUSTED | {"picture": "car.png", "film": FILM}
 
-    reranker.compress_documents([document], QUERY)
+    reranker.compress_documents([Document("green tea", metadata=metadata)], QUERY)
 
-    assert sent(emulator) == [{"text": "green tea"}, *([logged(CAR)] if image_key else [])]
+    assert sent(emulator) == [{"text": "green tea"}, *seen]
     assert caplog.messages == []
 
 
@@ -120,6 +128,17 @@ def test_explicit_image_that_cannot_be_sent(options, emulator):
 
     assert caught.value.documents == (1,)
     assert emulator.log == ()
+
+
+def test_a_document_that_cannot_be_sent(options):
+    """It fails no scoring either, nor an estimate: it was found, and comes last without a score."""
+    reranker = QwenRerank(image_key="picture", **options)
+    documents = [Document("", metadata={"picture": "gone.png"}), TEA]
+
+    best, last = reranker.rerank(documents, QUERY)
+
+    assert (best["index"], last) == (1, {"index": 0, "relevance_score": None})
+    assert reranker.estimate(documents, QUERY).requests == 1
 
 
 # Traces

@@ -45,6 +45,7 @@ def test_the_key_is_a_reference(connection, monkeypatch):
     assert json.loads(text)["id"] == ["langchain_qwen_rerank", "compressor", "QwenRerank"]
     assert json.loads(text)["kwargs"]["api_key"] == SECRET
     assert connection["api_key"] not in text
+    assert "local_files" not in json.loads(text)["kwargs"]  # none was given
     monkeypatch.setenv("DASHSCOPE_API_KEY", connection["api_key"])
     for again in (loaded(text, secrets_from_env=True), loaded(text)):
         assert len(again.compress_documents(DOCUMENTS, QUERY)) == 3

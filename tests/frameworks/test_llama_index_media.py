@@ -266,6 +266,18 @@ def test_traces_without_base64(options, trace, node):
         assert base64_in(text) == []
 
 
+def test_traces_of_several_nodes(options, told):
+    """What an `IndexNode` stands for may be a container of nodes, which LlamaIndex cannot dump."""
+    nodes = [ImageNode(image=CAR_BASE64), NodeWithScore(node=ImageNode(image=CAR_URI))]
+    node = IndexNode(text="a car", index_id="x", obj={"parts": nodes})
+
+    [ranked] = rank(QwenRerank(**options), [node])
+
+    assert ranked.node is node
+    assert told.seen
+    assert base64_in("".join(map(repr, told.seen))) == []
+
+
 def test_what_is_shown_can_be_stored(options, told):
     """Tracers may pickle a node without its content, which is read as a node with its score."""
     node = NodeWithScore(node=ImageNode(image=CAR_BASE64, id_="car"), score=0.5)

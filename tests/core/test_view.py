@@ -73,6 +73,7 @@ def test_the_caption_counts():
     cut = Ranking(_HITS[:1], "m", Usage(1, 1, 0), query_truncated=True)
     assert "1 hit \u00b7 1 request \u00b7 1 token \u00b7 0 cache hits" in _plain(cut._repr_html_())
     assert "the query was truncated" in cut._repr_html_()
+    assert "tokens unknown" in Ranking((), "m", Usage(1, None))._repr_html_()
 
 
 def test_a_degraded_list_says_so_first():
@@ -131,6 +132,12 @@ def test_many_hits():
     assert "and 9,950 more, which are not shown" in ranking._repr_html_()
     assert "more" not in Ranking(hits[:50], "m")._repr_html_()
     assert len(Ranking(hits[:51], "m")._repr_html_()) < 60_000
+
+
+def test_a_long_document():
+    """Its head is shown, and that there is more."""
+    assert _document("a" * 10_000).strip("a") == "\u2026"
+    assert len(_document("a" * 10_000)) < 1_000
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,19 @@ def test_item(door, connection, emulator: Emulator):
     assert emulator.log[0].body["input"]["documents"] == ["GREEN TEA", "A RED CAR"]
 
 
+def test_no_thread_for_a_short_list(door, connection):
+    """It is made ready where the call is, also of an awaited call, which blocks nobody."""
+    threads = set()
+
+    def told(_):
+        threads.add(threading.get_ident())
+        return "a text"
+
+    door(door.kind(item=told, **connection), QUERY, ["green tea"])
+
+    assert threads == {threading.get_ident()}
+
+
 def test_item_may_read_any_file(door, seeing, tmp_path):
     """An image by a path of the caller's own code is not bound to local_files.
 

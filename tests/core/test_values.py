@@ -47,6 +47,11 @@ def test_reprs_are_short(ranking):
     assert "], 1 hit, " in repr(Ranking(_HITS[:1], "m"))
     assert "3 hits, model='m', Usage(requests=2, tokens=30, cache_hits=0)" in repr(ranking)
     assert "...], 9 hits" in repr(Ranking(_HITS * 3, "m"))
+    assert "...]" not in repr(ranking)
+    degraded = Ranking(_HITS, "m", degraded=errors.ServiceError("down"))
+    assert "degraded=ServiceError('down'" in repr(degraded)
+    assert "degraded" not in repr(ranking)
+    assert repr(Hit(0, 0.5, "a", None, "image")).endswith("kind='image')")
 
 
 def _pickled(value):

@@ -209,12 +209,13 @@ async def test_a_busy_executor(connection):
     assert rankings == [2, 2, 501, 3]
 
 
-async def test_threads_of_ours_that_are_busy(connection, over):
+@pytest.mark.parametrize("texts", [_TEXTS, _LONG], ids=["few", "many"])
+async def test_threads_of_ours_that_are_busy(connection, over, texts):
     """Where our own threads are all taken a first call ends in time."""
     busy = [_loop.aside(over.wait, 20) for _ in range(100)]
 
     with pytest.raises(errors.DeadlineError, match="before anything could be sent"):
-        await asyncio.wait_for(Reranker(**connection, timeout=0.3).arerank(_QUERY, _LONG), _LATE)
+        await asyncio.wait_for(Reranker(**connection, timeout=0.3).arerank(_QUERY, texts), _LATE)
     over.set()
     await asyncio.gather(*busy)
 

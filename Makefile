@@ -94,7 +94,7 @@ soak: .venv/installed-bench  ## 50,000 calls against a failing server; writes do
 bench: .venv/installed-bench  ## measure against peers and write benchmarks/README.md
 	$(BIN)/python -m benchmarks
 
-mutants: .venv/installed-mutants  ## change four modules in 1,600 ways, and see whether tests fail; eleven minutes
+mutants: .venv/installed-mutants  ## change four modules in 1,600 ways, and see whether tests fail; seven minutes
 	$(BIN)/python scripts/mutants.py
 
 format: .venv/installed  ## let ruff mend what it can
